@@ -1,0 +1,56 @@
+# Every target makes the environment it needs; nothing has to be prepared.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BENCH := .venv-bench
+
+.PHONY: help demo test lint docs bench parity clean
+
+help:
+	@echo "make demo | test | lint | docs | bench | parity | clean"
+
+$(VENV)/.pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	touch $@
+
+# What the demo needs, and what the developers need on top of it.
+$(VENV)/.demo: $(VENV)/.pip pyproject.toml examples/fer2013/pyproject.toml
+	$(BIN)/pip install --quiet --editable . --editable examples/fer2013
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/pip install --quiet --group dev
+	touch $@
+
+# The peers live in an environment of their own: grad-cam installs opencv-python-headless into
+# the folder of opencv-python.
+$(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
+	$(BENCH)/bin/pip install --quiet --editable . --requirement benchmarks/requirements.txt
+	touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m fer2013 demo
+
+test: $(VENV)/.dev
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --builder html docs docs/_build/html
+	$(BIN)/sphinx-build --fail-on-warning --builder doctest docs docs/_build/doctest
+
+bench: $(BENCH)/.installed
+	$(BENCH)/bin/python benchmarks/run.py $(ARGS)
+
+parity: $(BENCH)/.installed
+	$(BENCH)/bin/python -m pytest -c benchmarks/pytest.ini benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(BENCH) docs/_build out

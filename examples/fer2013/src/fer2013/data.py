@@ -1,0 +1,169 @@
+"""FER2013 as people have it: one CSV file or the train/test folders, always by class name.
+
+The file formats differ in the order of the classes (the CSV files number them, folders
+sort them alphabetically), so nothing here trusts a number that did not come with a name.
+``torchvision.datasets.FER2013`` reads the two CSV files only, and only byte-identical
+copies of them; this loader also takes the folders, subsets and re-encoded copies.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+#: The emotions in the order of the CSV files' codes 0 to 6; the order of every output here.
+CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+#: The official splits: train on the first, choose on the second, look at the third once.
+USAGES = ("Training", "PublicTest", "PrivateTest")
+
+SIDE = 48
+CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
+PICTURES = {".jpg", ".jpeg", ".png"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Faces:
+    """Faces in memory.
+
+    Attributes:
+        images: (N, 48, 48) uint8, grey.
+        labels: (N,) int64, an index into :data:`CLASSES`.
+        usages: (N,) int64, an index into :data:`USAGES`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    usages: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of faces."""
+        return len(self.labels)
+
+    def split(self, usage: str) -> Faces:
+        """Return the faces of one official split.
+
+        Raises:
+            ValueError: the split's name is unknown, or these files hold none of it.
+        """
+        if usage not in USAGES:
+            raise ValueError(f"expected a split out of {USAGES}, got {usage!r}")
+        picked = self.usages == USAGES.index(usage)
+        if not picked.any():
+            raise ValueError(f"the data holds no {usage} faces: is this the whole of FER2013?")
+        return Faces(self.images[picked], self.labels[picked], self.usages[picked])
+
+
+def load(path: str | Path) -> Faces:
+    """Read FER2013 from a CSV file, a folder that holds one, or the train/test folders.
+
+    Args:
+        path: ``fer2013.csv`` (columns emotion, pixels, Usage), ``icml_face_data.csv``
+            (emotion, Usage, pixels, with spaces in the header), a folder with either, or a
+            folder with ``train/<class>/`` and ``test/<class>/`` pictures, whose file names
+            begin with the official split (``PublicTest_123.jpg``).
+
+    Raises:
+        FileNotFoundError: none of these is there.
+        ValueError: a file is there but not FER2013: a wrong header, size, class or split.
+    """
+    path = Path(path)
+    if path.is_file():
+        return _collect(_read_csv(path), path)
+    for name in CSV_NAMES:
+        if (path / name).is_file():
+            return _collect(_read_csv(path / name), path / name)
+    if (path / "train").is_dir() or (path / "test").is_dir():
+        return _collect(_read_folders(path), path)
+    raise FileNotFoundError(
+        f"no FER2013 at {path}: expected {' or '.join(CSV_NAMES)}, or the folders train/<class> "
+        "and test/<class>. Download it from Kaggle (msambare/fer2013 or the challenge "
+        "'challenges-in-representation-learning-facial-expression-recognition-challenge')."
+    )
+
+
+def _collect(rows: Iterator[tuple[np.ndarray, int, int]], source: Path) -> Faces:
+    faces = list(rows)
+    if not faces:
+        raise ValueError(f"{source} holds no faces")
+    images, labels, usages = zip(*faces, strict=True)
+    return Faces(np.stack(images), np.array(labels, np.int64), np.array(usages, np.int64))
+
+
+def _read_csv(path: Path) -> Iterator[tuple[np.ndarray, int, int]]:
+    with open(path, newline="", encoding="ascii") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        missing = {"emotion", "pixels", "Usage"} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(
+                f"{path} has the columns {reader.fieldnames}; FER2013 also has {sorted(missing)}"
+            )
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            try:
+                pixels = np.array(row["pixels"].split(), dtype=np.uint8)
+                label = int(row["emotion"])
+            except (ValueError, OverflowError, AttributeError) as error:
+                raise ValueError(f"{where}: not an emotion's number and pixels 0-255") from error
+            if pixels.size != SIDE * SIDE:
+                raise ValueError(f"{where}: expected {SIDE * SIDE} pixels, got {pixels.size}")
+            if not 0 <= label < len(CLASSES):
+                raise ValueError(f"{where}: expected an emotion 0 to 6, got {label}")
+            yield pixels.reshape(SIDE, SIDE), label, _usage(row["Usage"], where)
+
+
+def _read_folders(root: Path) -> Iterator[tuple[np.ndarray, int, int]]:
+    for folder in sorted(p for top in ("train", "test") for p in (root / top).glob("*/")):
+        if folder.name.lower() not in CLASSES:
+            raise ValueError(f"{folder}: expected a folder named after one of {CLASSES}")
+        label = CLASSES.index(folder.name.lower())
+        for file in sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES):
+            image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+            if image is None or image.shape != (SIDE, SIDE):
+                size = "unreadable" if image is None else f"{image.shape[1]}x{image.shape[0]}"
+                raise ValueError(f"{file}: expected a readable 48x48 picture, it is {size}")
+            yield image, label, _usage(file.name.split("_")[0], str(file))
+
+
+def _usage(name: str, where: str) -> int:
+    if name not in USAGES:
+        raise ValueError(f"{where}: expected one of the official splits {USAGES}, got {name!r}")
+    return USAGES.index(name)
+
+
+def to_batch(images: np.ndarray) -> Tensor:
+    """Turn grey faces into what the networks take.
+
+    Args:
+        images: (N, 48, 48) uint8.
+
+    Returns:
+        (N, 1, 48, 48) float32 in [0, 1].
+    """
+    return torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).float() / 255
+
+
+class FaceDataset(Dataset[tuple[Tensor, int]]):
+    """Faces as torch items: ((1, 48, 48) float32 in [0, 1], class index)."""
+
+    def __init__(self, faces: Faces, transform: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.images = to_batch(faces.images)
+        self.labels = faces.labels
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """Return the number of faces."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return one face, transformed, and its class index."""
+        image = self.images[index]
+        return self.transform(image) if self.transform else image, int(self.labels[index])

@@ -1,0 +1,160 @@
+"""Class activation maps: one pure function for each method, (activations, gradients) -> map.
+
+Throughout, ``activations`` A is (N, C, h, w), the output of a layer for N images, and
+``gradients`` g is (N, K, C, h, w), the derivatives of K scores an image by A. The map is
+(N, K, h, w), not resized and not scaled; negative values are cut to zero, since each method
+draws the evidence *for* a score.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Activations = Float[Tensor, "n c h w"]
+Gradients = Float[Tensor, "n k c h w"]
+Maps = Float[Tensor, "n k h w"]
+Weights = Float[Tensor, "n k c"]
+
+
+def grad_cam(activations: Activations, gradients: Gradients) -> Maps:
+    r"""Grad-CAM: channels weighted by their mean gradient.
+
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big), \quad
+              w_c = \frac{1}{hw} \sum_{ij} g_{cij}
+
+    Source: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
+    Gradient-based Localization", ICCV 2017 (arXiv:1610.02391), equations 1 and 2.
+
+    Example:
+        Two channels with mean gradients 1 and -1: where the second is active, nothing is left.
+
+        >>> import torch
+        >>> activations = torch.tensor([[[[1.0, 3.0]], [[2.0, 0.0]]]])
+        >>> gradients = torch.tensor([[[[[1.0, 1.0]], [[-1.0, -1.0]]]]])
+        >>> grad_cam(activations, gradients).tolist()
+        [[[[0.0, 3.0]]]]
+    """
+    return _weighted_sum(gradients.mean(dim=(-2, -1)), activations)  # eq. 1
+
+
+def grad_cam_plus_plus(activations: Activations, gradients: Gradients) -> Maps:
+    r"""Grad-CAM++: channels weighted by their positive gradients, each with its own alpha.
+
+    .. math:: w_c = \sum_{ij} \alpha_{cij}\, \mathrm{ReLU}(g_{cij}), \quad
+              \alpha_{cij} = \frac{g_{cij}^2}{2 g_{cij}^2 + g_{cij}^3 \sum_{ab} A_{cab}}
+
+    The second and third derivatives of the paper's ``Y = exp(score)`` are ``Y g^2`` and
+    ``Y g^3`` at the *same* place (i, j); the sum runs over the activations alone. We divide the
+    fraction by ``g^2``, which changes no value and keeps small gradients from underflowing.
+
+    Source: Chattopadhay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for
+    Deep Convolutional Networks", WACV 2018 (arXiv:1710.11063), equations 5, 10 and 19. It
+    assumes activations that are not negative, that is, the output of a ReLU.
+
+    Example:
+        >>> import torch
+        >>> activations = torch.tensor([[[[1.0, 3.0]]]])
+        >>> gradients = torch.tensor([[[[[0.5, -2.0]]]]])  # alpha = 1 / (2 + 0.5 * 4)
+        >>> grad_cam_plus_plus(activations, gradients).tolist()
+        [[[[0.125, 0.375]]]]
+    """
+    total = activations.sum(dim=(-2, -1), keepdim=True).unsqueeze(1)
+    denominator = 2 + total * gradients  # eq. 19, divided by g^2
+    alpha = torch.where(denominator == 0, 0, 1 / denominator)
+    return _weighted_sum((alpha * gradients.relu()).sum(dim=(-2, -1)), activations)  # eq. 5
+
+
+def hires_cam(activations: Activations, gradients: Gradients) -> Maps:
+    r"""HiResCAM: activations times gradients, place by place.
+
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c g_c \odot A_c\Big)
+
+    Unlike Grad-CAM it never spreads one place's gradient over the whole channel.
+
+    Source: Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of
+    convolutional neural networks", 2020 (arXiv:2011.08891), section 3.3.
+
+    Example:
+        >>> import torch
+        >>> activations = torch.tensor([[[[1.0, 3.0]], [[2.0, 2.0]]]])
+        >>> gradients = torch.tensor([[[[[1.0, 0.0]], [[1.0, -1.0]]]]])
+        >>> hires_cam(activations, gradients).tolist()
+        [[[[3.0, 0.0]]]]
+    """
+    return torch.einsum("nkchw,nchw->nkhw", gradients, activations).relu()
+
+
+def layer_cam(activations: Activations, gradients: Gradients) -> Maps:
+    r"""LayerCAM: activations weighted place by place with their positive gradients.
+
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c \mathrm{ReLU}(g_c) \odot A_c\Big)
+
+    Source: Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for
+    Localization", IEEE Transactions on Image Processing 30, 2021, equations 6 to 8.
+
+    Example:
+        >>> import torch
+        >>> activations = torch.tensor([[[[1.0, 3.0]], [[2.0, 2.0]]]])
+        >>> gradients = torch.tensor([[[[[1.0, 0.0]], [[1.0, -1.0]]]]])
+        >>> layer_cam(activations, gradients).tolist()
+        [[[[3.0, 0.0]]]]
+    """
+    return hires_cam(activations, gradients.relu())
+
+
+def xgrad_cam(activations: Activations, gradients: Gradients) -> Maps:
+    r"""XGrad-CAM: channels weighted by their gradients' mean under the activations.
+
+    .. math:: w_c = \frac{\sum_{ij} A_{cij}\, g_{cij}}{\sum_{ij} A_{cij}}
+
+    A channel whose activations sum to zero has no weight. Meant for activations that are not
+    negative.
+
+    Source: Fu et al., "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of
+    CNNs", BMVC 2020 (arXiv:2008.02312), equation 8.
+
+    Example:
+        >>> import torch
+        >>> activations = torch.tensor([[[[1.0, 3.0]]]])
+        >>> gradients = torch.tensor([[[[[4.0, 0.0]]]]])
+        >>> xgrad_cam(activations, gradients).tolist()
+        [[[[1.0, 3.0]]]]
+    """
+    total = activations.sum(dim=(-2, -1)).unsqueeze(1)
+    product = torch.einsum("nkchw,nchw->nkc", gradients, activations)
+    return _weighted_sum(torch.where(total == 0, 0, product / total), activations)
+
+
+def eigen_cam(activations: Activations, gradients: Gradients | None = None) -> Maps:
+    r"""Eigen-CAM: the projection of the activations on their first principal direction.
+
+    .. math:: O = U \Sigma V^\top, \quad L = \mathrm{ReLU}(O V_1)
+
+    with O the activations as an (hw, C) matrix. As in the paper O is not centred, so for ReLU
+    activations all of ``O V_1`` has one sign; we take the sign in which its sum is positive
+    (a singular vector's sign is arbitrary). It knows no class: gradients are not used.
+
+    Source: Muhammad and Yeasin, "Eigen-CAM: Class Activation Map using Principal Components",
+    IJCNN 2020 (arXiv:2008.00299), section III.
+
+    Returns:
+        (N, 1, h, w), one map an image.
+
+    Example:
+        >>> import torch
+        >>> activations = torch.tensor([[[[3.0, 0.0]], [[4.0, 0.0]]]])
+        >>> eigen_cam(activations).round(decimals=4).tolist()
+        [[[[5.0, 0.0]]]]
+    """
+    n, _, h, w = activations.shape
+    matrix = activations.flatten(2).transpose(1, 2)  # (N, hw, C)
+    left, singular, _ = torch.linalg.svd(matrix, full_matrices=False)
+    projection = left[..., 0] * singular[:, :1]  # O V_1 = sigma_1 U_1
+    sign = torch.where(projection.sum(dim=1, keepdim=True) < 0, -1, 1)
+    return (projection * sign).relu().view(n, 1, h, w)
+
+
+def _weighted_sum(weights: Weights, activations: Activations) -> Maps:
+    return torch.einsum("nkc,nchw->nkhw", weights, activations).relu()

@@ -1,0 +1,89 @@
+"""Input gradients: the backward rules of a ReLU, and what is made of the gradients.
+
+``output`` is a rectifier's forward output, ``gradient`` the derivative that arrives from
+above, ``local`` the rectifier's own derivative (0 or 1) at its input; all have one shape.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Signed = Float[Tensor, "n k c h w"]
+
+
+def plain_rule(gradient: Float[Tensor, "*s"], active: Bool[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Backpropagation as it is: the gradient passes where the unit was active.
+
+    Source: Simonyan et al., "Deep Inside Convolutional Networks", 2013 (arXiv:1312.6034).
+
+    Example:
+        >>> import torch
+        >>> gradient, active = torch.tensor([1.0, -1.0, 1.0]), torch.tensor([True, True, False])
+        >>> plain_rule(gradient, active).tolist()
+        [1.0, -1.0, 0.0]
+    """
+    return gradient.where(active, 0)
+
+
+def deconvnet_rule(
+    gradient: Float[Tensor, "*s"], active: Bool[Tensor, "*s"]
+) -> Float[Tensor, "*s"]:
+    """Deconvnet: the gradient passes where it is positive, whether the unit was active or not.
+
+    Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2013
+    (arXiv:1311.2901); in this form Springenberg et al., figure 1c.
+
+    Example:
+        >>> import torch
+        >>> gradient, active = torch.tensor([1.0, -1.0, 1.0]), torch.tensor([True, True, False])
+        >>> deconvnet_rule(gradient, active).tolist()
+        [1.0, 0.0, 1.0]
+    """
+    return gradient.clamp(min=0)
+
+
+def guided_rule(gradient: Float[Tensor, "*s"], active: Bool[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Guided backprop: the gradient passes where it is positive and the unit was active.
+
+    Source: Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2014
+    (arXiv:1412.6806), section 3.4 and figure 1c.
+
+    Example:
+        >>> import torch
+        >>> gradient, active = torch.tensor([1.0, -1.0, 1.0]), torch.tensor([True, True, False])
+        >>> guided_rule(gradient, active).tolist()
+        [1.0, 0.0, 0.0]
+    """
+    return gradient.clamp(min=0).where(active, 0)
+
+
+def saliency(gradients: Signed) -> Float[Tensor, "n k h w"]:
+    """Return the largest absolute gradient over an image's channels.
+
+    Source: Simonyan et al. 2013 (arXiv:1312.6034), section 3.1.
+
+    Example:
+        >>> import torch
+        >>> saliency(torch.tensor([[[[[1.0]], [[-2.0]]]]])).tolist()
+        [[[[2.0]]]]
+    """
+    return gradients.abs().amax(dim=2)
+
+
+def guided_grad_cam(gradients: Signed, heatmaps: Float[Tensor, "n k h w"]) -> Signed:
+    """Guided Grad-CAM: guided backprop times the upsampled Grad-CAM heatmap, pixel by pixel.
+
+    Source: Selvaraju et al. 2017 (arXiv:1610.02391), section 3.2.
+
+    Args:
+        gradients: (N, K, C, H, W) of guided backprop.
+        heatmaps: (N, K, H, W) of Grad-CAM in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> gradients = torch.tensor([[[[[3.0, -2.0]]]]])
+        >>> guided_grad_cam(gradients, torch.tensor([[[[0.0, 0.5]]]])).abs().tolist()
+        [[[[[0.0, 1.0]]]]]
+    """
+    return gradients * heatmaps.unsqueeze(2)
