@@ -260,8 +260,13 @@ class EigenCAM(CAM):
         names = self._names(call)
         with taps.tap(self.model, names) as tapped:
             selection = call.scores(self.model, call.images)
-        pairs = zip(names, tapped.outputs(), strict=True)
-        maps = [cam.eigen_cam(self._activations(n, a, call.size)[1]) for n, a in pairs]
+        outputs = tapped.outputs()
+        pairs = zip(names, outputs, strict=True)
+        try:
+            maps = [cam.eigen_cam(self._activations(n, a, call.size)[1]) for n, a in pairs]
+        except torch.linalg.LinAlgError:  # NaN in the activations, and most likely in the scores
+            selection.check(outputs[-1])
+            raise
         raw = heatmap.fuse(maps).expand(-1, selection.scores.shape[1], -1, -1)
         return self._finish(call, selection, raw, grid=_grid(raw), names=names)
 
@@ -278,11 +283,10 @@ class InputFamily(Explainer):
 
     def _explain(self, call: _Call) -> Explanation:
         leaf = call.images.detach().clone().requires_grad_()
-        with torch.enable_grad(), taps.eager(self.model), self._backward_rule():
-            selection = call.scores(self.model, leaf.clone())
-            chunks = _chunks(selection.scores.shape[1], [leaf])
-            parts = [_wide(_by_images(selection.scores, leaf, chunk, chunks)) for chunk in chunks]
-        gradients = torch.cat(parts, dim=1).float()
+        with torch.enable_grad():
+            with taps.eager(self.model), self._backward_rule():
+                selection = call.scores(self.model, leaf.clone())
+            gradients = _by_images(selection.scores, leaf)
         raw = rules.saliency(gradients)
         return self._finish(call, selection, raw, grid=call.size, gradients=gradients)
 
@@ -331,18 +335,14 @@ class GuidedGradCAM(CAM):
     def _explain(self, call: _Call) -> Explanation:
         names = self._names(call)
         leaf = call.images.detach().clone().requires_grad_()
-        with (
-            taps.tap(self.model, names, gradients=True) as tapped,
-            torch.enable_grad(),
-            taps.rectifiers(rules.plain_rule) as rectifiers,
-        ):
-            selection = call.scores(self.model, leaf.clone())
+        with taps.tap(self.model, names, gradients=True) as tapped, torch.enable_grad():
+            with taps.rectifiers(rules.plain_rule) as rectifiers:
+                selection = call.scores(self.model, leaf.clone())
             maps = self._raw(tapped, selection, call.size, keep=True)
             rectifiers.rule = rules.guided_rule
-            chunks = _chunks(selection.scores.shape[1], [leaf])
-            parts = [_wide(_by_images(selection.scores, leaf, chunk, chunks)) for chunk in chunks]
+            guided = _by_images(selection.scores, leaf)
         heat = heatmap.scale(heatmap.resize(maps, call.size))
-        gradients = rules.guided_grad_cam(torch.cat(parts, dim=1), heat).float()
+        gradients = rules.guided_grad_cam(guided, heat)
         return self._finish(
             call,
             selection,
@@ -353,10 +353,16 @@ class GuidedGradCAM(CAM):
         )
 
 
-def _by_images(scores: Tensor, leaf: Tensor, chunk: slice, chunks: list[slice]) -> Tensor:
-    return taps.derivatives(
-        scores, [leaf], names=["the images"], columns=chunk, keep_graph=chunk is not chunks[-1]
-    )[0]
+def _by_images(scores: Tensor, leaf: Tensor) -> Tensor:
+    """Return (N, K, C, H, W) float32 derivatives of the scores by the images."""
+    chunks = _chunks(scores.shape[1], [leaf])
+    parts = [
+        taps.derivatives(
+            scores, [leaf], names=["the images"], columns=chunk, keep_graph=chunk is not chunks[-1]
+        )[0].float()
+        for chunk in chunks
+    ]
+    return torch.cat(parts, dim=1)
 
 
 def _chunks(count: int, inputs: Sequence[Tensor]) -> list[slice]:

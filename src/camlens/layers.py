@@ -64,7 +64,8 @@ def infer_layout(output: Tensor, module: nn.Module, size: tuple[int, int]) -> La
 
     The kind of module decides where it can (a convolution is NCHW, a plain LayerNorm or Linear
     is channels-last); otherwise the layout whose grid has the proportions of the image, NCHW
-    if both have. Of tokens the fewest prefix tokens are assumed that leave such a grid.
+    if both have. Of tokens the fewest prefix tokens are assumed that leave a grid of patches
+    into which the image divides without a rest.
 
     Args:
         output: the layer's output.
@@ -98,7 +99,8 @@ def _distortion(grid: tuple[int, int], size: tuple[int, int]) -> float:
 
 
 def _token_grid(count: int, size: tuple[int, int]) -> tuple[int, tuple[int, int]] | None:
-    grids = {(size[0] // p, size[1] // p) for p in range(1, min(size) + 1)}
+    patches = (p for p in range(1, min(size) + 1) if size[0] % p == size[1] % p == 0)
+    grids = [(size[0] // p, size[1] // p) for p in patches]
     fitting = [(count - h * w, (h, w)) for h, w in grids if 0 <= count - h * w and h * w > 1]
     best = min(fitting, default=None)
     return best if best and best[0] <= min(_MOST_PREFIX_TOKENS, count // 2) else None

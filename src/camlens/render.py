@@ -7,7 +7,6 @@ a resized colour is none of the colormap's.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -99,7 +98,7 @@ def contours(
     steepness = torch.stack(torch.gradient(heat, dim=(-2, -1))).norm(dim=0)
     distance = (heat - level).abs() / steepness.clamp(min=torch.finfo(heat.dtype).tiny)
     line = (width / 2 + 0.5 - distance).clamp(0, 1).unsqueeze(2)
-    return _uint8(base.lerp(torch.tensor(color, device=heat.device).view(3, 1, 1), line))
+    return _uint8(base.lerp(torch.tensor(color, dtype=base.dtype, device=base.device).view(3, 1, 1), line))
 
 
 def signed(gradients: Tensor) -> Tensor:
@@ -238,19 +237,17 @@ def _fitting(heatmaps: Tensor, pictures: Tensor) -> Tensor:
     return heatmap.resize(heatmaps.float(), size)
 
 
-@functools.lru_cache(maxsize=16)
 def _table(colormap: str | Colormap) -> Tensor:
     """Return a colormap's 256 colours, (256, 3) in [0, 1]."""
     import matplotlib
     import numpy as np
 
     if isinstance(colormap, str):
-        try:
-            colormap = matplotlib.colormaps[colormap]
-        except KeyError as error:
+        if colormap not in matplotlib.colormaps:
             raise ValueError(
                 f"matplotlib has no colormap {colormap!r}; try 'turbo', 'viridis' or 'jet'"
-            ) from error
+            )
+        colormap = matplotlib.colormaps[colormap]
     return torch.from_numpy(colormap(np.linspace(0, 1, 256))[:, :3]).float()
 
 

@@ -43,7 +43,7 @@ class Selection:
         if (in_range.all() & finite.all() & maps.isfinite().all()).item():
             return
         if not in_range.all():
-            wrong = self.classes[~in_range].tolist()[:5]
+            wrong = self.classes[~in_range].unique().tolist()[:5]
             raise ValueError(
                 f"expected classes 0 to {self.outputs - 1}, got {wrong}: the model has "
                 f"{self.outputs} outputs"

@@ -1,0 +1,126 @@
+"""Measure camlens beside grad-cam, torchcam, captum and zennit: ``make bench``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from growth import GROWTH, formats, growth
+from measure import flop_ratios, time_ratios
+from memory import extra_peaks
+from networks import Case
+from pictures import overlay_shares
+from rows import ROWS, Row
+from table import bars, facts, table
+
+HERE = Path(__file__).resolve().parent
+Costs = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How often things are repeated, and whether they are made small."""
+
+    rounds: int = 11
+    processes: int = 3
+    quick: bool = False
+
+    def sized(self, case: Case) -> Case:
+        """Shrink a case where only the code is tried out."""
+        small = {"size": min(case.size, 64), "batch": min(case.batch, 2)}
+        return dataclasses.replace(case, **small) if self.quick else case
+
+
+QUICK = Effort(rounds=1, processes=1, quick=True)
+
+
+def _memory(row: Row, device: str, effort: Effort) -> Costs:
+    peaks = extra_peaks(effort.sized(row.case), device, effort.processes)
+    return {tool: p[1] if row.unit == "MiB" else p[0] for tool, p in peaks.items()}
+
+
+MEASURES: dict[str, Callable[[Row, str, Effort], Costs]] = {
+    "flops": lambda row, device, effort: flop_ratios(effort.sized(row.case), device),
+    "time": lambda row, device, effort: time_ratios(effort.sized(row.case), device, effort.rounds),
+    "memory": _memory,
+    "overlay": lambda row, device, effort: overlay_shares(
+        effort.sized(row.case), device, effort.rounds
+    ),
+}
+
+
+def bars_section(section: str, device: str, effort: Effort) -> str:
+    """Measure the rows of one section of the issue's table."""
+    found = {}
+    for row in ROWS:
+        if row.section == section:
+            found[row] = MEASURES[section](row, device, effort)
+            cells = ", ".join(f"{tool} {row.text(c)}" for tool, c in found[row].items())
+            _progress(f"{section}: {row.case}: {cells}")
+    return bars(section, found)
+
+
+def precision_section(device: str, effort: Effort) -> str:
+    """Measure what number formats and memory layouts bring."""
+    lines = []
+    for case in (Case("resnet50", 8), Case("vgg19", 4)):
+        for name, forward, cam in formats(effort.sized(case), device, effort.rounds):
+            lines.append((str(case), name, f"{forward:.2f}", f"{cam:.2f}"))
+            _progress(f"precision: {', '.join(lines[-1])}")
+    return table(("Time over the fp32 forward pass", "format", "forward", "Grad-CAM"), lines)
+
+
+def growth_section(device: str, effort: Effort) -> str:
+    """Measure how the price grows with batch, targets and image size."""
+    lines = []
+    for what, cases in GROWTH.items():
+        for case in cases:
+            ratio = growth(effort.sized(case), device, effort.rounds)
+            lines.append((what, str(case), f"{ratio:.2f}"))
+            _progress(f"growth: {', '.join(lines[-1])}")
+    return table(("growth with", "camlens", "time over the same batch's forward pass"), lines)
+
+
+SECTIONS: dict[str, Callable[[str, Effort], str]] = {
+    **{s: lambda device, effort, s=s: bars_section(s, device, effort) for s in MEASURES},
+    "precision": precision_section,
+    "growth": growth_section,
+}
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    parser.add_argument("--out", type=Path, default=HERE / "results.md", help="the file to write")
+    parser.add_argument("--quick", action="store_true", help="try the code; numbers mean nothing")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = _arguments()
+    effort = QUICK if args.quick else Effort()
+    if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
+        sys.exit(f"--device {args.device}: this torch sees no CUDA device")
+    start = time.perf_counter()
+    warning = "**A quick run on tiny images: the numbers mean nothing.**\n" if args.quick else ""
+    parts = [f"# Measured\n\n{facts(args.device)}", *([warning] if warning else [])]
+    parts += [SECTIONS[name](args.device, effort) for name in args.only]
+    parts.append(f"It took {(time.perf_counter() - start) / 60:.1f} minutes.\n")
+    text = "\n".join(parts)
+    args.out.write_text(text)
+    print(text)
+    print(f"Written to {args.out}")
+
+
+if __name__ == "__main__":
+    main()

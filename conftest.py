@@ -1,0 +1,42 @@
+"""Options and fixtures of the whole suite: ``--device``, and the real images outside the tree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--device``, on which every model and image of the tests is put."""
+    parser.addoption("--device", default="cpu", help="such as cpu or cuda; default cpu")
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Return the device under test; new tensors are made there."""
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(autouse=True)
+def _seeded_on_device(request: pytest.FixtureRequest) -> None:
+    torch.manual_seed(0)
+    # A default device would add a function mode to every call, so CPU runs go without it.
+    name = request.config.getoption("--device")
+    if name != "cpu":
+        context = torch.device(name)
+        context.__enter__()
+        request.addfinalizer(lambda: context.__exit__(None, None, None))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder with real FER2013 images, or skip with the reason."""
+    folder = Path(os.environ.get("CAMLENS_SHARED", ROOT.parent / "shared"))
+    if not (folder / "fer2013" / "fer2013_train_public.npz").is_file():
+        pytest.skip(f"no real FER2013 images: {folder}/fer2013 is absent (set CAMLENS_SHARED)")
+    return folder

@@ -1,0 +1,83 @@
+"""Small networks whose right answers are known, or that break a naive implementation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Linear1x1(nn.Module):
+    """A 1x1 convolution, a ReLU, the mean over the map: d score_k / d A_c = W[k, c] / hw."""
+
+    def __init__(self, conv: Tensor, head: Tensor) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(conv.shape[1], conv.shape[0], 1, bias=False)
+        self.relu = nn.ReLU()
+        self.head = nn.Linear(head.shape[1], head.shape[0], bias=False)
+        with torch.no_grad():
+            self.conv.weight.copy_(conv[:, :, None, None])
+            self.head.weight.copy_(head)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.relu(self.conv(images)).mean(dim=(-2, -1)))
+
+
+class Small(nn.Module):
+    """Two convolutions with BatchNorm and ReLU, as spelled by ``relu``."""
+
+    def __init__(self, relu: str = "module", channels: int = 3, classes: int = 5) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 6, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(6)
+        self.conv2 = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.norm2 = nn.BatchNorm2d(8)
+        self.act = nn.ReLU(inplace=relu == "inplace")
+        self.act6 = nn.ReLU6()
+        self.head = nn.Linear(8, classes)
+        self.spelling = relu
+        for norm in (self.norm1, self.norm2):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.uniform_(norm.bias, -0.5, 0.5)
+            nn.init.uniform_(norm.running_mean, -0.2, 0.2)
+
+    def rectify(self, x: Tensor) -> Tensor:
+        if self.spelling in ("module", "inplace"):
+            return self.act(x)
+        if self.spelling == "relu6":
+            return self.act6(x)
+        if self.spelling == "functional":
+            return functional.relu(x)
+        if self.spelling == "functional inplace":
+            return functional.relu(x, True)  # noqa: FBT003  as people write it
+        if self.spelling == "method":
+            return x.relu()
+        x.relu_()  # "statement": nothing uses the returned value
+        return x
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.rectify(self.norm1(self.conv1(images)))
+        x = self.rectify(self.norm2(self.conv2(x)))
+        return self.head(x.mean(dim=(-2, -1)))
+
+
+SPELLINGS = ("module", "inplace", "functional", "functional inplace", "method", "statement")
+
+
+def autograd_cam(model: nn.Module, layer: nn.Module, images: Tensor, target: int) -> Tensor:
+    """Grad-CAM the slow way: one image at a time, the whole graph, hooks of torch's own."""
+    maps = []
+    for image in images:
+        kept: list[Tensor] = []
+
+        def keep(_: object, __: object, out: Tensor, kept: list[Tensor] = kept) -> Tensor:
+            kept.append(out)
+            return out.clone()
+
+        handle = layer.register_forward_hook(keep)
+        score = model(image[None].detach().requires_grad_())[0, target]
+        handle.remove()
+        (gradient,) = torch.autograd.grad(score, kept[-1])
+        weights = gradient.mean(dim=(-2, -1), keepdim=True)
+        maps.append((weights * kept[-1]).sum(dim=1).relu())
+    return torch.cat(maps).detach()

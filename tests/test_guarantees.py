@@ -1,0 +1,348 @@
+"""The promises of the README, each a test: nothing changes, and how one calls makes no difference."""
+
+import contextlib
+import copy
+import threading
+import weakref
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+import camlens
+
+from .nets import SPELLINGS, Small
+from .test_explain import ALL, CAMS
+from .test_layers import real
+from .test_taps import hooks
+
+
+@st.composite
+def networks(draw):
+    """A random small network, with its images."""
+    torch.manual_seed(draw(st.integers(0, 2**31)))
+    model = Small(draw(st.sampled_from(SPELLINGS)), draw(st.integers(1, 4)), draw(st.integers(2, 6)))
+    n, h, w = (draw(st.integers(low, high)) for low, high in ((1, 4), (6, 13), (6, 13)))
+    return model.eval(), torch.randn(n, model.conv1.in_channels, h, w)
+
+
+few = settings(max_examples=15, deadline=None)
+
+
+def state_of(model):
+    """Return everything of a model, and of torch, that a call might change."""
+    return {
+        "tensors": {k: (id(v), v.detach().clone()) for k, v in model.state_dict(keep_vars=True).items()},
+        "parameters": [(p.requires_grad, p.grad) for p in model.parameters()],
+        "modules": [
+            (m.training, getattr(m, "inplace", None), [len(getattr(m, h)) for h in vars(m) if h.endswith("_hooks")])
+            for m in model.modules()
+        ],
+        "attributes": [sorted(vars(m)) for m in model.modules()],
+        "grad": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+        "modes": torch._C._len_torch_function_stack(),
+        "rng": torch.get_rng_state(),
+    }
+
+
+def assert_same(before, after):
+    for name, (identity, value) in before.pop("tensors").items():
+        assert after["tensors"][name][0] == identity
+        assert torch.equal(after["tensors"][name][1], value)
+    assert torch.equal(before.pop("rng"), after["rng"])
+    assert before == {key: after[key] for key in before}
+
+
+@pytest.mark.parametrize("explainer", ALL)
+@given(networks())
+@few
+def test_the_model_is_bit_identical_after_a_call(explainer, drawn):
+    model, images = drawn
+    given_images = images.clone()
+    before = state_of(model)
+    explainer(model)(images, targets="all")
+    assert_same(before, state_of(model))
+    assert torch.equal(images, given_images)
+    assert images.grad is None
+    assert not images.requires_grad
+
+
+@pytest.mark.parametrize("explainer", ALL)
+@pytest.mark.parametrize("error", [RuntimeError("within"), KeyboardInterrupt()])
+def test_the_model_is_bit_identical_after_an_exception_in_its_forward(explainer, error):
+    class Failing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = Small()
+            self.fail = False
+
+        def forward(self, x):
+            out = self.net(x)
+            if self.fail:
+                raise error
+            return out
+
+    model, images = Failing().eval(), torch.rand(2, 3, 8, 8)
+    explain = explainer(model)
+    explain(images)
+    model.fail = True
+    before = state_of(model)
+    with pytest.raises(type(error)):
+        explain(images)
+    assert_same(before, state_of(model))
+    model.fail = False
+    assert explain(images).evidence.any()
+
+
+@pytest.mark.parametrize("explainer", ALL)
+@given(networks())
+@few
+def test_a_batch_is_its_single_images(explainer, drawn):
+    model, images = drawn
+    together = explainer(model)(images, targets=1)
+    for n in range(len(images)):
+        alone = explainer(model)(images[n : n + 1], targets=1)
+        assert_close(together.raw[n], alone.raw[0], rtol=1e-3, atol=together.raw.amax().item() * 1e-4)
+
+
+@pytest.mark.parametrize("explainer", ALL)
+@given(networks())
+@few
+def test_several_targets_are_several_calls(explainer, drawn):
+    model, images = drawn
+    every = explainer(model)(images, targets="all")
+    for k in range(every.targets.shape[1]):
+        alone = explainer(model)(images, targets=k)
+        assert_close(every.raw[:, k : k + 1], alone.raw, rtol=1e-3, atol=every.raw.amax().item() * 1e-4)
+        assert_close(every.scores[:, k : k + 1], alone.scores)
+
+
+@pytest.mark.parametrize("explainer", ALL)
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_the_mode_around_the_call_makes_no_difference(explainer, around):
+    model, images = Small().eval(), torch.rand(2, 3, 8, 8)
+    expected = explainer(model)(images)
+    with around():
+        made_inside = images.clone()
+        assert_close(explainer(model)(made_inside).raw, expected.raw)
+
+
+@pytest.mark.parametrize("explainer", ALL)
+def test_frozen_parameters_make_no_difference(explainer):
+    model, images = Small().eval(), torch.rand(2, 3, 8, 8)
+    expected = explainer(model)(images)
+    model.requires_grad_(False)
+    assert_close(explainer(model)(images).raw, expected.raw)
+
+
+@pytest.mark.parametrize("explainer", ALL)
+def test_channels_last_makes_no_difference(explainer):
+    model, images = Small().eval(), torch.rand(2, 3, 8, 8)
+    expected = explainer(model)(images)
+    model.to(memory_format=torch.channels_last)
+    actual = explainer(model)(images.contiguous(memory_format=torch.channels_last))
+    assert_close(actual.raw, expected.raw, rtol=1e-3, atol=expected.raw.amax().item() * 1e-4)
+
+
+@pytest.mark.parametrize("explainer", ALL)
+@pytest.mark.parametrize("how", ["autocast", "bfloat16"])
+def test_half_precision_gives_float32_maps(explainer, how, device):
+    model, images = Small().eval(), torch.rand(2, 3, 16, 16)
+    expected = explainer(model, *_layer(explainer))(images, targets=1)
+    if how == "autocast":
+        context = torch.autocast(device.type, dtype=torch.bfloat16)
+    else:
+        context = contextlib.nullcontext()
+        model, images = copy.deepcopy(model).bfloat16(), images.bfloat16()
+    with context:
+        actual = explainer(model, *_layer(explainer))(images, targets=1)
+    assert actual.raw.dtype == actual.scores.dtype == actual.heatmaps.dtype == torch.float32
+    assert_close(actual.scores, expected.scores, rtol=0.03, atol=0.03)
+    # bfloat16 has 8 bits, and a ReLU near zero may flip: the maps agree as pictures do
+    similarity = nn.functional.cosine_similarity(actual.raw.flatten(1), expected.raw.flatten(1))
+    assert (similarity > 0.97).all()
+
+
+def _layer(explainer):
+    return ["conv2"] if issubclass(explainer, camlens.CAM) else []
+
+
+@pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.GuidedBackprop, camlens.GuidedGradCAM])
+@pytest.mark.parametrize("wrap", ["compile", "compile in place", "compiled part", "DataParallel"])
+def test_wrapped_models(explainer, wrap):
+    model, images = Small().eval(), torch.rand(2, 3, 8, 8)
+    expected = explainer(model)(images)
+    with torch.no_grad():
+        expected_scores = model(images)
+    if wrap == "compile":
+        model = torch.compile(model, backend="eager")
+    elif wrap == "compile in place":
+        model.compile(backend="eager")
+    elif wrap == "compiled part":
+        model.conv2 = torch.compile(model.conv2, backend="eager")
+    else:
+        model = nn.DataParallel(model)
+    explanation = explainer(model)(images)
+    assert_close(explanation.raw, expected.raw)
+    assert explanation.layers == expected.layers
+    assert torch.compiler.is_compiling() is False
+    if wrap != "DataParallel":
+        with torch.no_grad():
+            assert_close(model(images), expected_scores)  # and it still runs compiled
+
+
+def test_a_compiled_model_that_has_run_before():
+    model, images = Small().eval(), torch.rand(2, 3, 8, 8)
+    expected = camlens.GradCAM(model, "conv2")(images)
+    model.compile(backend="eager")
+    with torch.no_grad():
+        model(images)
+    assert_close(camlens.GradCAM(model, "conv2")(images).raw, expected.raw)
+
+
+def test_distributed_data_parallel(tmp_path):
+    model, images = Small().eval(), torch.rand(2, 3, 8, 8)
+    expected = camlens.GradCAM(model)(images)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        assert_close(camlens.GradCAM(wrapped, "module.act")(images).raw, expected.raw)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.GuidedGradCAM, camlens.GuidedBackprop])
+def test_eight_threads_share_a_model(explainer):
+    model = Small("inplace").eval()
+    explain = explainer(model)
+    batches = [torch.rand(2, 3, 8, 8) for _ in range(8)]
+    expected = [explain(images, targets=[[0, 3]] * 2).raw for images in batches]
+    before = state_of(model)
+    found, failures = {}, []
+    start = threading.Barrier(8)
+
+    def work(i):
+        try:
+            start.wait()
+            for _ in range(20):
+                found[i] = explain(batches[i], targets=[[0, 3]] * 2).raw
+                torch.testing.assert_close(found[i], expected[i], rtol=1e-4, atol=1e-6)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(found) == 8
+    assert_same(before, state_of(model))
+
+
+def test_eight_threads_on_a_partly_compiled_model_restore_the_compiler():
+    model, images = Small().eval(), torch.rand(2, 3, 8, 8)
+    expected = camlens.GradCAM(model, "conv2")(images).raw
+    model.conv1 = torch.compile(model.conv1, backend="eager")
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append(camlens.GradCAM(model, "conv2")(images).raw))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 8
+    for result in results:
+        assert_close(result, expected)
+    assert torch._dynamo.eval_frame._stance.stance == "default"
+
+
+@pytest.mark.parametrize("explainer", CAMS)
+def test_half_failing_calls_leave_no_hook(explainer):
+    model = Small().eval()
+    with pytest.raises(LookupError):
+        explainer(model, ["conv2", "act6"])(torch.rand(1, 3, 8, 8))
+    assert hooks(model) == 0
+
+
+def test_nothing_is_kept_of_a_call():
+    explainer = camlens.GradCAM(Small().eval(), "conv2")
+    images = torch.rand(2, 3, 8, 8)
+    gone = weakref.ref(images)
+    explainer(images)
+    del images
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "head", "cells"),
+    [
+        ("vgg19", "features.34", 25088 * 4096 + 4096 * 4096 + 4096 * 1000, 512 * 4 * 4),
+        ("resnet50", "layer4", 2048 * 1000, 2048 * 2 * 2),
+    ],
+)
+def test_only_the_tail_is_paid_for(name, layer, head, cells):
+    """Forward, backward through the linear layers, the weighted sum: counted, not timed."""
+    model, images = real(name, 64)
+
+    def count(call):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        return counter.get_total_flops()
+
+    with torch.no_grad():
+        bare = count(lambda: model(images))
+    each = 2 * (head + cells)
+    explain = camlens.GradCAM(model, layer)
+    assert count(lambda: explain(images)) == bare + each
+    assert count(lambda: explain(images, targets=[[0] * 7])) == bare + 7 * each
+    assert count(lambda: camlens.GuidedBackprop(model)(images)) == 2 * bare
+
+
+class Watch(TorchDispatchMode):
+    """Count what waits for a device, and the largest tensor made."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads, self.moves, self.largest = 0, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        self.reads += name in ("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero")
+        out = func(*args, **(kwargs or {}))
+        if name in ("_to_copy", "copy_") and isinstance(out, torch.Tensor):
+            source = next((a for a in reversed(args) if isinstance(a, torch.Tensor)), out)
+            self.moves += source.device != out.device
+        if isinstance(out, torch.Tensor) and out._base is None:
+            self.largest = max(self.largest, out.untyped_storage().nbytes())
+        return out
+
+
+@pytest.mark.parametrize("explainer", ALL)
+@pytest.mark.parametrize("targets", [None, 1, "all"])
+def test_a_call_waits_for_the_device_once_and_moves_nothing(explainer, targets):
+    explain, images = explainer(Small().eval(), *_layer(explainer)), torch.rand(2, 3, 8, 8)
+    explain(images)
+    with Watch() as watch:
+        explain(images, targets=targets).heatmaps  # noqa: B018
+    assert watch.reads == 1  # Selection.check, at the end
+    assert watch.moves <= (targets == 1)  # the class itself
+
+
+def test_a_thousand_classes_never_lie_in_memory_at_once():
+    model, _ = real("resnet50", 64)
+    images = torch.rand(8, 3, 64, 64)
+    with Watch() as watch:
+        explanation = camlens.GradCAM(model, "layer4")(images, targets="all")
+    assert explanation.raw.shape == (8, 1000, 2, 2)
+    every = 1000 * 8 * 2048 * 4 * 4
+    assert watch.largest < 2 * camlens.explain.CHUNK_BYTES < every
