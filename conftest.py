@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +25,11 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture(autouse=True)
-def _seeded_on_device(request: pytest.FixtureRequest) -> None:
+def _seeded_on_device(device: torch.device) -> Iterator[None]:
     torch.manual_seed(0)
     # A default device would add a function mode to every call, so CPU runs go without it.
-    name = request.config.getoption("--device")
-    if name != "cpu":
-        context = torch.device(name)
-        context.__enter__()
-        request.addfinalizer(lambda: context.__exit__(None, None, None))
+    with contextlib.nullcontext() if device.type == "cpu" else device:
+        yield
 
 
 @pytest.fixture(scope="session")

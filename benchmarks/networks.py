@@ -48,7 +48,7 @@ class Loaded:
         return self.model.get_submodule(self.layer)
 
     def columns(self, scores: Tensor) -> Tensor:
-        """Return (K, N) classes, given the model's output: what tools without K targets loop over."""
+        """Return (K, N) classes, given the model's output, for tools that loop over targets."""
         return scores.argmax(dim=1)[None] if self.classes is None else self.classes.T
 
 

@@ -27,7 +27,7 @@ class Effort:
     """How often things are repeated, and whether they are made small."""
 
     rounds: int = 11
-    processes: int = 3
+    processes: int = 1
     quick: bool = False
 
     def sized(self, case: Case) -> Case:

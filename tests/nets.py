@@ -49,7 +49,7 @@ class Small(nn.Module):
         if self.spelling == "functional":
             return functional.relu(x)
         if self.spelling == "functional inplace":
-            return functional.relu(x, True)  # noqa: FBT003  as people write it
+            return functional.relu(x, True)
         if self.spelling == "method":
             return x.relu()
         x.relu_()  # "statement": nothing uses the returned value

@@ -12,7 +12,9 @@ from .test_taps import hooks
 IMAGES = torch.rand(2, 3, 8, 8)
 
 
-@pytest.fixture(params=[camlens.GradCAM, camlens.EigenCAM, camlens.GuidedBackprop, camlens.GuidedGradCAM])
+@pytest.fixture(
+    params=[camlens.GradCAM, camlens.EigenCAM, camlens.GuidedBackprop, camlens.GuidedGradCAM]
+)
 def explainer_class(request):
     return request.param
 
@@ -24,7 +26,11 @@ def explainer_class(request):
         (IMAGES[0], ValueError, r"got \(3, 8, 8\): add the batch dimension with images.unsqueeze"),
         (IMAGES[:0], ValueError, r"no dimension empty, got \(0, 3, 8, 8\)"),
         (IMAGES[0, 0], ValueError, r"expected images as \(N, C, H, W\)"),
-        ((IMAGES * 255).byte(), TypeError, r"got torch\.uint8: convert with images.float\(\) / 255"),
+        (
+            (IMAGES * 255).byte(),
+            TypeError,
+            r"got torch\.uint8: convert with images.float\(\) / 255",
+        ),
     ],
 )
 def test_images(explainer_class, images, error, message):
@@ -77,7 +83,9 @@ def test_scores_that_are_not_finite(explainer_class):
     images = IMAGES.clone()
     images[1, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"scores of the images \[1\] are not finite"):
-        explainer_class(Small().eval(), *(["conv2"] if explainer_class != camlens.GuidedBackprop else []))(images)
+        explainer_class(
+            Small().eval(), *(["conv2"] if explainer_class != camlens.GuidedBackprop else [])
+        )(images)
 
 
 def test_scores_for_another_number_of_images(explainer_class):
@@ -96,11 +104,13 @@ def test_scores_that_do_not_depend_on_the_layer():
 
 def test_guided_without_a_relu_and_with_another_rectifier():
     smooth = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(144, 2)).eval()
-    leaky = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+    leaky = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Flatten(), nn.Linear(144, 2)
+    ).eval()
     for explainer in (camlens.GuidedBackprop, camlens.Deconvnet, camlens.GuidedGradCAM):
         with pytest.raises(ValueError, match="no ReLU ran"):
             explainer(smooth)(IMAGES)
-        with pytest.raises(ValueError, match="also uses leaky_relu. Use camlens.InputGradient"):
+        with pytest.raises(ValueError, match=r"also uses leaky_relu\. Use camlens\.InputGradient"):
             explainer(leaky)(IMAGES)
     assert hooks(leaky) == 0
 
@@ -118,3 +128,24 @@ def test_an_error_of_the_models_own_passes_and_leaves_nothing(explainer_class):
         explainer_class(model)(torch.rand(2, 4, 8, 8))
     assert hooks(model) == 0
     assert torch.is_grad_enabled()
+
+
+def test_find_layers_checks_what_it_is_given():
+    model = Small()
+    with pytest.raises(ValueError, match=r"in training mode .*model\.eval\(\)"):
+        camlens.find_layers(model, IMAGES)
+    assert model.norm1.num_batches_tracked == 0
+    with pytest.raises(ValueError, match="add the batch dimension"):
+        camlens.find_layers(model.eval(), IMAGES[0])
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module, got str"):
+        camlens.find_layers("model", IMAGES)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_scripted_layers():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+    model[1] = torch.jit.script(model[1])
+    with pytest.raises(ValueError, match=r"\['1'\] are TorchScript modules, which take no hooks"):
+        camlens.GradCAM(model, "1")(IMAGES)
+    assert [layer.name for layer in camlens.find_layers(model, IMAGES)] == ["0"]
+    assert camlens.GradCAM(model)(IMAGES).layers == ("0",)

@@ -41,7 +41,11 @@ def test_grad_cam_in_closed_form():
     assert explanation.heatmaps[0, 1].count_nonzero() == 0
     assert_close(explanation.scores, model(image).detach())
     assert explanation.targets.tolist() == [[0, 1]]
-    assert (explanation.grid, explanation.layers, explanation.method) == ((2, 2), ("relu",), "GradCAM")
+    assert (explanation.grid, explanation.layers, explanation.method) == (
+        (2, 2),
+        ("relu",),
+        "GradCAM",
+    )
 
 
 @pytest.mark.parametrize("relu", ["inplace", "functional", "statement"])
@@ -60,7 +64,9 @@ def test_each_class_runs_its_function(explainer):
     model, images = Small().eval(), torch.rand(2, 3, 8, 8)
     activations = model.act(model.norm2(model.conv2(model.act(model.norm1(model.conv1(images))))))
     scores = model.head(activations.mean((-2, -1)))
-    grads = [torch.autograd.grad(scores[:, k].sum(), activations, retain_graph=True)[0] for k in (1, 4)]
+    grads = [
+        torch.autograd.grad(scores[:, k].sum(), activations, retain_graph=True)[0] for k in (1, 4)
+    ]
     expected = explainer.method(activations.detach(), torch.stack(grads, dim=1))
     explanation = explainer(model, "act")(images, targets=[[1, 4]] * 2)
     assert expected.amax() > 0
@@ -129,7 +135,10 @@ def test_the_layout_can_be_given():
 def test_several_layers_fuse():
     model, images = Small().eval(), torch.rand(2, 3, 8, 8)
     fused = camlens.GradCAM(model, ["conv1", model.conv2])(images, targets=[[0, 1]] * 2)
-    each = [camlens.GradCAM(model, name)(images, targets=[[0, 1]] * 2).raw for name in ("conv1", "conv2")]
+    each = [
+        camlens.GradCAM(model, name)(images, targets=[[0, 1]] * 2).raw
+        for name in ("conv1", "conv2")
+    ]
     expected = (heatmap.scale(each[0]) + heatmap.resize(heatmap.scale(each[1]), (8, 8))) / 2
     assert_close(fused.raw, expected)
     assert (fused.layers, fused.grid) == (("conv1", "conv2"), (8, 8))

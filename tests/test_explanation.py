@@ -81,7 +81,7 @@ def test_load_what_is_not_an_explanation(tmp_path):
     with pytest.raises(ValueError, match="not a whole safetensors file"):
         Explanation.load(tmp_path / "text")
     save_file({"raw": torch.zeros(1)}, tmp_path / "weights")
-    with pytest.raises(ValueError, match="not written by Explanation.save"):
+    with pytest.raises(ValueError, match=r"not written by Explanation\.save"):
         Explanation.load(tmp_path / "weights")
 
 

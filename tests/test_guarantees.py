@@ -1,4 +1,4 @@
-"""The promises of the README, each a test: nothing changes, and how one calls makes no difference."""
+"""The promises of the README: nothing changes, and how one calls makes no difference."""
 
 import contextlib
 import copy
@@ -26,7 +26,9 @@ from .test_taps import hooks
 def networks(draw):
     """A random small network, with its images."""
     torch.manual_seed(draw(st.integers(0, 2**31)))
-    model = Small(draw(st.sampled_from(SPELLINGS)), draw(st.integers(1, 4)), draw(st.integers(2, 6)))
+    model = Small(
+        draw(st.sampled_from(SPELLINGS)), draw(st.integers(1, 4)), draw(st.integers(2, 6))
+    )
     n, h, w = (draw(st.integers(low, high)) for low, high in ((1, 4), (6, 13), (6, 13)))
     return model.eval(), torch.randn(n, model.conv1.in_channels, h, w)
 
@@ -37,10 +39,16 @@ few = settings(max_examples=15, deadline=None)
 def state_of(model):
     """Return everything of a model, and of torch, that a call might change."""
     return {
-        "tensors": {k: (id(v), v.detach().clone()) for k, v in model.state_dict(keep_vars=True).items()},
+        "tensors": {
+            k: (id(v), v.detach().clone()) for k, v in model.state_dict(keep_vars=True).items()
+        },
         "parameters": [(p.requires_grad, p.grad) for p in model.parameters()],
         "modules": [
-            (m.training, getattr(m, "inplace", None), [len(getattr(m, h)) for h in vars(m) if h.endswith("_hooks")])
+            (
+                m.training,
+                getattr(m, "inplace", None),
+                [len(getattr(m, h)) for h in vars(m) if h.endswith("_hooks")],
+            )
             for m in model.modules()
         ],
         "attributes": [sorted(vars(m)) for m in model.modules()],
@@ -107,7 +115,9 @@ def test_a_batch_is_its_single_images(explainer, drawn):
     together = explainer(model)(images, targets=1)
     for n in range(len(images)):
         alone = explainer(model)(images[n : n + 1], targets=1)
-        assert_close(together.raw[n], alone.raw[0], rtol=1e-3, atol=together.raw.amax().item() * 1e-4)
+        assert_close(
+            together.raw[n], alone.raw[0], rtol=1e-3, atol=together.raw.amax().item() * 1e-4
+        )
 
 
 @pytest.mark.parametrize("explainer", ALL)
@@ -118,7 +128,9 @@ def test_several_targets_are_several_calls(explainer, drawn):
     every = explainer(model)(images, targets="all")
     for k in range(every.targets.shape[1]):
         alone = explainer(model)(images, targets=k)
-        assert_close(every.raw[:, k : k + 1], alone.raw, rtol=1e-3, atol=every.raw.amax().item() * 1e-4)
+        assert_close(
+            every.raw[:, k : k + 1], alone.raw, rtol=1e-3, atol=every.raw.amax().item() * 1e-4
+        )
         assert_close(every.scores[:, k : k + 1], alone.scores)
 
 
@@ -172,7 +184,9 @@ def _layer(explainer):
     return ["conv2"] if issubclass(explainer, camlens.CAM) else []
 
 
-@pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.GuidedBackprop, camlens.GuidedGradCAM])
+@pytest.mark.parametrize(
+    "explainer", [camlens.GradCAM, camlens.GuidedBackprop, camlens.GuidedGradCAM]
+)
 @pytest.mark.parametrize("wrap", ["compile", "compile in place", "compiled part", "DataParallel"])
 def test_wrapped_models(explainer, wrap):
     model, images = Small().eval(), torch.rand(2, 3, 8, 8)
@@ -218,7 +232,9 @@ def test_distributed_data_parallel(tmp_path):
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.GuidedGradCAM, camlens.GuidedBackprop])
+@pytest.mark.parametrize(
+    "explainer", [camlens.GradCAM, camlens.GuidedGradCAM, camlens.GuidedBackprop]
+)
 def test_eight_threads_share_a_model(explainer):
     model = Small("inplace").eval()
     explain = explainer(model)

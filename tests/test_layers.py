@@ -58,7 +58,9 @@ def test_no_spatial_map(shape):
 
 
 def test_a_layout_that_does_not_fit():
-    with pytest.raises(ValueError, match=r"layout given for 'x' does not fit its output \(2, 5, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"layout given for 'x' does not fit its output \(2, 5, 3\)"
+    ):
         layers.as_maps(torch.rand(2, 5, 3), layers.tokens(1, (3, 3)), "x")
     with pytest.raises(ValueError, match=r"into \(2, 15\); expected \(N, C, h, w\) with N = 2"):
         layers.as_maps(torch.rand(2, 5, 3), lambda t: t.flatten(1), "x")
@@ -101,7 +103,10 @@ def test_nhwc_inside_swin_and_convnext():
     assert (found["norm"].channels, found["norm"].grid) == (768, (2, 2))
     model, images = real("convnext_tiny", 96)
     found = {layer.name: layer for layer in layers.find_layers(model, images)}
-    assert (found["features.7.0.block.2"].channels, found["features.7.0.block.2"].grid) == (768, (3, 3))
+    assert (found["features.7.0.block.2"].channels, found["features.7.0.block.2"].grid) == (
+        768,
+        (3, 3),
+    )
 
 
 def test_vgg_at_48_pixels_is_not_explained_at_a_copied_cell():
@@ -111,7 +116,9 @@ def test_vgg_at_48_pixels_is_not_explained_at_a_copied_cell():
 
 def test_a_model_without_a_map():
     with pytest.raises(LookupError, match="Sequential has no layer with a spatial output"):
-        layers.last_layer(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval(), torch.rand(1, 3, 2, 2))
+        layers.last_layer(
+            nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval(), torch.rand(1, 3, 2, 2)
+        )
 
 
 def test_dictionaries_of_outputs():

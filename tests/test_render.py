@@ -75,7 +75,12 @@ def test_overlay_on_the_device(device):
 @pytest.mark.parametrize(
     ("images", "heat", "error", "message"),
     [
-        (torch.rand(1, 3, 4, 4) * 5 - 2, torch.rand(1, 1, 4, 4), ValueError, "undo the normalisation"),
+        (
+            torch.rand(1, 3, 4, 4) * 5 - 2,
+            torch.rand(1, 1, 4, 4),
+            ValueError,
+            "undo the normalisation",
+        ),
         (torch.full((1, 3, 4, 4), float("nan")), torch.rand(1, 1, 4, 4), ValueError, r"\[0, 1\]"),
         (torch.rand(1, 2, 4, 4), torch.rand(1, 1, 4, 4), ValueError, r"got \(1, 2, 4, 4\)"),
         (torch.zeros(1, 3, 4, 4).int(), torch.rand(1, 1, 4, 4), TypeError, r"torch\.int32"),
@@ -160,3 +165,8 @@ def test_bad_sheets():
         render.sheet(torch.zeros(1, 1, 3, 4, 4))
     with pytest.raises(ValueError, match="expected 2 column labels, got 1"):
         render.sheet(torch.zeros(1, 2, 3, 4, 4, dtype=torch.uint8), columns=["only"])
+
+
+def test_contours_of_a_plateau_on_the_level_draw_nothing():
+    images = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    assert render.contours(images, torch.full((1, 1, 8, 8), 0.5)).count_nonzero() == 0

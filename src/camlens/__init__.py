@@ -1,6 +1,6 @@
 """Where in this image did the network find its evidence, and is that claim true?"""
 
-from . import heatmap, layers, methods, render, taps
+from . import heatmap, layers, methods, render, taps, targets
 from .explain import (
     CAM,
     Deconvnet,
@@ -47,4 +47,5 @@ __all__ = [
     "render",
     "sheet",
     "taps",
+    "targets",
 ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from . import heatmap, layers, modules, taps
+from . import checks, heatmap, layers, modules, taps
 from .explanation import Explanation
 from .methods import cam
 from .methods import gradient as rules
@@ -53,8 +53,7 @@ class Explainer(abc.ABC):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
+        checks.check_model(model)
         self.model = modules.unwrap(model)
 
     @final
@@ -81,8 +80,8 @@ class Explainer(abc.ABC):
             ValueError: a wrong shape, a model in training mode, a target out of range, scores
                 that are not finite or do not depend on the layer.
         """
-        _check_images(images)
-        _check_mode(self.model)
+        checks.check_images(images)
+        checks.check_mode(self.model)
         with torch.inference_mode(False):
             plain = {k: _normal(v) for k, v in keywords.items()}
             call = _Call(_normal(images), tuple(map(_normal, inputs)), plain, targets)
@@ -129,7 +128,7 @@ class CAM(Explainer):
     """
 
     #: The pure function (activations, gradients) -> map.
-    method: ClassVar[Callable[[Tensor, Tensor], Tensor]]
+    method: ClassVar[staticmethod[[Tensor, Tensor], Tensor]]
 
     def __init__(
         self,
@@ -151,7 +150,7 @@ class CAM(Explainer):
         return self._finish(call, selection, raw, grid=_grid(raw), names=names)
 
     def _names(self, call: _Call) -> tuple[str, ...]:
-        """Return the explained layers' names; what a dry run found holds for images of one shape."""
+        """Return the explained layers' names; a dry run's find holds for images of one shape."""
         if self.layers is not None:
             return self.layers
         shape = call.images.shape[1:]
@@ -185,7 +184,7 @@ class CAM(Explainer):
         layout, activations = self._activations(name, output, size)
         # Row by row the gradients are laid out like the output, so they are read like it.
         rows = layers.as_maps(grads.movedim(1, 0).flatten(0, 1), layout, name)
-        gradients = rows.unflatten(0, (grads.shape[1], -1)).movedim(0, 1)
+        gradients = rows.view(grads.shape[1], -1, *rows.shape[1:]).movedim(0, 1)
         return type(self).method(activations, _wide(gradients))
 
     def _activations(
@@ -264,7 +263,8 @@ class EigenCAM(CAM):
         pairs = zip(names, outputs, strict=True)
         try:
             maps = [cam.eigen_cam(self._activations(n, a, call.size)[1]) for n, a in pairs]
-        except torch.linalg.LinAlgError:  # NaN in the activations, and most likely in the scores
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            # NaN in the activations, and most likely in the scores
             selection.check(outputs[-1])
             raise
         raw = heatmap.fuse(maps).expand(-1, selection.scores.shape[1], -1, -1)
@@ -384,37 +384,3 @@ def _grid(raw: Tensor) -> tuple[int, int]:
 def _normal(value: Any) -> Any:
     """Return a copy of a tensor made in inference mode, which autograd refuses to touch."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
-
-
-def _check_images(images: object) -> None:
-    if not isinstance(images, Tensor):
-        raise TypeError(
-            f"expected images as a (N, C, H, W) tensor, got {type(images).__name__}: convert with "
-            "torchvision.transforms.functional.to_tensor(image).unsqueeze(0)"
-        )
-    if images.ndim != 4 or 0 in images.shape:
-        hint = ": add the batch dimension with images.unsqueeze(0)" if images.ndim == 3 else ""
-        raise ValueError(
-            f"expected images as (N, C, H, W) with no dimension empty, got "
-            f"{tuple(images.shape)}{hint}"
-        )
-    if not images.is_floating_point():
-        raise TypeError(
-            f"expected floating-point images as the model takes them, got {images.dtype}: "
-            "convert with images.float() / 255 and normalise as in training"
-        )
-
-
-def _check_mode(model: nn.Module) -> None:
-    training = [name or "the model itself" for name, m in model.named_modules() if m.training]
-    if training:
-        raise ValueError(
-            f"the model is in training mode ({', '.join(training[:3])}"
-            f"{', ...' if len(training) > 3 else ''}): dropout and batch statistics would make "
-            "the explanation random; call model.eval() first"
-        )
-    if any(p.is_inference() for p in model.parameters()):
-        raise ValueError(
-            "the model's parameters were made in torch.inference_mode(), which autograd cannot "
-            "use: build or load the model outside of it"
-        )

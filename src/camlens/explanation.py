@@ -7,6 +7,7 @@ import functools
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,8 +53,10 @@ class Explanation:
 
     @functools.cached_property
     def heatmaps(self) -> Tensor:
-        """(N, K, H, W) float32 in [0, 1]: ``raw`` resized to the images, each map then divided by
-        its own maximum; a map without evidence is all zero.
+        """(N, K, H, W) float32 in [0, 1]: ``raw`` at the images' size, over its maximum.
+
+        Each map is resized first and then divided by its own maximum, so that its largest
+        value is 1; a map without evidence is all zero.
 
         Computed when first asked for, and kept: for a thousand classes it is a thousand times
         the size of the images, ``raw`` is not.
@@ -67,7 +70,8 @@ class Explanation:
 
     def to(self, device: torch.device | str) -> Explanation:
         """Return the explanation with its tensors on another device."""
-        return dataclasses.replace(self, **{k: v.to(device) for k, v in self._tensors().items()})
+        moved: dict[str, Any] = {k: v.to(device) for k, v in self._tensors().items()}
+        return dataclasses.replace(self, **moved)
 
     def cpu(self) -> Explanation:
         """Return the explanation with its tensors in main memory."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import modules, taps
+from . import checks, modules, taps
 
 #: Turns a layer's output (N, ...) into (N, C, h, w), by moving values only.
 Layout = Callable[[Tensor], Tensor]
@@ -54,7 +54,8 @@ def tokens(prefix: int, grid: tuple[int, int]) -> Layout:
     """
 
     def layout(output: Tensor) -> Tensor:
-        return output[:, prefix:].transpose(1, 2).unflatten(2, grid)
+        patches = output[:, prefix:].transpose(1, 2)
+        return patches.reshape(*patches.shape[:2], *grid)
 
     return layout
 
@@ -80,7 +81,7 @@ def infer_layout(output: Tensor, module: nn.Module, size: tuple[int, int]) -> La
             return nchw
         if type(module) in (nn.LayerNorm, nn.Linear):
             return nhwc
-        n, a, b, c = output.shape
+        a, b, c = output.shape[1:]
         return nhwc if _distortion((a, b), size) < _distortion((b, c), size) else nchw
     if output.ndim == 3 and (found := _token_grid(output.shape[1], size)):
         return tokens(*found)
@@ -101,7 +102,7 @@ def _distortion(grid: tuple[int, int], size: tuple[int, int]) -> float:
 def _token_grid(count: int, size: tuple[int, int]) -> tuple[int, tuple[int, int]] | None:
     patches = (p for p in range(1, min(size) + 1) if size[0] % p == size[1] % p == 0)
     grids = [(size[0] // p, size[1] // p) for p in patches]
-    fitting = [(count - h * w, (h, w)) for h, w in grids if 0 <= count - h * w and h * w > 1]
+    fitting = [(count - h * w, (h, w)) for h, w in grids if count - h * w >= 0 and h * w > 1]
     best = min(fitting, default=None)
     return best if best and best[0] <= min(_MOST_PREFIX_TOKENS, count // 2) else None
 
@@ -110,7 +111,7 @@ def as_maps(output: Tensor, layout: Layout, name: str) -> Tensor:
     """Apply a layout and check what comes out.
 
     Raises:
-        ValueError: it is not (N, C, h, w), or a single cell.
+        ValueError: it is not (N, C, h, w).
     """
     try:
         maps = layout(output)
@@ -144,9 +145,7 @@ class Layer:
     grid: tuple[int, int]
 
 
-def find_layers(
-    model: nn.Module, images: Tensor, *inputs: Any, **keywords: Any
-) -> list[Layer]:
+def find_layers(model: nn.Module, images: Tensor, *inputs: Any, **keywords: Any) -> list[Layer]:
     """List the layers with a spatial output, in the order in which they finish.
 
     Args:
@@ -159,6 +158,10 @@ def find_layers(
         One :class:`Layer` for each module that gives (N, C, h, w), (N, h, w, C) or tokens
         with more than one cell. A layer that runs several times is listed at its last run.
 
+    Raises:
+        TypeError: the model is no module, or the images no floating-point tensor.
+        ValueError: the images are not (N, C, H, W), or the model is in training mode.
+
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
         >>> for layer in find_layers(net.eval(), torch.rand(1, 3, 8, 8)):
@@ -166,9 +169,13 @@ def find_layers(
         Layer(name='0', type='Conv2d', channels=8, grid=(6, 6))
         Layer(name='1', type='ReLU', channels=8, grid=(6, 6))
     """
+    checks.check_model(model)
+    checks.check_images(images)
     model = modules.unwrap(model)
+    checks.check_mode(model)
     everything = modules.named(model)
     size = (images.shape[-2], images.shape[-1])
+    hookable = [n for n, m in everything.items() if not isinstance(m, torch.jit.ScriptModule)]
     found: dict[str, Layer] = {}
 
     def look(name: str, output: Any) -> None:
@@ -177,7 +184,7 @@ def find_layers(
         if tensor is not None and (layer := _inspect(name, everything[name], tensor, size)):
             found[name] = layer
 
-    with torch.inference_mode(False), torch.no_grad(), taps.watch(model, list(everything), look):
+    with torch.inference_mode(False), torch.no_grad(), taps.watch(model, hookable, look):
         model(images, *inputs, **keywords)
     return list(found.values())
 
@@ -220,7 +227,7 @@ def last_layer(model: nn.Module, images: Tensor, *inputs: Any, **keywords: Any) 
         with taps.tap(model, names, gradients=True) as tapped:
             outputs = _floats(model(images, *inputs, **keywords))
             # A sum of squares, since a softmax's plain sum is a constant.
-            score = sum(x.float().square().sum() for x in outputs)
+            score = torch.stack([x.float().square().sum() for x in outputs]).sum()
             grads = torch.autograd.grad(score, tapped.outputs(), allow_unused=True)
         for name, grad in reversed(list(zip(names, grads, strict=True))):
             if grad is not None and infer_layout(grad, everything[name], size)(grad).any():

@@ -81,9 +81,10 @@ def resolve_all(
         TypeError: see :func:`resolve`.
         ValueError: no layer is given.
     """
-    # nn.Sequential is a layer, not a sequence of layers.
-    single = isinstance(layers, (str, nn.Module)) or not isinstance(layers, Sequence)
-    names = tuple(dict.fromkeys(resolve(model, x) for x in ([layers] if single else layers)))
+    if isinstance(layers, Sequence) and not isinstance(layers, str):
+        names = tuple(dict.fromkeys(resolve(model, layer) for layer in layers))
+    else:
+        names = (resolve(model, layers),)
     if not names:
         raise ValueError("expected at least one layer, got an empty sequence")
     return names

@@ -96,9 +96,12 @@ def contours(
     base = _rgb(pictures.reshape(-1, *pictures.shape[-3:])).view(n, -1, 3, h, w)
     heat = _fitting(heatmaps, base)
     steepness = torch.stack(torch.gradient(heat, dim=(-2, -1))).norm(dim=0)
-    distance = (heat - level).abs() / steepness.clamp(min=torch.finfo(heat.dtype).tiny)
-    line = (width / 2 + 0.5 - distance).clamp(0, 1).unsqueeze(2)
-    return _uint8(base.lerp(torch.tensor(color, dtype=base.dtype, device=base.device).view(3, 1, 1), line))
+    distance = (heat - level).abs() / steepness
+    line = (width / 2 + 0.5 - distance).clamp(0, 1)
+    line = line.where(steepness > 0, 0).unsqueeze(2)  # a plateau has no line, whatever its level
+    return _uint8(
+        base.lerp(torch.tensor(color, dtype=base.dtype, device=base.device).view(3, 1, 1), line)
+    )
 
 
 def signed(gradients: Tensor) -> Tensor:
@@ -145,14 +148,12 @@ def sheet(
         scale: size of a picture's pixel on the sheet; best a whole number.
 
     Returns:
-        A matplotlib figure: notebooks show it, ``figure.savefig("sheet.png")`` writes it.
+        A matplotlib figure; notebooks show it, ``figure.savefig("sheet.png")`` writes it.
 
     Raises:
         ImportError: matplotlib is not installed.
         ValueError: a wrong shape, or not as many labels as rows or columns.
     """
-    from matplotlib.figure import Figure
-
     if pictures.ndim != 5 or pictures.shape[2] != 3 or pictures.dtype != torch.uint8:
         raise ValueError(
             "expected pictures as (rows, columns, 3, H, W) uint8, got "
@@ -167,19 +168,24 @@ def sheet(
     for top in range(r):
         y = top * (h + gap)
         canvas[:, y : y + h].unfold(2, w, w + gap).copy_(pictures[top].permute(1, 2, 0, 3))
-    return _figure(Figure(dpi=100), canvas, (h + gap, w + gap), rows, columns, title, scale)
+    return _labelled(
+        canvas, (h + gap, w + gap), rows=rows, columns=columns, title=title, scale=scale
+    )
 
 
-def _figure(
-    figure: Figure,
+def _labelled(
     canvas: Tensor,
     pitch: tuple[int, int],
+    *,
     rows: Sequence[str],
     columns: Sequence[str],
     title: str,
     scale: float,
 ) -> Figure:
     """Put the canvas on a figure with room for the labels; lengths are in pixels."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(dpi=100)
     height, width = canvas.shape[1] * scale, canvas.shape[2] * scale
     longest = max((len(line) for label in rows for line in label.split("\n")), default=0)
     most = max((label.count("\n") + 1 for label in columns), default=0)

@@ -18,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from . import modules
-from .methods import gradient as rules
 
 Rule = Callable[[Tensor, Tensor], Tensor]
 
@@ -135,9 +134,17 @@ def watch(
     """Call ``seen(name, output)`` after each run of a layer on this thread.
 
     What ``seen`` returns replaces the output, unless it is None.
+
+    Raises:
+        ValueError: a layer is a TorchScript module.
     """
     model = modules.unwrap(model)
     everything = modules.named(model)
+    if scripted := [n for n in names if isinstance(everything[n], torch.jit.ScriptModule)]:
+        raise ValueError(
+            f"the layers {scripted} are TorchScript modules, which take no hooks: use the model "
+            "as it was before torch.jit.script or torch.jit.trace"
+        )
     thread = threading.get_ident()
     handles: list[RemovableHandle] = []
 
@@ -235,39 +242,49 @@ def _replace(output: Any, tensor: Tensor) -> Any:
     return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
 
 
-_eager_lock = threading.Lock()
-_eager_users = 0
-_eager_stance: contextlib.ExitStack = contextlib.ExitStack()
+class _ForcedEager:
+    """The compiler's stance, one for all threads: the first user sets it, the last restores it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.stance = contextlib.ExitStack()
+
+    def enter(self) -> None:
+        with self.lock:
+            if self.users == 0:
+                self.stance.enter_context(torch.compiler.set_stance("force_eager"))
+            self.users += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self.stance.close()
+
+
+_forced_eager = _ForcedEager()
 
 
 @contextlib.contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
-    """Run compiled parts of the model uncompiled: a compiled call runs no hooks of ours.
-
-    The compiler's stance is one for all threads, so the first user sets it and the last one
-    restores it.
-    """
-    global _eager_users
+    """Run compiled parts of the model uncompiled: a compiled call runs no hooks of ours."""
     if not any(m._compiled_call_impl or hasattr(m, "_orig_mod") for m in model.modules()):
         yield
         return
-    with _eager_lock:
-        if _eager_users == 0:
-            _eager_stance.enter_context(torch.compiler.set_stance("force_eager"))
-        _eager_users += 1
+    _forced_eager.enter()
     try:
         yield
     finally:
-        with _eager_lock:
-            _eager_users -= 1
-            if _eager_users == 0:
-                _eager_stance.close()
+        _forced_eager.leave()
 
 
 #: Activations for which no published rule says what "guided" means.
 UNRULED = frozenset(
-    "leaky_relu prelu rrelu elu selu celu gelu silu hardswish mish softplus hardtanh threshold"
-    " logsigmoid glu".split()
+    [
+        *("leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish"),
+        *("hardswish", "hardtanh", "threshold", "softplus", "logsigmoid", "glu"),
+    ]
 )
 
 
@@ -290,8 +307,9 @@ class rectifiers(TorchFunctionMode):  # noqa: N801  a context manager, named as 
             or ends without having run a ReLU.
 
     Example:
+        >>> from camlens.methods.gradient import deconvnet_rule
         >>> x = torch.tensor([-1.0, 1.0], requires_grad=True)
-        >>> with rectifiers(rules.deconvnet_rule):
+        >>> with rectifiers(deconvnet_rule):
         ...     y = x.relu()
         >>> torch.autograd.grad(y.sum(), x)[0].tolist()
         [1.0, 1.0]
@@ -304,7 +322,7 @@ class rectifiers(TorchFunctionMode):  # noqa: N801  a context manager, named as 
 
     def __exit__(self, *raised: Any) -> None:
         """Leave the mode, and do not let a model without a ReLU pass for a guided one."""
-        super().__exit__(*raised)
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
         if self.count == 0 and raised[0] is None:
             raise ValueError(
                 "no ReLU ran: guided backprop and deconvnet change how gradients pass a ReLU, and "

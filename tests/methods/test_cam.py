@@ -18,7 +18,8 @@ GRADIENT_METHODS = [
 ]
 
 
-def pair(seed=0, n=2, k=3, c=4, h=3, w=5):
+def pair(seed=0):
+    n, k, c, h, w = 2, 3, 4, 3, 5
     generator = torch.Generator().manual_seed(seed)
     activations = torch.randn(n, c, h, w, generator=generator).relu()
     return activations, torch.randn(n, k, c, h, w, generator=generator)
@@ -90,7 +91,9 @@ def test_hires_cam_equals_grad_cam_for_constant_gradients():
 
 def test_layer_cam_ignores_negative_gradients():
     activations, gradients = pair()
-    assert_close(cam.layer_cam(activations, gradients), cam.hires_cam(activations, gradients.relu()))
+    assert_close(
+        cam.layer_cam(activations, gradients), cam.hires_cam(activations, gradients.relu())
+    )
     assert cam.layer_cam(activations, -gradients.abs()).count_nonzero() == 0
 
 

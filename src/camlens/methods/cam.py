@@ -151,7 +151,7 @@ def eigen_cam(activations: Activations, gradients: Gradients | None = None) -> M
     n, _, h, w = activations.shape
     matrix = activations.flatten(2).transpose(1, 2)  # (N, hw, C)
     left, singular, _ = torch.linalg.svd(matrix, full_matrices=False)
-    projection = left[..., 0] * singular[:, :1]  # O V_1 = sigma_1 U_1
+    projection: Tensor = left[..., 0] * singular[:, :1]  # O V_1 = sigma_1 U_1
     sign = torch.where(projection.sum(dim=1, keepdim=True) < 0, -1, 1)
     return (projection * sign).relu().view(n, 1, h, w)
 

@@ -1,7 +1,7 @@
 """Input gradients: the backward rules of a ReLU, and what is made of the gradients.
 
-``output`` is a rectifier's forward output, ``gradient`` the derivative that arrives from
-above, ``local`` the rectifier's own derivative (0 or 1) at its input; all have one shape.
+``gradient`` is the derivative that arrives from above, ``active`` says where the rectifier was
+active in the forward pass; both have one shape.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What does a network look at when it says "happy"? The camlens case study on FER2013."""

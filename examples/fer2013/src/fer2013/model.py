@@ -31,13 +31,17 @@ class BaseCNN(nn.Module):
             self.blocks.add_module(f"block{index}", block)
             channels = width
         self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, len(CLASSES))
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(channels, len(CLASSES)),
         )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, 7) logits of (N, 1, 48, 48) images in [0, 1]."""
         # FER2013's grey levels have mean 0.508 and standard deviation 0.252.
-        return self.head(self.blocks((images - 0.508) / 0.252))
+        logits: Tensor = self.head(self.blocks((images - 0.508) / 0.252))
+        return logits
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -14,25 +16,22 @@ from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import InterpolationMode, v2
 
-from .config import CONFIGS, Config
-from .data import CLASSES, FaceDataset, load
+from . import weights
+from .config import Config
+from .data import CLASSES, FaceDataset, Faces
+from .evaluate import AVERAGING, evaluate, mirrored_logits
 from .model import BaseCNN
-
-
-def mirrored_logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Return (N, 7) logits averaged over each picture and its mirror image."""
-    return (model(images) + model(images.flip(-1))) / 2
 
 
 class EmotionTask(lightning.LightningModule):
     """A network with its loss, optimiser and metrics."""
 
-    def __init__(self, name: str = "base", **changes: object) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.config: Config = dataclasses.replace(CONFIGS[name], **changes)
-        self.model = BaseCNN(dropout=self.config.dropout).to(memory_format=torch.channels_last)
-        self.loss = nn.CrossEntropyLoss(label_smoothing=self.config.label_smoothing)
+        self.save_hyperparameters(dataclasses.asdict(config))
+        self.config = config
+        self.model = BaseCNN(dropout=config.dropout).to(memory_format=torch.channels_last)
+        self.loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self.train_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
         self.val_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
 
@@ -40,7 +39,7 @@ class EmotionTask(lightning.LightningModule):
         """Return the loss of one augmented batch."""
         images, labels = batch
         logits = self.model(images.contiguous(memory_format=torch.channels_last))
-        loss = self.loss(logits, labels)
+        loss: Tensor = self.loss(logits, labels)
         self.train_accuracy(logits, labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True)
@@ -55,7 +54,7 @@ class EmotionTask(lightning.LightningModule):
         self.log("val_loss", loss, sync_dist=True)
         self.log("val_accuracy", self.val_accuracy, prog_bar=True)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> Any:
         """Return SGD with Nesterov momentum under the one-cycle policy."""
         c = self.config
         optimizer = torch.optim.SGD(
@@ -83,44 +82,30 @@ def augmentation(config: Config) -> v2.Transform:
 
 
 def train(
-    name: str,
-    data: Path,
+    config: Config,
+    faces: Faces,
     *,
     out: Path,
-    epochs: int | None = None,
     seed: int = 0,
-    precision: str = "bf16-mixed",
+    precision: Any = "bf16-mixed",
     device: str = "auto",
 ) -> Path:
-    """Train a configuration on Training, select on PublicTest; resume where a run stopped.
+    """Train on Training, select the best epoch on PublicTest; resume where a run stopped.
 
     Args:
-        name: a name in :data:`fer2013.config.CONFIGS`.
-        data: what :func:`fer2013.data.load` takes.
+        config: what to train, and how.
+        faces: FER2013 with both splits.
         out: the run's folder; if it holds a ``last.ckpt`` the run goes on from there.
-        epochs: overrides the configuration's.
         seed: of the weights, the order and the augmentation.
-        precision: Lightning's ``--precision``.
+        precision: Lightning's ``precision``, such as ``bf16-mixed`` or ``32-true``.
         device: Lightning's accelerator, such as ``cpu``, ``cuda`` or ``auto``.
 
     Returns:
-        The checkpoint with the best accuracy on PublicTest.
+        The weights of the best epoch, a safetensors file in ``out``.
     """
     lightning.seed_everything(seed, workers=True)
-    faces = load(data)
-    changes = {} if epochs is None else {"epochs": epochs}
-    task = EmotionTask(name, **changes)
-    config = task.config
-    workers = {"num_workers": 1, "persistent_workers": True}
-    training = DataLoader(
-        FaceDataset(faces.split("Training"), augmentation(config)),
-        config.batch_size,
-        shuffle=True,
-        drop_last=True,
-        **workers,
-    )
-    validation = DataLoader(FaceDataset(faces.split("PublicTest")), 512)
-    best = ModelCheckpoint(out, "best", monitor="val_accuracy", mode="max", save_last=True)
+    task = EmotionTask(config)
+    best = ModelCheckpoint(out, "best", monitor="val_accuracy", mode="max")
     trainer = lightning.Trainer(
         accelerator=device,
         devices=1,
@@ -128,12 +113,59 @@ def train(
         max_epochs=config.epochs,
         callbacks=[
             best,
+            # save_last would save only together with a best one: a stopped run would lose more.
+            ModelCheckpoint(out, "last", enable_version_counter=False),
             EarlyStopping("val_accuracy", patience=config.patience, mode="max"),
             LearningRateMonitor(),
         ],
         logger=CSVLogger(out, name="", version=""),
-        log_every_n_steps=50,
     )
-    last = out / "last.ckpt"
-    trainer.fit(task, training, validation, ckpt_path=last if last.is_file() else None)
-    return Path(best.best_model_path)
+    stopped = out / "last.ckpt"
+    trainer.fit(
+        task,
+        DataLoader(
+            FaceDataset(faces.split("Training"), augmentation(config)),
+            config.batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=1,
+            persistent_workers=True,
+        ),
+        DataLoader(FaceDataset(faces.split("PublicTest")), 512),
+        ckpt_path=stopped if stopped.is_file() else None,
+    )
+    return export(config, Path(best.best_model_path), faces, out=out, seed=seed)
+
+
+def export(config: Config, checkpoint: Path, faces: Faces, *, out: Path, seed: int) -> Path:
+    """Write a checkpoint's network with what is known of it, measured on the file's own weights.
+
+    Returns:
+        The safetensors file.
+    """
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    prefix = "model."
+    state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if prefix in k[:6]}
+    model = BaseCNN()
+    model.load_state_dict(weights.compact(state))
+    measured = evaluate(model, faces.split("PublicTest"))
+    facts = {
+        "network": "BaseCNN",
+        "config": dataclasses.asdict(config),
+        "seed": seed,
+        "best_epoch": saved["epoch"] + 1,
+        "trained_on": f"FER2013 Training, {len(faces.split('Training'))} faces",
+        "selected_on": f"FER2013 PublicTest, {len(faces.split('PublicTest'))} faces",
+        "accuracy": measured.accuracy,
+        "accuracy_on": "PublicTest, on which the epoch was selected",
+        "averaging": AVERAGING,
+        "report": measured.report,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+        },
+    }
+    path = out / f"{config.name}.safetensors"
+    weights.save(state, facts, path)
+    return path

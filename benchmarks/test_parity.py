@@ -1,0 +1,274 @@
+"""Raw maps of camlens beside those of captum, torchcam and grad-cam, over eight networks.
+
+Each comparison states how far two maps may be apart relative to the reference's largest value,
+and that the reference is not all zero: comparing two empty maps shows nothing. Peers are only
+asked for what they get right; where one is left out, a comment says why.
+
+Left out altogether:
+- torchcam 0.5.0's Grad-CAM++: it divides a copy (``alpha[mask].div_``), so its weights are the
+  undivided sum, and its denominator sums A g^3, not A.
+- grad-cam at a convolution with an in-place ReLU behind it (VGG's ``features.34``): on a CPU its
+  activations are those after the ReLU, its gradients those before. Here all layers are such that
+  nothing behind them writes into their output.
+- grad-cam's Eigen-CAM centres the matrix, which the paper does not: numpy's SVD is the reference.
+- captum's LayerGradCam on tokens and NHWC: it takes dimensions from the second on as the places.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import captum.attr
+import numpy as np
+import pytest
+import pytorch_grad_cam
+import torch
+import torchcam.methods
+from networks import build, random_images, without_inplace
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+from zennit.attribution import Gradient
+from zennit.composites import GuidedBackprop as ZennitGuidedBackprop
+
+import camlens
+
+
+def image_like(output: Tensor) -> Tensor:
+    return output
+
+
+def channels_last(output: Tensor) -> Tensor:
+    return output.permute(0, 3, 1, 2)
+
+
+def patches(output: Tensor) -> Tensor:
+    """Drop the class token of a ViT with 14x14 patches."""
+    return output[:, 1:].reshape(len(output), 14, 14, -1).permute(0, 3, 1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A network, the layer explained, and how its output becomes (N, C, h, w)."""
+
+    network: str
+    layer: str
+    targets: tuple[int, int] = (3, 7)
+    size: int = 128
+    layout: Callable[[Tensor], Tensor] = image_like
+
+    def __str__(self) -> str:
+        return self.network
+
+
+#: The layers of the first three give ReLU outputs, those of the others signed ones. None is right
+#: before a global pooling: there the gradients are constants and most methods are the same.
+SUBJECTS = [
+    Subject("vgg19", "features.35", size=64),
+    Subject("resnet50", "layer3"),
+    Subject("densenet121", "features.denseblock4.denselayer16.relu2"),
+    Subject("mobilenet_v3_large", "features.12"),
+    Subject("efficientnet_b0", "features.6"),
+    Subject("convnext_tiny", "features.5"),
+    Subject("vit_b_16", "encoder.layers.encoder_layer_11.ln_1", size=224, layout=patches),
+    Subject("swin_t", "features.7.0", layout=channels_last),
+]
+RECTIFIED = SUBJECTS[:3]
+IMAGE_LIKE = [subject for subject in SUBJECTS if subject.layout is image_like]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """A subject in memory."""
+
+    subject: Subject
+    model: nn.Module
+    images: Tensor
+
+    @property
+    def layer(self) -> nn.Module:
+        return self.model.get_submodule(self.subject.layer)
+
+    @property
+    def targets(self) -> Tensor:
+        return torch.tensor(self.subject.targets)
+
+
+@pytest.fixture(scope="module")
+def ready(request: pytest.FixtureRequest) -> Ready:
+    subject = request.param
+    model = build(subject.network).requires_grad_(True)
+    if subject.network == "vit_b_16":
+        nn.init.normal_(model.heads.head.weight, std=0.05)  # torchvision leaves it zero
+    return Ready(subject, model, random_images(2, subject.size))
+
+
+def over(subjects: list[Subject]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("ready", subjects, ids=str, indirect=True, scope="module")
+
+
+def assert_close(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
+    """Compare image by image, relative to the largest value of the reference."""
+    assert ours.shape == theirs.shape
+    for i, (mine, reference) in enumerate(zip(ours, theirs, strict=True)):
+        largest = reference.abs().max()
+        assert largest > 0, f"the reference of image {i} is empty: choose other targets"
+        assert (mine - reference).abs().max() <= tolerance * largest, f"image {i}"
+
+
+def ours(explainer: camlens.CAM, ready: Ready) -> Tensor:
+    return explainer(ready.images, targets=ready.targets).raw[:, 0]
+
+
+def of_torchcam(method: str, ready: Ready) -> Tensor:
+    kind = getattr(torchcam.methods, method)
+    transform = ready.subject.layout
+    with kind(ready.model, ready.subject.layer, reshape_transform=transform) as extractor:
+        scores = ready.model(ready.images)
+        return extractor(ready.targets.tolist(), scores, normalized=False)[0]
+
+
+def of_grad_cam(method: str, ready: Ready, model: nn.Module | None = None) -> Tensor:
+    """Its call gives scaled and resized maps, so the raw ones are made from what it captured."""
+    kind = getattr(pytorch_grad_cam, method)
+    targets = [ClassifierOutputTarget(t) for t in ready.subject.targets]
+    layout = ready.subject.layout
+    with kind(model or ready.model, [ready.layer], reshape_transform=layout) as cam:
+        cam(ready.images, targets)
+        captured = cam.activations_and_grads
+        activations, gradients = captured.activations[0].numpy(), captured.gradients[0].numpy()
+        raw = cam.get_cam_image(ready.images, ready.layer, targets, activations, gradients, False)
+    return torch.from_numpy(np.maximum(raw, 0))
+
+
+@over(IMAGE_LIKE)
+def test_grad_cam_is_captums(ready: Ready) -> None:
+    cam = captum.attr.LayerGradCam(ready.model, ready.layer)
+    reference = cam.attribute(ready.images, ready.targets, relu_attributions=True)
+    explainer = camlens.GradCAM(ready.model, ready.subject.layer)
+    assert_close(ours(explainer, ready), reference[:, 0].detach(), 1e-4)
+
+
+@over(SUBJECTS)
+def test_hires_cam_is_captums_gradient_times_activation(ready: Ready) -> None:
+    product = captum.attr.LayerGradientXActivation(ready.model, ready.layer)
+    placed = ready.subject.layout(product.attribute(ready.images, ready.targets))
+    explainer = camlens.HiResCAM(ready.model, ready.subject.layer)
+    assert_close(ours(explainer, ready), placed.sum(dim=1).relu().detach(), 1e-4)
+
+
+@over(SUBJECTS)
+@pytest.mark.parametrize("method", ["GradCAM", "LayerCAM", "XGradCAM"])
+def test_cams_are_torchcams(method: str, ready: Ready) -> None:
+    explainer = getattr(camlens, method)(ready.model, ready.subject.layer)
+    assert_close(ours(explainer, ready), of_torchcam(method, ready).detach(), 1e-4)
+
+
+@over(SUBJECTS)
+@pytest.mark.parametrize("method", ["GradCAM", "HiResCAM", "LayerCAM", "XGradCAM"])
+def test_cams_are_grad_cams(method: str, ready: Ready) -> None:
+    explainer = getattr(camlens, method)(ready.model, ready.subject.layer)
+    assert_close(ours(explainer, ready), of_grad_cam(method, ready), 1e-4)
+
+
+class Louder(nn.Module):
+    """Multiplies a model's logits, and with them the gradients."""
+
+    def __init__(self, model: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images) * self.factor
+
+
+@over(RECTIFIED)
+def test_grad_cam_plus_plus_is_grad_cams(ready: Ready) -> None:
+    """Only ReLU outputs, as the paper assumes: else the denominator can pass through zero.
+
+    grad-cam adds 1e-6 to a denominator of the order of g^2, which swamps the small gradients of
+    these networks; with logits 10,000 times as large it does not matter.
+    """
+    model = Louder(ready.model, 1e4).eval()
+    explainer = camlens.GradCAMPlusPlus(model, f"model.{ready.subject.layer}")
+    assert_close(ours(explainer, ready), of_grad_cam("GradCAMPlusPlus", ready, model), 1e-3)
+
+
+@over(SUBJECTS)
+def test_eigen_cam_is_numpys_svd(ready: Ready) -> None:
+    with camlens.taps.tap(ready.model, ready.subject.layer) as tapped, torch.no_grad():
+        ready.model(ready.images)
+    activations = ready.subject.layout(tapped.activations[ready.subject.layer]).double()
+    references = []
+    for image in activations.flatten(2).numpy():  # (C, hw)
+        _, _, directions = np.linalg.svd(image.T, full_matrices=False)
+        projection = image.T @ directions[0]
+        references.append(np.maximum(projection * np.sign(projection.sum()), 0))
+    reference = torch.from_numpy(np.stack(references)).view(2, *activations.shape[-2:])
+    explainer = camlens.EigenCAM(ready.model, ready.subject.layer)
+    assert_close(ours(explainer, ready).double(), reference, 1e-4)
+
+
+@over(SUBJECTS)
+def test_input_gradient_is_captums_saliency(ready: Ready) -> None:
+    saliency = captum.attr.Saliency(ready.model)
+    reference = saliency.attribute(ready.images.clone(), ready.targets, abs=False)
+    explanation = camlens.InputGradient(ready.model)(ready.images, targets=ready.targets)
+    assert_close(explanation.gradients[:, 0], reference, 1e-4)
+
+
+def spelled_out(ready: Ready) -> nn.Module:
+    """Return a copy in which captum and zennit meet every ReLU.
+
+    They see modules alone, and none that write in place. DenseNet's last ReLU is a function
+    call, which captum would silently pass with the plain gradient.
+    """
+    model = without_inplace(ready.model)
+    if ready.subject.network != "densenet121":
+        return model
+    pool, head = nn.AdaptiveAvgPool2d(1), model.classifier
+    return nn.Sequential(model.features, nn.ReLU(), pool, nn.Flatten(), head).eval()
+
+
+@over(RECTIFIED)
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("GuidedBackprop", "GuidedBackprop"), ("Deconvnet", "Deconvolution")]
+)
+def test_modified_relus_are_captums(ours: str, theirs: str, ready: Ready) -> None:
+    attribution = getattr(captum.attr, theirs)(spelled_out(ready))
+    reference = attribution.attribute(ready.images.clone(), ready.targets)
+    explanation = getattr(camlens, ours)(ready.model)(ready.images, targets=ready.targets)
+    assert_close(explanation.gradients[:, 0], reference, 1e-5)
+
+
+@over(RECTIFIED)
+def test_guided_backprop_is_zennits(ready: Ready) -> None:
+    rows = nn.functional.one_hot(ready.targets, 1000).float()
+    with Gradient(spelled_out(ready), composite=ZennitGuidedBackprop()) as attributor:
+        _, reference = attributor(ready.images.clone(), rows)
+    explanation = camlens.GuidedBackprop(ready.model)(ready.images, targets=ready.targets)
+    assert_close(explanation.gradients[:, 0], reference, 1e-5)
+
+
+@over(RECTIFIED)
+def test_guided_grad_cam_is_captums(ready: Ready) -> None:
+    """captum does not scale the map, so both are compared up to a factor for each image.
+
+    Its default interpolation is nearest; ours, and the paper's, is bilinear.
+    """
+    model = spelled_out(ready)
+    layer = ready.subject.layer
+    inside = layer.removeprefix("features.") if isinstance(model, nn.Sequential) else layer
+    root = model[0] if isinstance(model, nn.Sequential) else model
+    guided = captum.attr.GuidedGradCam(model, root.get_submodule(inside))
+    reference = guided.attribute(
+        ready.images.clone(), ready.targets, interpolate_mode="bilinear"
+    ).detach()
+    explainer = camlens.GuidedGradCAM(ready.model, layer)
+    explanation = explainer(ready.images, targets=ready.targets)
+    assert reference.abs().amax(dim=(1, 2, 3)).min() > 0
+    assert_close(unit(explanation.gradients[:, 0]), unit(reference), 1e-4)
+
+
+def unit(gradients: Tensor) -> Tensor:
+    return gradients / gradients.abs().amax(dim=(1, 2, 3), keepdim=True)

@@ -1,0 +1,113 @@
+"""``python -m fer2013 train|evaluate|demo``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import weights
+from .config import CONFIGS
+from .data import USAGES, load
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status: 0, or 2 if it could not be carried out."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (OSError, ValueError) as error:
+        print(f"fer2013 {options.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
+    from .train import train
+
+    config = CONFIGS[options.name]
+    if options.epochs is not None:
+        config = dataclasses.replace(config, epochs=options.epochs)
+    path = train(
+        config,
+        load(options.data),
+        out=options.out or Path("runs") / config.name,
+        seed=options.seed,
+        precision=options.precision,
+        device=options.device,
+    )
+    facts = weights.read_facts(path)
+    print(f"{path}: {facts['accuracy']:.2%} on PublicTest ({facts['averaging']})")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from .evaluate import AVERAGING, evaluate
+
+    model = weights.load(options.weights)
+    measured = evaluate(model, load(options.data).split(options.split), device=options.device)
+    print(measured.text)
+    print(f"accuracy {measured.accuracy:.2%} on {options.split} ({AVERAGING})")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from . import photos
+    from .demo import demo
+
+    if (options.photo is None) != (options.box is None):
+        raise ValueError(
+            "a photograph of your own needs --box x,y,w,h around the face, and no other"
+        )
+    own = options.photo is not None
+    faces = [photos.read(options.photo, options.box)] if own else photos.packaged()
+    for line in demo(weights.load(options.weights), faces, options.out, device=options.device):
+        print(line)
+    print(
+        "These are claims about where; whether the network needs these places is not yet checked."
+    )
+    print(f"wrote {options.out}")
+
+
+def _box(text: str) -> tuple[int, ...]:
+    box = tuple(int(part) for part in text.split(","))
+    if len(box) != 4:
+        raise ValueError
+    return box
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("fer2013", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    train = commands.add_parser("train", help="train a configuration; resumes a stopped run")
+    train.add_argument("name", choices=sorted(CONFIGS), nargs="?", default="base")
+    train.add_argument("--out", type=Path, help="the run's folder; default runs/NAME")
+    train.add_argument("--epochs", type=int, help="instead of the configuration's")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--precision", default="bf16-mixed", help="as Lightning's Trainer takes it")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="print the accuracy and the report by class")
+    evaluate.add_argument("--split", choices=USAGES, default="PublicTest")
+    evaluate.set_defaults(run=_evaluate)
+
+    demo = commands.add_parser("demo", help="explain two photographs, or one of your own")
+    demo.add_argument("photo", type=Path, nargs="?", metavar="PHOTO")
+    demo.add_argument("--box", type=_box, metavar="x,y,w,h", help="the face: brows to chin, square")
+    demo.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the sheet to write")
+    demo.set_defaults(run=_demo)
+
+    for command in (train, evaluate):
+        command.add_argument(
+            "--data", type=Path, default=Path("data"), help="a CSV file or folder; default data"
+        )
+    for command in (evaluate, demo):
+        command.add_argument("--weights", type=Path, default=weights.SHIPPED)
+    for command, default in ((train, "auto"), (evaluate, "cpu"), (demo, "cpu")):
+        command.add_argument("--device", default=default, help=f"default {default}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

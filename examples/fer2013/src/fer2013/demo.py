@@ -1,0 +1,99 @@
+"""What does the network look at? Four methods, the predicted emotion and the runner-up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+import camlens
+
+from .data import CLASSES
+from .evaluate import mirrored_logits
+from .photos import SHOWN, Face, to_images
+
+#: The last block: all of the network's evidence passes it, and its 12x12 grid (4 pixels of 48
+#: a cell) can tell an eye from a mouth.
+LAYER = "blocks.block4"
+
+
+def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu") -> list[str]:
+    """Explain faces, write a contact sheet, and say what was found.
+
+    Args:
+        model: a trained network in evaluation mode.
+        faces: the faces to explain.
+        out: the PNG file to write.
+        device: where to run.
+
+    Returns:
+        The findings, a line each.
+    """
+    model, images = model.to(device), to_images(faces).to(device)
+    with torch.inference_mode():
+        probabilities = mirrored_logits(model, images).softmax(dim=1)
+    targets = probabilities.topk(2).indices  # the predicted emotion and the runner-up
+    explained = {
+        "Grad-CAM": camlens.GradCAM(model, LAYER)(images, targets=targets),
+        "Grad-CAM++": camlens.GradCAMPlusPlus(model, LAYER)(images, targets=targets),
+        "guided backprop": camlens.GuidedBackprop(model)(images, targets=targets),
+        "guided Grad-CAM": camlens.GuidedGradCAM(model, LAYER)(images, targets=targets),
+    }
+    figure = camlens.sheet(
+        _pictures(faces, images, explained).cpu(),
+        rows=[
+            f"{face.name}\n{rank}:\n{CLASSES[c]} {probabilities[n, c]:.0%}"
+            for n, face in enumerate(faces)
+            for rank, c in zip(("predicted", "runner-up"), targets[n].tolist(), strict=True)
+        ],
+        columns=["photograph", "network's input", *explained],
+        title="Where the network finds its evidence for an emotion",
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+    return _findings(faces, probabilities, explained["Grad-CAM"])
+
+
+def _pictures(
+    faces: list[Face], images: Tensor, explained: dict[str, camlens.Explanation]
+) -> Tensor:
+    """Return (rows, columns, 3, side, side) uint8: a row for each face and target."""
+    photographs = torch.stack([face.picture for face in faces]).to(images.device)
+    inputs = _enlarged((images * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).unsqueeze(1))
+    columns = [photographs.unsqueeze(1).expand(-1, 2, -1, -1, -1), inputs.expand(-1, 2, -1, -1, -1)]
+    for explanation in explained.values():
+        if explanation.gradients is None:
+            heat = camlens.heatmap.scale(camlens.heatmap.resize(explanation.raw, (SHOWN, SHOWN)))
+            columns.append(camlens.contours(camlens.overlay(photographs, heat), heat))
+        else:
+            columns.append(_enlarged(camlens.render.signed(explanation.gradients)))
+    return torch.stack([column.flatten(0, 1) for column in columns], dim=1)
+
+
+def _enlarged(pictures: Tensor) -> Tensor:
+    """Enlarge (N, K, 3, h, w) uint8 pictures so that their pixels stay visible."""
+    enlarged = interpolate(pictures.flatten(0, 1), (SHOWN, SHOWN), mode="nearest")
+    return enlarged.view(*pictures.shape[:2], *enlarged.shape[1:])
+
+
+def _findings(
+    faces: list[Face], probabilities: Tensor, explanation: camlens.Explanation
+) -> list[str]:
+    h, w = explanation.grid
+    lines = [f"Grad-CAM at {', '.join(explanation.layers)}, on a {h}x{w} grid of the face:"]
+    for n, face in enumerate(faces):
+        for k, c in enumerate(explanation.targets[n].tolist()):
+            claim = f"{face.name}, {CLASSES[c]} ({probabilities[n, c]:.0%}): "
+            if not explanation.evidence[n, k]:
+                lines.append(claim + "no positive evidence")
+                continue
+            heat = explanation.raw[n, k]
+            row, column = divmod(int(heat.argmax()), w)
+            inside = (explanation.heatmaps[n, k] >= 0.5).float().mean()
+            lines.append(
+                f"{claim}hottest {(row + 0.5) / h:.0%} down and {(column + 0.5) / w:.0%} across; "
+                f"half the heat's peak or more on {inside:.0%} of the face"
+            )
+    return lines

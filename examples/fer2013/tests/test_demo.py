@@ -1,0 +1,78 @@
+"""The commands, as a person calls them."""
+
+import re
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from fer2013 import photos
+from fer2013.__main__ import main
+
+
+def test_the_demo_explains_two_photographs(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "new" / "sheet.png")]) == 0
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^Grace Hopper, \w+ \(\d+%\): hottest", printed, re.MULTILINE)) == 2
+    assert "Eileen Collins, happy" in printed  # she smiles
+    assert "12x12 grid" in printed
+    assert "sheet.png" in printed
+    sheet = cv2.imread(str(tmp_path / "new" / "sheet.png"))
+    assert sheet.shape[0] > 4 * photos.SHOWN
+    assert sheet.shape[1] > 6 * photos.SHOWN
+    assert sheet.std() > 20
+
+
+def test_the_demo_explains_ones_own_photograph(tmp_path, capsys):
+    face = photos.packaged()[1]
+    photo = np.full((300, 400, 3), 90, np.uint8)
+    photo[20:212, 100:292] = face.picture.permute(1, 2, 0).numpy()[:, :, ::-1]
+    cv2.imwrite(str(tmp_path / "me.png"), photo)
+    arguments = ["demo", str(tmp_path / "me.png"), "--box", "100,20,192,192"]
+    assert main([*arguments, "--out", str(tmp_path / "me_sheet.png")]) == 0
+    assert "me, happy" in capsys.readouterr().out
+    assert (tmp_path / "me_sheet.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["photo.png"], "needs --box"),
+        (["--box", "0,0,5,5"], "needs --box"),
+        (["missing.png", "--box", "0,0,5,5"], "there is no photograph missing.png"),
+    ],
+)
+def test_what_the_demo_cannot_do(arguments, message, capsys):
+    assert main(["demo", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_box_beyond_the_picture_and_a_file_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match="does not lie inside the 20x10 photograph"):
+        photos.cut(np.zeros((10, 20, 3), np.uint8), (15, 0, 10, 10), "x")
+    with pytest.raises(ValueError, match="does not lie inside"):
+        photos.cut(np.zeros((10, 20, 3), np.uint8), (0, 0, 0, 5), "x")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ValueError, match="not a picture that OpenCV can read"):
+        photos.read(tmp_path / "text.png", (0, 0, 1, 1))
+
+
+def test_evaluate_prints_the_accuracy_and_the_report(csv_file, capsys):
+    assert main(["evaluate", "--data", str(csv_file)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"accuracy \d+\.\d\d% on PublicTest \(mean of the logits", printed)
+    assert re.search(r"surprise +0\.\d{3} +0\.\d{3} +0\.\d{3} +2", printed)
+
+
+def test_evaluate_without_data(tmp_path, capsys):
+    assert main(["evaluate", "--data", str(tmp_path)]) == 2
+    assert "no FER2013 at" in capsys.readouterr().err
+
+
+def test_the_module_runs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "fer2013", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "train" in done.stdout

@@ -1,0 +1,117 @@
+"""A short training run for real: it learns, stops, resumes, and its file says how it came to be."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from fer2013 import data, weights
+from fer2013.config import CONFIGS
+from fer2013.evaluate import evaluate, mirrored_logits
+from fer2013.model import BaseCNN
+from fer2013.train import augmentation, train
+
+# Lightning's and torch's own advice, not ours to follow in a run of seconds.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The 'val_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory"),
+    pytest.mark.filterwarnings("ignore:Experiment logs directory"),
+    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit"),
+]
+
+SHORT = dataclasses.replace(CONFIGS["base"], epochs=2, batch_size=7)
+
+
+def test_the_network_is_as_described():
+    model = BaseCNN().eval()
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    parameters = sum(p.numel() for p in model.parameters())
+    assert len(convolutions) == 8
+    assert parameters == pytest.approx(1.2e6, rel=0.03)
+    with torch.no_grad():
+        assert model.blocks(torch.rand(1, 1, 48, 48)).shape == (1, 256, 12, 12)
+
+
+def test_augmentation_moves_the_face_and_keeps_its_range():
+    image = torch.rand(1, 48, 48)
+    moved = augmentation(SHORT)(image)
+    assert moved.shape == image.shape
+    assert not torch.equal(moved, image)
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+
+
+def test_mirrored_logits_do_not_know_left_from_right():
+    model, images = BaseCNN().eval(), torch.rand(2, 1, 48, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            mirrored_logits(model, images), mirrored_logits(model, images.flip(-1))
+        )
+
+
+def test_a_run_stops_resumes_and_writes_what_it_measured(tmp_path, csv_file):
+    faces = data.load(csv_file)
+    options = {"out": tmp_path, "precision": "32-true", "device": "cpu"}
+    train(dataclasses.replace(SHORT, epochs=1), faces, **options)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0
+    path = train(SHORT, faces, **options)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 1
+
+    facts = weights.read_facts(path)
+    measured = evaluate(weights.load(path), faces.split("PublicTest"))
+    assert facts["accuracy"] == measured.accuracy
+    assert facts["report"] == measured.report
+    assert facts["config"]["epochs"] == 2
+    assert facts["trained_on"] == "FER2013 Training, 28 faces"
+    assert tuple(facts["classes"]) == data.CLASSES
+
+
+def test_training_learns(tmp_path, csv_file):
+    faces = data.load(csv_file)
+    easy = dataclasses.replace(SHORT, epochs=12, rotation=0.0, shift=0.0, shear=0.0, dropout=0.0)
+    path = train(easy, faces, out=tmp_path, precision="32-true", device="cpu")
+    assert evaluate(weights.load(path), faces.split("PublicTest")).accuracy > 0.5  # chance: 0.14
+
+
+def test_weights_that_are_not_ours(tmp_path):
+    from safetensors.torch import save_file
+
+    with pytest.raises(FileNotFoundError):
+        weights.load(tmp_path / "missing.safetensors")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="was not written by 'python -m fer2013 train'"):
+        weights.load(tmp_path / "other.safetensors")
+    weights.save({"x": torch.zeros(1)}, {}, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="holds the weights of another network"):
+        weights.load(tmp_path / "x.safetensors")
+
+
+def test_the_shipped_weights_are_small_and_say_how_they_came_to_be():
+    assert weights.SHIPPED.stat().st_size <= 3_000_000
+    facts = weights.read_facts()
+    assert facts["accuracy"] >= 0.685
+    assert facts["trained_on"] == "FER2013 Training, 28709 faces"
+    assert facts["selected_on"] == "FER2013 PublicTest, 3589 faces"
+    assert set(data.CLASSES) < set(facts["report"])
+    assert "mirror" in facts["averaging"]
+
+
+@pytest.mark.shared
+def test_the_shipped_weights_are_as_good_as_they_say(shared):
+    import numpy as np
+
+    with np.load(shared / "fer2013" / "fer2013_train_public.npz") as archive:
+        public = archive["usage"] == 1
+        faces = data.Faces(
+            archive["images"][public],
+            archive["label"][public].astype(np.int64),
+            archive["usage"][public].astype(np.int64),
+        )
+    measured = evaluate(weights.load(), faces)
+    # another processor may round a logit the other way: five faces of 3,589
+    assert measured.accuracy == pytest.approx(weights.read_facts()["accuracy"], abs=0.0014)
+    assert measured.accuracy >= 0.685

@@ -1,0 +1,92 @@
+"""Imports run one way, and importing the package is cheap: the house rules, held by a test."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "camlens"
+
+#: In the order of the data's way; a module imports only from those before it.
+FLOW = [
+    "modules",
+    "checks",
+    "methods.cam",
+    "methods.gradient",
+    "methods",
+    "taps",
+    "layers",
+    "targets",
+    "heatmap",
+    "explanation",
+    "explain",
+    "render",
+]
+
+
+def imports(name):
+    """Return the camlens modules that a module imports at its top."""
+    path = SOURCE / f"{name.replace('.', '/')}.py"
+    path = path if path.exists() else SOURCE / name / "__init__.py"
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ([] if node.level > 1 else name.split(".")[:-1]) + (node.module or "").split(".")
+            prefix = ".".join(part for part in base if part)
+            found |= {prefix} if prefix in FLOW and prefix != "methods" else set()
+            names = {f"{prefix}.{a.name}".lstrip(".") for a in node.names}
+            found |= names & set(FLOW)
+    return found
+
+
+def test_every_module_has_its_place():
+    files = {
+        str(p.relative_to(SOURCE).with_suffix("")).replace("/", ".") for p in SOURCE.rglob("*.py")
+    }
+    assert {f.removesuffix(".__init__") for f in files} - {"__init__"} == set(FLOW)
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_imports_run_one_way(name):
+    assert imports(name) <= set(FLOW[: FLOW.index(name)])
+
+
+@pytest.mark.parametrize(
+    "name", ["methods.cam", "methods.gradient", "heatmap", "render", "explanation"]
+)
+def test_what_never_sees_a_model(name):
+    assert not imports(name) & {"modules", "taps", "layers", "explain", "checks"}
+    path = SOURCE / f"{name.replace('.', '/')}.py"
+    names = {
+        a.name
+        for n in ast.walk(ast.parse(path.read_text()))
+        if isinstance(n, ast.ImportFrom)
+        for a in n.names
+    }
+    assert "nn" not in names
+
+
+def test_only_taps_hooks_and_intercepts():
+    for path in SOURCE.rglob("*.py"):
+        if path.name != "taps.py":
+            text = path.read_text()
+            assert "register_" not in text, path
+            assert "TorchFunctionMode" not in text, path
+
+
+def test_importing_loads_nothing_optional():
+    script = "import json, sys, camlens; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in json.loads(run.stdout)}
+    assert not loaded & {"matplotlib", "cv2", "torchvision", "lightning", "safetensors", "PIL"}
+
+
+def test_the_public_names_exist():
+    import camlens
+
+    assert sorted(camlens.__all__) == camlens.__all__
+    for name in camlens.__all__:
+        assert hasattr(camlens, name)
