@@ -61,15 +61,17 @@ class Subject:
         return self.network
 
 
-#: The layers of the first three give ReLU outputs, those of the others signed ones. None is right
-#: before a global pooling: there the gradients are constants and most methods are the same.
+#: The layers of the first three give ReLU outputs, those of the others signed ones. Where it can be
+#: none is right before the global pooling, where the gradients are constants and most methods the
+#: same; before a LayerNorm (ConvNeXt's features.5) the sum of gradient times activation is zero.
+#: The targets are such that no reference is empty: with random weights many a map is.
 SUBJECTS = [
     Subject("vgg19", "features.35", size=64),
-    Subject("resnet50", "layer3"),
-    Subject("densenet121", "features.denseblock4.denselayer16.relu2"),
+    Subject("resnet50", "layer3", targets=(4, 2)),
+    Subject("densenet121", "features.denseblock4.denselayer16.relu2", targets=(1, 6)),
     Subject("mobilenet_v3_large", "features.12"),
     Subject("efficientnet_b0", "features.6"),
-    Subject("convnext_tiny", "features.5"),
+    Subject("convnext_tiny", "features.7"),
     Subject("vit_b_16", "encoder.layers.encoder_layer_11.ln_1", size=224, layout=patches),
     Subject("swin_t", "features.7.0", layout=channels_last),
 ]

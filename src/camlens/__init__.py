@@ -1,22 +1,24 @@
 """Where in this image did the network find its evidence, and is that claim true?"""
 
 from . import heatmap, layers, methods, render, taps, targets
-from .explain import (
+from .cam_explainers import (
     CAM,
-    Deconvnet,
     EigenCAM,
-    Explainer,
     GradCAM,
     GradCAMPlusPlus,
-    GuidedBackprop,
-    GuidedGradCAM,
     HiResCAM,
-    InputFamily,
-    InputGradient,
     LayerCAM,
     XGradCAM,
 )
+from .explain import Explainer
 from .explanation import Explanation
+from .gradient_explainers import (
+    Deconvnet,
+    GuidedBackprop,
+    GuidedGradCAM,
+    InputFamily,
+    InputGradient,
+)
 from .layers import Layer, find_layers
 from .render import contours, overlay, sheet
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
+import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
@@ -88,3 +91,40 @@ def resolve_all(
     if not names:
         raise ValueError("expected at least one layer, got an empty sequence")
     return names
+
+
+class _ForcedEager:
+    """The compiler's stance, one for all threads: the first user sets it, the last restores it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.stance = contextlib.ExitStack()
+
+    def enter(self) -> None:
+        with self.lock:
+            if self.users == 0:
+                self.stance.enter_context(torch.compiler.set_stance("force_eager"))
+            self.users += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self.stance.close()
+
+
+_forced_eager = _ForcedEager()
+
+
+@contextlib.contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """Run compiled parts of the model uncompiled: a compiled call runs no hooks of ours."""
+    if not any(m._compiled_call_impl or hasattr(m, "_orig_mod") for m in model.modules()):
+        yield
+        return
+    _forced_eager.enter()
+    try:
+        yield
+    finally:
+        _forced_eager.leave()

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from . import modules
+from .derivatives import derivatives
 
 Rule = Callable[[Tensor, Tensor], Tensor]
 
@@ -152,7 +153,7 @@ def watch(
         # The hook sits on a module that other threads may be running at the same time.
         return lambda _, __, out: seen(name, out) if threading.get_ident() == thread else None
 
-    with eager(model):
+    with modules.eager(model):
         try:
             for name in names:
                 handles.append(everything[name].register_forward_hook(hook_for(name)))
@@ -160,73 +161,6 @@ def watch(
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def derivatives(
-    scores: Tensor,
-    inputs: Sequence[Tensor],
-    *,
-    names: Sequence[str],
-    columns: slice = slice(None),
-    keep_graph: bool = False,
-) -> list[Tensor]:
-    """Return the derivatives of some columns of ``scores`` by each input, from one graph.
-
-    The columns go through the backward pass together (``is_grads_batched``), which reads
-    every weight once; where an operation cannot do that, one after the other.
-
-    Args:
-        scores: (N, K).
-        inputs: tensors with N as the first dimension, such as (N, C, h, w).
-        names: of the inputs, for the error.
-        columns: which of the K.
-        keep_graph: whether the graph is needed again.
-
-    Returns:
-        For each input (N, K', ...), K' being the number of columns.
-
-    Raises:
-        ValueError: the scores do not depend on an input.
-    """
-    _check_connected(scores, inputs, names)
-    picked = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)[columns]
-    rows = picked.unsqueeze(1).expand(-1, len(scores), -1)  # (K', N, K), one-hot
-
-    def backward(row: Tensor, batched: bool, keep: bool) -> tuple[Tensor | None, ...]:
-        grads: tuple[Tensor | None, ...] = torch.autograd.grad(
-            scores, inputs, row, retain_graph=keep, allow_unused=True, is_grads_batched=batched
-        )
-        return grads
-
-    if len(rows) == 1:
-        return [g.unsqueeze(1) for g in _connected(backward(rows[0], False, keep_graph), names)]
-    try:
-        found = backward(rows, True, True)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:  # an operation that cannot be batched; a true error comes again below
-        each = [_connected(backward(row, False, True), names) for row in rows]
-        return [torch.stack(grads, dim=1) for grads in zip(*each, strict=True)]
-    return [g.movedim(0, 1) for g in _connected(found, names)]
-
-
-def _check_connected(scores: Tensor, inputs: Sequence[Tensor], names: Sequence[str]) -> None:
-    if not all(tensor.requires_grad for tensor in inputs):
-        raise ValueError("no gradients were recorded: use tap(model, layers, gradients=True)")
-    if not scores.requires_grad:
-        _connected([None] * len(inputs), names)
-
-
-def _connected(gradients: Sequence[Tensor | None], names: Sequence[str]) -> list[Tensor]:
-    found = [gradient for gradient in gradients if gradient is not None]
-    if len(found) < len(gradients):
-        cut = [n for n, g in zip(names, gradients, strict=True) if g is None]
-        raise ValueError(
-            f"the explained scores do not depend on {cut}: it lies beside or behind the way to "
-            "the output, or the model computes its output under no_grad or detaches it. Choose "
-            "an earlier layer, or a target that uses this one"
-        )
-    return found
 
 
 def tensor_of(output: Any) -> Tensor | None:
@@ -240,43 +174,6 @@ def _replace(output: Any, tensor: Tensor) -> Any:
         return tensor
     rest = (tensor, *output[1:])
     return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
-
-
-class _ForcedEager:
-    """The compiler's stance, one for all threads: the first user sets it, the last restores it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.users = 0
-        self.stance = contextlib.ExitStack()
-
-    def enter(self) -> None:
-        with self.lock:
-            if self.users == 0:
-                self.stance.enter_context(torch.compiler.set_stance("force_eager"))
-            self.users += 1
-
-    def leave(self) -> None:
-        with self.lock:
-            self.users -= 1
-            if self.users == 0:
-                self.stance.close()
-
-
-_forced_eager = _ForcedEager()
-
-
-@contextlib.contextmanager
-def eager(model: nn.Module) -> Iterator[None]:
-    """Run compiled parts of the model uncompiled: a compiled call runs no hooks of ours."""
-    if not any(m._compiled_call_impl or hasattr(m, "_orig_mod") for m in model.modules()):
-        yield
-        return
-    _forced_eager.enter()
-    try:
-        yield
-    finally:
-        _forced_eager.leave()
 
 
 #: Activations for which no published rule says what "guided" means.
