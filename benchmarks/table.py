@@ -77,8 +77,6 @@ def _machine(device: str) -> str:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return platform.processor() or platform.machine()
-    models = (x.split(":", 1)[1].strip() for x in info.read_text().splitlines() if ":" in x[:20])
-    named = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-    return named[0].split(":", 1)[1].strip() if named else next(models, platform.machine())
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

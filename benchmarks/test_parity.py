@@ -113,9 +113,10 @@ def assert_close(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
     """Compare image by image, relative to the largest value of the reference."""
     assert ours.shape == theirs.shape
     for i, (mine, reference) in enumerate(zip(ours, theirs, strict=True)):
-        largest = reference.abs().max()
+        largest = reference.abs().max().item()
         assert largest > 0, f"the reference of image {i} is empty: choose other targets"
-        assert (mine - reference).abs().max() <= tolerance * largest, f"image {i}"
+        apart = (mine - reference).abs().max().item() / largest
+        assert apart <= tolerance, f"image {i}"
 
 
 def ours(explainer: camlens.CAM, ready: Ready) -> Tensor:
@@ -160,17 +161,32 @@ def test_hires_cam_is_captums_gradient_times_activation(ready: Ready) -> None:
 
 
 @over(SUBJECTS)
-@pytest.mark.parametrize("method", ["GradCAM", "LayerCAM", "XGradCAM"])
+@pytest.mark.parametrize("method", ["GradCAM", "LayerCAM"])
 def test_cams_are_torchcams(method: str, ready: Ready) -> None:
     explainer = getattr(camlens, method)(ready.model, ready.subject.layer)
     assert_close(ours(explainer, ready), of_torchcam(method, ready).detach(), 1e-4)
 
 
 @over(SUBJECTS)
-@pytest.mark.parametrize("method", ["GradCAM", "HiResCAM", "LayerCAM", "XGradCAM"])
+@pytest.mark.parametrize("method", ["GradCAM", "HiResCAM", "LayerCAM"])
 def test_cams_are_grad_cams(method: str, ready: Ready) -> None:
     explainer = getattr(camlens, method)(ready.model, ready.subject.layer)
     assert_close(ours(explainer, ready), of_grad_cam(method, ready), 1e-4)
+
+
+@over(RECTIFIED)
+@pytest.mark.parametrize("reference", [of_torchcam, of_grad_cam])
+def test_xgrad_cam_is_torchcams_and_grad_cams(
+    reference: Callable[[str, Ready], Tensor], ready: Ready
+) -> None:
+    """Only ReLU outputs, for which the method is meant.
+
+    It divides by the sum of a channel's activations, to which the peers add 1e-8 and 1e-7. Signed
+    activations may sum to less than that: with these weights, those of MobileNet and EfficientNet
+    (1e-12) vanish in grad-cam's epsilon.
+    """
+    explainer = camlens.XGradCAM(ready.model, ready.subject.layer)
+    assert_close(ours(explainer, ready), reference("XGradCAM", ready).detach(), 1e-4)
 
 
 class Louder(nn.Module):
