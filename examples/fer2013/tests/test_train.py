@@ -9,7 +9,7 @@ from fer2013 import data, weights
 from fer2013.config import CONFIGS
 from fer2013.evaluate import evaluate, mirrored_logits
 from fer2013.model import BaseCNN
-from fer2013.train import augmentation, train
+from fer2013.train import EmotionTask, augmentation, train
 
 # Lightning's and torch's own advice, not ours to follow in a run of seconds.
 pytestmark = [
@@ -53,13 +53,27 @@ def test_mirrored_logits_do_not_know_left_from_right():
         )
 
 
-def test_a_run_stops_resumes_and_writes_what_it_measured(tmp_path, csv_file):
+def test_a_run_stops_resumes_and_writes_what_it_measured(tmp_path, csv_file, monkeypatch):
     faces = data.load(csv_file)
     options = {"out": tmp_path, "precision": "32-true", "device": "cpu"}
-    train(dataclasses.replace(SHORT, epochs=1), faces, **options)
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0
+    step, seen = EmotionTask.training_step, []
+
+    def failing(self, batch, index):
+        seen.append((self.current_epoch, index))
+        if self.current_epoch == 1 and len(seen) < 7:
+            raise RuntimeError("power cut")
+        return step(self, batch, index)
+
+    monkeypatch.setattr(EmotionTask, "training_step", failing)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(SHORT, faces, **options)
+    first = [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert seen == [*first, (1, 0)]
+    seen.extend([(9, 9)] * 2)
     path = train(SHORT, faces, **options)
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 1
+    assert seen[7:] == [(1, 0), (1, 1), (1, 2), (1, 3)]  # the first epoch is not run again
+    with pytest.raises(ValueError, match="holds a run with other values of epochs"):
+        train(dataclasses.replace(SHORT, epochs=3), faces, **options)
 
     facts = weights.read_facts(path)
     measured = evaluate(weights.load(path), faces.split("PublicTest"))

@@ -102,6 +102,9 @@ def train(
 
     Returns:
         The weights of the best epoch, a safetensors file in ``out``.
+
+    Raises:
+        ValueError: ``out`` holds a run of another configuration, or a split is missing.
     """
     lightning.seed_everything(seed, workers=True)
     task = EmotionTask(config)
@@ -120,7 +123,6 @@ def train(
         ],
         logger=CSVLogger(out, name="", version=""),
     )
-    stopped = out / "last.ckpt"
     trainer.fit(
         task,
         DataLoader(
@@ -132,9 +134,24 @@ def train(
             persistent_workers=True,
         ),
         DataLoader(FaceDataset(faces.split("PublicTest")), 512),
-        ckpt_path=stopped if stopped.is_file() else None,
+        ckpt_path=_stopped(config, out),
     )
     return export(config, Path(best.best_model_path), faces, out=out, seed=seed)
+
+
+def _stopped(config: Config, out: Path) -> Path | None:
+    """Return the checkpoint from which a run goes on, if it is one of the same configuration."""
+    path = out / "last.ckpt"
+    if not path.is_file():
+        return None
+    started = torch.load(path, map_location="cpu", weights_only=True)["hyper_parameters"]
+    wanted = dataclasses.asdict(config)
+    if changed := [k for k in wanted if started.get(k) != wanted[k]]:
+        raise ValueError(
+            f"{out} holds a run with other values of {', '.join(changed)}: go on with the same "
+            "ones, or train into another folder with --out"
+        )
+    return path
 
 
 def export(config: Config, checkpoint: Path, faces: Faces, *, out: Path, seed: int) -> Path:
