@@ -262,3 +262,23 @@ def test_several_inputs_and_keyword_inputs():
     assert explanation.layers == ("net.act",)
     assert_close(explanation.raw, plain.raw * 2)
     assert_close(explanation.scores, (plain.scores + offset[1]) * 2)
+
+
+def test_a_backbone_that_the_model_runs_under_no_grad():
+    class FrozenBackbone(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = Small()
+
+        def forward(self, x):
+            net = self.net
+            with torch.no_grad():
+                x = net.act(net.norm2(net.conv2(net.act(net.norm1(net.conv1(x))))))
+            return net.head(x.mean((-2, -1)))
+
+    model, images = FrozenBackbone().eval(), torch.rand(2, 3, 8, 8)
+    expected = camlens.GradCAM(model.net, "conv2")(images, targets=[[0, 1]] * 2)
+    assert expected.evidence.any()
+    assert_close(
+        camlens.GradCAM(model, "net.conv2")(images, targets=[[0, 1]] * 2).raw, expected.raw
+    )

@@ -49,6 +49,11 @@ class CAM(Explainer):
         names = self._names(call)
         with taps.tap(self.model, names, gradients=True) as tapped:
             selection = call.scores(self.model, call.images)
+            if not selection.scores.requires_grad:
+                # The model itself runs a frozen part under no_grad, and leaving that block took
+                # it back to the mode around the tap. Once more, with gradients as that mode.
+                with torch.enable_grad():
+                    selection = call.scores(self.model, call.images)
             raw = self._raw(tapped, selection, call.size)
         return self._finish(call, selection, raw, grid=explain.grid_of(raw), names=names)
 

@@ -50,11 +50,16 @@ def overlay(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"expected alpha in [0, 1], got {alpha}")
-    base = _rgb(images).mul(1 - alpha).unsqueeze(1)
+    base = _rgb(images).mul(255 * (1 - alpha)).unsqueeze(1)
     heat = _fitting(heatmaps, base)
-    table = _table(colormap).to(heat.device) * alpha
-    colours = table[heat.mul(255).round_().long()]  # (N, K, H, W, 3)
-    return _uint8(colours.movedim(-1, 2).add_(base))
+    table = (_table(colormap).to(heat.device) * (255 * alpha)).T.contiguous()
+    entry = heat.mul(255).add_(0.5).long()
+    n, k, h, w = entry.shape
+    pictures = torch.empty(n, k, 3, h, w, dtype=torch.uint8, device=heat.device)
+    for channel, intensities in enumerate(table):  # plane by plane memory is read in order
+        plane = intensities.index_select(0, entry.flatten()).view(n, k, h, w)
+        pictures[:, :, channel] = plane.add_(base[:, :, channel]).add_(0.5)
+    return pictures
 
 
 def contours(
@@ -258,4 +263,5 @@ def _table(colormap: str | Colormap) -> Tensor:
 
 
 def _uint8(pictures: Tensor) -> Tensor:
-    return pictures.mul_(255).round_().to(torch.uint8)
+    # Half up, since nothing is negative: several times as fast as round() on a processor.
+    return pictures.mul_(255).add_(0.5).to(torch.uint8)
