@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from growth import GROWTH, formats, growth
+from imports import import_times
 from measure import flop_ratios, time_ratios
 from memory import extra_peaks
 from networks import Case
@@ -86,8 +87,18 @@ def growth_section(device: str, effort: Effort) -> str:
     return table(("growth with", "camlens", "time over the same batch's forward pass"), lines)
 
 
+def import_section(device: str, effort: Effort) -> str:
+    """Measure what importing costs."""
+    torch_s, camlens_s, ratio = import_times(effort.rounds)
+    line = (f"{torch_s:.2f} s", f"{camlens_s:.2f} s", f"{ratio:.3f}", "<= 1.1")
+    line = (*line, "met" if ratio <= 1.1 else "MISSED")
+    _progress(f"import: {', '.join(line)}")
+    return table(("import torch", "import camlens", "ratio", "bar", "bar is"), [line])
+
+
 SECTIONS: dict[str, Callable[[str, Effort], str]] = {
     **{s: lambda device, effort, s=s: bars_section(s, device, effort) for s in MEASURES},
+    "import": import_section,
     "precision": precision_section,
     "growth": growth_section,
 }

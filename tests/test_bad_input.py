@@ -118,7 +118,9 @@ def test_guided_without_a_relu_and_with_another_rectifier():
 def test_parameters_made_in_inference_mode():
     with torch.inference_mode():
         model = Small().eval()
-    with pytest.raises(ValueError, match=r"parameters were made in torch\.inference_mode"):
+    with pytest.raises(
+        ValueError, match=r"parameters or buffers were made in torch\.inference_mode"
+    ):
         camlens.GradCAM(model, "conv2")(IMAGES)
 
 
@@ -149,3 +151,50 @@ def test_scripted_layers():
         camlens.GradCAM(model, "1")(IMAGES)
     assert [layer.name for layer in camlens.find_layers(model, IMAGES)] == ["0"]
     assert camlens.GradCAM(model)(IMAGES).layers == ("0",)
+
+
+def test_a_misspelt_option(explainer_class):
+    model = Small().eval()
+    with pytest.raises(TypeError, match=r"unknown option 'target'.*targets=\.\.\."):
+        explainer_class(model)(IMAGES, target=1)
+
+
+def test_a_layout_by_name():
+    with pytest.raises(TypeError, match="expected layout as a function"):
+        camlens.GradCAM(Small().eval(), "conv2", layout="nchw")
+
+
+def test_the_family_is_no_method():
+    with pytest.raises(TypeError, match="use one, such as GradCAM"):
+        camlens.CAM(Small().eval(), "conv2")
+
+
+def test_a_tensor_kept_from_inference_mode():
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.kept = Small(), None
+
+        def forward(self, x):
+            if self.kept is None:
+                self.kept = torch.ones(5) * 2
+            return self.net(x) * self.kept
+
+    model = Caching().eval()
+    with torch.inference_mode():
+        model(IMAGES)
+    with pytest.raises(ValueError, match=r"a tensor made in torch\.inference_mode"):
+        camlens.GradCAM(model, "net.conv2")(IMAGES)
+
+
+def test_outputs_that_hold_text():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = Small()
+
+        def forward(self, x):
+            return {"logits": self.net(x), "name": "cat"}
+
+    explanation = camlens.GradCAM(Named().eval())(IMAGES, targets=lambda out: out["logits"][:, 0])
+    assert explanation.layers == ("net.act",)

@@ -19,6 +19,7 @@ FLOW = [
     "methods",
     "derivatives",
     "taps",
+    "rectifiers",
     "layers",
     "targets",
     "heatmap",
@@ -27,6 +28,7 @@ FLOW = [
     "cam_explainers",
     "gradient_explainers",
     "render",
+    "contact_sheet",
 ]
 
 
@@ -58,7 +60,7 @@ def test_imports_run_one_way(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["methods.cam", "methods.gradient", "heatmap", "render", "explanation"]
+    "name", ["methods.cam", "methods.gradient", "heatmap", "render", "contact_sheet", "explanation"]
 )
 def test_what_never_sees_a_model(name):
     assert not imports(name) & {"modules", "taps", "layers", "explain", "checks", "derivatives"}
@@ -72,12 +74,11 @@ def test_what_never_sees_a_model(name):
     assert "nn" not in names
 
 
-def test_only_taps_hooks_and_intercepts():
-    for path in SOURCE.rglob("*.py"):
-        if path.name != "taps.py":
-            text = path.read_text()
-            assert "register_" not in text, path
-            assert "TorchFunctionMode" not in text, path
+@pytest.mark.parametrize(
+    ("word", "only"), [("register_", "taps.py"), ("TorchFunctionMode", "rectifiers.py")]
+)
+def test_one_file_hooks_and_one_intercepts(word, only):
+    assert [path.name for path in SOURCE.rglob("*.py") if word in path.read_text()] == [only]
 
 
 def test_importing_loads_nothing_optional():

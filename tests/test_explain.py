@@ -279,6 +279,40 @@ def test_a_backbone_that_the_model_runs_under_no_grad():
     model, images = FrozenBackbone().eval(), torch.rand(2, 3, 8, 8)
     expected = camlens.GradCAM(model.net, "conv2")(images, targets=[[0, 1]] * 2)
     assert expected.evidence.any()
+    assert camlens.GradCAM(model)(images).layers == ("net.act",)
     assert_close(
         camlens.GradCAM(model, "net.conv2")(images, targets=[[0, 1]] * 2).raw, expected.raw
     )
+    both = camlens.GradCAM(model, ["net.conv1", "net.conv2"])(images)
+    assert_close(both.raw, camlens.GradCAM(model.net, ["conv1", "conv2"])(images).raw)
+
+
+def test_a_tap_behind_a_no_grad_block_does_not_hide_that_one_lies_inside():
+    class HeadWithMap(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.top = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+        def forward(self, x):
+            with torch.no_grad():
+                x = self.body(x).relu()
+            return self.top(x).mean((-2, -1))
+
+    model, images = HeadWithMap().eval(), torch.rand(2, 3, 8, 8)
+    fused = camlens.GradCAM(model, ["body", "top"])(images, targets=1)
+    each = [camlens.GradCAM(model, name)(images, targets=1).raw for name in ("body", "top")]
+    assert each[0].any()
+    assert_close(fused.raw, heatmap.fuse(each))
+
+
+def test_attention_weights_are_not_taken_for_a_map():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.softmax = nn.Conv2d(3, 8, 2, stride=2), nn.Softmax(dim=-1)
+
+        def forward(self, x):
+            x = self.embed(x).flatten(2).transpose(1, 2)  # (N, 16, 8)
+            return (self.softmax(x @ x.transpose(1, 2)) @ x).mean(1)
+
+    assert camlens.GradCAM(Attention().eval())(torch.rand(2, 3, 8, 8)).layers == ("embed",)

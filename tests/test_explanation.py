@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-import camlens
 from camlens import Explanation
 
 
@@ -103,7 +102,3 @@ def test_moves_between_devices(explanation, device):
 def test_repr_says_what_is_explained(explanation):
     text = repr(explanation)
     assert "GradCAM at block1, block2: 2 images of (8, 10), 3 targets each, grid (4, 5)" in text
-
-
-def test_version():
-    assert camlens.__version__.count(".") == 2

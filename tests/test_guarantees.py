@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,7 +43,7 @@ def state_of(model):
         "tensors": {
             k: (id(v), v.detach().clone()) for k, v in model.state_dict(keep_vars=True).items()
         },
-        "parameters": [(p.requires_grad, p.grad) for p in model.parameters()],
+        "parameters": [(p.requires_grad, id(p.grad), _sum(p.grad)) for p in model.parameters()],
         "modules": [
             (
                 m.training,
@@ -56,6 +57,10 @@ def state_of(model):
         "modes": torch._C._len_torch_function_stack(),
         "rng": torch.get_rng_state(),
     }
+
+
+def _sum(gradient):
+    return None if gradient is None else gradient.double().sum().item()
 
 
 def assert_same(before, after):
@@ -72,6 +77,8 @@ def assert_same(before, after):
 def test_the_model_is_bit_identical_after_a_call(explainer, drawn):
     model, images = drawn
     given_images = images.clone()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
     before = state_of(model)
     explainer(model)(images, targets="all")
     assert_same(before, state_of(model))
@@ -193,21 +200,28 @@ def test_wrapped_models(explainer, wrap):
     expected = explainer(model)(images)
     with torch.no_grad():
         expected_scores = model(images)
+    runs = []
+
+    def backend(graph, _):
+        return lambda *args: (runs.append(graph), graph(*args))[1]
+
     if wrap == "compile":
-        model = torch.compile(model, backend="eager")
+        model = torch.compile(model, backend=backend)
     elif wrap == "compile in place":
-        model.compile(backend="eager")
+        model.compile(backend=backend)
     elif wrap == "compiled part":
-        model.conv2 = torch.compile(model.conv2, backend="eager")
+        model.conv2 = torch.compile(model.conv2, backend=backend)
     else:
         model = nn.DataParallel(model)
     explanation = explainer(model)(images)
+    assert runs == []
     assert_close(explanation.raw, expected.raw)
     assert explanation.layers == expected.layers
     assert torch.compiler.is_compiling() is False
     if wrap != "DataParallel":
         with torch.no_grad():
-            assert_close(model(images), expected_scores)  # and it still runs compiled
+            assert_close(model(images), expected_scores)
+        assert runs  # afterwards it runs compiled, as before
 
 
 def test_a_compiled_model_that_has_run_before():
@@ -325,22 +339,37 @@ def test_only_the_tail_is_paid_for(name, layer, head, cells):
 
 
 class Watch(TorchDispatchMode):
-    """Count what waits for a device, and the largest tensor made."""
+    """Count what waits for a device, and remember the largest tensor made."""
 
     def __init__(self):
         super().__init__()
-        self.reads, self.moves, self.largest = 0, 0, 0
+        self.reads, self.largest = 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         self.reads += name in ("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero")
         out = func(*args, **(kwargs or {}))
-        if name in ("_to_copy", "copy_") and isinstance(out, torch.Tensor):
-            source = next((a for a in reversed(args) if isinstance(a, torch.Tensor)), out)
-            self.moves += source.device != out.device
         if isinstance(out, torch.Tensor) and out._base is None:
             self.largest = max(self.largest, out.untyped_storage().nbytes())
         return out
+
+
+class Transfers(TorchFunctionMode):
+    """Collect the calls that would copy between a device and main memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        to_device = name == "to" and any(
+            isinstance(a, (str, torch.device)) for a in (*args[1:], *kwargs.values())
+        )
+        if name in ("cpu", "cuda", "numpy", "tolist") or to_device:
+            self.calls.append(name)
+        return func(*args, **kwargs)
 
 
 @pytest.mark.parametrize("explainer", ALL)
@@ -348,10 +377,18 @@ class Watch(TorchDispatchMode):
 def test_a_call_waits_for_the_device_once_and_moves_nothing(explainer, targets):
     explain, images = explainer(Small().eval(), *_layer(explainer)), torch.rand(2, 3, 8, 8)
     explain(images)
-    with Watch() as watch:
+    with Watch() as watch, Transfers() as transfers:
         explain(images, targets=targets).heatmaps  # noqa: B018
     assert watch.reads == 1  # Selection.check, at the end
-    assert watch.moves <= (targets == 1)  # the class itself
+    assert transfers.calls == (["to"] if targets == 1 else [])  # the class, there and not back
+
+
+def test_pictures_stay_on_the_device():
+    images, heat = torch.rand(2, 3, 8, 8), torch.rand(2, 2, 8, 8)
+    with Watch() as watch, Transfers() as transfers:
+        camlens.contours(camlens.overlay(images, heat), heat)
+    assert watch.reads == 3  # the range of the images, and twice that of the heatmaps
+    assert transfers.calls == ["to"]  # the colormap, there and not back
 
 
 def test_a_thousand_classes_never_lie_in_memory_at_once():

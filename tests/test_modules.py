@@ -29,6 +29,12 @@ def test_names_of_a_wrapped_model_are_understood():
     assert modules.resolve(net(), "module.1.0") == "1.0"
 
 
+def test_every_name_of_a_module_used_twice():
+    relu = nn.ReLU()
+    model = nn.ModuleDict({"first": relu, "second": nn.Sequential(relu)})
+    assert modules.resolve(model, "second.0") == "first"
+
+
 def test_unknown_name_lists_near_ones():
     model = nn.ModuleDict({"features": net(), "classifier": nn.Linear(1, 1)})
     with pytest.raises(LookupError, match=r"no layer 'feature\.0'; near names: features\.0"):

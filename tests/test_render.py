@@ -144,29 +144,18 @@ def test_signed_shows_zero_as_grey():
         render.signed(torch.zeros(1, 1, 2, 2, 2))
 
 
-def test_sheet_puts_every_picture_in_its_cell():
-    colours = torch.tensor([[10, 60, 110], [160, 210, 250]], dtype=torch.uint8)
-    pictures = colours.view(2, 3, 1, 1, 1).expand(2, 3, 3, 20, 30)
-    figure = render.sheet(pictures, rows=["a", "b"], columns=["x", "y\nz", "w"], title="t", scale=2)
-    drawn = figure.axes[0].images[0].get_array()
-    assert drawn.shape == (42, 94, 3)
-    for row in range(2):
-        for column in range(3):
-            cell = drawn[row * 22 : row * 22 + 20, column * 32 : column * 32 + 30]
-            assert (cell == int(colours[row, column])).all()
-    assert [text.get_text() for text in figure.axes[0].texts] == ["x", "y\nz", "w", "a", "b"]
-    width, height = figure.get_size_inches() * 100
-    box = figure.axes[0].get_position()
-    assert (round(box.width * width), round(box.height * height)) == (188, 84)
-
-
-def test_bad_sheets():
-    with pytest.raises(ValueError, match="uint8, got"):
-        render.sheet(torch.zeros(1, 1, 3, 4, 4))
-    with pytest.raises(ValueError, match="expected 2 column labels, got 1"):
-        render.sheet(torch.zeros(1, 2, 3, 4, 4, dtype=torch.uint8), columns=["only"])
-
-
 def test_contours_of_a_plateau_on_the_level_draw_nothing():
     images = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     assert render.contours(images, torch.full((1, 1, 8, 8), 0.5)).count_nonzero() == 0
+
+
+def test_more_bad_input():
+    images, heat = torch.rand(1, 3, 8, 8), torch.rand(1, 2, 8, 8)
+    with pytest.raises(TypeError, match="expected images as a tensor, got ndarray"):
+        render.overlay(images.numpy(), heat)
+    with pytest.raises(ValueError, match=r"a color of values in \[0, 1\], got \(255, 0, 0\)"):
+        render.contours(images, heat, color=(255, 0, 0))
+    with pytest.raises(
+        ValueError, match="expected 3 heatmaps an image, as many as pictures, got 2"
+    ):
+        render.contours(torch.zeros(1, 3, 3, 8, 8, dtype=torch.uint8), heat)

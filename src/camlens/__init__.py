@@ -1,6 +1,6 @@
 """Where in this image did the network find its evidence, and is that claim true?"""
 
-from . import heatmap, layers, methods, render, taps, targets
+from . import heatmap, layers, methods, rectifiers, render, taps, targets
 from .cam_explainers import (
     CAM,
     EigenCAM,
@@ -10,6 +10,7 @@ from .cam_explainers import (
     LayerCAM,
     XGradCAM,
 )
+from .contact_sheet import sheet
 from .explain import Explainer
 from .explanation import Explanation
 from .gradient_explainers import (
@@ -20,7 +21,7 @@ from .gradient_explainers import (
     InputGradient,
 )
 from .layers import Layer, find_layers
-from .render import contours, overlay, sheet
+from .render import contours, overlay
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ __all__ = [
     "layers",
     "methods",
     "overlay",
+    "rectifiers",
     "render",
     "sheet",
     "taps",

@@ -41,6 +41,12 @@ class CAM(Explainer):
         layout: layers.Layout | None = None,
     ) -> None:
         super().__init__(model)
+        if not hasattr(type(self), "method"):
+            raise TypeError("CAM is what the class activation maps share: use one, such as GradCAM")
+        if layout is not None and not callable(layout):
+            raise TypeError(
+                f"expected layout as a function such as camlens.layers.nhwc, got {layout!r}"
+            )
         self.layout = layout
         self.layers = None if layer is None else modules.resolve_all(self.model, layer)
         self._found: dict[torch.Size, tuple[str, ...]] = {}
@@ -49,7 +55,8 @@ class CAM(Explainer):
         names = self._names(call)
         with taps.tap(self.model, names, gradients=True) as tapped:
             selection = call.scores(self.model, call.images)
-            if not selection.scores.requires_grad:
+            tapped.outputs()
+            if tapped.interrupted or not torch.is_grad_enabled():
                 # The model itself runs a frozen part under no_grad, and leaving that block took
                 # it back to the mode around the tap. Once more, with gradients as that mode.
                 with torch.enable_grad():

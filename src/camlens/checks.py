@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
 
@@ -53,8 +57,18 @@ def check_mode(model: nn.Module) -> None:
             f"{', ...' if len(training) > 3 else ''}): dropout and batch statistics would make "
             "the explanation random; call model.eval() first"
         )
-    if any(p.is_inference() for p in model.parameters()):
+    if any(t.is_inference() for t in itertools.chain(model.parameters(), model.buffers())):
         raise ValueError(
-            "the model's parameters were made in torch.inference_mode(), which autograd cannot "
-            "use: build or load the model outside of it"
+            "the model's parameters or buffers were made in torch.inference_mode(), which autograd "
+            "cannot use: build or load the model outside of it"
         )
+
+
+def check_keywords(model: nn.Module, keywords: Iterable[str]) -> None:
+    """Check that no misspelt option of ours goes to the model as an input of its own.
+
+    Raises:
+        TypeError: ``target`` was given to a model that has no such input.
+    """
+    if "target" in keywords and "target" not in inspect.signature(model.forward).parameters:
+        raise TypeError("unknown option 'target': what to explain is given as targets=...")

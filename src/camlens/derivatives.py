@@ -69,7 +69,8 @@ def _connected(gradients: Sequence[Tensor | None], names: Sequence[str]) -> list
         cut = [n for n, g in zip(names, gradients, strict=True) if g is None]
         raise ValueError(
             f"the explained scores do not depend on {cut}: it lies beside or behind the way to "
-            "the output, or the model computes its output under no_grad or detaches it. Choose "
-            "an earlier layer, or a target that uses this one"
+            "the output (of a layer that returns several tensors, only the first counts), or the "
+            "model computes its output under no_grad or detaches it. Choose an earlier layer, or "
+            "a target that uses this one"
         )
     return found

@@ -80,10 +80,20 @@ class Explainer(abc.ABC):
         """
         checks.check_images(images)
         checks.check_mode(self.model)
+        checks.check_keywords(self.model, keywords)
         with torch.inference_mode(False):
             plain = {k: _normal(v) for k, v in keywords.items()}
             call = Call(_normal(images), tuple(map(_normal, inputs)), plain, targets)
-            return self._explain(call)
+            try:
+                return self._explain(call)
+            except RuntimeError as error:
+                if "nference tensor" not in str(error):
+                    raise
+                raise ValueError(
+                    "the model uses a tensor made in torch.inference_mode(), such as one it keeps "
+                    "from an earlier call, which autograd cannot use: build or load the model "
+                    "anew, and predict under torch.no_grad() instead"
+                ) from error
 
     @abc.abstractmethod
     def _explain(self, call: Call) -> Explanation: ...

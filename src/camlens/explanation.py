@@ -17,7 +17,7 @@ from . import heatmap
 _FORMAT = "camlens.explanation.1"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Explanation:
     """Maps for N images and K targets each, and what is needed to judge them.
 
@@ -37,7 +37,13 @@ class Explanation:
 
     Example:
         >>> raw = torch.tensor([[[[0.0, 2.0]]]])
-        >>> e = Explanation(raw, torch.ones(1, 1), torch.zeros(1, 1).long(), (1, 4), (1, 2))
+        >>> e = Explanation(
+        ...     raw=raw,
+        ...     scores=torch.ones(1, 1),
+        ...     targets=torch.zeros(1, 1).long(),
+        ...     size=(1, 4),
+        ...     grid=(1, 2),
+        ... )
         >>> e.heatmaps.flatten().tolist(), e.evidence.tolist()
         ([0.0, 0.25, 0.75, 1.0], [[True]])
     """

@@ -16,6 +16,7 @@ from .explain import Call, Explainer
 from .explanation import Explanation
 from .methods import cam
 from .methods import gradient as rules
+from .rectifiers import rectifiers
 
 
 class InputFamily(Explainer):
@@ -54,7 +55,7 @@ class Deconvnet(InputFamily):
     """
 
     def _backward_rule(self) -> contextlib.AbstractContextManager[object]:
-        return taps.rectifiers(rules.deconvnet_rule)
+        return rectifiers(rules.deconvnet_rule)
 
 
 @final
@@ -67,7 +68,7 @@ class GuidedBackprop(InputFamily):
     """
 
     def _backward_rule(self) -> contextlib.AbstractContextManager[object]:
-        return taps.rectifiers(rules.guided_rule)
+        return rectifiers(rules.guided_rule)
 
 
 @final
@@ -83,10 +84,10 @@ class GuidedGradCAM(CAM):
         names = self._names(call)
         leaf = call.images.detach().clone().requires_grad_()
         with taps.tap(self.model, names, gradients=True) as tapped, torch.enable_grad():
-            with taps.rectifiers(rules.plain_rule) as rectifiers:
+            with rectifiers(rules.plain_rule) as mode:
                 selection = call.scores(self.model, leaf.clone())
             maps = self._raw(tapped, selection, call.size, keep=True)
-            rectifiers.rule = rules.guided_rule
+            mode.rule = rules.guided_rule
             guided = _by_images(selection.scores, leaf)
         heat = heatmap.scale(heatmap.resize(maps, call.size))
         gradients = rules.guided_grad_cam(guided, heat)

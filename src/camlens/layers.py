@@ -22,11 +22,9 @@ _POOLS = (
     nn.LPPool2d,
     nn.FractionalMaxPool2d,
     nn.Upsample,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.Identity,
 )
-_CHANNELS_FIRST = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, *_POOLS[:7])
+_PASSED_OVER = (*_POOLS, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Softmax)
+_CHANNELS_FIRST = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, *_POOLS)
 #: More tokens than this in front of the patches are no known vision transformer.
 _MOST_PREFIX_TOKENS = 16
 
@@ -178,7 +176,7 @@ def find_layers(model: nn.Module, images: Tensor, *inputs: Any, **keywords: Any)
     hookable = [n for n, m in everything.items() if not isinstance(m, torch.jit.ScriptModule)]
     found: dict[str, Layer] = {}
 
-    def look(name: str, output: Any) -> None:
+    def look(name: str, _: Any, output: Any) -> None:
         found.pop(name, None)
         tensor = taps.tensor_of(output)
         if tensor is not None and (layer := _inspect(name, everything[name], tensor, size)):
@@ -202,6 +200,7 @@ def last_layer(model: nn.Module, images: Tensor, *inputs: Any, **keywords: Any) 
     """Return the last layer with a spatial output on which the model's output depends there.
 
     Poolings are passed over (VGG's adaptive pooling may only repeat a single cell), and so are
+    softmaxes (attention over tokens has the shape of a map, but is none) and
     layers after which only a class token counts, as at the end of a ViT: they have a grid, but
     no gradient on it. It costs a forward pass and a forward and backward pass; one image will do.
 
@@ -216,7 +215,7 @@ def last_layer(model: nn.Module, images: Tensor, *inputs: Any, **keywords: Any) 
     for layer in find_layers(model, images, *inputs, **keywords):
         # A container that ends in a pooling gives the pooling's output.
         ends_pooled = pooled and pooled.name.startswith(layer.name + ".")
-        if isinstance(everything[layer.name], _POOLS) or (
+        if isinstance(everything[layer.name], _PASSED_OVER) or (
             ends_pooled and pooled and pooled.grid == layer.grid
         ):
             pooled = layer
@@ -224,11 +223,12 @@ def last_layer(model: nn.Module, images: Tensor, *inputs: Any, **keywords: Any) 
             candidates.append(layer)
             pooled = None
     if names := [layer.name for layer in candidates]:
-        with taps.tap(model, names, gradients=True) as tapped:
+        # With gradients on, as a model may leave a no_grad block of its own on the way.
+        with taps.tap(model, names, gradients=True) as tapped, torch.enable_grad():
             outputs = _floats(model(images, *inputs, **keywords))
             # A sum of squares, since a softmax's plain sum is a constant.
-            score = torch.stack([x.float().square().sum() for x in outputs]).sum()
-            grads = torch.autograd.grad(score, tapped.outputs(), allow_unused=True)
+            squares = [x.float().square().sum() for x in outputs if x.requires_grad]
+            grads = torch.autograd.grad(squares, tapped.outputs(), allow_unused=True)
         for name, grad in reversed(list(zip(names, grads, strict=True))):
             if grad is not None and infer_layout(grad, everything[name], size)(grad).any():
                 return name
@@ -239,8 +239,12 @@ def last_layer(model: nn.Module, images: Tensor, *inputs: Any, **keywords: Any) 
 
 
 def _floats(outputs: Any) -> list[Tensor]:
-    """Return all floating-point tensors inside nested tuples, lists and dicts."""
+    """Return all floating-point tensors inside nested tuples, lists, dicts and dataclasses."""
     if isinstance(outputs, Tensor):
         return [outputs] if outputs.is_floating_point() else []
+    if isinstance(outputs, str):
+        return []
+    if dataclasses.is_dataclass(outputs):
+        outputs = vars(outputs)
     parts = outputs.values() if isinstance(outputs, Mapping) else outputs
     return [x for part in parts for x in _floats(part)] if isinstance(parts, Iterable) else []

@@ -67,6 +67,9 @@ def resolve(model: nn.Module, layer: str | nn.Module) -> str:
     for name in (layer, layer.replace("_orig_mod.", ""), layer.removeprefix("module.")):
         if name in modules:
             return name
+    for name, module in model.named_modules(remove_duplicate=False):
+        if name == layer:  # another name of a module that is used in several places
+            return resolve(model, module)
     near = difflib.get_close_matches(layer, modules, n=5, cutoff=0.4) or list(modules)[-5:]
     raise LookupError(
         f"{type(model).__name__} has no layer {layer!r}; near names: {', '.join(near)}. "

@@ -1,4 +1,4 @@
-"""From images and heatmaps to pictures: overlays, contour lines, contact sheets.
+"""From images and heatmaps to pictures: overlays, contour lines, signed gradients.
 
 Everything is drawn for the whole batch at once, on the tensors' own device, as floating
 point; pictures become uint8 once, at the end. Values are resized first and coloured after:
@@ -7,7 +7,6 @@ a resized colour is none of the colormap's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +16,6 @@ from . import heatmap
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
 
 
 def overlay(
@@ -87,7 +85,8 @@ def contours(
 
     Raises:
         TypeError: see :func:`overlay`.
-        ValueError: see :func:`overlay`; or the level or width is out of range.
+        ValueError: see :func:`overlay`; or the level, width or color is out of range, or there are
+            not as many heatmaps as pictures.
 
     Example:
         >>> heat = torch.linspace(0, 1, 9).repeat(9, 1)[None, None]
@@ -97,9 +96,15 @@ def contours(
     """
     if not 0 < level < 1 or width <= 0:
         raise ValueError(f"expected a level in (0, 1) and a width > 0, got {level} and {width}")
-    n, *_, h, w = pictures.shape
-    base = _rgb(pictures.reshape(-1, *pictures.shape[-3:])).view(n, -1, 3, h, w)
+    if not all(0 <= part <= 1 for part in color):
+        raise ValueError(f"expected a color of values in [0, 1], got {color}")
+    flat = pictures.flatten(0, 1) if pictures.ndim == 5 else pictures
+    base = _rgb(flat).unflatten(0, (len(pictures), -1))
     heat = _fitting(heatmaps, base)
+    if base.shape[1] not in (1, heat.shape[1]):
+        raise ValueError(
+            f"expected {base.shape[1]} heatmaps an image, as many as pictures, got {heat.shape[1]}"
+        )
     steepness = torch.stack(torch.gradient(heat, dim=(-2, -1))).norm(dim=0)
     distance = (heat - level).abs() / steepness
     line = (width / 2 + 0.5 - distance).clamp(0, 1)
@@ -135,84 +140,10 @@ def signed(gradients: Tensor) -> Tensor:
     return _uint8(picture.expand(-1, -1, 3, -1, -1).clone())
 
 
-def sheet(
-    pictures: Tensor,
-    *,
-    rows: Sequence[str] = (),
-    columns: Sequence[str] = (),
-    title: str = "",
-    scale: float = 1.0,
-) -> Figure:
-    """Arrange pictures in a labelled contact sheet.
-
-    Args:
-        pictures: (rows, columns, 3, H, W) uint8, such as an overlay's (N, K, 3, H, W).
-        rows: a label for each row, to its left.
-        columns: a label for each column, above it.
-        title: a line above everything.
-        scale: size of a picture's pixel on the sheet; best a whole number.
-
-    Returns:
-        A matplotlib figure; notebooks show it, ``figure.savefig("sheet.png")`` writes it.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-        ValueError: a wrong shape, or not as many labels as rows or columns.
-    """
-    if pictures.ndim != 5 or pictures.shape[2] != 3 or pictures.dtype != torch.uint8:
-        raise ValueError(
-            "expected pictures as (rows, columns, 3, H, W) uint8, got "
-            f"{tuple(pictures.shape)} {pictures.dtype}"
-        )
-    r, c, _, h, w = pictures.shape
-    for labels, count, kind in ((rows, r, "row"), (columns, c, "column")):
-        if labels and len(labels) != count:
-            raise ValueError(f"expected {count} {kind} labels, got {len(labels)}")
-    gap = max(2, w // 32)
-    canvas = pictures.new_full((3, r * (h + gap) - gap, c * (w + gap) - gap), 255)
-    for top in range(r):
-        y = top * (h + gap)
-        canvas[:, y : y + h].unfold(2, w, w + gap).copy_(pictures[top].permute(1, 2, 0, 3))
-    return _labelled(
-        canvas, (h + gap, w + gap), rows=rows, columns=columns, title=title, scale=scale
-    )
-
-
-def _labelled(
-    canvas: Tensor,
-    pitch: tuple[int, int],
-    *,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    title: str,
-    scale: float,
-) -> Figure:
-    """Put the canvas on a figure with room for the labels; lengths are in pixels."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(dpi=100)
-    height, width = canvas.shape[1] * scale, canvas.shape[2] * scale
-    longest = max((len(line) for label in rows for line in label.split("\n")), default=0)
-    most = max((label.count("\n") + 1 for label in columns), default=0)
-    left, top = 10 + 8 * longest, 10 + 17 * most + (30 if title else 0)
-    total = (left + width + 10, top + height + 10)
-    figure.set_size_inches(total[0] / 100, total[1] / 100)
-    box = (left / total[0], 10 / total[1], width / total[0], height / total[1])
-    axes = figure.add_axes(box)
-    axes.imshow(canvas.permute(1, 2, 0).cpu().numpy(), interpolation="nearest", aspect="auto")
-    axes.set_axis_off()
-    at = [(i + 0.5) * pitch[1] for i in range(len(columns))]
-    for x, label in zip(at, columns, strict=True):
-        axes.text(x, -4, label, ha="center", va="bottom", fontsize=9)
-    for i, label in enumerate(rows):
-        axes.text(-8, (i + 0.5) * pitch[0], label, ha="right", va="center", fontsize=9)
-    if title:
-        figure.text(0.5, 1 - 8 / total[1], title, ha="center", va="top", fontsize=12)
-    return figure
-
-
 def _rgb(images: Tensor) -> Tensor:
     """Return (N, 3, H, W) floating point in [0, 1]."""
+    if not isinstance(images, Tensor):
+        raise TypeError(f"expected images as a tensor, got {type(images).__name__}")
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(
             f"expected images as (N, 1, H, W) or (N, 3, H, W), got {tuple(images.shape)}"
@@ -221,12 +152,11 @@ def _rgb(images: Tensor) -> Tensor:
         values = images.float() / 255
     elif images.is_floating_point():
         values = images.float()
-        low, high = values.aminmax()
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"expected images in [0, 1], got values from {low:.3g} to {high:.3g}: undo the "
-                "normalisation (image * std + mean), or pass the uint8 pictures"
-            )
+        _check_range(
+            values,
+            "images",
+            "undo the normalisation (image * std + mean), or pass the uint8 pictures",
+        )
     else:
         raise TypeError(f"expected uint8 or floating-point images, got {images.dtype}")
     return values.expand(-1, 3, -1, -1)
@@ -239,13 +169,16 @@ def _fitting(heatmaps: Tensor, pictures: Tensor) -> Tensor:
         raise ValueError(
             f"expected heatmaps as ({len(pictures)}, K, h, w), got {tuple(heatmaps.shape)}"
         )
-    low, high = heatmaps.aminmax()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"expected heatmaps in [0, 1], got values from {low:.3g} to {high:.3g}: pass "
-            "explanation.heatmaps, or camlens.heatmap.scale(maps)"
-        )
+    _check_range(heatmaps, "heatmaps", "pass explanation.heatmaps, or camlens.heatmap.scale(maps)")
     return heatmap.resize(heatmaps.float(), size)
+
+
+def _check_range(values: Tensor, kind: str, remedy: str) -> None:
+    low, high = values.aminmax()
+    if not ((low >= 0) & (high <= 1)).item():  # a single look at the device; false for NaN
+        raise ValueError(
+            f"expected {kind} in [0, 1], got values from {low:.3g} to {high:.3g}: {remedy}"
+        )
 
 
 def _table(colormap: str | Colormap) -> Tensor:

@@ -1,26 +1,23 @@
-"""Reaching into a running model: hooks on layers, and another backward rule for ReLU.
+"""Reaching into a running model: hooks on layers.
 
-This is the only file that registers hooks or intercepts calls. Everything is a context
-manager, removes what it added however the block ends, and acts on the calling thread alone,
-so that several threads can share a model.
+This is the only file that registers hooks. Everything is a context manager, removes what it
+added however the block ends, and acts on the calling thread alone, so that several threads can
+share a model.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from . import modules
 from .derivatives import derivatives
-
-Rule = Callable[[Tensor, Tensor], Tensor]
 
 
 class Taps:
@@ -28,12 +25,16 @@ class Taps:
 
     Attributes:
         activations: by layer name, the output of each tapped layer that has run; of a layer
-            that runs several times, the output of its last call.
+            that runs several times, the output of its last call; of one that returns several
+            tensors, the first.
+        interrupted: whether the model itself switched gradients off again on the way from one
+            tapped layer to the next.
     """
 
     def __init__(self, layers: Sequence[str]) -> None:
         self.layers = tuple(layers)
         self.activations: dict[str, Tensor] = {}
+        self.interrupted = False
 
     def outputs(self) -> list[Tensor]:
         """Return the activations in the order in which the layers were named.
@@ -82,10 +83,13 @@ def tap(
     With ``gradients=True`` the model runs without building a graph up to the first tapped
     layer; from there on gradients are recorded, so that a backward pass costs no more than the
     part behind the layer. The model gets a copy of the captured output: an in-place operation
-    behind it (torchvision's VGG has an in-place ReLU) cannot change what was captured.
+    behind it (torchvision's VGG has an in-place ReLU) cannot change what was captured. A layer
+    stands for what it returns: a model that writes in place and then goes on with the input
+    passes it by.
 
     Neither the model nor the global grad mode is left changed, and the block works inside
-    ``torch.no_grad()`` and ``torch.inference_mode()``. Run one forward pass in it.
+    ``torch.no_grad()`` and ``torch.inference_mode()``. Run one forward pass in it; under
+    ``torch.enable_grad()`` if the model runs a part of itself under ``no_grad``.
 
     Args:
         model: any module; compiled and (distributed) data parallel ones are unwrapped.
@@ -107,18 +111,21 @@ def tap(
     """
     taps = Taps(modules.resolve_all(modules.unwrap(model), layers))
 
-    def capture(name: str, output: Any) -> Any:
+    def capture(name: str, inputs: tuple[Any, ...], output: Any) -> Any:
         tensor = tensor_of(output)
         if tensor is None:
             raise TypeError(
                 f"layer {name!r} gives {type(output).__name__}: expected a floating-point tensor, "
-                "or a tuple that begins with one; name a layer inside it"
+                "or a tuple that begins with one, which is then explained; name a layer inside it"
             )
         if not gradients:
             taps.activations[name] = tensor.detach().clone()
             return None
+        taps.interrupted |= bool(taps.activations) and not torch.is_grad_enabled()
         if not tensor.requires_grad:
-            tensor = tensor.detach().requires_grad_()
+            # An identity or in-place layer returns its input, to which others may write.
+            shared = any(_shares_memory(tensor, x) for x in inputs)
+            tensor = (tensor.detach().clone() if shared else tensor.detach()).requires_grad_()
             torch.set_grad_enabled(True)
         taps.activations[name] = tensor
         return _replace(output, tensor.clone())
@@ -130,9 +137,9 @@ def tap(
 
 @contextlib.contextmanager
 def watch(
-    model: nn.Module, names: Sequence[str], seen: Callable[[str, Any], Any]
+    model: nn.Module, names: Sequence[str], seen: Callable[[str, tuple[Any, ...], Any], Any]
 ) -> Iterator[None]:
-    """Call ``seen(name, output)`` after each run of a layer on this thread.
+    """Call ``seen(name, inputs, output)`` after each run of a layer on this thread.
 
     What ``seen`` returns replaces the output, unless it is None.
 
@@ -146,12 +153,12 @@ def watch(
             f"the layers {scripted} are TorchScript modules, which take no hooks: use the model "
             "as it was before torch.jit.script or torch.jit.trace"
         )
-    thread = threading.get_ident()
+    thread = get_ident()
     handles: list[RemovableHandle] = []
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         # The hook sits on a module that other threads may be running at the same time.
-        return lambda _, __, out: seen(name, out) if threading.get_ident() == thread else None
+        return lambda _, args, out: seen(name, args, out) if get_ident() == thread else None
 
     with modules.eager(model):
         try:
@@ -169,115 +176,15 @@ def tensor_of(output: Any) -> Tensor | None:
     return first if isinstance(first, Tensor) and first.is_floating_point() else None
 
 
+def _shares_memory(tensor: Tensor, other: object) -> bool:
+    return (
+        isinstance(other, Tensor)
+        and tensor.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    )
+
+
 def _replace(output: Any, tensor: Tensor) -> Any:
     if isinstance(output, Tensor):
         return tensor
     rest = (tensor, *output[1:])
     return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
-
-
-#: Activations for which no published rule says what "guided" means.
-UNRULED = frozenset(
-    [
-        *("leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish"),
-        *("hardswish", "hardtanh", "threshold", "softplus", "logsigmoid", "glu"),
-    ]
-)
-
-
-class rectifiers(TorchFunctionMode):  # noqa: N801  a context manager, named as it is used
-    """Give every ReLU of the block a backward rule of its own, without touching the model.
-
-    It meets every spelling (``nn.ReLU``, ``F.relu``, ``x.relu_()``, ReLU6) as the call is made,
-    on this thread only. The rule is looked up when the backward pass runs: one forward pass
-    can serve several backward passes with different rules.
-
-    ``torch.clamp(x, min=0)`` and other arithmetic that amounts to a ReLU is not met, nor is
-    what runs inside a scripted module.
-
-    Attributes:
-        rule: (gradient, active) -> gradient, one of :mod:`camlens.methods.gradient`'s rules.
-        count: how many rectifiers have run.
-
-    Raises:
-        ValueError: the block runs an activation for which no rule is defined (:data:`UNRULED`),
-            or ends without having run a ReLU.
-
-    Example:
-        >>> from camlens.methods.gradient import deconvnet_rule
-        >>> x = torch.tensor([-1.0, 1.0], requires_grad=True)
-        >>> with rectifiers(deconvnet_rule):
-        ...     y = x.relu()
-        >>> torch.autograd.grad(y.sum(), x)[0].tolist()
-        [1.0, 1.0]
-    """
-
-    def __init__(self, rule: Rule) -> None:
-        super().__init__()
-        self.rule = rule
-        self.count = 0
-
-    def __exit__(self, *raised: Any) -> None:
-        """Leave the mode, and do not let a model without a ReLU pass for a guided one."""
-        super().__exit__(*raised)  # type: ignore[no-untyped-call]
-        if self.count == 0 and raised[0] is None:
-            raise ValueError(
-                "no ReLU ran: guided backprop and deconvnet change how gradients pass a ReLU, and "
-                "are the plain gradient without one. Use camlens.InputGradient; if the model does "
-                "have ReLUs, they are hidden in a scripted module or spelled clamp(min=0)"
-            )
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Replace a rectifier's call; let every other call through."""
-        kwargs = kwargs or {}
-        spelled = getattr(func, "__name__", "")
-        name = spelled.rstrip("_")
-        if name not in _ARGUMENTS and name not in UNRULED:
-            return func(*args, **kwargs)
-        given = {**dict(zip(_ARGUMENTS.get(name, ()), args, strict=False)), **kwargs}
-        ceiling = {"relu": float("inf"), "relu6": 6.0}.get(name, given.get("max_val", 1.0))
-        if name in UNRULED and (name != "hardtanh" or given.get("min_val", -1.0) != 0):
-            raise ValueError(
-                f"guided backprop and deconvnet are defined for ReLU and ReLU6; this model also "
-                f"uses {name}. Use camlens.InputGradient, or a class activation map"
-            )
-        self.count += 1
-        inplace = spelled.endswith("_") or bool(given.get("inplace", False))
-        return _Rectifier.apply(given["input"], ceiling, inplace, self)
-
-
-_ARGUMENTS = {
-    "relu": ("input", "inplace"),
-    "relu6": ("input", "inplace"),
-    "hardtanh": ("input", "min_val", "max_val", "inplace"),
-}
-
-
-class _Rectifier(torch.autograd.Function):
-    """min(max(x, 0), ceiling), whose derivative is left to ``rectifiers.rule``."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, ceiling: float, inplace: bool, mode: rectifiers) -> Tensor:
-        if ceiling == float("inf"):
-            y = x.relu_() if inplace else x.relu()
-        else:
-            y = x.clamp_(0, ceiling) if inplace else x.clamp(0, ceiling)
-        if inplace:
-            ctx.mark_dirty(x)
-        ctx.save_for_backward(y)
-        ctx.ceiling, ctx.mode = ceiling, mode
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (y,) = ctx.saved_tensors
-        active = y > 0
-        if ctx.ceiling != float("inf"):
-            active = active & (y < ctx.ceiling)
-        return ctx.mode.rule(grads[0], active), None, None, None

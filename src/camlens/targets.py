@@ -119,12 +119,14 @@ def _classes(targets: int | Tensor | Sequence[Any], n: int) -> Tensor:
         classes = torch.as_tensor(targets)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"expected targets as integers, got {targets!r}") from error
+    if classes.numel() == 0:
+        raise ValueError("expected targets as at least one class, got none")
     if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
         raise TypeError(f"expected targets as integers, got {classes.dtype}")
     classes = classes.long()
     if classes.ndim == 0:
         return classes.expand(n, 1)
-    if classes.ndim > 2 or len(classes) != n or classes.numel() == 0:
+    if classes.ndim > 2 or len(classes) != n:
         raise ValueError(
             f"expected targets as one class, ({n},) with one class an image, or ({n}, K) with K "
             f"classes an image, got {tuple(classes.shape)}"

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit"),
 ]
 
-SHORT = dataclasses.replace(CONFIGS["base"], epochs=2, batch_size=7)
+SHORT = dataclasses.replace(CONFIGS["first"], epochs=2, batch_size=7)
 
 
 def test_the_network_is_as_described():

@@ -12,6 +12,9 @@ from . import weights
 from .config import CONFIGS
 from .data import USAGES, load
 
+#: Where training runs are kept.
+RUNS = Path("runs")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0, or 2 if it could not be carried out."""
@@ -30,10 +33,14 @@ def _train(options: argparse.Namespace) -> None:
     config = CONFIGS[options.name]
     if options.epochs is not None:
         config = dataclasses.replace(config, epochs=options.epochs)
+    start = options.start
+    if start is None and config.start is not None:
+        start = RUNS / config.start / f"{config.start}.safetensors"
     path = train(
         config,
         load(options.data),
-        out=options.out or Path("runs") / config.name,
+        out=options.out or RUNS / config.name,
+        start=start,
         seed=options.seed,
         precision=options.precision,
         device=options.device,
@@ -83,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a configuration; resumes a stopped run")
     train.add_argument("name", choices=sorted(CONFIGS), nargs="?", default="base")
     train.add_argument("--out", type=Path, help="the run's folder; default runs/NAME")
+    train.add_argument("--start", type=Path, help="weights to start from; default: of its run")
     train.add_argument("--epochs", type=int, help="instead of the configuration's")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--precision", default="bf16-mixed", help="as Lightning's Trainer takes it")

@@ -99,7 +99,7 @@ def _collect(rows: Iterator[tuple[np.ndarray, int, int]], source: Path) -> Faces
 
 
 def _read_csv(path: Path) -> Iterator[tuple[np.ndarray, int, int]]:
-    with path.open(newline="", encoding="ascii") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         missing = {"emotion", "pixels", "Usage"} - set(reader.fieldnames or ())
         if missing:

@@ -9,7 +9,12 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -26,10 +31,11 @@ from .model import BaseCNN
 class EmotionTask(lightning.LightningModule):
     """A network with its loss, optimiser and metrics."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, run: dict[str, Any]) -> None:
         super().__init__()
-        self.save_hyperparameters(dataclasses.asdict(config))
+        self.save_hyperparameters({**dataclasses.asdict(config), **run})
         self.config = config
+        self.mix = v2.MixUp(alpha=config.mixup, num_classes=len(CLASSES)) if config.mixup else None
         self.model = BaseCNN(dropout=config.dropout).to(memory_format=torch.channels_last)
         self.loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self.train_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
@@ -38,8 +44,9 @@ class EmotionTask(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Return the loss of one augmented batch."""
         images, labels = batch
+        images, wanted = self.mix(images, labels) if self.mix else (images, labels)
         logits = self.model(images.contiguous(memory_format=torch.channels_last))
-        loss: Tensor = self.loss(logits, labels)
+        loss: Tensor = self.loss(logits, wanted)
         self.train_accuracy(logits, labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True)
@@ -77,6 +84,7 @@ def augmentation(config: Config) -> v2.Transform:
                 config.shear,
                 interpolation=InterpolationMode.BILINEAR,
             ),
+            v2.RandomErasing(config.erasing, scale=(0.02, 0.2), value=0.5),
         ]
     )
 
@@ -89,6 +97,7 @@ def train(
     seed: int = 0,
     precision: Any = "bf16-mixed",
     device: str = "auto",
+    start: Path | None = None,
 ) -> Path:
     """Train on Training, select the best epoch on PublicTest; resume where a run stopped.
 
@@ -99,15 +108,25 @@ def train(
         seed: of the weights, the order and the augmentation.
         precision: Lightning's ``precision``, such as ``bf16-mixed`` or ``32-true``.
         device: Lightning's accelerator, such as ``cpu``, ``cuda`` or ``auto``.
+        start: the weights file to start from, where the configuration starts from another one's.
 
     Returns:
         The weights of the best epoch, a safetensors file in ``out``.
 
     Raises:
-        ValueError: ``out`` holds a run of another configuration, or a split is missing.
+        ValueError: ``out`` holds a run of another configuration, a split is missing, or the
+            weights to start from are.
     """
+    if (start is None) != (config.start is None):
+        raise ValueError(
+            f"{config.name!r} starts from {config.start or 'random weights'}: "
+            + (f"train {config.start!r} first" if config.start else "give no weights to start from")
+        )
     lightning.seed_everything(seed, workers=True)
-    task = EmotionTask(config)
+    run = {"seed": seed, "precision": precision}
+    task = EmotionTask(config, run)
+    if start is not None:
+        task.model.load_state_dict(weights.load(start).state_dict())
     best = ModelCheckpoint(out, "best", monitor="val_accuracy", mode="max")
     trainer = lightning.Trainer(
         accelerator=device,
@@ -120,6 +139,7 @@ def train(
             ModelCheckpoint(out, "last", enable_version_counter=False),
             EarlyStopping("val_accuracy", patience=config.patience, mode="max"),
             LearningRateMonitor(),
+            *([EMAWeightAveraging(decay=config.average)] if config.average else []),
         ],
         logger=CSVLogger(out, name="", version=""),
     )
@@ -134,18 +154,18 @@ def train(
             persistent_workers=True,
         ),
         DataLoader(FaceDataset(faces.split("PublicTest")), 512),
-        ckpt_path=_stopped(config, out),
+        ckpt_path=_stopped(config, run, out),
     )
-    return export(config, Path(best.best_model_path), faces, out=out, seed=seed)
+    return export(config, run, Path(best.best_model_path), faces, out=out)
 
 
-def _stopped(config: Config, out: Path) -> Path | None:
+def _stopped(config: Config, run: dict[str, Any], out: Path) -> Path | None:
     """Return the checkpoint from which a run goes on, if it is one of the same configuration."""
     path = out / "last.ckpt"
     if not path.is_file():
         return None
     started = torch.load(path, map_location="cpu", weights_only=True)["hyper_parameters"]
-    wanted = dataclasses.asdict(config)
+    wanted = {**dataclasses.asdict(config), **run}
     if changed := [k for k in wanted if started.get(k) != wanted[k]]:
         raise ValueError(
             f"{out} holds a run with other values of {', '.join(changed)}: go on with the same "
@@ -154,7 +174,9 @@ def _stopped(config: Config, out: Path) -> Path | None:
     return path
 
 
-def export(config: Config, checkpoint: Path, faces: Faces, *, out: Path, seed: int) -> Path:
+def export(
+    config: Config, run: dict[str, Any], checkpoint: Path, faces: Faces, *, out: Path
+) -> Path:
     """Write a checkpoint's network with what is known of it, measured on the file's own weights.
 
     Returns:
@@ -162,14 +184,16 @@ def export(config: Config, checkpoint: Path, faces: Faces, *, out: Path, seed: i
     """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     prefix = "model."
-    state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if prefix in k[:6]}
+    state = {
+        k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)
+    }
     model = BaseCNN()
     model.load_state_dict(weights.compact(state))
     measured = evaluate(model, faces.split("PublicTest"))
     facts = {
         "network": "BaseCNN",
         "config": dataclasses.asdict(config),
-        "seed": seed,
+        **run,
         "best_epoch": saved["epoch"] + 1,
         "trained_on": f"FER2013 Training, {len(faces.split('Training'))} faces",
         "selected_on": f"FER2013 PublicTest, {len(faces.split('PublicTest'))} faces",

@@ -1,0 +1,155 @@
+"""Another backward rule for ReLU, given by intercepting calls and not by touching the model.
+
+This is the only file that intercepts calls. It acts on the calling thread alone and leaves
+nothing to restore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+#: (gradient, active) -> gradient, such as :func:`camlens.methods.gradient.guided_rule`.
+Rule = Callable[[Tensor, Tensor], Tensor]
+
+#: Activations for which no published rule says what "guided" means.
+UNRULED = frozenset(
+    [
+        *("leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "glu"),
+        *("hardswish", "hardtanh", "threshold", "softplus", "log_sigmoid", "softsign"),
+        *("softshrink", "hardshrink", "tanhshrink"),
+    ]
+)
+
+
+class rectifiers(TorchFunctionMode):  # noqa: N801  a context manager, named as it is used
+    """Give every ReLU of the block a backward rule of its own, without touching the model.
+
+    It meets every spelling (``nn.ReLU``, ``F.relu``, ``x.relu_()``, ``x.clamp(min=0)``, ReLU6) as
+    the call is made, on this thread only. The rule is looked up when the backward pass runs: one
+    forward pass can serve several backward passes with different rules.
+
+    Other arithmetic that amounts to a ReLU, such as ``torch.maximum(x, zero)``, is not met, nor
+    is what runs inside a scripted module.
+
+    Attributes:
+        rule: (gradient, active) -> gradient, one of :mod:`camlens.methods.gradient`'s rules.
+        count: how many rectifiers have run.
+
+    Raises:
+        ValueError: the block runs an activation for which no rule is defined (:data:`UNRULED`),
+            or ends without having run a ReLU.
+
+    Example:
+        >>> from camlens.methods.gradient import deconvnet_rule
+        >>> x = torch.tensor([-1.0, 1.0], requires_grad=True)
+        >>> with rectifiers(deconvnet_rule):
+        ...     y = x.relu()
+        >>> torch.autograd.grad(y.sum(), x)[0].tolist()
+        [1.0, 1.0]
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
+        self.count = 0
+
+    def __exit__(self, *raised: Any) -> None:
+        """Leave the mode, and do not let a model without a ReLU pass for a guided one."""
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        if self.count == 0 and raised[0] is None:
+            raise ValueError(
+                "no ReLU ran: guided backprop and deconvnet change how gradients pass a ReLU, and "
+                "are the plain gradient without one. Use camlens.InputGradient; if the model does "
+                "have ReLUs, they are hidden in a scripted module or spelled clamp(min=0)"
+            )
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Replace a rectifier's call; let every other call through."""
+        kwargs = kwargs or {}
+        spelled = getattr(func, "__name__", "")
+        name = spelled.strip("_")
+        if name not in _ARGUMENTS:
+            if name in UNRULED:
+                raise ValueError(_unruled(name))
+            return func(*args, **kwargs)
+        given = {**dict(zip(_ARGUMENTS[name], args, strict=False)), **kwargs}
+        bounds = _BOUNDS[name](given)
+        if bounds is None:
+            return func(*args, **kwargs)
+        if bounds[0] != 0:
+            raise ValueError(_unruled(name))
+        self.count += 1
+        inplace = spelled.endswith("_") or bool(given.get("inplace", False))
+        return _Rectifier.apply(given["input"], bounds[1], inplace, self)
+
+
+def _unruled(name: str) -> str:
+    return (
+        "guided backprop and deconvnet are defined for ReLU and ReLU6; this model also uses "
+        f"{name}. Use camlens.InputGradient, or a class activation map"
+    )
+
+
+def _clamp_bounds(given: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return (0, ceiling) if a clamp is a ReLU; any other clamp is arithmetic."""
+    low, high = given.get("min"), given.get("max")
+    if not given["input"].is_floating_point():
+        return None  # indices, not activations
+    if isinstance(low, (int, float)) and low == 0 and isinstance(high, (int, float, type(None))):
+        return 0.0, float("inf") if high is None else float(high)
+    return None
+
+
+_ARGUMENTS = {
+    "relu": ("input", "inplace"),
+    "relu6": ("input", "inplace"),
+    "hardtanh": ("input", "min_val", "max_val", "inplace"),
+    "clamp": ("input", "min", "max"),
+    "clip": ("input", "min", "max"),
+    "clamp_min": ("input", "min"),
+}
+
+#: From a call's arguments to the rectifier's lower and upper bound; None if it is no rectifier.
+_BOUNDS: dict[str, Callable[[Mapping[str, Any]], tuple[float, float] | None]] = {
+    "relu": lambda _: (0.0, float("inf")),
+    "relu6": lambda _: (0.0, 6.0),
+    "hardtanh": lambda given: (given.get("min_val", -1.0), given.get("max_val", 1.0)),
+    "clamp": _clamp_bounds,
+    "clip": _clamp_bounds,
+    "clamp_min": _clamp_bounds,
+}
+
+
+class _Rectifier(torch.autograd.Function):
+    """min(max(x, 0), ceiling), whose derivative is left to ``rectifiers.rule``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ceiling: float, inplace: bool, mode: rectifiers) -> Tensor:
+        if ceiling == float("inf"):
+            y = x.relu_() if inplace else x.relu()
+        else:
+            y = x.clamp_(0, ceiling) if inplace else x.clamp(0, ceiling)
+        if inplace:
+            ctx.mark_dirty(x)
+        ctx.save_for_backward(y)
+        ctx.ceiling, ctx.mode = ceiling, mode
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (y,) = ctx.saved_tensors
+        active = y > 0
+        if ctx.ceiling != float("inf"):
+            active = active & (y < ctx.ceiling)
+        return ctx.mode.rule(grads[0], active), None, None, None
