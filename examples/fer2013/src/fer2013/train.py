@@ -124,6 +124,7 @@ def train(
         )
     lightning.seed_everything(seed, workers=True)
     run = {"seed": seed, "precision": precision}
+    origin = {} if start is None else {"started_from": weights.read_facts(start)}
     task = EmotionTask(config, run)
     if start is not None:
         task.model.load_state_dict(weights.load(start).state_dict())
@@ -156,7 +157,7 @@ def train(
         DataLoader(FaceDataset(faces.split("PublicTest")), 512),
         ckpt_path=_stopped(config, run, out),
     )
-    return export(config, run, Path(best.best_model_path), faces, out=out)
+    return export(config, {**run, **origin}, Path(best.best_model_path), faces, out=out)
 
 
 def _stopped(config: Config, run: dict[str, Any], out: Path) -> Path | None:
