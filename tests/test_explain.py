@@ -180,7 +180,7 @@ def test_input_gradients_by_hand(explainer, rule, relu):
     hidden = torch.einsum("oc,nchw->nohw", conv, images)
     for k in range(2):
         arriving = (head[k] / 9).view(1, 4, 1, 1).expand_as(hidden)
-        expected = torch.einsum("oc,nohw->nchw", conv, rule(arriving, hidden > 0))
+        expected = torch.einsum("oc,nohw->nchw", conv, rule(arriving, hidden.relu()))
         assert_close(explanation.gradients[:, k], expected)
         assert_close(explanation.raw[:, k], expected.abs().amax(1))
     assert explanation.grid == explanation.size == (3, 3)

@@ -32,10 +32,10 @@ def test_every_spelling_of_relu_takes_the_rule(images, spelling, rule):
     a1 = model.norm1(model.conv1(images)).detach().requires_grad_()
     a2 = model.norm2(model.conv2(a1.relu())).detach().requires_grad_()
     g2 = (model.head.weight[1] / 16).view(1, 8, 1, 1).expand_as(a2).detach()
-    g2 = rule(g2, a2 > 0)
+    g2 = rule(g2, a2.relu())
     r1 = a1.detach().relu().requires_grad_()
     g1 = torch.autograd.grad(model.norm2(model.conv2(r1)), r1, g2)[0]
-    g1 = rule(g1, a1 > 0)
+    g1 = rule(g1, a1.relu())
     x0 = images.clone().requires_grad_()
     expected = torch.autograd.grad(model.norm1(model.conv1(x0)), x0, g1)[0]
     assert expected.any()

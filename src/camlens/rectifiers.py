@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-#: (gradient, active) -> gradient, such as :func:`camlens.methods.gradient.guided_rule`.
+#: (gradient, output) -> gradient, such as :func:`camlens.methods.gradient.guided_rule`.
 Rule = Callable[[Tensor, Tensor], Tensor]
 
 #: Activations for which no published rule says what "guided" means.
@@ -37,7 +37,7 @@ class rectifiers(TorchFunctionMode):  # noqa: N801  a context manager, named as 
     is what runs inside a scripted module.
 
     Attributes:
-        rule: (gradient, active) -> gradient, one of :mod:`camlens.methods.gradient`'s rules.
+        rule: (gradient, output) -> gradient, one of :mod:`camlens.methods.gradient`'s rules.
         count: how many rectifiers have run.
 
     Raises:
@@ -149,7 +149,6 @@ class _Rectifier(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (y,) = ctx.saved_tensors
-        active = y > 0
         if ctx.ceiling != float("inf"):
-            active = active & (y < ctx.ceiling)
-        return ctx.mode.rule(grads[0], active), None, None, None
+            y = y.where(y < ctx.ceiling, 0)  # at its ceiling it is not active either
+        return ctx.mode.rule(grads[0], y), None, None, None

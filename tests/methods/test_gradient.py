@@ -10,13 +10,13 @@ def test_rules_on_the_figures_example():
     """Figure 1c: forward [1 -1 5; 2 -5 -7; -3 2 4], gradient [-2 3 -1; 6 -3 1; 2 -1 3]."""
     forward = torch.tensor([[1.0, -1.0, 5.0], [2.0, -5.0, -7.0], [-3.0, 2.0, 4.0]])
     arriving = torch.tensor([[-2.0, 3.0, -1.0], [6.0, -3.0, 1.0], [2.0, -1.0, 3.0]])
-    active = forward > 0
+    output = forward.relu()
     plain = torch.tensor([[-2.0, 0.0, -1.0], [6.0, 0.0, 0.0], [0.0, -1.0, 3.0]])
     deconvnet = torch.tensor([[0.0, 3.0, 0.0], [6.0, 0.0, 1.0], [2.0, 0.0, 3.0]])
     guided = torch.tensor([[0.0, 0.0, 0.0], [6.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
-    assert_close(gradient.plain_rule(arriving, active), plain)
-    assert_close(gradient.deconvnet_rule(arriving, active), deconvnet)
-    assert_close(gradient.guided_rule(arriving, active), guided)
+    assert_close(gradient.plain_rule(arriving, output), plain)
+    assert_close(gradient.deconvnet_rule(arriving, output), deconvnet)
+    assert_close(gradient.guided_rule(arriving, output), guided)
 
 
 def test_saliency_takes_the_largest_channel():

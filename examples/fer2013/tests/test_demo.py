@@ -66,6 +66,12 @@ def test_evaluate_prints_the_accuracy_and_the_report(csv_file, capsys):
     assert re.search(r"surprise +0\.\d{3} +0\.\d{3} +0\.\d{3} +2", printed)
 
 
+def test_train_says_what_has_to_be_trained_before(csv_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "base", "--data", str(csv_file)]) == 2
+    assert "run 'python -m fer2013 train first' first" in capsys.readouterr().err
+
+
 def test_evaluate_without_data(tmp_path, capsys):
     assert main(["evaluate", "--data", str(tmp_path)]) == 2
     assert "no FER2013 at" in capsys.readouterr().err

@@ -36,6 +36,11 @@ def _train(options: argparse.Namespace) -> None:
     start = options.start
     if start is None and config.start is not None:
         start = RUNS / config.start / f"{config.start}.safetensors"
+        if not start.is_file():
+            raise FileNotFoundError(
+                f"{config.name!r} starts from {config.start!r}, and there is no {start}: run "
+                f"'python -m fer2013 train {config.start}' first, or give --start FILE"
+            )
     path = train(
         config,
         load(options.data),
