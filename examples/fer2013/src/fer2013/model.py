@@ -13,8 +13,8 @@ class BaseCNN(nn.Module):
     """Eight 3x3 convolutions in four blocks, BatchNorm, ReLU; 1.2 M parameters.
 
     Only the first two blocks are followed by pooling, so that the last one still sees the
-    face on a 12x12 grid: its heatmaps can tell an eye (about 6x3 cells wide and high with its
-    brow) from a mouth, which the 6x6 or 3x3 grid of a deeper pyramid cannot.
+    face on a 12x12 grid, 4 pixels a cell: an eye with its brow is about three cells wide and two
+    high, and lies some four rows above the mouth.
 
     The input is (N, 1, 48, 48) in [0, 1]; it is centred inside, so that photographs need no
     second recipe. The output is (N, 7) logits in the order of ``fer2013.data.CLASSES``.
