@@ -29,6 +29,25 @@ FLOW = [
     "gradient_explainers",
     "render",
     "contact_sheet",
+    "regions.polygons",
+    "regions.masks",
+    "regions.face",
+    "regions.landmarks",
+    "regions.model_files",
+    "regions.detection",
+    "regions.detectors",
+    "regions.scores",
+    "regions.agreements",
+    "regions.fills",
+    "regions.effects",
+    "regions.tables",
+    "regions.resampling",
+    "regions.groups",
+    "regions.estimates",
+    "regions.statistics",
+    "regions.cells",
+    "regions.plots",
+    "regions",
 ]
 
 
@@ -41,7 +60,7 @@ def imports(name):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = ([] if node.level > 1 else name.split(".")[:-1]) + (node.module or "").split(".")
             prefix = ".".join(part for part in base if part)
-            found |= {prefix} if prefix in FLOW and prefix != "methods" else set()
+            found |= {prefix} if prefix in FLOW and prefix not in ("methods", "regions") else set()
             names = {f"{prefix}.{a.name}".lstrip(".") for a in node.names}
             found |= names & set(FLOW)
     return found
@@ -60,10 +79,16 @@ def test_imports_run_one_way(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["methods.cam", "methods.gradient", "heatmap", "render", "contact_sheet", "explanation"]
+    "name",
+    [
+        *("methods.cam", "methods.gradient", "heatmap", "render", "contact_sheet", "explanation"),
+        # Of the regions only the check, and what puts everything together.
+        *(n for n in FLOW if n.startswith("regions.") and n != "regions.effects"),
+    ],
 )
 def test_what_never_sees_a_model(name):
-    assert not imports(name) & {"modules", "taps", "layers", "explain", "checks", "derivatives"}
+    models = {"modules", "taps", "layers", "explain", "checks", "derivatives", "regions.effects"}
+    assert not imports(name) & models
     path = SOURCE / f"{name.replace('.', '/')}.py"
     names = {
         a.name
@@ -85,7 +110,10 @@ def test_importing_loads_nothing_optional():
     script = "import json, sys, camlens; print(json.dumps(sorted(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in json.loads(run.stdout)}
-    assert not loaded & {"matplotlib", "cv2", "torchvision", "lightning", "safetensors", "PIL"}
+    assert not loaded & {
+        *("matplotlib", "cv2", "torchvision", "lightning", "safetensors", "PIL"),
+        *("pandas", "pyarrow", "scipy", "pooch", "mediapipe"),
+    }
 
 
 def test_the_public_names_exist():

@@ -1,6 +1,6 @@
 """Where in this image did the network find its evidence, and is that claim true?"""
 
-from . import heatmap, layers, methods, rectifiers, render, taps, targets
+from . import heatmap, layers, methods, rectifiers, regions, render, taps, targets
 from .cam_explainers import (
     CAM,
     EigenCAM,
@@ -48,6 +48,7 @@ __all__ = [
     "methods",
     "overlay",
     "rectifiers",
+    "regions",
     "render",
     "sheet",
     "taps",

@@ -92,7 +92,7 @@ def select(outputs: Any, targets: Targets) -> Selection:
         picked = torch.arange(classes, device=logits.device).expand(n, classes)
         return Selection(logits, picked, classes)
     else:
-        picked = _classes(targets, n).to(logits.device, non_blocking=True)
+        picked = as_classes(targets, n).to(logits.device, non_blocking=True)
     scores = logits.gather(1, picked.clamp(0, classes - 1))  # Selection.check judges the range
     return Selection(scores, picked, classes)
 
@@ -114,7 +114,13 @@ def _logits(outputs: Any) -> Tensor:
     return outputs
 
 
-def _classes(targets: int | Tensor | Sequence[Any], n: int) -> Tensor:
+def as_classes(targets: int | Tensor | Sequence[Any], n: int) -> Tensor:
+    """Return (N, K) int64 classes of a class, (N,) or (N, K) classes.
+
+    Raises:
+        TypeError: they are no integers.
+        ValueError: a shape does not fit.
+    """
     try:
         classes = torch.as_tensor(targets)
     except (TypeError, ValueError, RuntimeError) as error:

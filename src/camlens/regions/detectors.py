@@ -1,0 +1,239 @@
+"""Face detectors: from photographs to points on the faces in them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from .detection import Detector, Faces, Find, Picture, Rows
+
+__all__ = ["Faces", "MediaPipe", "YuNet"]
+
+_FACE = 400  # pixels; of larger faces YuNet sees parts only
+_PHOTO = 1600  # pixels; a larger photograph is not searched at its own size, for the time it takes
+_MOST_FACES = 32  # that MediaPipe looks for, so that the largest is among them
+_OPENING = threading.Lock()
+
+
+@final
+class YuNet(Detector):
+    """Five points on each face, by YuNet in OpenCV.
+
+    They are the person's right eye, left eye, tip of the nose, right and left corner of the mouth;
+    the person's right is on the picture's left. YuNet finds faces of about 12 to 400 pixels, so a
+    photograph is searched at its size (if that is at most 1600 pixels), at a half, a quarter and
+    so on until its longer side is at most 400 pixels. Each time its mirror image is searched too:
+    alone, YuNet sets the points of large faces a little to the left. What agrees is averaged,
+    weighted by confidence.
+
+    Args:
+        path: the model file; by default the published one, see :func:`.model_files.find`.
+        threshold: the least confidence of a face, in (0, 1).
+        enlarge: whole factor by which a photograph is enlarged first; by default the least one
+            that makes its shorter side at least 240 pixels.
+        border: what is added on each side first, by repeating the outermost pixels, as a fraction
+            of height and width. Without it, the points of a face that is cut by the edge are
+            pushed inside. Where nothing is found with it, it is left out.
+
+    Raises:
+        ImportError: OpenCV is not installed, or pooch where the model has to be downloaded.
+        OSError: there is no model file, see :func:`.model_files.find`.
+        ValueError: an option is out of range.
+
+    Source:
+        Wu, Peng, Yu: YuNet: a tiny millisecond-level face detector. Machine Intelligence
+        Research 20 (2023).
+    """
+
+    _points = 5
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        threshold: float = 0.6,
+        enlarge: int | None = None,
+        border: float = 0.25,
+    ) -> None:
+        self._cv2 = _library("cv2", "YuNet needs OpenCV", "regions")
+        super().__init__(path, model="yunet", threshold=threshold, enlarge=enlarge, border=border)
+
+    @contextlib.contextmanager
+    def _opened(self, faces: int) -> Iterator[Find]:
+        network = self._network()
+
+        def find(picture: Picture) -> Rows:
+            sizes = _sizes(picture.shape[1], picture.shape[0])
+            rows = [self._at(size, picture, network) for size in sizes]
+            mirrored = [self._at(size, picture[:, ::-1], network) for size in sizes]
+            rows += [_mirrored(found, picture.shape[1]) for found in mirrored]
+            return _merged(np.concatenate(rows))
+
+        yield find
+
+    def _network(self) -> Any:
+        log = self._cv2.utils.logging
+        with _OPENING:  # the log level is the whole process's
+            level = log.setLogLevel(log.LOG_LEVEL_ERROR)  # OpenCV 5 warns of its own default
+            try:
+                return self._cv2.FaceDetectorYN.create(
+                    str(self._path), "", (320, 320), self._threshold
+                )
+            except self._cv2.error as error:
+                raise _unreadable(self._path, f"OpenCV {self._cv2.__version__}") from error
+            finally:
+                log.setLogLevel(level)
+
+    def _at(self, size: tuple[int, int], picture: Picture, network: Any) -> Rows:
+        """Return what is found at a size (width, height), in the picture's pixels."""
+        small = self._cv2.resize(picture, size, interpolation=self._cv2.INTER_AREA)
+        network.setInputSize(size)
+        _, rows = network.detect(np.ascontiguousarray(small[..., ::-1]))  # blue first
+        if rows is None:
+            return np.empty((0, 15), np.float32)
+        if max(size) > _FACE:
+            rows = rows[rows[:, 2:4].max(axis=1) <= _FACE]  # left to the next smaller size
+        scale = np.array(picture.shape[1::-1], np.float32) / np.array(size, np.float32)
+        positions = (rows[:, :14].reshape(-1, 7, 2) * scale).reshape(-1, 14)
+        return np.concatenate([positions[:, :4], rows[:, 14:], positions[:, 4:]], axis=1)
+
+
+@final
+class MediaPipe(Detector):
+    """The 478 points of a face mesh, by MediaPipe's Face Landmarker.
+
+    The boxes enclose the points; there is no confidence. Faces that are small in the photograph
+    (less than about a tenth of its side) are missed. MediaPipe writes a few lines to the
+    standard error stream when it opens a model, once a call.
+
+    Args:
+        path: the model file; by default the published one, see :func:`.model_files.find`.
+        threshold: the least confidence of a face, and of its mesh, in (0, 1).
+        enlarge: as of :class:`YuNet`.
+        border: as of :class:`YuNet`.
+
+    Raises:
+        ImportError: MediaPipe is not installed, or pooch where the model has to be downloaded.
+        OSError: there is no model file, see :func:`.model_files.find`.
+        ValueError: an option is out of range.
+
+    Source:
+        Kartynnik, Ablavatski, Grishchenko, Grundmann: Real-time facial surface geometry from
+        monocular video on mobile GPUs. arXiv:1907.06724 (2019).
+    """
+
+    _points = 478
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        threshold: float = 0.5,
+        enlarge: int | None = None,
+        border: float = 0.25,
+    ) -> None:
+        self._mediapipe = _library("mediapipe", "MediaPipe needs mediapipe", "faces")
+        super().__init__(
+            path, model="face_landmarker", threshold=threshold, enlarge=enlarge, border=border
+        )
+
+    @contextlib.contextmanager
+    def _opened(self, faces: int) -> Iterator[Find]:
+        with self._landmarker(faces) as landmarker:
+
+            def find(picture: Picture) -> Rows:
+                image = self._mediapipe.Image(
+                    image_format=self._mediapipe.ImageFormat.SRGB, data=picture
+                )
+                meshes = landmarker.detect(image).face_landmarks
+                points = np.array([[(p.x, p.y) for p in mesh] for mesh in meshes], np.float32)
+                size = np.array(picture.shape[1::-1], np.float32)
+                return _boxed(points.reshape(-1, self._points, 2) * size)
+
+            yield find
+
+    def _landmarker(self, faces: int) -> Any:
+        tasks = self._mediapipe.tasks
+        options = tasks.vision.FaceLandmarkerOptions(
+            base_options=tasks.BaseOptions(model_asset_path=str(self._path)),
+            num_faces=max(faces, _MOST_FACES),
+            min_face_detection_confidence=self._threshold,
+            min_face_presence_confidence=self._threshold,
+        )
+        try:
+            return tasks.vision.FaceLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError) as error:
+            raise _unreadable(self._path, "MediaPipe") from error
+
+
+def _sizes(width: int, height: int) -> list[tuple[int, int]]:
+    """Return the sizes at which YuNet searches a picture: a half of it, a quarter and so on."""
+    sizes = [(width, height)]
+    while max(sizes[-1]) > _FACE:
+        sizes.append((max(sizes[-1][0] // 2, 1), max(sizes[-1][1] // 2, 1)))
+    return [size for size in sizes if max(size) <= _PHOTO]
+
+
+def _mirrored(rows: Rows, width: int) -> Rows:
+    """Return YuNet's rows of a mirrored picture as rows of the picture itself."""
+    boxes, points = rows[:, :4].copy(), rows[:, 5:].reshape(-1, 5, 2)[:, [1, 0, 2, 4, 3]]
+    boxes[:, 0] = width - boxes[:, 0] - boxes[:, 2]
+    points[..., 0] = width - points[..., 0]
+    return np.concatenate([boxes, rows[:, 4:5], points.reshape(-1, 10)], axis=1)
+
+
+def _merged(rows: Rows) -> Rows:
+    """Return one row a face: the mean of the findings that agree on it, weighted by confidence.
+
+    At too large a scale, parts of a face are taken for faces. So a finding is dropped that shares
+    more than half of its box, or of the other's, with a surer one; if it shares more than half of
+    their union, it is of the same face, and counted in.
+    """
+    merged = np.empty((0, rows.shape[1]), np.float32)
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+    while len(rows):
+        common, areas = _common(rows[0], rows), rows[:, 2:4].prod(axis=1)
+        same = rows[common > 0.5 * (areas + areas[0] - common)]
+        face = np.average(same, axis=0, weights=same[:, 4])
+        face[4] = rows[0, 4]
+        merged = np.append(merged, face[None].astype(np.float32), axis=0)
+        rows = rows[common <= 0.5 * np.minimum(areas, areas[0])]
+    return merged
+
+
+def _common(row: Rows, rows: Rows) -> Rows:
+    """Return the area that each row's box shares with one row's."""
+    start = np.maximum(row[:2], rows[:, :2])
+    end = np.minimum(row[:2] + row[2:4], rows[:, :2] + rows[:, 2:4])
+    area: Rows = (end - start).clip(0).prod(axis=1)
+    return area
+
+
+def _boxed(points: npt.NDArray[np.float32]) -> Rows:
+    """Return rows of (F, P, 2) points, without a confidence."""
+    flat = points.reshape(len(points), points.shape[1] * 2)
+    start, end = points.min(axis=1), points.max(axis=1)
+    unknown = np.full((len(points), 1), np.nan, np.float32)
+    return np.concatenate([start, end - start, unknown, flat], axis=1)
+
+
+def _library(name: str, need: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f'{need}: pip install "camlens[{extra}]" ({error})') from error
+
+
+def _unreadable(path: Path, reader: str) -> ValueError:
+    return ValueError(
+        f"{reader} could not read {path} as a model of faces: expected the file that "
+        "camlens.regions.model_files names (not Git LFS's few lines of text that point to it)"
+    )

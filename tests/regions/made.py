@@ -1,0 +1,52 @@
+"""Scores and effects of known numbers, without a model."""
+
+import torch
+
+from camlens.regions.effects import Effect
+from camlens.regions.scores import Scores
+
+
+def scores_of(density, *, names=None, targets=None, resolvable=None, evidence=None, **facts):
+    """Scores of given densities, (N, K, R), of regions that are a tenth of the image each."""
+    density = torch.as_tensor(density, dtype=torch.float32)
+    n, k, r = density.shape
+    resolvable = torch.ones(n, k, r, dtype=torch.bool) if resolvable is None else resolvable
+    evidence = torch.ones(n, k, dtype=torch.bool) if evidence is None else evidence
+    density = density.where(resolvable & evidence.unsqueeze(-1), torch.nan)
+    facts = {"grid": (12, 10), "method": "GradCAM", "layers": ("features.34",), **facts}
+    return Scores(
+        names=names or tuple(f"region{i}" for i in range(r)),
+        share=density / 10,
+        density=density,
+        hit=(density > 1).float().where(~density.isnan(), torch.nan),
+        overlap=density / 20,
+        rank=(density.unsqueeze(-1) < density.unsqueeze(-2)).sum(-1) + 1.0,
+        resolvable=resolvable,
+        evidence=evidence,
+        area=torch.full((n, r), 0.1),
+        targets=torch.zeros(n, k, dtype=torch.long) if targets is None else targets,
+        scores=torch.arange(n * k).view(n, k).float(),
+        **facts,
+    )
+
+
+def effect_of(drop, chance, *, names=None, targets=None, fill="blur"):
+    """An effect of given falls, (N, K, R); those of the probability are a tenth."""
+    drop = torch.as_tensor(drop, dtype=torch.float32)
+    chance = torch.as_tensor(chance, dtype=torch.float32).expand_as(drop)
+    n, k, r = drop.shape
+    return Effect(
+        names=names or tuple(f"region{i}" for i in range(r)),
+        drop=drop,
+        chance=chance,
+        probability_drop=drop / 10,
+        probability_chance=chance / 10,
+        fill=fill,
+        targets=torch.zeros(n, k, dtype=torch.long) if targets is None else targets,
+        draws=8,
+    )
+
+
+def noise(*shape, seed=0):
+    """Numbers from 0 to 2 whose mean is about 1."""
+    return 2 * torch.rand(shape, generator=torch.Generator().manual_seed(seed))
