@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from camlens import regions
 from fer2013 import photos
 from fer2013.__main__ import main
 
@@ -25,6 +26,42 @@ def test_the_demo_explains_two_photographs(tmp_path, capsys):
     assert sheet.std() > 20
 
 
+def test_the_demo_measures_the_regions(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "sheet.png")]) == 0
+    printed = capsys.readouterr().out
+    density, effect = (
+        dict(zip(table.split("\n")[0].split(), map(float, row.split()), strict=True))
+        for table in re.findall(r"( +brows .*?)\n\n", printed, re.DOTALL)
+        for row in re.findall(r"Eileen Collins, happy +(.*)", table)
+    )
+    assert list(density)[:4] == ["brows", "eyes", "nose", "mouth"]
+    assert density["mouth"] > 1.5
+    assert density["forehead"] < 0.5
+    assert max(effect, key=effect.get) == "mouth"  # without her smile she is not happy
+    assert re.search(r"Eileen Collins, happy: [+-]0\.\d\d", printed)
+
+
+@pytest.mark.shared
+def test_the_demo_finds_the_face_itself(tmp_path, capsys, shared):
+    pytest.importorskip("pooch")
+    from skimage.data import astronaut
+
+    cv2.imwrite(str(tmp_path / "her.png"), astronaut()[:, :, ::-1])
+    model = shared / "models" / "face_detection_yunet_2026may.onnx"
+    found = photos.find(tmp_path / "her.png", regions.YuNet(model))
+    by_hand = photos.packaged()[1]
+    likeness = np.corrcoef(found.pixels.ravel(), by_hand.pixels.ravel())[0, 1]
+    assert likeness > 0.6  # a few pixels apart, of 48
+    arguments = ["demo", str(tmp_path / "her.png"), "--yunet", str(model)]
+    assert main([*arguments, "--out", str(tmp_path / "sheet.png")]) == 0
+    assert "her, happy" in capsys.readouterr().out
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((200, 200, 3), 90, np.uint8))
+    with pytest.raises(
+        ValueError, match=r"found no face in .*grey\.png: say where it is with --box"
+    ):
+        photos.find(tmp_path / "grey.png", regions.YuNet(model))
+
+
 def test_the_demo_explains_ones_own_photograph(tmp_path, capsys):
     face = photos.packaged()[1]
     photo = np.full((300, 400, 3), 90, np.uint8)
@@ -39,8 +76,8 @@ def test_the_demo_explains_ones_own_photograph(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["photo.png"], "needs --box"),
-        (["--box", "0,0,5,5"], "needs --box"),
+        (["photo.png", "--yunet", "no.onnx"], "no.onnx"),
+        (["--box", "0,0,5,5"], "name one"),
         (["missing.png", "--box", "0,0,5,5"], "there is no photograph missing.png"),
     ],
 )

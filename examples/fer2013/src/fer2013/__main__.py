@@ -1,4 +1,4 @@
-"""``python -m fer2013 train|evaluate|demo``."""
+"""``python -m fer2013 train|evaluate|regions|template|demo``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from camlens import regions
+
 from . import weights
 from .config import CONFIGS
-from .data import USAGES, load
+from .data import USAGES, load, to_batch
 
 #: Where training runs are kept.
 RUNS = Path("runs")
@@ -21,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         print(f"fer2013 {options.command}: {error}", file=sys.stderr)
         return 2
     return 0
@@ -67,18 +69,41 @@ def _demo(options: argparse.Namespace) -> None:
     from . import photos
     from .demo import demo
 
-    if (options.photo is None) != (options.box is None):
-        raise ValueError(
-            "a photograph of your own needs --box x,y,w,h around the face, and no other"
-        )
-    own = options.photo is not None
-    faces = [photos.read(options.photo, options.box)] if own else photos.packaged()
+    if options.photo is None and options.box is not None:
+        raise ValueError("--box says where the face is in a photograph of your own: name one")
+    if options.photo is None:
+        faces = photos.packaged()
+    elif options.box is None:
+        faces = [photos.find(options.photo, regions.YuNet(options.yunet))]
+    else:
+        faces = [photos.read(options.photo, options.box)]
     for line in demo(weights.load(options.weights), faces, options.out, device=options.device):
         print(line)
-    print(
-        "These are claims about where; whether the network needs these places is not yet checked."
-    )
     print(f"wrote {options.out}")
+
+
+def _regions(options: argparse.Namespace) -> None:
+    from .region_study import prepare, study
+
+    # A detector's model file is looked for before anything is computed.
+    yunet, mesh = regions.YuNet(options.yunet), None
+    if not options.no_mesh:
+        mesh = regions.MediaPipe(options.landmarker)
+    faces = load(options.data).split(options.split)
+    if options.limit is not None:
+        faces = faces.first(options.limit)
+    subject = prepare(weights.load(options.weights), faces, yunet, options.device)
+    for line in study(subject, options.out, yunet=yunet, mesh=mesh):
+        print(line, flush=True)
+
+
+def _template(options: argparse.Namespace) -> None:
+    from .masks import measure_template
+
+    faces = load(options.data).split("Training").first(options.limit)
+    yunet, mesh = regions.YuNet(options.yunet), regions.MediaPipe(options.landmarker)
+    for part, points in measure_template(to_batch(faces.images), yunet, mesh).items():
+        print(part, points)
 
 
 def _box(text: str) -> tuple[int, ...]:
@@ -105,19 +130,41 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", choices=USAGES, default="PublicTest")
     evaluate.set_defaults(run=_evaluate)
 
+    study = commands.add_parser(
+        "regions", help="measure where the evidence is, and whether it is needed"
+    )
+    study.add_argument("--split", choices=USAGES, default="PublicTest")
+    study.add_argument("--limit", type=int, help="only the first faces; default all")
+    study.add_argument("--out", type=Path, default=Path("out/regions"), help="folder of the tables")
+    study.add_argument("--no-mesh", action="store_true", help="without MediaPipe's comparison")
+    study.set_defaults(run=_regions)
+
+    template = commands.add_parser("template", help="measure camlens's face template anew")
+    template.add_argument("--limit", type=int, default=4000, help="faces to look at; default 4000")
+    template.set_defaults(run=_template)
+
     demo = commands.add_parser("demo", help="explain two photographs, or one of your own")
     demo.add_argument("photo", type=Path, nargs="?", metavar="PHOTO")
-    demo.add_argument("--box", type=_box, metavar="x,y,w,h", help="the face: brows to chin, square")
+    demo.add_argument(
+        "--box",
+        type=_box,
+        metavar="x,y,w,h",
+        help="the face: brows to chin, square; default: YuNet finds it",
+    )
     demo.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the sheet to write")
     demo.set_defaults(run=_demo)
 
-    for command in (train, evaluate):
+    for command in (train, evaluate, study, template):
         command.add_argument(
             "--data", type=Path, default=Path("data"), help="a CSV file or folder; default data"
         )
-    for command in (evaluate, demo):
+    for command in (evaluate, study, demo):
         command.add_argument("--weights", type=Path, default=weights.SHIPPED)
-    for command, default in ((train, "auto"), (evaluate, "cpu"), (demo, "cpu")):
+    for command in (study, template, demo):
+        command.add_argument("--yunet", type=Path, help="YuNet's model file; default: fetched once")
+    for command in (study, template):
+        command.add_argument("--landmarker", type=Path, help="MediaPipe's model file; likewise")
+    for command, default in ((train, "auto"), (evaluate, "cpu"), (study, "cpu"), (demo, "cpu")):
         command.add_argument("--device", default=default, help=f"default {default}")
     return parser
 

@@ -61,6 +61,16 @@ class Faces:
             raise ValueError(f"the data holds no {usage} faces: is this the whole of FER2013?")
         return Faces(self.images[picked], self.labels[picked], self.usages[picked])
 
+    def first(self, count: int) -> Faces:
+        """Return the first faces.
+
+        Raises:
+            ValueError: none are asked for.
+        """
+        if count < 1:
+            raise ValueError(f"expected at least 1 face, got {count}")
+        return Faces(self.images[:count], self.labels[:count], self.usages[:count])
+
 
 def load(path: str | Path) -> Faces:
     """Read FER2013 from a CSV file, a folder that holds one, or the train/test folders.

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 import camlens
+from camlens import regions
 
-from .data import CLASSES
+from .data import CLASSES, SIDE
 from .evaluate import mirrored_logits
 from .photos import SHOWN, Face, to_images
 
@@ -48,12 +49,15 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
             for n, face in enumerate(faces)
             for rank, c in zip(("predicted", "runner-up"), targets[n].tolist(), strict=True)
         ],
-        columns=["photograph", "network's input", *explained],
+        columns=["photograph and regions", "network's input", *explained],
         title="Where the network finds its evidence for an emotion",
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
-    return _findings(faces, probabilities, explained["Grad-CAM"])
+    return [
+        *_findings(faces, probabilities, explained["Grad-CAM"]),
+        *_measured(faces, model, images, explained["Grad-CAM"]),
+    ]
 
 
 def _pictures(
@@ -61,8 +65,10 @@ def _pictures(
 ) -> Tensor:
     """Return (rows, columns, 3, side, side) uint8: a row for each face and target."""
     photographs = torch.stack([face.picture for face in faces]).to(images.device)
+    parts = regions.face_template(SHOWN)
+    outlined = parts.pick(*parts.names[:-1]).draw(photographs)  # the background has no outline
     inputs = _enlarged((images * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).unsqueeze(1))
-    columns = [photographs.unsqueeze(1).expand(-1, 2, -1, -1, -1), inputs.expand(-1, 2, -1, -1, -1)]
+    columns = [outlined.expand(-1, 2, -1, -1, -1), inputs.expand(-1, 2, -1, -1, -1)]
     for explanation in explained.values():
         if explanation.gradients is None:
             heat = camlens.heatmap.scale(camlens.heatmap.resize(explanation.raw, (SHOWN, SHOWN)))
@@ -97,3 +103,37 @@ def _findings(
                 f"half the heat's peak or more on {inside:.0%} of the face"
             )
     return lines
+
+
+def _measured(
+    faces: list[Face], model: nn.Module, images: Tensor, explanation: camlens.Explanation
+) -> list[str]:
+    """Return the table of regions: where the heat is, and what the score loses without it."""
+    template = regions.face_template(SIDE)
+    scores = regions.score(explanation, template)
+    effect = regions.effect(model, images, template, targets=explanation.targets, draws=32)
+    table = regions.table(
+        scores, effect=effect, classes=CLASSES, images=[face.name for face in faces]
+    )
+    table["map"] = table["image"] + ", " + table["target"]
+    order = table["map"].drop_duplicates()
+    wide = {
+        name: table.pivot_table(index="map", columns="region", values=column, sort=False)
+        .reindex(index=order, columns=list(template.names))
+        .to_string(float_format=f"{{:{form}}}".format, na_rep="-", index_names=False)
+        .replace("region", "      ")
+        for name, column, form in (("density", "density", ".1f"), ("effect", "excess", "+.2f"))
+    }
+    agreement = table.groupby("map", sort=False)["agreement"].first()
+    return [
+        "",
+        "Density of the heat on each region; 1 is what a map without any preference has:",
+        wide["density"],
+        "",
+        "What the score (the logit) loses when the region is blurred, beyond what the same blur",
+        "costs at random places of the face:",
+        wide["effect"],
+        "",
+        "Does the network need the places that the map points at? Spearman's coefficient of both:",
+        *(f"  {name}: {value:+.2f}" for name, value in agreement.items()),
+    ]

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from camlens import regions
+
 from .data import SIDE, to_batch
 
 #: Where a face lies in a photograph: left, top, width, height in pixels.
@@ -71,12 +73,38 @@ def read(path: Path, box: Box) -> Face:
         FileNotFoundError: there is no such file.
         ValueError: it is no picture, or the box does not lie inside it.
     """
+    return cut(_photograph(path), box, path.stem)
+
+
+def find(path: Path, detector: regions.YuNet) -> Face:
+    """Find the largest face in one's own photograph, and cut it out as FER2013's are.
+
+    The square is where the face template, moved and scaled but not turned, fits YuNet's points
+    best. What of it lies beyond the photograph is filled with the colours at its edge.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no picture, or no face is found.
+    """
+    image = _photograph(path)
+    points = detector(torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)).points[0, 0].numpy()
+    if np.isnan(points).any():
+        raise ValueError(f"found no face in {path}: say where it is with --box x,y,w,h")
+    template = regions.face.template_points().numpy()
+    spread = template - template.mean(axis=0)
+    side = round(float((spread * (points - points.mean(axis=0))).sum() / (spread**2).sum()))
+    x, y = np.rint(points.mean(axis=0) - side * template.mean(axis=0)).astype(int)
+    wide = cv2.copyMakeBorder(image, side, side, side, side, cv2.BORDER_REPLICATE)
+    return cut(wide, (int(x) + side, int(y) + side, side, side), path.stem)
+
+
+def _photograph(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"there is no photograph {path}")
     image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)  # turned as its EXIF data say
     if image is None:
         raise ValueError(f"{path} is not a picture that OpenCV can read, such as JPEG or PNG")
-    return cut(image, box, path.stem)
+    return image
 
 
 def packaged() -> list[Face]:
