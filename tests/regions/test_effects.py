@@ -11,7 +11,8 @@ from torch import nn
 from torch.testing import assert_close
 
 import camlens
-from camlens.regions.effects import agreement, effect
+from camlens.regions.agreements import agreement
+from camlens.regions.effects import effect
 from camlens.regions.face import face_template
 from camlens.regions.fills import FILLS
 from camlens.regions.masks import Regions

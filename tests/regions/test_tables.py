@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from camlens.regions.effects import agreement
+from camlens.regions.agreements import agreement
 from camlens.regions.tables import COLUMNS, EFFECT_COLUMNS, read, table, write
 
 from .made import effect_of, noise, scores_of

@@ -17,7 +17,8 @@ def agreement(scores: Scores, effect: Effect) -> Tensor:
     """Rank the regions by density and by effect, and correlate: Spearman's coefficient.
 
     1: the regions that the map points at are those the score needs, in this order. 0: no relation.
-    The effect's ``excess`` is used, since density too is beside what chance gives.
+    The effect's ``excess`` is used, since density too is beside what chance gives. Regions that
+    matter little are ranked by the noise of the random places: more ``draws`` give a surer order.
 
     Args:
         scores: of heatmaps.

@@ -107,7 +107,7 @@ class Detector(abc.ABC):
             raise ValueError(f"expected faces as a whole number of at least 1, got {faces}")
         if isinstance(photos, Tensor) and photos.numel() == 0:
             raise ValueError(f"expected at least one photograph, got {tuple(photos.shape)}")
-        pictures = render._rgb(photos).detach().mul(255).add_(0.5).to(torch.uint8).cpu()
+        pictures = render.as_rgb(photos).detach().mul(255).add_(0.5).to(torch.uint8).cpu()
         with self._opened(faces) as find:
             found = [self._sought(picture, find) for picture in pictures]
         table = np.full((len(found), faces, 5 + 2 * self._points), np.nan, np.float32)

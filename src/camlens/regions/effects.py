@@ -26,8 +26,11 @@ class Effect:
     Attributes:
         names: R region names.
         drop: (N, K, R), by how much the explained score falls when the region is taken away;
-            negative where it rises. NaN where the region is absent from the image.
-        chance: (N, K, R), the mean fall for the same mask at random places of the same image.
+            negative where it rises. NaN where the region is absent from the image, and where
+            inpainting has nothing to fill or to fill it from (no pixel of the mask is at least
+            0.5, or all are).
+        chance: (N, K, R), the mean fall for the same mask at random places of the same image. The
+            places depend on the image's position among the images and on the seed.
         probability_drop: (N, K, R), as ``drop``, of the softmax over the model's outputs; NaN where
             a callable made the score.
         probability_chance: (N, K, R), as ``chance``, of the softmax.
@@ -118,8 +121,8 @@ def effect(
     masks = regions.masks.to(images).expand(len(images), -1, -1, -1)
     # All at once and in main memory: the same for every batch size and device.
     random = torch.Generator().manual_seed(seed)
-    shifts = torch.randint(2**31, (len(images), draws, len(regions), 2), generator=random)
-    shifts = shifts.to(images.device)
+    shape = (len(images), draws, len(regions), 2)
+    shifts = torch.randint(2**31, shape, generator=random, device="cpu").to(images.device)
     changed = 1 + draws
     after = []
     for some in _slices(len(images), max(1, batch // (len(regions) * changed))):
@@ -133,7 +136,7 @@ def effect(
     fall = intact.values[:, :, None, None] - torch.cat(after, dim=1)  # (2, N, changed, R, K)
     if not fall[0].isfinite().all():
         raise ValueError("the scores of changed images are not finite: look at the model's weights")
-    present = masks.amax(dim=(-2, -1))[:, None, :, None] > 0
+    present = _present(masks, fill)[:, None, :, None]
     fall = fall.where(present, torch.nan).transpose(-1, -2)
     drop, chance = fall[:, :, 0], fall[:, :, 1:].mean(dim=2)
     return Effect(
@@ -153,6 +156,8 @@ def _checked(
 ) -> Callable[[Tensor], Any]:
     """Check the inputs and return the model without its wrappers."""
     checks.check_images(images)
+    if not isinstance(regions, Regions):
+        raise TypeError(f"expected regions as Regions(names, masks), got {type(regions).__name__}")
     size = (images.shape[-2], images.shape[-1])
     if regions.size != size or len(regions.masks) not in (1, len(images)):
         raise ValueError(
@@ -193,6 +198,14 @@ def _run(model: Callable[[Tensor], Any], images: Tensor, targets: Targets, batch
         parts.append(_Outcome(values, selection.classes, selection.outputs))
     values = torch.cat([part.values for part in parts], dim=1)
     return _Outcome(values, torch.cat([part.classes for part in parts]), parts[0].outputs)
+
+
+def _present(masks: Tensor, fill: str) -> Tensor:
+    """Return (N, R): whether there is anything to take away, and something to fill it from."""
+    if fill != "inpaint":
+        return masks.amax(dim=(-2, -1)) > 0
+    holes = (masks >= 0.5).flatten(2)
+    return holes.any(dim=-1) & ~holes.all(dim=-1)
 
 
 def _slices(count: int, step: int) -> Iterator[slice]:

@@ -125,7 +125,7 @@ def face_template(size: tuple[int, int] | int, *, sides: bool = False, pad: floa
         the upper lip's skin, belong to nose or mouth, whichever is nearer.
 
     Raises:
-        ValueError: the size or the pad is not positive.
+        ValueError: the size is not positive, or the pad not in [0, 1].
 
     Example:
         >>> face_template(48)
@@ -166,7 +166,7 @@ def face_regions(
     across, down = frame.coordinates(size)
     upper, lower = coverage(down), coverage(frame.mouth - down)
     right = coverage(across - frame.middle)
-    middle = (1 - upper - lower).clamp(min=0) * rest
+    middle = rest * (1 - upper) * (1 - lower)
     parts = {
         "right brow": features[:, 0],
         "left brow": features[:, 1],

@@ -59,11 +59,18 @@ def _inpainted(images: Tensor, masks: Tensor) -> Iterator[Tensor]:
         import cv2
     except ImportError as error:
         raise ImportError('fill="inpaint" needs OpenCV: pip install "camlens[regions]"') from error
-    for image, holes in zip(images.float().cpu().numpy(), masks.cpu().numpy() >= 0.5, strict=True):
+    # OpenCV adds up to 1.4 grey levels to what it fills in: little of 256, and more than all there
+    # is of 1. So the levels are made 0 to 255, whatever the images' own.
+    values = images.float()
+    low = values.amin(dim=(1, 2, 3), keepdim=True)
+    level = (values.amax(dim=(1, 2, 3), keepdim=True) - low) / 255
+    levels = ((values - low) / level.where(level > 0, 1)).cpu().numpy()
+    holes = masks >= 0.5
+    for index, cut in enumerate(holes.cpu().numpy().astype("uint8")):
         filled = [
-            torch.stack(
-                [torch.from_numpy(cv2.inpaint(c, hole, 3, cv2.INPAINT_TELEA)) for c in image]
-            )
-            for hole in holes.astype("uint8")
+            [torch.from_numpy(cv2.inpaint(c, hole, 3, cv2.INPAINT_TELEA)) for c in levels[index]]
+            for hole in cut
         ]
-        yield torch.stack(filled).to(images)
+        new = torch.stack([torch.stack(channels) for channels in filled]).to(values)
+        new = new * level[index] + low[index]
+        yield new.to(images).where(holes[index].unsqueeze(1), images[index])

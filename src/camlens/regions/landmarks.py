@@ -75,7 +75,9 @@ def from_landmarks(
             f"expected 5 points (YuNet), 68 (iBUG 300-W) or 468 or 478 (MediaPipe) a face, got "
             f"{points.shape[1]}"
         )
-    outlines = readers[points.shape[1]](points.float())
+    # Not every outline has every point, but a face is whole or not there at all.
+    missing = points.isnan().any(dim=-1).any(dim=-1)[:, None, None]
+    outlines = readers[points.shape[1]](points.float().masked_fill(missing, torch.nan))
     return face_regions(outlines, size, sides=sides, pad=pad)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
 from .. import render
 
@@ -145,9 +144,15 @@ class Regions:
             >>> Regions.from_labels(parts, torch.tensor([[0, 1, 2, 3]])).masks[0, :, 0].tolist()
             [[0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
         """
+        if not isinstance(labels, Tensor) or not isinstance(names, Mapping):
+            raise TypeError(
+                "expected names as a dict from label to name, and labels as a tensor, got "
+                f"{type(names).__name__} and {type(labels).__name__}"
+            )
         if labels.is_floating_point() or labels.dtype == torch.bool:
             raise TypeError(f"expected labels as integers, got {labels.dtype}")
-        labels = labels.unsqueeze(0) if labels.ndim == 2 else labels
+        # Of uint8 labels, 300 would equal 44, and -1 would equal 255.
+        labels = (labels.unsqueeze(0) if labels.ndim == 2 else labels).long()
         if labels.ndim != 3 or not names:
             raise ValueError(
                 f"expected labels as (N, H, W) or (H, W) and at least one name, got "
@@ -211,11 +216,6 @@ class Regions:
         k = drawn.shape[1]
         flat = drawn.flatten(0, 1)
         outlines = self.resize((drawn.shape[-2], drawn.shape[-1])).masks.to(pictures.device)
-        # A line is drawn where a mask passes 0.5, as wide as its slope allows: edges a pixel wide
-        # are made slopes first.
-        reach = math.ceil(width)
-        for _ in range(2):
-            outlines = avg_pool2d(outlines, 2 * reach + 1, 1, reach, count_include_pad=False)
         outlines = outlines.expand(n, -1, -1, -1).repeat_interleave(k, 0)
         for index in reversed(range(len(self.names))):  # shared edges keep the first colour
             color = _COLORS[index % len(_COLORS)]

@@ -1,0 +1,110 @@
+"""The study of regions as tables and plots.
+
+Every table is a CSV file, every picture one of numbers; nothing that shows a FER2013 face is
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from camlens import regions
+
+from . import claims
+from .data import CLASSES
+
+
+def report(table: pd.DataFrame, out: Path) -> Iterator[str]:
+    """Write the tables and plots of a measured table, and say what they say, line by line."""
+    regions.write(table, out / "table.parquet")
+    density = regions.summarize(table, by="target", seed=1)
+    effect = regions.summarize(table, by="target", value="excess", seed=1)
+    write_csv(density, out / "density.csv")
+    write_csv(effect, out / "effect.csv")
+    agreement = _agreement(table)
+    write_csv(agreement, out / "agreement.csv")
+    yield "agreement of density and effect (mean of Spearman's coefficient over the maps):"
+    yield agreement.round(3).to_string(index=False)
+    verdicts = []
+    for (method, layer), _ in density.groupby(["method", "layer"], sort=False):
+        some, cost = (_only(t, method=method, layer=layer, k=0) for t in (density, effect))
+        name = f"{method}_{layer.replace('.', '_')}"
+        judged = claims.judge(some, cost)
+        write_csv(judged, out / f"claims_{name}.csv")
+        verdicts.append(claims.overall(judged).assign(method=method, layer=layer))
+        yield f"\n{method} at {layer}, the predicted class:"
+        yield verdicts[-1].drop(columns=["method", "layer"]).to_string(index=False)
+        write_csv(_matrix(some, "mean", "low", "high"), out / f"density_{name}.csv")
+        write_csv(_matrix(some, "lift", "lift_low", "lift_high"), out / f"lift_{name}.csv")
+        ordered = some.sort_values("target", key=_by_class, kind="stable")
+        figure = regions.density_map(ordered, by="target")
+        figure.savefig(out / f"density_{name}.png", dpi=110)
+    write_csv(pd.concat(verdicts), out / "verdicts.csv")
+    write_csv(_matrix(cost, "mean", "low", "high"), out / "excess.csv")  # the same for every map
+    main = _only(table, method="GradCAM", layer=table["layer"].iloc[0], k=0)
+    write_csv(regions.differences(main, by="target", seed=1), out / "differences.csv")
+    for name, by in (("correct", ["target", "correct"]), ("confusions", ["label", "prediction"])):
+        write_csv(regions.summarize(main, by=by, seed=1), out / f"{name}.csv")
+    figure = regions.density_against_effect(main, by="target")
+    figure.savefig(out / "density_against_effect.png", dpi=110)
+
+
+def _agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """Return how well maps and effects agree, a row for each method, layer and k."""
+    setting = ["method", "layer", "grid", "k"]
+    maps = table.groupby([*setting, "image"], sort=False)[["agreement", "evidence"]].first()
+    found = maps.groupby(setting, sort=False).agg(
+        maps=("evidence", "size"),
+        without_evidence=("evidence", lambda evidence: int((~evidence).sum())),
+        agreement=("agreement", "mean"),
+        positive=("agreement", lambda rho: (rho.dropna() > 0).mean()),
+    )
+    return found.reset_index()
+
+
+def _matrix(summary: pd.DataFrame, mean: str, low: str, high: str) -> pd.DataFrame:
+    """Return emotions by regions, each cell as it is printed: ``1.20 [1.10, 1.30]``."""
+
+    def words(row: pd.Series) -> str:
+        return (
+            f"{row[mean]:.2f} [{row[low]:.2f}, {row[high]:.2f}]" if row["enough"] else row["note"]
+        )
+
+    cells = summary.assign(cell=summary.apply(words, axis=1))
+    wide = cells.pivot_table(
+        index="target", columns="region", values="cell", aggfunc="first", sort=False
+    )
+    return wide.sort_index(key=_by_class).reset_index().rename(columns={"target": "emotion"})
+
+
+def compare_methods(table: pd.DataFrame) -> pd.DataFrame:
+    """Compare Grad-CAM of the predicted class with the other methods, on the same faces."""
+    layer = table["layer"].iloc[0]
+    first = _only(table, method="GradCAM", layer=layer, k=0)
+    found = []
+    for method in table["method"].unique():
+        if method != "GradCAM":
+            other = _only(table, method=method, layer=layer, k=0)
+            found.append(regions.compare(first, other, seed=1).assign(a="GradCAM", b=method))
+    return pd.concat(found, ignore_index=True)
+
+
+def _only(table: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """Return the rows of one setting."""
+    rows = table
+    for column, value in values.items():
+        rows = rows[rows[column] == value]
+    return rows
+
+
+def _by_class(names: pd.Series) -> pd.Series:
+    """Return the emotions' numbers, to sort by."""
+    return names.map({name: index for index, name in enumerate(CLASSES)})
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table with four digits."""
+    table.to_csv(path, index=False, float_format="%.4g")
