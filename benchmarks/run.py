@@ -16,6 +16,7 @@ from measure import flop_ratios, time_ratios
 from memory import extra_peaks
 from networks import Case
 from pictures import overlay_shares
+from region_scores import region_scores
 from rows import ROWS, Row
 from table import bars, facts, table
 
@@ -87,6 +88,13 @@ def growth_section(device: str, effort: Effort) -> str:
     return table(("growth with", "camlens", "time over the same batch's forward pass"), lines)
 
 
+def regions_section(device: str, effort: Effort) -> str:
+    """Measure what scoring regions costs."""
+    lines = region_scores(device, effort.rounds, quick=effort.quick)
+    _progress(f"regions: {lines}")
+    return table(("scoring regions", "time", "over ResNet50's forward pass at 48x48"), lines)
+
+
 def import_section(device: str, effort: Effort) -> str:
     """Measure what importing costs."""
     torch_s, camlens_s, ratio = import_times(effort.rounds)
@@ -101,6 +109,7 @@ SECTIONS: dict[str, Callable[[str, Effort], str]] = {
     "import": import_section,
     "precision": precision_section,
     "growth": growth_section,
+    "regions": regions_section,
 }
 
 

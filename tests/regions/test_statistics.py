@@ -1,7 +1,5 @@
 """Statistics of tables: scipy's numbers, known answers, and what cannot be said is said."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -301,17 +299,17 @@ def test_rows_that_are_not_independent():
 
 
 @pytest.mark.slow
-def test_a_data_set_takes_seconds():
+def test_a_whole_data_set_without_a_difference():
     """3,589 images, 8 regions, 2 targets, 4 methods: about 6 s of one core."""
     labels = torch.arange(3589) % 7
     parts = [
         table(scores_of(noise(3589, 2, 8, seed=i), method=str(i)), labels=labels) for i in range(4)
     ]
-    start = time.perf_counter()
     found = summarize(pd.concat(parts))
-    assert time.perf_counter() - start < 60
     assert len(found) == 7 * 4 * 2 * 8
     assert found["lift"].between(0.9, 1.1).all()
+    covered = (found["lift_low"] <= 1) & (found["lift_high"] >= 1)
+    assert 0.9 < covered.mean() < 1  # of 95% intervals
 
 
 # --- differences --------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import time
 
 import numpy as np
 import pandas as pd
@@ -189,9 +188,8 @@ def test_write_what_is_no_table(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_million_rows_take_no_loop():
-    found = scores_of(torch.ones(62_500, 2, 8))
-    start = time.perf_counter()
+def test_a_million_rows():
+    found = scores_of(torch.arange(1_000_000.0).view(62_500, 2, 8))
     rows = table(found, labels=torch.zeros(62_500).long(), classes=CLASSES)
-    assert len(rows) == 1_000_000
-    assert time.perf_counter() - start < 10  # 0.3 s; a loop over rows takes minutes
+    assert (rows["density"] == range(1_000_000)).all()
+    assert rows["image"].iloc[[0, 15, 16, -1]].tolist() == [0, 0, 1, 62_499]
