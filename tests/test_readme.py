@@ -5,24 +5,46 @@ from pathlib import Path
 
 import matplotlib.cbook
 import matplotlib.image
+import pytest
+import torch
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_ten_lines_run(tmp_path):
-    code = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
+@pytest.fixture
+def blocks(tmp_path):
+    """Return the README's blocks of Python, with a photograph and without a download."""
     photo = str(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    found = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     for said, meant in {
         "weights=ResNet50_Weights.DEFAULT": "weights=None",
         '"photo.jpg"': repr(photo),
         '"heatmap.png"': repr(str(tmp_path / "heatmap.png")),
     }.items():
-        assert said in code
-        code = code.replace(said, meant)
+        assert said in found[0]
+        found[0] = found[0].replace(said, meant)
+    return found
+
+
+def test_the_ten_lines_run(blocks, tmp_path):
     names = {}
-    exec(code, names)
+    exec(blocks[0], names)
     assert names["explanation"].grid == (7, 7)
     assert names["explanation"].layers == ("layer4",)
     sheet = matplotlib.image.imread(tmp_path / "heatmap.png")
     assert sheet.shape[0] >= 224
     assert sheet.std() > 0.1
+
+
+@pytest.mark.shared
+def test_the_claim_is_checked(blocks, shared, monkeypatch):
+    monkeypatch.setenv("CAMLENS_MODELS", str(shared / "models"))
+    names = {}
+    exec(blocks[0] + blocks[1].replace("regions.table(", "table = regions.table("), names)
+    mouth = names["face"].pick("mouth").masks[0, 0]
+    rows, columns = torch.arange(224.0), torch.arange(224.0)
+    middle = (mouth.sum(1) @ rows / mouth.sum(), mouth.sum(0) @ columns / mouth.sum())
+    assert middle[0].item() == pytest.approx(106, abs=4)  # read off the photograph
+    assert middle[1].item() == pytest.approx(118, abs=4)
+    assert names["table"]["region"].tolist() == list(names["face"].names)
+    assert not names["scores"].resolvable[0, 0, 0]  # her face is small in the photograph

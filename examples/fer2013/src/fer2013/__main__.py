@@ -102,7 +102,9 @@ def _template(options: argparse.Namespace) -> None:
 
     faces = load(options.data).split("Training").first(options.limit)
     yunet, mesh = regions.YuNet(options.yunet), regions.MediaPipe(options.landmarker)
-    for part, points in measure_template(to_batch(faces.images), yunet, mesh).items():
+    count, parts = measure_template(to_batch(faces.images), yunet, mesh)
+    print(f"both detectors found {count} of the first {len(faces)} Training faces")
+    for part, points in parts.items():
         print(part, points)
 
 

@@ -87,7 +87,7 @@ def _iou(masks: Tensor, truth: Tensor) -> Tensor:
 
 def measure_template(
     images: Tensor, yunet: regions.YuNet, mesh: regions.MediaPipe
-) -> dict[str, list[tuple[float, float]]]:
+) -> tuple[int, dict[str, list[tuple[float, float]]]]:
     """Measure the face template: half a face, symmetric, in units of the crop's side.
 
     Args:
@@ -96,9 +96,9 @@ def measure_template(
         mesh: the detector of the whole mesh.
 
     Returns:
-        For each part of ``camlens.regions.face`` the median points over both halves of the
-        faces in which both detectors find one: x from the middle, negative on the person's
-        right, y from the top.
+        In how many of them both detectors find a face; and for each part of
+        ``camlens.regions.face`` the median points over both halves of these faces: x from the
+        middle, negative on the person's right, y from the top.
     """
     five, whole = (detector(images).points[:, 0] for detector in (yunet, mesh))
     both = five.isfinite().all(dim=(-2, -1)) & whole.isfinite().all(dim=(-2, -1))
@@ -114,10 +114,11 @@ def measure_template(
         halves[part] = _symmetric(loop, mirrored)[: len(loop) // 2 + 1]
     halves["eye"], halves["oval"] = halves["eye"][::2], halves["oval"][::2]
     halves["five"] = _symmetric(five, five[[1, 0, 2, 4, 3]])
-    return {
+    rounded = {
         part: [(round(x, 3) + 0.0, round(y, 3)) for x, y in half.tolist()]
         for part, half in halves.items()
     }
+    return int(both.sum()), rounded
 
 
 _SIDES = ("right", "left")
