@@ -87,7 +87,8 @@ def test_a_claim_is_as_good_as_its_worst_region():
     fear = found.loc[("deck", "fear")]
     assert fear["regions"] == "eyes, brows"
     assert fear["verdict"] == "not supported"
-    assert fear["supported regions"] == "eyes"
+    assert fear["supported"] == "eyes"
+    assert fear["needed"] == "eyes, brows"
     assert found.loc[("deck", "happy"), "verdict"] == "too few images"  # there are none
 
 

@@ -90,23 +90,30 @@ def judge(density: pd.DataFrame, effect: pd.DataFrame) -> pd.DataFrame:
 
 
 def overall(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return one verdict a claim: supported only if each of its regions is."""
+    """Return one verdict a claim: supported only if each of its regions is.
 
-    def verdict(parts: pd.Series) -> str:
-        for worst in (NOT_RESOLVABLE, TOO_FEW, NOT_SUPPORTED):
-            if (parts == worst).any():
-                return worst
-        return SUPPORTED
+    Beside it stand the claim's regions that are supported, and those that the score needs (whose
+    excess is above 0), whatever the heatmaps show.
+    """
+    rows = []
+    for (source, emotion), parts in judged.groupby(["source", "emotion"], sort=False):
+        verdicts = set(parts["verdict"])
+        worst = (v for v in (NOT_RESOLVABLE, TOO_FEW, NOT_SUPPORTED, SUPPORTED) if v in verdicts)
+        rows.append(
+            {
+                "source": source,
+                "emotion": emotion,
+                "regions": ", ".join(parts["region"]),
+                "supported": _listed(parts["region"][parts["verdict"] == SUPPORTED]),
+                "needed": _listed(parts["region"][parts["excess low"] > 0]),
+                "verdict": next(worst),
+            }
+        )
+    return pd.DataFrame(rows)
 
-    claims = judged.groupby(["source", "emotion"], sort=False)
-    found = claims["verdict"].agg(verdict).reset_index()
-    found.insert(2, "regions", claims["region"].agg(", ".join).to_numpy())
-    supported = claims.apply(
-        lambda rows: ", ".join(rows["region"][rows["verdict"] == SUPPORTED]) or "none",
-        include_groups=False,
-    )
-    found.insert(3, "supported regions", supported.to_numpy())
-    return found
+
+def _listed(regions: pd.Series) -> str:
+    return ", ".join(regions) or "none"
 
 
 def _row(summary: pd.DataFrame, emotion: str, region: str) -> pd.Series:

@@ -33,16 +33,25 @@ def report(table: pd.DataFrame, out: Path) -> Iterator[str]:
         some, cost = (_only(t, method=method, layer=layer, k=0) for t in (density, effect))
         name = f"{method}_{layer.replace('.', '_')}"
         judged = claims.judge(some, cost)
-        write_csv(judged, out / f"claims_{name}.csv")
-        verdicts.append(claims.overall(judged).assign(method=method, layer=layer))
+        write_csv(_printed(judged), out / f"claims_{name}.csv")
+        verdict = claims.overall(judged)
+        verdicts.append(verdict.assign(method=method, layer=layer))
         yield f"\n{method} at {layer}, the predicted class:"
-        yield verdicts[-1].drop(columns=["method", "layer"]).to_string(index=False)
+        yield verdict.to_string(index=False)
         write_csv(_matrix(some, "mean", "low", "high"), out / f"density_{name}.csv")
         write_csv(_matrix(some, "lift", "lift_low", "lift_high"), out / f"lift_{name}.csv")
         ordered = some.sort_values("target", key=_by_class, kind="stable")
         figure = regions.density_map(ordered, by="target")
         figure.savefig(out / f"density_{name}.png", dpi=110)
-    write_csv(pd.concat(verdicts), out / "verdicts.csv")
+    for layer, same in pd.concat(verdicts).groupby("layer", sort=False):
+        wide = same.pivot_table(
+            index=["source", "emotion", "regions", "needed"],
+            columns="method",
+            values="supported",
+            aggfunc="first",
+            sort=False,
+        )
+        write_csv(wide.reset_index(), out / f"verdicts_{str(layer).replace('.', '_')}.csv")
     write_csv(_matrix(cost, "mean", "low", "high"), out / "excess.csv")  # the same for every map
     main = _only(table, method="GradCAM", layer=table["layer"].iloc[0], k=0)
     write_csv(regions.differences(main, by="target", seed=1), out / "differences.csv")
@@ -66,18 +75,28 @@ def _agreement(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _matrix(summary: pd.DataFrame, mean: str, low: str, high: str) -> pd.DataFrame:
-    """Return emotions by regions, each cell as it is printed: ``1.20 [1.10, 1.30]``."""
-
-    def words(row: pd.Series) -> str:
-        return (
-            f"{row[mean]:.2f} [{row[low]:.2f}, {row[high]:.2f}]" if row["enough"] else row["note"]
-        )
-
-    cells = summary.assign(cell=summary.apply(words, axis=1))
-    wide = cells.pivot_table(
+    """Return emotions by regions, each cell as it is printed."""
+    words = [
+        _words(row[mean], row[low], row[high]) if row["enough"] else row["note"]
+        for _, row in summary.iterrows()
+    ]
+    wide = summary.assign(cell=words).pivot_table(
         index="target", columns="region", values="cell", aggfunc="first", sort=False
     )
     return wide.sort_index(key=_by_class).reset_index().rename(columns={"target": "emotion"})
+
+
+def _printed(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return the claims with each number and its interval in one column."""
+    printed = judged[["source", "emotion", "region", "n"]].copy()
+    for name in ("density", "lift", "excess"):
+        columns = [name, f"{name} low", f"{name} high"]
+        printed[name] = [_words(*row) for row in judged[columns].itertuples(index=False)]
+    return printed.assign(verdict=judged["verdict"])
+
+
+def _words(mean: float, low: float, high: float) -> str:
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def compare_methods(table: pd.DataFrame) -> pd.DataFrame:
