@@ -96,7 +96,7 @@ def _printed(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def _words(mean: float, low: float, high: float) -> str:
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{mean:.2f} [{low:.2f},\N{NO-BREAK SPACE}{high:.2f}]"
 
 
 def compare_methods(table: pd.DataFrame) -> pd.DataFrame:
