@@ -27,7 +27,7 @@ METHODS = (camlens.GradCAM, camlens.GradCAMPlusPlus, camlens.LayerCAM, camlens.G
 LAYERS = ("blocks.block4", "blocks.block3")
 
 #: Where evidence is planted.
-PLANTED = ("brows", "eyes", "nose", "mouth", "forehead", "chin")
+PLANTED = ("brows", "eyes", "nose", "mouth", "cheeks", "forehead", "chin")
 
 _BATCH = 64
 _OTHER_FILLS = ("mean", "inpaint")
