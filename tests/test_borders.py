@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "camlens"
 
 #: In the order of the data's way; a module imports only from those before it.
 FLOW = [
+    "files",
     "modules",
     "checks",
     "methods.cam",

@@ -6,13 +6,13 @@ import dataclasses
 import functools
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import heatmap
+from .files import write_whole
 
 _FORMAT = "camlens.explanation.1"
 
@@ -100,14 +100,7 @@ class Explanation:
             "format": _FORMAT,
         }
         tensors = {k: v.cpu().contiguous() for k, v in self._tensors().items()}
-        content = save(tensors, metadata={"camlens": json.dumps(facts)})
-        path = Path(path)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(content)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, save(tensors, metadata={"camlens": json.dumps(facts)}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Explanation:

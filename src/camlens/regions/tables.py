@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from ..files import write_whole
 from .agreements import agreement
 from .scores import Scores
 
@@ -129,14 +130,7 @@ def write(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         ValueError: columns are missing.
     """
     check_columns(table, COLUMNS)
-    content = table.to_parquet(None, engine="pyarrow", index=False)
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, table.to_parquet(None, engine="pyarrow", index=False))
 
 
 def read(path: str | os.PathLike[str]) -> pd.DataFrame:

@@ -1,0 +1,22 @@
+"""Files that are whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file beside its place and rename it into it: a reader never sees half of it.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full; a file that was
+            there before is then unchanged.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
