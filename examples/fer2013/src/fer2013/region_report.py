@@ -28,21 +28,34 @@ def report(table: pd.DataFrame, out: Path) -> Iterator[str]:
     write_csv(agreement, out / "agreement.csv")
     yield "agreement of density and effect (mean of Spearman's coefficient over the maps):"
     yield agreement.round(3).to_string(index=False)
+    for k, who in ((0, ""), (1, "_runner_up")):
+        yield from _claims(_only(density, k=k), _only(effect, k=k), out, who)
+    main = _only(table, method="GradCAM", layer=table["layer"].iloc[0], k=0)
+    write_csv(regions.differences(main, by="target", seed=1), out / "differences.csv")
+    for name, by in (("correct", ["target", "correct"]), ("confusions", ["label", "prediction"])):
+        write_csv(regions.summarize(main, by=by, seed=1), out / f"{name}.csv")
+    figure = regions.density_against_effect(main, by="target")
+    figure.savefig(out / "density_against_effect.png", dpi=110)
+
+
+def _claims(density: pd.DataFrame, effect: pd.DataFrame, out: Path, who: str) -> Iterator[str]:
+    """Write what one place of the targets (predicted or runner-up) shows, and judge the claims."""
     verdicts = []
-    for (method, layer), _ in density.groupby(["method", "layer"], sort=False):
-        some, cost = (_only(t, method=method, layer=layer, k=0) for t in (density, effect))
-        name = f"{method}_{layer.replace('.', '_')}"
+    for (method, layer), some in density.groupby(["method", "layer"], sort=False):
+        cost = _only(effect, method=method, layer=layer)
+        name = f"{method}_{layer}{who}".replace(".", "_")
         judged = claims.judge(some, cost)
         write_csv(_printed(judged), out / f"claims_{name}.csv")
         verdict = claims.overall(judged)
         verdicts.append(verdict.assign(method=method, layer=layer))
-        yield f"\n{method} at {layer}, the predicted class:"
+        yield f"\n{method} at {layer}, the {'runner-up' if who else 'predicted'} class:"
         yield verdict.to_string(index=False)
         write_csv(_matrix(some, "mean", "low", "high"), out / f"density_{name}.csv")
         write_csv(_matrix(some, "lift", "lift_low", "lift_high"), out / f"lift_{name}.csv")
         ordered = some.sort_values("target", key=_by_class, kind="stable")
         figure = regions.density_map(ordered, by="target")
         figure.savefig(out / f"density_{name}.png", dpi=110)
+    write_csv(_matrix(cost, "mean", "low", "high"), out / f"excess{who}.csv")  # of every map
     for layer, same in pd.concat(verdicts).groupby("layer", sort=False):
         wide = same.pivot_table(
             index=["source", "emotion", "regions", "needed"],
@@ -51,14 +64,8 @@ def report(table: pd.DataFrame, out: Path) -> Iterator[str]:
             aggfunc="first",
             sort=False,
         )
-        write_csv(wide.reset_index(), out / f"verdicts_{str(layer).replace('.', '_')}.csv")
-    write_csv(_matrix(cost, "mean", "low", "high"), out / "excess.csv")  # the same for every map
-    main = _only(table, method="GradCAM", layer=table["layer"].iloc[0], k=0)
-    write_csv(regions.differences(main, by="target", seed=1), out / "differences.csv")
-    for name, by in (("correct", ["target", "correct"]), ("confusions", ["label", "prediction"])):
-        write_csv(regions.summarize(main, by=by, seed=1), out / f"{name}.csv")
-    figure = regions.density_against_effect(main, by="target")
-    figure.savefig(out / "density_against_effect.png", dpi=110)
+        name = f"verdicts_{layer}{who}".replace(".", "_")
+        write_csv(wide.reset_index(), out / f"{name}.csv")
 
 
 def _agreement(table: pd.DataFrame) -> pd.DataFrame:
