@@ -51,7 +51,7 @@ class Outlines:
 
 
 # Half a face, symmetric about x = 0: the person's right, from x = 0 to the left of the picture,
-# in units of the crop's side; y from the crop's top. Medians over both halves of the 3,567 of
+# in units of the crop's side; y from the crop's top. Medians over both halves of the 3,709 of
 # FER2013's first 4,000 Training faces in which MediaPipe's mesh and YuNet were found:
 # python -m fer2013 template
 _BROW = (
@@ -116,7 +116,7 @@ def face_template(size: tuple[int, int] | int, *, sides: bool = False, pad: floa
         size: (H, W) of the crops in pixels, or the side of a square.
         sides: whether brows, eyes and cheeks are told apart into left and right, which are the
             person's own: the left eye is on the right of the picture.
-        pad: how far the features' outlines are padded, in distances between the eyes (0.38 of
+        pad: how far the features' outlines are padded, in distances between the eyes (0.37 of
             the crop's side).
 
     Returns:
