@@ -37,5 +37,5 @@ def shared() -> Path:
     """Return the folder with real FER2013 images, or skip with the reason."""
     folder = Path(os.environ.get("CAMLENS_SHARED", ROOT.parent / "shared"))
     if not (folder / "fer2013" / "fer2013_train_public.npz").is_file():
-        pytest.skip(f"no real FER2013 images: {folder}/fer2013 is absent (set CAMLENS_SHARED)")
+        pytest.skip(f"no FER2013 images and face models: {folder} is absent (set CAMLENS_SHARED)")
     return folder
