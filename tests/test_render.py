@@ -159,3 +159,10 @@ def test_more_bad_input():
         ValueError, match="expected 3 heatmaps an image, as many as pictures, got 2"
     ):
         render.contours(torch.zeros(1, 3, 3, 8, 8, dtype=torch.uint8), heat)
+
+
+def test_a_rounding_error_beyond_the_range_is_none():
+    image = torch.full((1, 3, 2, 2), 1 + 2e-7)
+    assert (render.overlay(image, torch.zeros(1, 1, 2, 2), alpha=0.0) == 255).all()
+    with pytest.raises(ValueError, match=r"expected images in \[0, 1\]"):
+        render.overlay(image + 0.01, torch.zeros(1, 1, 2, 2))

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
 
+# Resizing a picture of values in [0, 1] can leave it by a rounding error.
+_ROUNDING = 1e-4
+
+
 def overlay(
     images: Tensor,
     heatmaps: Tensor,
@@ -179,7 +183,7 @@ def as_rgb(images: Tensor) -> Tensor:
         )
     else:
         raise TypeError(f"expected uint8 or floating-point images, got {images.dtype}")
-    return values.expand(-1, 3, -1, -1)
+    return values.clamp(0, 1).expand(-1, 3, -1, -1)
 
 
 def _fitting(heatmaps: Tensor, pictures: Tensor) -> Tensor:
@@ -190,12 +194,14 @@ def _fitting(heatmaps: Tensor, pictures: Tensor) -> Tensor:
             f"expected heatmaps as ({len(pictures)}, K, h, w), got {tuple(heatmaps.shape)}"
         )
     _check_range(heatmaps, "heatmaps", "pass explanation.heatmaps, or camlens.heatmap.scale(maps)")
-    return heatmap.resize(heatmaps.float(), size)
+    return heatmap.resize(heatmaps.float().clamp(0, 1), size)
 
 
 def _check_range(values: Tensor, kind: str, remedy: str) -> None:
     low, high = values.aminmax()
-    if not ((low >= 0) & (high <= 1)).item():  # a single look at the device; false for NaN
+    if not (
+        (low >= -_ROUNDING) & (high <= 1 + _ROUNDING)
+    ).item():  # a single look at the device; false for NaN
         raise ValueError(
             f"expected {kind} in [0, 1], got values from {low:.3g} to {high:.3g}: {remedy}"
         )
