@@ -176,7 +176,7 @@ def as_rgb(images: Tensor) -> Tensor:
         values = images.float() / 255
     elif images.is_floating_point():
         values = images.float()
-        _check_range(
+        check_range(
             values,
             "images",
             "undo the normalisation (image * std + mean), or pass the uint8 pictures",
@@ -193,11 +193,16 @@ def _fitting(heatmaps: Tensor, pictures: Tensor) -> Tensor:
         raise ValueError(
             f"expected heatmaps as ({len(pictures)}, K, h, w), got {tuple(heatmaps.shape)}"
         )
-    _check_range(heatmaps, "heatmaps", "pass explanation.heatmaps, or camlens.heatmap.scale(maps)")
+    check_range(heatmaps, "heatmaps", "pass explanation.heatmaps, or camlens.heatmap.scale(maps)")
     return heatmap.resize(heatmaps.float().clamp(0, 1), size)
 
 
-def _check_range(values: Tensor, kind: str, remedy: str) -> None:
+def check_range(values: Tensor, kind: str, remedy: str) -> None:
+    """Check that values are in [0, 1], but for what rounding adds.
+
+    Raises:
+        ValueError: they are not, or are not numbers.
+    """
     low, high = values.aminmax()
     if not (
         (low >= -_ROUNDING) & (high <= 1 + _ROUNDING)

@@ -249,10 +249,11 @@ def test_faces_beyond_the_image_are_cut_off():
 
 @pytest.mark.parametrize("count", [5, 68, 478])
 @pytest.mark.parametrize("at", [20.5, 20.0, 1e12])
-def test_points_that_are_all_one_enclose_nothing(count, at):
-    masks = from_landmarks(torch.full((count, 2), at), (48, 48)).masks
-    assert_close(masks.sum(1), torch.ones(1, 48, 48), atol=1e-5, rtol=0)
-    assert masks[:, :-1].sum() <= 1
+def test_points_that_are_all_one_are_no_face(count, at):
+    points = torch.stack([torch.full((count, 2), at), torch.rand(count, 2) * 48])
+    masks = from_landmarks(points, (48, 48)).masks
+    assert masks[0].count_nonzero() == 0
+    assert_close(masks[1].sum(0), torch.ones(48, 48), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

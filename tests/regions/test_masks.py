@@ -295,3 +295,8 @@ def test_bad_pictures():
         regions.draw(torch.full((2, 1, 8, 8), 2.0))
     with pytest.raises(ValueError, match="expected images as"):
         halves().draw(torch.zeros(3, 4, 6))
+
+
+def test_what_rounding_adds_to_a_mask_is_taken_away():
+    masks = Regions(("whole",), torch.full((1, 1, 4, 4), 1 + 2e-7)).masks
+    assert masks.max() == 1

@@ -355,7 +355,7 @@ def test_differences_of_several_columns_and_settings():
 
 
 def test_differences_need_two_groups():
-    with pytest.raises(ValueError, match="expected at least two groups by 'label' to compare"):
+    with pytest.raises(ValueError, match="two groups by 'label' to compare, got only"):
         differences(labelled(noise(20, 1, 1), [0] * 20))
 
 

@@ -47,8 +47,9 @@ def from_landmarks(
             person's right eye, left eye, nose tip, right and left corner of the mouth), over which
             the template of :func:`face_template` is laid by the similarity that fits them best;
             68, of iBUG 300-W, as dlib and many others give them; 468 or 478, MediaPipe's mesh.
-            Points may lie outside the image. An image with a NaN among its points has no face:
-            all its masks are zero, so nothing is measured of it.
+            Points may lie outside the image. An image with a NaN among its points, or with all
+            of them in one place, has no face: all its masks are zero, so nothing is measured of
+            it.
         size: (H, W) of the images.
         sides: whether brows, eyes and cheeks are told apart into left and right, which are the
             person's own.
@@ -76,7 +77,9 @@ def from_landmarks(
             f"{points.shape[1]}"
         )
     # Not every outline has every point, but a face is whole or not there at all.
-    missing = points.isnan().any(dim=-1).any(dim=-1)[:, None, None]
+    missing = points.isnan().any(dim=-1).any(dim=-1)
+    missing |= (points == points[:, :1]).all(dim=-1).all(dim=-1)
+    missing = missing[:, None, None]
     outlines = readers[points.shape[1]](points.float().masked_fill(missing, torch.nan))
     return face_regions(outlines, size, sides=sides, pad=pad)
 

@@ -81,11 +81,9 @@ class Regions:
         if twice := sorted({name for name in names if list(names).count(name) > 1}):
             raise ValueError(f"expected each name once, got {twice} more often: merge their masks")
         masks = masks.float()
-        low, high = masks.aminmax()
-        if not ((low >= 0) & (high <= 1)).item():  # false for NaN
-            raise ValueError(f"expected masks in [0, 1], got values from {low:.3g} to {high:.3g}")
+        render.check_range(masks, "masks", "a mask is the fraction of a pixel in the region")
         object.__setattr__(self, "names", tuple(names))
-        object.__setattr__(self, "masks", masks)
+        object.__setattr__(self, "masks", masks.clamp(0, 1))
 
     @classmethod
     def from_boxes(

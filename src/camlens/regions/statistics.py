@@ -102,7 +102,8 @@ def differences(
     how = Resampling(resamples=resamples, seed=seed, least=least)
     groups = group(table, by, [value])
     if len(groups.keys) < 2:
-        raise ValueError(f"expected at least two groups by {by!r} to compare, got {groups.names}")
+        only = ", ".join(map(str, groups.names)) or "none"
+        raise ValueError(f"expected at least two groups by {by!r} to compare, got only {only}")
     found = _assembled(
         groups,
         (
