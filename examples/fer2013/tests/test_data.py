@@ -52,7 +52,7 @@ def test_a_missing_split(tmp_path):
 def test_items_are_floats_in_zero_to_one(csv_file):
     loaded = data.load(csv_file)
     items = data.FaceDataset(loaded, lambda image: 1 - image)
-    image, label = items[3]
+    image, label = items[0, 3]
     assert image.shape == (1, 48, 48)
     expected = 1 - torch.from_numpy(loaded.images[3]).float() / 255
     torch.testing.assert_close(image[0], expected)

@@ -11,7 +11,7 @@ from pathlib import Path
 from camlens import regions
 
 from . import weights
-from .config import CONFIGS
+from .config import CONFIGS, find
 from .data import USAGES, load, to_batch
 
 #: Where training runs are kept.
@@ -30,39 +30,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from .train import train
+    from .train import Machine, train
 
-    config = CONFIGS[options.name]
-    if options.epochs is not None:
-        config = dataclasses.replace(config, epochs=options.epochs)
-    start = options.start
-    if start is None and config.start is not None:
-        start = RUNS / config.start / f"{config.start}.safetensors"
-        if not start.is_file():
-            raise FileNotFoundError(
-                f"{config.name!r} starts from {config.start!r}, and there is no {start}: run "
-                f"'python -m fer2013 train {config.start}' first, or give --start FILE"
-            )
+    config = find(options.name)
+    changes = {"weights": options.weights, "epochs": options.epochs, "side": options.side}
+    config = dataclasses.replace(config, **{k: v for k, v in changes.items() if v is not None})
     path = train(
         config,
         load(options.data),
         out=options.out or RUNS / config.name,
-        start=start,
         seed=options.seed,
-        precision=options.precision,
-        device=options.device,
+        machine=Machine(
+            options.device,
+            options.devices,
+            options.num_nodes,
+            options.strategy,
+            options.precision,
+            options.workers,
+        ),
+        runs=RUNS,
     )
-    facts = weights.read_facts(path)
-    print(f"{path}: {facts['accuracy']:.2%} on PublicTest ({facts['averaging']})")
+    if path is not None:
+        facts = weights.read_facts(path)
+        print(f"{path}: {facts['accuracy']:.2%} on {facts['accuracy_on']} ({facts['averaging']})")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .evaluate import AVERAGING, evaluate
+    from .averaging import MEANINGS
+    from .evaluate import evaluate
 
     model = weights.load(options.weights)
     measured = evaluate(model, load(options.data).split(options.split), device=options.device)
     print(measured.text)
-    print(f"accuracy {measured.accuracy:.2%} on {options.split} ({AVERAGING})")
+    print(f"accuracy {measured.accuracy:.2%} on {options.split} ({MEANINGS['mirror']})")
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -120,12 +120,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     train = commands.add_parser("train", help="train a configuration; resumes a stopped run")
-    train.add_argument("name", choices=sorted(CONFIGS), nargs="?", default="base")
+    train.add_argument("name", help=f"{', '.join(CONFIGS)}, or a run's folder to repeat")
     train.add_argument("--out", type=Path, help="the run's folder; default runs/NAME")
-    train.add_argument("--start", type=Path, help="weights to start from; default: of its run")
+    train.add_argument(
+        "--weights", help="none, imagenet or a file to start from; default: the configuration's"
+    )
     train.add_argument("--epochs", type=int, help="instead of the configuration's")
+    train.add_argument("--side", type=int, choices=(48, 96, 224), help="input size; default 48")
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--precision", default="bf16-mixed", help="as Lightning's Trainer takes it")
+    as_lightning = "as Lightning's Trainer takes it"
+    train.add_argument("--precision", default="bf16-mixed", help=as_lightning)
+    train.add_argument("--devices", type=int, default=1, help=as_lightning)
+    train.add_argument("--num-nodes", type=int, default=1, help=as_lightning)
+    train.add_argument("--strategy", default="auto", help=as_lightning)
+    train.add_argument("--workers", type=int, default=1, help="loading processes a device")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="print the accuracy and the report by class")

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 #: The emotions in the order of the CSV files' codes 0 to 6; the order of every output here.
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -29,6 +29,9 @@ SIDE = 48
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 PICTURES = {".jpg", ".jpeg", ".png"}
 
+#: A face's grey levels, class, official split, and name.
+_Row = tuple[np.ndarray, int, int, str]
+
 
 @dataclasses.dataclass(frozen=True)
 class Faces:
@@ -38,15 +41,22 @@ class Faces:
         images: (N, 48, 48) uint8, grey.
         labels: (N,) int64, an index into :data:`CLASSES`.
         usages: (N,) int64, an index into :data:`USAGES`.
+        names: (N,) str, what the data calls each face: the number of its row in the CSV file,
+            from 0, or the path of its picture in the folder.
     """
 
     images: np.ndarray
     labels: np.ndarray
     usages: np.ndarray
+    names: np.ndarray
 
     def __len__(self) -> int:
         """Return the number of faces."""
         return len(self.labels)
+
+    def take(self, which: np.ndarray) -> Faces:
+        """Return some of the faces, by their indices or by a (N,) bool array."""
+        return Faces(self.images[which], self.labels[which], self.usages[which], self.names[which])
 
     def split(self, usage: str) -> Faces:
         """Return the faces of one official split.
@@ -59,7 +69,7 @@ class Faces:
         picked = self.usages == USAGES.index(usage)
         if not picked.any():
             raise ValueError(f"the data holds no {usage} faces: is this the whole of FER2013?")
-        return Faces(self.images[picked], self.labels[picked], self.usages[picked])
+        return self.take(picked)
 
     def first(self, count: int) -> Faces:
         """Return the first faces.
@@ -69,7 +79,7 @@ class Faces:
         """
         if count < 1:
             raise ValueError(f"expected at least 1 face, got {count}")
-        return Faces(self.images[:count], self.labels[:count], self.usages[:count])
+        return self.take(np.arange(min(count, len(self))))
 
 
 def load(path: str | Path) -> Faces:
@@ -100,15 +110,17 @@ def load(path: str | Path) -> Faces:
     )
 
 
-def _collect(rows: Iterator[tuple[np.ndarray, int, int]], source: Path) -> Faces:
+def _collect(rows: Iterator[_Row], source: Path) -> Faces:
     faces = list(rows)
     if not faces:
         raise ValueError(f"{source} holds no faces")
-    images, labels, usages = zip(*faces, strict=True)
-    return Faces(np.stack(images), np.array(labels, np.int64), np.array(usages, np.int64))
+    images, labels, usages, names = zip(*faces, strict=True)
+    return Faces(
+        np.stack(images), np.array(labels, np.int64), np.array(usages, np.int64), np.array(names)
+    )
 
 
-def _read_csv(path: Path) -> Iterator[tuple[np.ndarray, int, int]]:
+def _read_csv(path: Path) -> Iterator[_Row]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         missing = {"emotion", "pixels", "Usage"} - set(reader.fieldnames or ())
@@ -116,7 +128,7 @@ def _read_csv(path: Path) -> Iterator[tuple[np.ndarray, int, int]]:
             raise ValueError(
                 f"{path} has the columns {reader.fieldnames}; FER2013 also has {sorted(missing)}"
             )
-        for row in reader:
+        for number, row in enumerate(reader):
             where = f"{path}, line {reader.line_num}"
             try:
                 pixels = np.array(row["pixels"].split(), dtype=np.uint8)
@@ -127,10 +139,10 @@ def _read_csv(path: Path) -> Iterator[tuple[np.ndarray, int, int]]:
                 raise ValueError(f"{where}: expected {SIDE * SIDE} pixels, got {pixels.size}")
             if not 0 <= label < len(CLASSES):
                 raise ValueError(f"{where}: expected an emotion 0 to 6, got {label}")
-            yield pixels.reshape(SIDE, SIDE), label, _usage(row["Usage"], where)
+            yield pixels.reshape(SIDE, SIDE), label, _usage(row["Usage"], where), str(number)
 
 
-def _read_folders(root: Path) -> Iterator[tuple[np.ndarray, int, int]]:
+def _read_folders(root: Path) -> Iterator[_Row]:
     for folder in sorted(p for top in ("train", "test") for p in (root / top).glob("*/")):
         if folder.name.lower() not in CLASSES:
             raise ValueError(f"{folder}: expected a folder named after one of {CLASSES}")
@@ -140,7 +152,8 @@ def _read_folders(root: Path) -> Iterator[tuple[np.ndarray, int, int]]:
             if image is None or image.shape != (SIDE, SIDE):
                 size = "unreadable" if image is None else f"{image.shape[1]}x{image.shape[0]}"
                 raise ValueError(f"{file}: expected a readable 48x48 picture, it is {size}")
-            yield image, label, _usage(file.name.split("_")[0], str(file))
+            usage = _usage(file.name.split("_")[0], str(file))
+            yield image, label, usage, file.relative_to(root).as_posix()
 
 
 def _usage(name: str, where: str) -> int:
@@ -162,18 +175,75 @@ def to_batch(images: np.ndarray) -> Tensor:
 
 
 class FaceDataset(Dataset[tuple[Tensor, int]]):
-    """Faces as torch items: ((1, 48, 48) float32 in [0, 1], class index)."""
+    """Faces as torch items: ((1, h, w) float32 in [0, 1], class index).
 
-    def __init__(self, faces: Faces, transform: Callable[[Tensor], Tensor] | None = None) -> None:
+    Args:
+        faces: the faces.
+        transform: what is done to a face each time, by torch's random numbers.
+        seed: of those. What is done to a face depends on this, the epoch and the face alone: not
+            on the workers, nor on what came before, so that a resumed run goes on as it would
+            have.
+    """
+
+    def __init__(
+        self, faces: Faces, transform: Callable[[Tensor], Tensor] | None = None, *, seed: int = 0
+    ) -> None:
         self.images = to_batch(faces.images)
         self.labels = faces.labels
         self.transform = transform
+        self.seed = seed
 
     def __len__(self) -> int:
         """Return the number of faces."""
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return one face, transformed, and its class index."""
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+        """Return a face as it is in an epoch, and its class index, by (epoch, index)."""
+        epoch, index = key
         image = self.images[index]
-        return self.transform(image) if self.transform else image, int(self.labels[index])
+        if self.transform is not None:
+            state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(state[0] >> 1))
+                image = self.transform(image)
+        return image, int(self.labels[index])
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """One process's share of a :class:`FaceDataset`'s keys, (epoch, index).
+
+    What all processes take in step k does not depend on how many they are, and no face is there
+    twice: shuffled shares leave out what does not divide, the others may differ by one face.
+
+    Args:
+        count: how many faces there are.
+        shuffle: whether their order is drawn anew each epoch.
+        seed: of that draw.
+        rank: this process.
+        world: how many there are.
+    """
+
+    def __init__(
+        self, count: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self.shuffle = shuffle
+        self.seed = seed
+        self.share = range(rank, count - count % world if shuffle else count, world)
+        self.count = count
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take an epoch's order; Lightning says which it is."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the size of the share."""
+        return len(self.share)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Iterate over the keys."""
+        order = np.arange(self.count)
+        if self.shuffle:
+            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
+        for place in self.share:
+            yield self.epoch, int(order[place])

@@ -11,8 +11,8 @@ from torch.nn.functional import interpolate
 import camlens
 from camlens import regions
 
+from .averaging import averaged_logits
 from .data import CLASSES, SIDE
-from .evaluate import mirrored_logits
 from .photos import SHOWN, Face, to_images
 
 #: The last block: all of the network's evidence passes it, and its 12x12 grid (4 pixels of 48
@@ -34,7 +34,7 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
     """
     model, images = model.to(device), to_images(faces).to(device)
     with torch.inference_mode():
-        probabilities = mirrored_logits(model, images).softmax(dim=1)
+        probabilities = averaged_logits(model, images, "mirror").softmax(dim=1)
     targets = probabilities.topk(2).indices  # the predicted emotion and the runner-up
     explained = {
         "Grad-CAM": camlens.GradCAM(model, LAYER)(images, targets=targets),

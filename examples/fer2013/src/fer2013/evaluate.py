@@ -9,10 +9,10 @@ import torch
 from sklearn.metrics import classification_report
 from torch import Tensor, nn
 
+from .averaging import averaged_logits
 from .data import CLASSES, Faces, to_batch
 
-#: How every accuracy of this project is measured.
-AVERAGING = "mean of the logits over the picture and its mirror image"
+_BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,35 +31,44 @@ class Evaluation:
     text: str
 
 
-def mirrored_logits(model: nn.Module, images: Tensor) -> Tensor:
-    """Return (N, 7) logits averaged over each picture and its mirror image.
-
-    Args:
-        model: (N, 1, 48, 48) -> (N, 7) logits.
-        images: (N, 1, 48, 48).
-    """
-    both: Tensor = (model(images) + model(images.flip(-1))) / 2
-    return both
-
-
-def predict(model: nn.Module, faces: Faces, *, device: str = "cpu", batch: int = 512) -> Tensor:
-    """Return (N, 7) logits of faces, averaged as :data:`AVERAGING` says, in main memory."""
-    model = model.to(device).eval()
+def predict(
+    model: nn.Module,
+    faces: Faces,
+    *,
+    averaging: str = "mirror",
+    crop: int | None = None,
+    device: str = "cpu",
+) -> Tensor:
+    """Return (N, 7) logits of faces in main memory; the options are those of :func:`evaluate`."""
+    model = model.to(device).to(memory_format=torch.channels_last).eval()
     images = to_batch(faces.images)
     with torch.inference_mode():
-        parts = [mirrored_logits(model, part.to(device)).cpu() for part in images.split(batch)]
+        parts = [
+            averaged_logits(model, part.to(device), averaging, crop=crop).cpu()
+            for part in images.split(_BATCH)
+        ]
     return torch.cat(parts)
 
 
-def evaluate(model: nn.Module, faces: Faces, *, device: str = "cpu") -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    faces: Faces,
+    *,
+    averaging: str = "mirror",
+    crop: int | None = None,
+    device: str = "cpu",
+) -> Evaluation:
     """Measure a network on labelled faces.
 
     Args:
         model: (N, 1, 48, 48) in [0, 1] -> (N, 7) logits.
         faces: one split; see :meth:`fer2013.data.Faces.split`.
+        averaging: over which views of a face; see :data:`fer2013.averaging.MEANINGS`.
+        crop: side of the ten crops in pixels.
         device: where to run.
     """
-    predicted = predict(model, faces, device=device).argmax(dim=1).numpy()
+    logits = predict(model, faces, averaging=averaging, crop=crop, device=device)
+    predicted = logits.argmax(dim=1).numpy()
     options: dict[str, Any] = {
         "labels": list(range(len(CLASSES))),
         "target_names": list(CLASSES),

@@ -1,12 +1,42 @@
-"""The base network: a plain convolutional network for 48x48 grey faces."""
+"""The networks: a plain convolutional one for 48x48 grey faces, and VGG19 with a head of ours."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
+import torch
+import torchvision
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
-from .data import CLASSES
+from .config import Config
+from .data import CLASSES, SIDE
+
+# ImageNet's mean and standard deviation, which torchvision's weights expect.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def build(config: Config) -> nn.Module:
+    """Return a configuration's network with random weights.
+
+    Its input is (N, 1, H, W) in [0, 1], 48x48 or a part of it, and its output (N, 7) logits in the
+    order of ``fer2013.data.CLASSES``.
+    """
+    if config.network == "base":
+        return BaseCNN(dropout=config.dropout)
+    return EmotionVGG(config.network, head=config.head, dropout=config.dropout, side=config.side)
+
+
+def finest_layer(model: nn.Module) -> str:
+    """Return the last layer whose grid can tell parts of a 48x48 face apart.
+
+    BaseCNN's last block and VGG19's conv3_4 are on a 12x12 grid, 4 pixels a cell.
+    """
+    if isinstance(model, EmotionVGG):
+        # the ReLU before the third pooling
+        return f"features.{sum(len(block) for block in model.blocks()[:3]) - 2}"
+    return "blocks.block4"
 
 
 class BaseCNN(nn.Module):
@@ -55,3 +85,54 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
             relu2=nn.ReLU(),
         )
     )
+
+
+class EmotionVGG(nn.Module):
+    """torchvision's VGG19, with or without BatchNorm, with seven outputs.
+
+    Grey is repeated to RGB, normalised as ImageNet's pictures and enlarged inside, so that every
+    network here takes the same faces, and heatmaps lie over those.
+
+    Args:
+        architecture: "vgg19" or "vgg19_bn".
+        head: "average" or "torchvision"; see :class:`fer2013.config.Config`.
+        dropout: probability in the head.
+        side: what 48 pixels are enlarged to. A part of a face is enlarged by the same factor.
+    """
+
+    def __init__(self, architecture: str, *, head: str, dropout: float, side: int) -> None:
+        super().__init__()
+        original: Any = torchvision.models.get_model(architecture, weights=None, dropout=dropout)
+        self.scale = side / SIDE
+        self.mean: Tensor
+        self.deviation: Tensor
+        for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        self.features: nn.Sequential = original.features
+        if head == "torchvision":
+            original.classifier[-1] = nn.Linear(4096, len(CLASSES))
+            self.head = nn.Sequential(original.avgpool, nn.Flatten(), *original.classifier)
+        else:
+            self.head = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+                nn.Linear(512, 512),
+                nn.ReLU(inplace=True),
+                nn.Dropout(dropout),
+                nn.Linear(512, len(CLASSES)),
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (N, 7) logits of (N, 1, H, W) images in [0, 1]."""
+        if self.scale != 1:
+            images = interpolate(
+                images, scale_factor=self.scale, mode="bilinear", align_corners=False
+            )
+        # broadcasting repeats grey to RGB
+        logits: Tensor = self.head(self.features((images - self.mean) / self.deviation))
+        return logits
+
+    def blocks(self) -> list[nn.Sequential]:
+        """Return the five blocks of ``features``, each with the pooling that ends it."""
+        ends = [i + 1 for i, m in enumerate(self.features) if isinstance(m, nn.MaxPool2d)]
+        return [self.features[start:end] for start, end in zip([0, *ends], ends, strict=False)]

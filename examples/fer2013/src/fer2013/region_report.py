@@ -15,6 +15,7 @@ from camlens import regions
 
 from . import claims
 from .data import CLASSES
+from .files import write_csv
 
 
 def report(table: pd.DataFrame, out: Path) -> Iterator[str]:
@@ -129,8 +130,3 @@ def _only(table: pd.DataFrame, **values: object) -> pd.DataFrame:
 def _by_class(names: pd.Series) -> pd.Series:
     """Return the emotions' numbers, to sort by."""
     return names.map({name: index for index, name in enumerate(CLASSES)})
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table with four digits."""
-    table.to_csv(path, index=False, float_format="%.4g")

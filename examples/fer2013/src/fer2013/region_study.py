@@ -16,9 +16,10 @@ from camlens import regions
 
 from . import claims
 from .data import CLASSES, SIDE, Faces, to_batch
+from .files import write_csv
 from .masks import Located, compare_masks, locate
 from .planted import planted
-from .region_report import compare_methods, report, write_csv
+from .region_report import compare_methods, report
 
 #: What is compared.
 METHODS = (camlens.GradCAM, camlens.GradCAMPlusPlus, camlens.LayerCAM, camlens.GuidedGradCAM)

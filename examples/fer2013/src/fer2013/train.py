@@ -3,90 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
 import lightning
+import pandas as pd
 import torch
-from lightning.pytorch.callbacks import (
-    EarlyStopping,
-    EMAWeightAveraging,
-    LearningRateMonitor,
-    ModelCheckpoint,
-)
-from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor, nn
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from torch import nn
 from torch.utils.data import DataLoader
-from torchmetrics.classification import MulticlassAccuracy
-from torchvision.transforms import InterpolationMode, v2
 
-from . import weights
-from .config import Config
-from .data import CLASSES, FaceDataset, Faces
-from .evaluate import AVERAGING, evaluate, mirrored_logits
-from .model import BaseCNN
+import camlens
 
-
-class EmotionTask(lightning.LightningModule):
-    """A network with its loss, optimiser and metrics."""
-
-    def __init__(self, config: Config, run: dict[str, Any]) -> None:
-        super().__init__()
-        self.save_hyperparameters({**dataclasses.asdict(config), **run})
-        self.config = config
-        self.mix = v2.MixUp(alpha=config.mixup, num_classes=len(CLASSES)) if config.mixup else None
-        self.model = BaseCNN(dropout=config.dropout).to(memory_format=torch.channels_last)
-        self.loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-        self.train_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
-        self.val_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
-
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Return the loss of one augmented batch."""
-        images, labels = batch
-        images, wanted = self.mix(images, labels) if self.mix else (images, labels)
-        logits = self.model(images.contiguous(memory_format=torch.channels_last))
-        loss: Tensor = self.loss(logits, wanted)
-        self.train_accuracy(logits, labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True)
-        self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True)
-        return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        """Measure as everywhere in this project: averaged over the picture and its mirror."""
-        images, labels = batch
-        logits = mirrored_logits(self.model, images)
-        self.val_accuracy(logits, labels)
-        loss = nn.functional.cross_entropy(logits.float(), labels)
-        self.log("val_loss", loss, sync_dist=True)
-        self.log("val_accuracy", self.val_accuracy, prog_bar=True)
-
-    def configure_optimizers(self) -> Any:
-        """Return SGD with Nesterov momentum under the one-cycle policy."""
-        c = self.config
-        optimizer = torch.optim.SGD(
-            self.parameters(), c.peak_rate, c.momentum, weight_decay=c.weight_decay, nesterov=True
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, c.peak_rate, steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+from . import history, imagenet, networks, optimization, weights
+from .augmentation import augment
+from .averaging import MEANINGS
+from .config import CONFIGS, Config
+from .data import USAGES, EpochSampler, FaceDataset, Faces
+from .evaluate import evaluate
+from .files import write_figure, write_json
+from .networks import EmotionVGG
+from .splits import Parts, divide
+from .task import EmotionTask
 
 
-def augmentation(config: Config) -> v2.Transform:
-    """Return the transform of one (1, 48, 48) training face."""
-    return v2.Compose(
-        [
-            v2.RandomHorizontalFlip(),
-            v2.RandomAffine(
-                config.rotation,
-                (config.shift, config.shift),
-                config.scale,
-                config.shear,
-                interpolation=InterpolationMode.BILINEAR,
-            ),
-            v2.RandomErasing(config.erasing, scale=(0.02, 0.2), value=0.5),
-        ]
-    )
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Where a run computes; the names are those of Lightning's Trainer.
+
+    Attributes:
+        device: accelerator, such as "cpu", "cuda" or "auto".
+        devices: processes on this machine. The batch of a configuration is that of all together.
+        num_nodes: machines.
+        strategy: such as "auto" or "ddp".
+        precision: such as "bf16-mixed" or "32-true".
+        workers: processes that load and augment the faces, for each of the devices.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: Any = "bf16-mixed"
+    workers: int = 1
 
 
 def train(
@@ -95,69 +57,176 @@ def train(
     *,
     out: Path,
     seed: int = 0,
-    precision: Any = "bf16-mixed",
-    device: str = "auto",
-    start: Path | None = None,
-) -> Path:
-    """Train on Training, select the best epoch on PublicTest; resume where a run stopped.
+    machine: Machine = Machine(),
+    runs: Path = Path("runs"),
+) -> Path | None:
+    """Train a configuration, keep its best epoch, and measure it; resume where a run stopped.
 
     Args:
         config: what to train, and how.
-        faces: FER2013 with both splits.
+        faces: FER2013 with the official splits that the configuration's split needs.
         out: the run's folder; if it holds a ``last.ckpt`` the run goes on from there.
-        seed: of the weights, the order and the augmentation.
-        precision: Lightning's ``precision``, such as ``bf16-mixed`` or ``32-true``.
-        device: Lightning's accelerator, such as ``cpu``, ``cuda`` or ``auto``.
-        start: the weights file to start from, where the configuration starts from another one's.
+        seed: of the weights, the order, the augmentation, and the deck's draw of a split.
+        machine: where to compute.
+        runs: the folder of the other runs, for a configuration that starts from one.
 
     Returns:
-        The weights of the best epoch, a safetensors file in ``out``.
+        The weights of the best epoch, a safetensors file in ``out``. Beside it are ``run.json``
+        (configuration, seed, data, versions), ``history.csv``, ``curves.png``, ``best.ckpt`` and
+        ``last.ckpt``. None in every process but the first.
 
     Raises:
-        ValueError: ``out`` holds a run of another configuration, a split is missing, or the
-            weights to start from are.
+        ValueError: ``out`` holds a run of another configuration, a split or a class is missing, or
+            the batch cannot be shared by the devices.
+        FileNotFoundError: the weights to start from are not there.
     """
-    if (start is None) != (config.start is None):
+    world = machine.devices * machine.num_nodes
+    if config.batch_size % world:
         raise ValueError(
-            f"{config.name!r} starts from {config.start or 'random weights'}: "
-            + (f"train {config.start!r} first" if config.start else "give no weights to start from")
+            f"expected a number of devices that divides the batch of {config.batch_size}, got "
+            f"{world}"
         )
-    lightning.seed_everything(seed, workers=True)
-    run = {"seed": seed, "precision": precision}
-    origin = {} if start is None else {"started_from": weights.read_facts(start)}
-    task = EmotionTask(config, run)
-    if start is not None:
-        task.model.load_state_dict(weights.load(start).state_dict())
-    best = ModelCheckpoint(out, "best", monitor="val_accuracy", mode="max")
+    parts = divide(faces, config.split, seed=seed)
+    run = {"seed": seed, "precision": machine.precision, "data": fingerprint(parts)}
+    stopped = _stopped(config, run, out)
+    lightning.seed_everything(seed, workers=True, verbose=False)
+    task = EmotionTask(config, run, optimization.loss(config, parts.train.labels))
+    origin = {} if stopped else initialise(task.model, config, runs)
+    record = {"config": dataclasses.asdict(config), **run, "versions": versions(), **origin}
+    trainer, best = _trainer(config, machine, out)
+    if trainer.is_global_zero and stopped is None:
+        write_json(record, out / "run.json")
+    trainer.fit(task, datamodule=_Feed(config, parts, seed, machine.workers), ckpt_path=stopped)
+    if not trainer.is_global_zero:
+        return None
+    rows = pd.read_csv(out / "history.csv")
+    write_figure(history.draw(rows, f"{config.name}, seed {seed}"), out / "curves.png", dpi=120)
+    path = out / f"{config.name}.safetensors"
+    export(config, {**run, **origin}, Path(best.best_model_path), parts, path)
+    return path
+
+
+def fingerprint(parts: Parts) -> str:
+    """Return a digest of the faces and labels that are trained and selected on."""
+    digest = hashlib.sha256()
+    for faces in (parts.train, parts.validation):
+        digest.update(faces.images.tobytes())
+        digest.update(faces.labels.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides a run's numbers."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "camlens": camlens.__version__,
+    }
+
+
+def initialise(model: nn.Module, config: Config, runs: Path) -> dict[str, Any]:
+    """Give a network the weights that its configuration starts from.
+
+    Args:
+        model: as :func:`fer2013.networks.build` makes it.
+        config: its ``weights`` are "none", "imagenet", a configuration's name, or a file: one
+            that this package wrote, or torchvision's.
+        runs: the folder of the other runs.
+
+    Returns:
+        What the weights are, if they are a network's of this package.
+
+    Raises:
+        FileNotFoundError: they are not there, and the message says how to get them.
+        ValueError: they are damaged, or another network's.
+    """
+    start = config.weights
+    if start == "none":
+        return {}
+    if start in CONFIGS:
+        path = runs / start / f"{start}.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{config.name!r} starts from {start!r}, and there is no {path}: run "
+                f"'python -m fer2013 train {start}' first, or give --weights FILE"
+            )
+    elif start != "imagenet":
+        path = Path(start)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"expected the weights none, imagenet or a file, and there is no file {path}"
+            )
+    if isinstance(model, EmotionVGG) and (start == "imagenet" or not weights.is_ours(path)):
+        imagenet.load_into(model, config.network, None if start == "imagenet" else path)
+        return {}
+    if start == "imagenet":
+        raise ValueError("the base network has no ImageNet weights: start it with --weights none")
+    facts = weights.read_facts(path)
+    weights.load_into(model, path)
+    return {"started_from": facts}
+
+
+def _trainer(
+    config: Config, machine: Machine, out: Path
+) -> tuple[lightning.Trainer, ModelCheckpoint]:
+    mode = "max" if config.monitor == "val_accuracy" else "min"
+    best = ModelCheckpoint(out, "best", monitor=config.monitor, mode=mode)
     trainer = lightning.Trainer(
-        accelerator=device,
-        devices=1,
-        precision=precision,
+        accelerator=machine.device,
+        devices=machine.devices,
+        num_nodes=machine.num_nodes,
+        strategy=machine.strategy,
+        precision=machine.precision,
         max_epochs=config.epochs,
         callbacks=[
+            history.History(out / "history.csv", config.epochs),
             best,
             # save_last would save only together with a best one: a stopped run would lose more.
             ModelCheckpoint(out, "last", enable_version_counter=False),
-            EarlyStopping("val_accuracy", patience=config.patience, mode="max"),
-            LearningRateMonitor(),
+            EarlyStopping(config.monitor, patience=config.patience, mode=mode),
             *([EMAWeightAveraging(decay=config.average)] if config.average else []),
         ],
-        logger=CSVLogger(out, name="", version=""),
+        logger=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=sys.stderr.isatty(),
+        # EpochSampler shares the faces out.
+        use_distributed_sampler=False,
     )
-    trainer.fit(
-        task,
-        DataLoader(
-            FaceDataset(faces.split("Training"), augmentation(config)),
-            config.batch_size,
-            shuffle=True,
+    return trainer, best
+
+
+class _Feed(lightning.LightningDataModule):
+    """The faces of a run, shared out among its processes."""
+
+    def __init__(self, config: Config, parts: Parts, seed: int, workers: int) -> None:
+        super().__init__()
+        self.batch_size = config.batch_size
+        self.train = FaceDataset(parts.train, augment(config.augmentation), seed=seed)
+        self.validation = FaceDataset(parts.validation)
+        self.seed = seed
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return one process's part of each batch."""
+        return DataLoader(
+            self.train,
+            self.batch_size // self._world()["world"],
+            sampler=EpochSampler(len(self.train), shuffle=True, seed=self.seed, **self._world()),
             drop_last=True,
-            num_workers=1,
-            persistent_workers=True,
-        ),
-        DataLoader(FaceDataset(faces.split("PublicTest")), 512),
-        ckpt_path=_stopped(config, run, out),
-    )
-    return export(config, {**run, **origin}, Path(best.best_model_path), faces, out=out)
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return one process's share."""
+        sampler = EpochSampler(len(self.validation), shuffle=False, **self._world())
+        return DataLoader(self.validation, 256, sampler=sampler)
+
+    def _world(self) -> dict[str, int]:
+        trainer: Any = self.trainer
+        return {"rank": trainer.global_rank, "world": trainer.world_size}
 
 
 def _stopped(config: Config, run: dict[str, Any], out: Path) -> Path | None:
@@ -165,6 +234,7 @@ def _stopped(config: Config, run: dict[str, Any], out: Path) -> Path | None:
     path = out / "last.ckpt"
     if not path.is_file():
         return None
+    # weights_only: a pickle that would run code is refused.
     started = torch.load(path, map_location="cpu", weights_only=True)["hyper_parameters"]
     wanted = {**dataclasses.asdict(config), **run}
     if changed := [k for k in wanted if started.get(k) != wanted[k]]:
@@ -175,39 +245,30 @@ def _stopped(config: Config, run: dict[str, Any], out: Path) -> Path | None:
     return path
 
 
-def export(
-    config: Config, run: dict[str, Any], checkpoint: Path, faces: Faces, *, out: Path
-) -> Path:
-    """Write a checkpoint's network with what is known of it, measured on the file's own weights.
-
-    Returns:
-        The safetensors file.
-    """
+def export(config: Config, run: dict[str, Any], checkpoint: Path, parts: Parts, path: Path) -> None:
+    """Write a checkpoint's network with what is known of it, measured on the file's own weights."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     prefix = "model."
     state = {
         k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)
     }
-    model = BaseCNN()
+    model = networks.build(config)
     model.load_state_dict(weights.compact(state))
-    measured = evaluate(model, faces.split("PublicTest"))
+    crop = config.augmentation.crop
+    measured = evaluate(model, parts.validation, averaging=config.averaging, crop=crop)
+    usage = USAGES[int(parts.validation.usages[0])]
+    selected = usage if config.split == "standard" else "a fifth of Training"
     facts = {
-        "network": "BaseCNN",
+        "network": config.network,
         "config": dataclasses.asdict(config),
         **run,
         "best_epoch": saved["epoch"] + 1,
-        "trained_on": f"FER2013 Training, {len(faces.split('Training'))} faces",
-        "selected_on": f"FER2013 PublicTest, {len(faces.split('PublicTest'))} faces",
+        "trained_on": f"FER2013 Training, {len(parts.train)} faces",
+        "selected_on": f"FER2013 {selected}, {len(parts.validation)} faces",
         "accuracy": measured.accuracy,
-        "accuracy_on": "PublicTest, on which the epoch was selected",
-        "averaging": AVERAGING,
+        "accuracy_on": f"{selected}, on which the epoch was selected",
+        "averaging": MEANINGS[config.averaging],
         "report": measured.report,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-        },
+        "versions": versions(),
     }
-    path = out / f"{config.name}.safetensors"
     weights.save(state, facts, path)
-    return path

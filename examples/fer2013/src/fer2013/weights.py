@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
+from . import networks
+from .config import CONFIGS, Config, from_dict
 from .data import CLASSES
-from .model import BaseCNN
+from .files import write_whole
 
 #: The base network that comes with the package.
 SHIPPED = Path(__file__).with_name("base.safetensors")
@@ -41,12 +43,7 @@ def save(state: dict[str, Tensor], facts: dict[str, Any], path: Path) -> None:
     """
     facts = {**facts, "classes": CLASSES}
     content = safetensors_bytes(compact(state), metadata={_KEY: json.dumps(facts, sort_keys=True)})
-    part = path.with_suffix(".part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, content)
 
 
 def read_facts(path: Path = SHIPPED) -> dict[str, Any]:
@@ -67,7 +64,31 @@ def read_facts(path: Path = SHIPPED) -> dict[str, Any]:
     return facts
 
 
-def load(path: Path = SHIPPED) -> BaseCNN:
+def is_ours(path: Path) -> bool:
+    """Return whether :func:`save` wrote a file."""
+    try:
+        read_facts(path)
+    except ValueError:
+        return False
+    return True
+
+
+def config_of(facts: dict[str, Any]) -> Config:
+    """Return the configuration that a network was trained with.
+
+    Raises:
+        ValueError: it is not one of this version.
+    """
+    # Files written before there was more than one network say so by its class's name.
+    if facts.get("network") == "BaseCNN":
+        return CONFIGS["base"]
+    try:
+        return from_dict(facts["config"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the file's configuration is not one of this version: {error}") from error
+
+
+def load(path: Path = SHIPPED) -> nn.Module:
     """Return a trained network in evaluation mode, in float32.
 
     Raises:
@@ -77,11 +98,24 @@ def load(path: Path = SHIPPED) -> BaseCNN:
     facts = read_facts(path)
     if tuple(facts["classes"]) != CLASSES:
         raise ValueError(f"{path} orders the classes {facts['classes']}, expected {CLASSES}")
-    with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    model = BaseCNN()
+    model = networks.build(config_of(facts))
+    load_into(model, path)
+    return model.to(torch.float32).eval()
+
+
+def load_into(model: nn.Module, path: Path) -> None:
+    """Give a network the weights of a file that :func:`save` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no weights file, or of another network.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{path} holds the weights of another network: {error}") from error
-    return model.to(torch.float32).eval()

@@ -1,0 +1,83 @@
+"""One training step and one validation step, the same for every configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchmetrics.classification import MulticlassAccuracy
+from torchvision.transforms import v2
+
+from . import networks, optimization
+from .averaging import averaged_logits
+from .config import Config
+from .data import CLASSES
+
+
+class EmotionTask(lightning.LightningModule):
+    """A network with its loss, optimiser and metrics.
+
+    Args:
+        config: what to train, and how.
+        run: what else the run's checkpoints are to say of it, "seed" among it.
+        loss: as :func:`fer2013.optimization.loss` returns it.
+    """
+
+    def __init__(self, config: Config, run: dict[str, Any], loss: nn.Module) -> None:
+        super().__init__()
+        self.save_hyperparameters({**dataclasses.asdict(config), **run})
+        self.config = config
+        self.seed = int(run["seed"])
+        mixup = config.augmentation.mixup
+        self.mix = v2.MixUp(alpha=mixup, num_classes=len(CLASSES)) if mixup else None
+        model = networks.build(config)
+        self.model: nn.Module = model.to(memory_format=torch.channels_last)
+        optimization.freeze(self.model, config)
+        self.loss = loss
+        self.train_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
+        self.val_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Return the loss of one augmented batch."""
+        # The step's own random numbers, so that a resumed run draws those it would have drawn.
+        state = np.random.SeedSequence((self.seed, self.global_step, self.global_rank))
+        torch.manual_seed(int(state.generate_state(1, np.uint64)[0] >> 1))
+        images, labels = batch
+        if self.current_epoch < self.config.small_epochs:
+            side = self.config.small_side
+            images = interpolate(images, (side, side), mode="bilinear", antialias=True)
+        images, wanted = self.mix(images, labels) if self.mix else (images, labels)
+        logits = self.model(images.contiguous(memory_format=torch.channels_last))
+        loss: Tensor = self.loss(logits.float(), wanted)
+        self.train_accuracy(logits, wanted.argmax(dim=1) if self.mix else labels)
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(images)}
+        self.log("train_loss", loss, sync_dist=True, **options)
+        self.log("train_accuracy", self.train_accuracy, **options)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Measure the plain cross-entropy and the accuracy.
+
+        Ten crops would cost a third of an epoch, so the picture itself stands for them here.
+        """
+        images, labels = batch
+        averaging = "single" if self.config.averaging == "ten-crop" else self.config.averaging
+        logits = averaged_logits(self.model, images, averaging)
+        self.val_accuracy(logits, labels)
+        loss = nn.functional.cross_entropy(logits.float(), labels)
+        self.log("val_loss", loss, sync_dist=True, batch_size=len(images), prog_bar=True)
+        self.log("val_accuracy", self.val_accuracy, batch_size=len(images), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser, with its schedule if there is one."""
+        optimizer = optimization.optimizer(self.model, self.config)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = optimization.schedule(optimizer, self.config, steps)
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
