@@ -14,18 +14,6 @@ from fer2013.networks import BaseCNN
 from fer2013.task import EmotionTask
 from fer2013.train import Machine, train
 
-# Lightning's and torch's own advice, not ours to follow in a run of seconds.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The 'val_dataloader' does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches"),
-    pytest.mark.filterwarnings("ignore:Checkpoint directory"),
-    pytest.mark.filterwarnings("ignore:Experiment logs directory"),
-    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
-    pytest.mark.filterwarnings("ignore:.*isinstance.*LeafSpec.*"),
-    pytest.mark.filterwarnings("ignore:.*torch.jit"),
-]
-
 CPU = Machine(device="cpu", precision="32-true")
 SHORT = dataclasses.replace(CONFIGS["first"], epochs=2, batch_size=7)
 

@@ -38,4 +38,5 @@ def averaged_logits(
     views: Sequence[Tensor] = (images, images.flip(-1))
     if averaging == "ten-crop":
         views = v2.functional.ten_crop(images, [crop or 44, crop or 44])
-    return torch.stack([model(view) for view in views]).mean(dim=0)
+    # bfloat16 has 8 bits, so that a mean in it would tie classes that the views tell apart.
+    return torch.stack([model(view).float() for view in views]).mean(dim=0)

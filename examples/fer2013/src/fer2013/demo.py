@@ -6,18 +6,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 import camlens
 from camlens import regions
 
 from .averaging import averaged_logits
 from .data import CLASSES, SIDE
+from .files import write_figure
+from .networks import finest_layer
 from .photos import SHOWN, Face, to_images
-
-#: The last block: all of the network's evidence passes it, and its 12x12 grid (4 pixels of 48
-#: a cell) can tell an eye from a mouth.
-LAYER = "blocks.block4"
+from .pictures import as_pictures, columns, explain_all
 
 
 def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu") -> list[str]:
@@ -36,12 +34,7 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
     with torch.inference_mode():
         probabilities = averaged_logits(model, images, "mirror").softmax(dim=1)
     targets = probabilities.topk(2).indices  # the predicted emotion and the runner-up
-    explained = {
-        "Grad-CAM": camlens.GradCAM(model, LAYER)(images, targets=targets),
-        "Grad-CAM++": camlens.GradCAMPlusPlus(model, LAYER)(images, targets=targets),
-        "guided backprop": camlens.GuidedBackprop(model)(images, targets=targets),
-        "guided Grad-CAM": camlens.GuidedGradCAM(model, LAYER)(images, targets=targets),
-    }
+    explained = explain_all(model, finest_layer(model), images, targets)
     figure = camlens.sheet(
         _pictures(faces, images, explained).cpu(),
         rows=[
@@ -52,8 +45,7 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
         columns=["photograph and regions", "network's input", *explained],
         title="Where the network finds its evidence for an emotion",
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    write_figure(figure, out)
     return [
         *_findings(faces, probabilities, explained["Grad-CAM"]),
         *_measured(faces, model, images, explained["Grad-CAM"]),
@@ -67,21 +59,10 @@ def _pictures(
     photographs = torch.stack([face.picture for face in faces]).to(images.device)
     parts = regions.face_template(SHOWN)
     outlined = parts.pick(*parts.names[:-1]).draw(photographs)  # the background has no outline
-    inputs = _enlarged((images * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).unsqueeze(1))
-    columns = [outlined.expand(-1, 2, -1, -1, -1), inputs.expand(-1, 2, -1, -1, -1)]
-    for explanation in explained.values():
-        if explanation.gradients is None:
-            heat = camlens.heatmap.scale(camlens.heatmap.resize(explanation.raw, (SHOWN, SHOWN)))
-            columns.append(camlens.contours(camlens.overlay(photographs, heat), heat))
-        else:
-            columns.append(_enlarged(camlens.render.signed(explanation.gradients)))
-    return torch.stack([column.flatten(0, 1) for column in columns], dim=1)
-
-
-def _enlarged(pictures: Tensor) -> Tensor:
-    """Enlarge (N, K, 3, h, w) uint8 pictures so that their pixels stay visible."""
-    enlarged = interpolate(pictures.flatten(0, 1), (SHOWN, SHOWN), mode="nearest")
-    return enlarged.view(*pictures.shape[:2], *enlarged.shape[1:])
+    drawn = columns(photographs, explained)
+    for column in (as_pictures(images), outlined.squeeze(1)):
+        drawn.insert(0, column.unsqueeze(1).expand(-1, 2, -1, -1, -1))
+    return torch.stack([column.flatten(0, 1) for column in drawn], dim=1)
 
 
 def _findings(

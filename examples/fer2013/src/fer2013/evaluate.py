@@ -1,34 +1,69 @@
-"""How good a network is: accuracy and the report for each emotion, by scikit-learn."""
+"""How good a network is: accuracy with its interval, the report by emotion, calibration."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
-from sklearn.metrics import classification_report
+from scipy.stats import binomtest
+from sklearn.metrics import classification_report, confusion_matrix
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from .averaging import averaged_logits
+from .calibration import Calibration, calibration
 from .data import CLASSES, Faces, to_batch
+
+#: The numbers that a network can be run in; bfloat16 is torch's autocast.
+PRECISIONS = ("float32", "bfloat16")
 
 _BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """A network on one split.
+    """A network on some faces.
 
     Attributes:
-        accuracy: fraction of right predictions, in [0, 1].
+        count: how many faces.
+        correct: how many of them it is right about.
         report: scikit-learn's classification report: by class name and for the averages,
             precision, recall, f1-score and support.
-        text: the same as a table to print.
+        confusion: (7, 7) counts, a row for each true class and a column for each predicted one.
+        calibration: of its probabilities.
     """
 
-    accuracy: float
+    count: int
+    correct: int
     report: dict[str, Any]
-    text: str
+    confusion: np.ndarray
+    calibration: Calibration
+
+    @property
+    def accuracy(self) -> float:
+        """Return the fraction of right predictions, in [0, 1]."""
+        return self.correct / self.count
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return the accuracy's 95% Wilson interval."""
+        return wilson(self.correct, self.count)
+
+
+def wilson(correct: int, count: int) -> tuple[float, float]:
+    """Return the 95% Wilson score interval of a proportion, by scipy.
+
+    It says how far chance alone moves the accuracy when other faces are drawn, and nothing of
+    other training runs.
+
+    >>> low, high = wilson(81, 263)  # Newcombe 1998, table I: .2553 to .3662
+    >>> round(low, 4), round(high, 4)
+    (0.2553, 0.3662)
+    """
+    interval = binomtest(correct, count).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def predict(
@@ -38,14 +73,27 @@ def predict(
     averaging: str = "mirror",
     crop: int | None = None,
     device: str = "cpu",
+    precision: str = "float32",
 ) -> Tensor:
-    """Return (N, 7) logits of faces in main memory; the options are those of :func:`evaluate`."""
+    """Return (N, 7) float32 logits in main memory; see :func:`evaluate` for the options.
+
+    A terminal shows a progress bar.
+
+    Raises:
+        ValueError: there are no faces, or no such precision or averaging.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"expected a precision out of {', '.join(PRECISIONS)}, got {precision!r}")
+    if not len(faces):
+        raise ValueError("expected at least one face to evaluate on, got none")
     model = model.to(device).to(memory_format=torch.channels_last).eval()
-    images = to_batch(faces.images)
-    with torch.inference_mode():
+    batches = to_batch(faces.images).split(_BATCH)
+    halved = precision == "bfloat16"
+    kind = torch.device(device).type
+    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=halved):
         parts = [
-            averaged_logits(model, part.to(device), averaging, crop=crop).cpu()
-            for part in images.split(_BATCH)
+            averaged_logits(model, batch.to(device), averaging, crop=crop).float().cpu()
+            for batch in tqdm(batches, averaging, unit="batch", leave=False, disable=None)
         ]
     return torch.cat(parts)
 
@@ -57,6 +105,7 @@ def evaluate(
     averaging: str = "mirror",
     crop: int | None = None,
     device: str = "cpu",
+    precision: str = "float32",
 ) -> Evaluation:
     """Measure a network on labelled faces.
 
@@ -66,16 +115,48 @@ def evaluate(
         averaging: over which views of a face; see :data:`fer2013.averaging.MEANINGS`.
         crop: side of the ten crops in pixels.
         device: where to run.
+        precision: one of :data:`PRECISIONS`.
+
+    Raises:
+        ValueError: there are no faces, an option is unknown, or logits are not finite.
     """
-    logits = predict(model, faces, averaging=averaging, crop=crop, device=device)
+    logits = predict(
+        model, faces, averaging=averaging, crop=crop, device=device, precision=precision
+    )
+    return measure(logits, faces.labels)
+
+
+def measure(logits: Tensor, labels: np.ndarray) -> Evaluation:
+    """Measure what a network said of labelled faces.
+
+    Args:
+        logits: (N, 7).
+        labels: (N,) class indices.
+
+    Raises:
+        ValueError: there are no faces, or logits are not finite.
+    """
+    if not len(labels):
+        raise ValueError("expected at least one face to evaluate on, got none")
+    if bad := int((~logits.isfinite()).any(dim=1).sum()):
+        raise ValueError(
+            f"expected finite logits, got NaN or infinite ones for {bad} of {len(labels)} faces: "
+            "the weights are damaged, or the training diverged"
+        )
     predicted = logits.argmax(dim=1).numpy()
-    options: dict[str, Any] = {
-        "labels": list(range(len(CLASSES))),
-        "target_names": list(CLASSES),
-        "zero_division": 0.0,
-    }
+    indices = list(range(len(CLASSES)))
+    report = classification_report(
+        labels,
+        predicted,
+        labels=indices,
+        target_names=list(CLASSES),
+        zero_division=0.0,
+        output_dict=True,
+    )
     return Evaluation(
-        accuracy=float((predicted == faces.labels).mean()),
-        report=classification_report(faces.labels, predicted, output_dict=True, **options),
-        text=classification_report(faces.labels, predicted, digits=3, **options),
+        count=len(labels),
+        correct=int((predicted == labels).sum()),
+        report=report,
+        confusion=confusion_matrix(labels, predicted, labels=indices),
+        calibration=calibration(logits, torch.from_numpy(labels)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 class History(lightning.Callback):
     """Collects every epoch's figures.
 
-    They are part of the checkpoint, so a resumed run has those of its first part.
+    They are part of the checkpoint, so a resumed run has those of its first part. ``rate`` is the
+    head's learning rate in the step that follows, ``seconds`` includes validation and saving.
 
     Args:
         path: the CSV file, rewritten after each epoch.
@@ -29,7 +31,7 @@ class History(lightning.Callback):
         self.path = path
         self.epochs = epochs
         self.rows: list[dict[str, float]] = []
-        self._start = 0.0
+        self._start = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epochs so far."""
@@ -39,12 +41,16 @@ class History(lightning.Callback):
         """Take up the epochs of the run that goes on."""
         self.rows = state_dict["rows"]
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Start the clock."""
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Start the clock; a resumed run's first epoch is not announced by a hook of its own."""
         self._start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Add an epoch, and say how it went."""
+        """Add an epoch, and say how it went.
+
+        Raises:
+            ValueError: the loss is no longer a number.
+        """
         measured = trainer.callback_metrics
         row = {
             "epoch": trainer.current_epoch + 1,
@@ -52,6 +58,13 @@ class History(lightning.Callback):
             "rate": trainer.optimizers[0].param_groups[-1]["lr"],
             "seconds": time.monotonic() - self._start,
         }
+        self._start = time.monotonic()
+        if not math.isfinite(row["train_loss"]):
+            raise ValueError(
+                f"the training loss of epoch {row['epoch']} is {row['train_loss']}: the run has "
+                "diverged. What was saved before it is kept; more digits (--precision 32-true) or "
+                "another --seed may help, in another folder with --out"
+            )
         self.rows.append(row)
         if trainer.is_global_zero:
             write_csv(pd.DataFrame(self.rows), self.path)

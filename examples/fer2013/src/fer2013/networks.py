@@ -16,6 +16,9 @@ from .data import CLASSES, SIDE
 # ImageNet's mean and standard deviation, which torchvision's weights expect.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+# The widest cell in pixels of the 48x48 face on which an eye, 7 by 4, and a mouth are cells apart.
+_FINE = 4
+
 
 def build(config: Config) -> nn.Module:
     """Return a configuration's network with random weights.
@@ -31,12 +34,30 @@ def build(config: Config) -> nn.Module:
 def finest_layer(model: nn.Module) -> str:
     """Return the last layer whose grid can tell parts of a 48x48 face apart.
 
-    BaseCNN's last block and VGG19's conv3_4 are on a 12x12 grid, 4 pixels a cell.
+    Its cells are at most 4 pixels of the face wide: BaseCNN's last block, and VGG19's ReLU after
+    conv3_4 at 48 pixels (12x12), conv4_4 at 96 (12x12), conv5_4 at 224 (14x14).
     """
     if isinstance(model, EmotionVGG):
-        # the ReLU before the third pooling
-        return f"features.{sum(len(block) for block in model.blocks()[:3]) - 2}"
+        return model.last_relu(_finest_block(model))
     return "blocks.block4"
+
+
+def study_layers(model: nn.Module) -> tuple[str, str]:
+    """Return the two layers of the study of regions, the finest that can tell parts apart first.
+
+    The second is the one before it in BaseCNN, on the same grid, and the last ReLU of the next
+    block in VGG19, whose cells are twice as wide; at 224 pixels, of the block before.
+    """
+    if not isinstance(model, EmotionVGG):
+        return "blocks.block4", "blocks.block3"
+    finest = _finest_block(model)
+    last = len(model.blocks()) - 1
+    return model.last_relu(finest), model.last_relu(finest + 1 if finest < last else finest - 1)
+
+
+def _finest_block(model: EmotionVGG) -> int:
+    """Return the last block, from 0, whose cells are no wider than 4 pixels of the face."""
+    return max(i for i in range(len(model.blocks())) if 2**i <= _FINE * model.scale)
 
 
 class BaseCNN(nn.Module):
@@ -136,3 +157,7 @@ class EmotionVGG(nn.Module):
         """Return the five blocks of ``features``, each with the pooling that ends it."""
         ends = [i + 1 for i, m in enumerate(self.features) if isinstance(m, nn.MaxPool2d)]
         return [self.features[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    def last_relu(self, block: int) -> str:
+        """Return the name of the ReLU before the pooling that ends a block, counted from 0."""
+        return f"features.{sum(len(part) for part in self.blocks()[: block + 1]) - 2}"

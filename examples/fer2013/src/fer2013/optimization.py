@@ -12,7 +12,8 @@ from .config import Config
 from .data import CLASSES
 from .networks import EmotionVGG
 
-# ReduceLROnPlateau: half the rate after this many epochs without a better validation loss.
+# ReduceLROnPlateau: half the rate when more than this many epochs in a row had no better
+# validation loss.
 _PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.5, 3
 
 
@@ -91,7 +92,15 @@ def schedule(optimizer: torch.optim.Optimizer, config: Config, steps: int) -> di
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=_PLATEAU_FACTOR, patience=_PLATEAU_PATIENCE
         )
-        return {"scheduler": plateau, "monitor": "val_loss"}
+        # After the last step of each epoch. Lightning's "epoch" would come after the checkpoint is
+        # saved, and a resumed run would have forgotten one.
+        every = max(1, steps // config.epochs)
+        return {
+            "scheduler": plateau,
+            "monitor": "val_loss",
+            "interval": "step",
+            "frequency": every,
+        }
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         [group["lr"] for group in optimizer.param_groups],

@@ -17,6 +17,9 @@ from . import claims
 from .data import CLASSES
 from .files import write_csv
 
+#: Says which network and which layers a folder's tables are of.
+FACTS = "study.json"
+
 
 def report(table: pd.DataFrame, out: Path) -> Iterator[str]:
     """Write the tables and plots of a measured table, and say what they say, line by line."""
@@ -32,7 +35,10 @@ def report(table: pd.DataFrame, out: Path) -> Iterator[str]:
     for k, who in ((0, ""), (1, "_runner_up")):
         yield from _claims(_only(density, k=k), _only(effect, k=k), out, who)
     main = _only(table, method="GradCAM", layer=table["layer"].iloc[0], k=0)
-    write_csv(regions.differences(main, by="target", seed=1), out / "differences.csv")
+    if main["target"].nunique() > 1:
+        write_csv(regions.differences(main, by="target", seed=1), out / "differences.csv")
+    else:  # as a network with random weights does
+        yield f"\nall faces are {main['target'].iloc[0]} to this network: no emotions to compare"
     for name, by in (("correct", ["target", "correct"]), ("confusions", ["label", "prediction"])):
         write_csv(regions.summarize(main, by=by, seed=1), out / f"{name}.csv")
     figure = regions.density_against_effect(main, by="target")
@@ -57,6 +63,7 @@ def _claims(density: pd.DataFrame, effect: pd.DataFrame, out: Path, who: str) ->
         figure = regions.density_map(ordered, by="target")
         figure.savefig(out / f"density_{name}.png", dpi=110)
     write_csv(_matrix(cost, "mean", "low", "high"), out / f"excess{who}.csv")  # of every map
+    write_csv(pd.concat(verdicts), out / f"verdicts{who}.csv")
     for layer, same in pd.concat(verdicts).groupby("layer", sort=False):
         wide = same.pivot_table(
             index=["source", "emotion", "regions", "needed"],

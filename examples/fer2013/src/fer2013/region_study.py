@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
 from torchvision.models import vgg19
 
 import camlens
 from camlens import regions
 
 from . import claims
-from .data import CLASSES, SIDE, Faces, to_batch
-from .files import write_csv
-from .masks import Located, compare_masks, locate
+from .data import CLASSES, SIDE
+from .files import write_csv, write_json
+from .masks import compare_masks
+from .pictures import in_batches
 from .planted import planted
-from .region_report import compare_methods, report
+from .region_report import FACTS, compare_methods, report
+from .region_subject import Subject
 
 #: What is compared.
 METHODS = (camlens.GradCAM, camlens.GradCAMPlusPlus, camlens.LayerCAM, camlens.GuidedGradCAM)
-
-#: The last two blocks, both on a 12x12 grid: a cell is 4 pixels of 48, and an eye is 7 by 4.
-LAYERS = ("blocks.block4", "blocks.block3")
 
 #: Where evidence is planted.
 PLANTED = ("brows", "eyes", "nose", "mouth", "cheeks", "forehead", "chin")
@@ -35,48 +33,7 @@ _OTHER_FILLS = ("mean", "inpaint")
 _FILLED = 500  # faces for the other fills, which only show that the choice matters little
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """What is explained: a network, faces with their labels and regions, and what it says of them.
-
-    Attributes:
-        model: in evaluation mode.
-        images: (N, 1, 48, 48) in [0, 1].
-        labels: (N,) class ids.
-        targets: (N, 2), the predicted class and the runner-up.
-        located: the faces' regions.
-    """
-
-    model: nn.Module
-    images: Tensor
-    labels: Tensor
-    targets: Tensor
-    located: Located
-
-    def first(self, count: int) -> Subject:
-        """Return the study of the first faces only."""
-        masks = self.located.regions
-        fewer = regions.Regions(masks.names, masks.masks[:count])
-        located = Located(fewer, self.located.found[:count])
-        return Subject(
-            self.model, self.images[:count], self.labels[:count], self.targets[:count], located
-        )
-
-
-def prepare(model: nn.Module, faces: Faces, yunet: regions.YuNet, device: str = "cpu") -> Subject:
-    """Predict the faces and find their regions."""
-    images = to_batch(faces.images).to(device)
-    # Channels last: the same numbers in two thirds of the time on the processors seen.
-    model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    with torch.no_grad():
-        logits = torch.cat([model(part) for part in images.split(_BATCH)])
-    labels = torch.from_numpy(faces.labels).to(device)
-    return Subject(model, images, labels, logits.topk(2).indices, locate(images, yunet))
-
-
-def measure(
-    subject: Subject, *, fill: str = "blur", layers: tuple[str, ...] = LAYERS
-) -> pd.DataFrame:
+def measure(subject: Subject) -> pd.DataFrame:
     """Score every method at every layer, and check every face once.
 
     Returns:
@@ -85,12 +42,13 @@ def measure(
     """
     where = subject.located.regions
     effect = regions.effect(
-        subject.model, subject.images, where, targets=subject.targets, fill=fill, batch=_BATCH
+        subject.scores, subject.images, where, targets=subject.targets, batch=_BATCH
     )
     tables = []
     for method in METHODS:
-        for layer in layers:
-            explanation = _explained(method(subject.model, layer), subject)
+        for layer in subject.layers:
+            explainer = method(subject.model, layer)
+            explanation = in_batches(explainer, subject.images, subject.targets, gradients=False)
             tables.append(
                 regions.table(
                     regions.score(explanation, where),
@@ -103,32 +61,13 @@ def measure(
     return pd.concat(tables, ignore_index=True)
 
 
-def _explained(
-    explainer: Callable[..., camlens.Explanation], subject: Subject
-) -> camlens.Explanation:
-    """Explain all faces in batches, as one explanation without the gradients."""
-    parts = [
-        explainer(images, targets=targets)
-        for images, targets in zip(
-            subject.images.split(_BATCH), subject.targets.split(_BATCH), strict=True
-        )
-    ]
-    return dataclasses.replace(
-        parts[0],
-        raw=torch.cat([part.raw for part in parts]),
-        scores=torch.cat([part.scores for part in parts]),
-        targets=subject.targets,
-        gradients=None,
-    )
-
-
 def compare_fills(subject: Subject) -> pd.DataFrame:
     """Measure the effect with each fill on the same first faces: mean excess by region."""
     some = subject.first(_FILLED)
     rows = []
     for fill in ("blur", *_OTHER_FILLS):
         effect = regions.effect(
-            some.model,
+            some.scores,
             some.images,
             some.located.regions,
             targets=some.targets[:, :1],
@@ -143,7 +82,7 @@ def compare_fills(subject: Subject) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def facial_action(subject: Subject, layer: str = LAYERS[0]) -> pd.DataFrame:
+def facial_action(subject: Subject) -> pd.DataFrame:
     """Set heatmaps beside the regions of each emotion's action units, as published studies do.
 
     Returns:
@@ -151,7 +90,8 @@ def facial_action(subject: Subject, layer: str = LAYERS[0]) -> pd.DataFrame:
         emotion's own regions, the same for the masks of the other emotions, and the mean overlap
         (IoU with the hottest pixels of the same area).
     """
-    explanation = _explained(camlens.GradCAM(subject.model, layer), subject)
+    explainer = camlens.GradCAM(subject.model, subject.layers[0])
+    explanation = in_batches(explainer, subject.images, subject.targets, gradients=False)
     where = subject.located.regions
     names = tuple(claims.ACTION_UNITS)
     masks = [where.pick(*parts).masks.sum(dim=1) for parts in claims.ACTION_UNITS.values()]
@@ -206,11 +146,23 @@ def at_the_decks_layer(subject: Subject) -> pd.DataFrame:
     return frame
 
 
+def write_facts(subject: Subject, network: str, out: Path) -> None:
+    """Write which network and layers a folder's tables are of."""
+    facts = {"network": network, "layers": subject.layers, "faces": len(subject.images)}
+    write_json({**facts, "precision of the check": str(subject.precision)}, out / FACTS)
+
+
 def study(
-    subject: Subject, out: Path, *, mesh: regions.MediaPipe | None, yunet: regions.YuNet
+    subject: Subject,
+    out: Path,
+    *,
+    mesh: regions.MediaPipe | None,
+    yunet: regions.YuNet,
+    network: str = "base",
 ) -> Iterator[str]:
     """Carry out the whole study, and say what was found, line by line."""
     out.mkdir(parents=True, exist_ok=True)
+    write_facts(subject, network, out)
     found = subject.located.found.float().mean()
     yield f"{len(subject.images)} faces, {found:.1%} followed by YuNet, the rest by the template"
     if mesh is not None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from .data import CLASSES, Faces
+from .data import CLASSES, USAGES, Faces
 
 #: What each split is, in words.
 MEANINGS = {
     "standard": "trained on Training, selected on PublicTest; PrivateTest is looked at once",
     "deck": "a stratified 80/20 of Training; PublicTest and PrivateTest are the test",
+}
+
+#: What a finished network is tested on, and the official splits of each. The deck's test is both.
+TESTS = {
+    **{usage: (usage,) for usage in USAGES},
+    "deck-test": ("PublicTest", "PrivateTest"),
 }
 
 
@@ -48,27 +55,34 @@ def divide(faces: Faces, split: str, *, seed: int = 0) -> Parts:
         )
     if split == "standard":
         return Parts(train, faces.split("PublicTest"))
+    if math.ceil(len(train) / 5) < len(CLASSES):
+        raise ValueError(
+            f"expected a fifth of Training in which every class has a face, got {len(train)} "
+            "Training faces: is this the whole of FER2013?"
+        )
     rows = np.arange(len(train))
     kept, held = train_test_split(rows, test_size=0.2, stratify=train.labels, random_state=seed)
     return Parts(train.take(np.sort(kept)), train.take(np.sort(held)))
 
 
-def test_faces(faces: Faces, split: str) -> dict[str, Faces]:
-    """Return what a finished network is tested on: by name, those official splits that are there.
+def members(faces: Faces, test: str) -> np.ndarray:
+    """Return which faces a test set consists of, (N,) bool.
 
-    The deck's test is both PublicTest and PrivateTest; the standard one is PrivateTest alone, and
-    PublicTest is returned too, since it is what published figures and this project select on.
+    Args:
+        faces: FER2013.
+        test: one of :data:`TESTS`.
+
+    Raises:
+        ValueError: the name is unknown, or an official split that it needs is missing. Another
+            one never takes its place.
     """
-    if split not in MEANINGS:
-        raise ValueError(f"expected a split out of {', '.join(MEANINGS)}, got {split!r}")
-    there = {
-        name: faces.usages == i for i, name in enumerate(("Training", "PublicTest", "PrivateTest"))
-    }
-    parts = {
-        name: faces.take(np.flatnonzero(there[name])) for name in ("PublicTest", "PrivateTest")
-    }
-    found = {name: part for name, part in parts.items() if len(part)}
-    if split == "deck" and len(found) == 2:
-        both = np.flatnonzero(there["PublicTest"] | there["PrivateTest"])
-        found = {"PublicTest + PrivateTest": faces.take(both), **found}
-    return found
+    if test not in TESTS:
+        raise ValueError(f"expected a test set out of {', '.join(TESTS)}, got {test!r}")
+    usages = [USAGES.index(usage) for usage in TESTS[test]]
+    if absent := [USAGES[usage] for usage in usages if not (faces.usages == usage).any()]:
+        raise ValueError(
+            f"{test} needs {' and '.join(TESTS[test])}, and the data holds no "
+            f"{' and no '.join(absent)} faces: is this the whole of FER2013?"
+        )
+    which: np.ndarray = np.isin(faces.usages, usages)
+    return which

@@ -53,12 +53,32 @@ class EmotionTask(lightning.LightningModule):
             images = interpolate(images, (side, side), mode="bilinear", antialias=True)
         images, wanted = self.mix(images, labels) if self.mix else (images, labels)
         logits = self.model(images.contiguous(memory_format=torch.channels_last))
-        loss: Tensor = self.loss(logits.float(), wanted)
+        loss: Tensor = self.loss(logits.float(), wanted) * self._share(labels)
         self.train_accuracy(logits, wanted.argmax(dim=1) if self.mix else labels)
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(images)}
         self.log("train_loss", loss, sync_dist=True, **options)
         self.log("train_accuracy", self.train_accuracy, **options)
         return loss
+
+    def _share(self, labels: Tensor) -> Tensor | float:
+        """Return what makes the mean over the processes' losses the loss of their faces together.
+
+        A class-weighted loss is divided by the sum of its own faces' weights, and processes have
+        faces of other classes.
+        """
+        weight = self.loss.weight
+        if self.trainer.world_size == 1 or not isinstance(weight, Tensor):
+            return 1.0
+        total = weight[labels].sum()
+        gathered: Any = self.all_gather(total)
+        share: Tensor = total / gathered.mean()
+        return share
+
+    def on_train_start(self) -> None:
+        """End at once a run that had stopped early, and was then killed before it was measured."""
+        stopper: Any = self.trainer.early_stopping_callback
+        if stopper is not None and stopper.wait_count >= stopper.patience:
+            self.trainer.should_stop = True
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Measure the plain cross-entropy and the accuracy.

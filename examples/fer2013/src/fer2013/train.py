@@ -12,21 +12,22 @@ from typing import Any
 import lightning
 import pandas as pd
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from torch import nn
-from torch.utils.data import DataLoader
 
 import camlens
 
-from . import history, imagenet, networks, optimization, weights
-from .augmentation import augment
+from . import history, networks, optimization, weights
 from .averaging import MEANINGS
-from .config import CONFIGS, Config
-from .data import USAGES, EpochSampler, FaceDataset, Faces
+from .checkpoints import Begun, WholeCheckpoints, begun, read
+from .config import Config
+from .data import USAGES, Faces
 from .evaluate import evaluate
+from .feed import Feed
 from .files import write_figure, write_json
-from .networks import EmotionVGG
+from .quiet import quiet
 from .splits import Parts, divide
+from .start import initialise
 from .task import EmotionTask
 
 
@@ -80,23 +81,22 @@ def train(
             the batch cannot be shared by the devices.
         FileNotFoundError: the weights to start from are not there.
     """
-    world = machine.devices * machine.num_nodes
-    if config.batch_size % world:
-        raise ValueError(
-            f"expected a number of devices that divides the batch of {config.batch_size}, got "
-            f"{world}"
-        )
     parts = divide(faces, config.split, seed=seed)
+    _check(config, parts, machine)
     run = {"seed": seed, "precision": machine.precision, "data": fingerprint(parts)}
-    stopped = _stopped(config, run, out)
+    before = begun(config, run, out)
+    if before.weights is not None:
+        return before.weights
     lightning.seed_everything(seed, workers=True, verbose=False)
     task = EmotionTask(config, run, optimization.loss(config, parts.train.labels))
-    origin = {} if stopped else initialise(task.model, config, runs)
-    record = {"config": dataclasses.asdict(config), **run, "versions": versions(), **origin}
-    trainer, best = _trainer(config, machine, out)
-    if trainer.is_global_zero and stopped is None:
-        write_json(record, out / "run.json")
-    trainer.fit(task, datamodule=_Feed(config, parts, seed, machine.workers), ckpt_path=stopped)
+    resumed = before.checkpoint is not None
+    origin = before.started_from if resumed else initialise(task.model, config, runs)
+    feed = Feed(config, parts, seed=seed, workers=machine.workers, epoch=before.epochs)
+    with quiet():
+        trainer, best = _trainer(config, machine, out)
+        if trainer.is_global_zero:
+            _prepare(out, {"config": dataclasses.asdict(config), **run, **origin}, before)
+        trainer.fit(task, datamodule=feed, ckpt_path=before.checkpoint)
     if not trainer.is_global_zero:
         return None
     rows = pd.read_csv(out / "history.csv")
@@ -104,6 +104,34 @@ def train(
     path = out / f"{config.name}.safetensors"
     export(config, {**run, **origin}, Path(best.best_model_path), parts, path)
     return path
+
+
+def _check(config: Config, parts: Parts, machine: Machine) -> None:
+    world = machine.devices * machine.num_nodes
+    if config.batch_size % world:
+        raise ValueError(
+            f"expected a number of devices that divides the batch of {config.batch_size}, got "
+            f"{world}"
+        )
+    if len(parts.train) < config.batch_size:
+        raise ValueError(
+            f"expected at least one batch of {config.batch_size} faces to train on, got "
+            f"{len(parts.train)}: is this the whole of FER2013?"
+        )
+    if len(parts.validation) < world:
+        raise ValueError(
+            f"expected a face to select on for each of {world} devices, got {len(parts.validation)}"
+        )
+
+
+def _prepare(out: Path, record: dict[str, Any], before: Begun) -> None:
+    """Say what the run is before it begins, or where it goes on."""
+    for part in out.glob(".*.ckpt.*.part"):  # of a killed process, each as large as a checkpoint
+        part.unlink()
+    if before.checkpoint is None or not (out / "run.json").is_file():
+        write_json({**record, "versions": versions()}, out / "run.json")
+    if before.checkpoint is not None:
+        print(f"goes on from {before.checkpoint}, after epoch {before.epochs}", flush=True)
 
 
 def fingerprint(parts: Parts) -> str:
@@ -125,129 +153,49 @@ def versions() -> dict[str, str]:
     }
 
 
-def initialise(model: nn.Module, config: Config, runs: Path) -> dict[str, Any]:
-    """Give a network the weights that its configuration starts from.
-
-    Args:
-        model: as :func:`fer2013.networks.build` makes it.
-        config: its ``weights`` are "none", "imagenet", a configuration's name, or a file: one
-            that this package wrote, or torchvision's.
-        runs: the folder of the other runs.
-
-    Returns:
-        What the weights are, if they are a network's of this package.
-
-    Raises:
-        FileNotFoundError: they are not there, and the message says how to get them.
-        ValueError: they are damaged, or another network's.
-    """
-    start = config.weights
-    if start == "none":
-        return {}
-    if start in CONFIGS:
-        path = runs / start / f"{start}.safetensors"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{config.name!r} starts from {start!r}, and there is no {path}: run "
-                f"'python -m fer2013 train {start}' first, or give --weights FILE"
-            )
-    elif start != "imagenet":
-        path = Path(start)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"expected the weights none, imagenet or a file, and there is no file {path}"
-            )
-    if isinstance(model, EmotionVGG) and (start == "imagenet" or not weights.is_ours(path)):
-        imagenet.load_into(model, config.network, None if start == "imagenet" else path)
-        return {}
-    if start == "imagenet":
-        raise ValueError("the base network has no ImageNet weights: start it with --weights none")
-    facts = weights.read_facts(path)
-    weights.load_into(model, path)
-    return {"started_from": facts}
-
-
 def _trainer(
     config: Config, machine: Machine, out: Path
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     mode = "max" if config.monitor == "val_accuracy" else "min"
-    best = ModelCheckpoint(out, "best", monitor=config.monitor, mode=mode)
-    trainer = lightning.Trainer(
-        accelerator=machine.device,
-        devices=machine.devices,
-        num_nodes=machine.num_nodes,
-        strategy=machine.strategy,
-        precision=machine.precision,
-        max_epochs=config.epochs,
-        callbacks=[
-            history.History(out / "history.csv", config.epochs),
-            best,
-            # save_last would save only together with a best one: a stopped run would lose more.
-            ModelCheckpoint(out, "last", enable_version_counter=False),
-            EarlyStopping(config.monitor, patience=config.patience, mode=mode),
-            *([EMAWeightAveraging(decay=config.average)] if config.average else []),
-        ],
-        logger=False,
-        num_sanity_val_steps=0,
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=sys.stderr.isatty(),
-        # EpochSampler shares the faces out.
-        use_distributed_sampler=False,
+    # A fixed name: what a run that was killed in its first epoch has left is overwritten.
+    best = ModelCheckpoint(
+        out, "best", monitor=config.monitor, mode=mode, enable_version_counter=False
     )
-    return trainer, best
-
-
-class _Feed(lightning.LightningDataModule):
-    """The faces of a run, shared out among its processes."""
-
-    def __init__(self, config: Config, parts: Parts, seed: int, workers: int) -> None:
-        super().__init__()
-        self.batch_size = config.batch_size
-        self.train = FaceDataset(parts.train, augment(config.augmentation), seed=seed)
-        self.validation = FaceDataset(parts.validation)
-        self.seed = seed
-        self.workers = workers
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return one process's part of each batch."""
-        return DataLoader(
-            self.train,
-            self.batch_size // self._world()["world"],
-            sampler=EpochSampler(len(self.train), shuffle=True, seed=self.seed, **self._world()),
-            drop_last=True,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+    callbacks = [
+        history.History(out / "history.csv", config.epochs),
+        best,
+        # save_last would save only together with a best one: a stopped run would lose more.
+        ModelCheckpoint(out, "last", enable_version_counter=False),
+        EarlyStopping(config.monitor, patience=config.patience, mode=mode),
+        *([EMAWeightAveraging(decay=config.average)] if config.average else []),
+    ]
+    try:
+        trainer = lightning.Trainer(
+            accelerator=machine.device,
+            devices=machine.devices,
+            num_nodes=machine.num_nodes,
+            strategy=machine.strategy,
+            precision=machine.precision,
+            max_epochs=config.epochs,
+            callbacks=callbacks,
+            logger=False,
+            num_sanity_val_steps=0,
+            enable_progress_bar=sys.stderr.isatty(),
+            enable_model_summary=sys.stderr.isatty(),
+            # EpochSampler shares the faces out.
+            use_distributed_sampler=False,
+            plugins=[WholeCheckpoints()],
         )
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return one process's share."""
-        sampler = EpochSampler(len(self.validation), shuffle=False, **self._world())
-        return DataLoader(self.validation, 256, sampler=sampler)
-
-    def _world(self) -> dict[str, int]:
-        trainer: Any = self.trainer
-        return {"rank": trainer.global_rank, "world": trainer.world_size}
-
-
-def _stopped(config: Config, run: dict[str, Any], out: Path) -> Path | None:
-    """Return the checkpoint from which a run goes on, if it is one of the same configuration."""
-    path = out / "last.ckpt"
-    if not path.is_file():
-        return None
-    # weights_only: a pickle that would run code is refused.
-    started = torch.load(path, map_location="cpu", weights_only=True)["hyper_parameters"]
-    wanted = {**dataclasses.asdict(config), **run}
-    if changed := [k for k in wanted if started.get(k) != wanted[k]]:
+    except MisconfigurationException as error:
         raise ValueError(
-            f"{out} holds a run with other values of {', '.join(changed)}: go on with the same "
-            "ones, or train into another folder with --out"
-        )
-    return path
+            f"this machine has no such accelerator, devices, strategy or precision: {error}"
+        ) from error
+    return trainer, best
 
 
 def export(config: Config, run: dict[str, Any], checkpoint: Path, parts: Parts, path: Path) -> None:
     """Write a checkpoint's network with what is known of it, measured on the file's own weights."""
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    saved = read(checkpoint)
     prefix = "model."
     state = {
         k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)

@@ -1,0 +1,54 @@
+"""The weights that a run starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from . import imagenet, weights
+from .config import CONFIGS, Config
+from .networks import EmotionVGG
+
+
+def initialise(model: nn.Module, config: Config, runs: Path) -> dict[str, Any]:
+    """Give a network the weights that its configuration starts from.
+
+    Args:
+        model: as :func:`fer2013.networks.build` makes it.
+        config: its ``weights`` are "none", "imagenet", a configuration's name, or a file: one
+            that this package wrote, or torchvision's.
+        runs: the folder of the other runs.
+
+    Returns:
+        What the weights are, if they are a network's of this package.
+
+    Raises:
+        FileNotFoundError: they are not there, and the message says how to get them.
+        ValueError: they are damaged, or another network's.
+    """
+    start = config.weights
+    if start == "none":
+        return {}
+    if start in CONFIGS:
+        path = runs / start / f"{start}.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{config.name!r} starts from {start!r}, and there is no {path}: run "
+                f"'python -m fer2013 train {start}' first, or give --weights FILE"
+            )
+    elif start != "imagenet":
+        path = Path(start)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"expected the weights none, imagenet or a file, and there is no file {path}"
+            )
+    if isinstance(model, EmotionVGG) and (start == "imagenet" or not weights.is_ours(path)):
+        imagenet.load_into(model, config.network, None if start == "imagenet" else path)
+        return {}
+    if start == "imagenet":
+        raise ValueError("the base network has no ImageNet weights: start it with --weights none")
+    facts = weights.read_facts(path)
+    weights.load_into(model, path)
+    return {"started_from": facts}
