@@ -132,8 +132,7 @@ def begun(config: Config, run: Mapping[str, Any], out: Path) -> Begun:
     saved = read(last) if last.is_file() else None
     values = saved["hyper_parameters"] if saved else {**recorded["config"], **recorded}
     wanted = {**dataclasses.asdict(config), **run}
-    # as JSON has them: a tuple equals a list
-    if changed := [k for k in wanted if json.dumps(values.get(k)) != json.dumps(wanted[k])]:
+    if changed := [k for k in wanted if _as_json(values.get(k)) != _as_json(wanted[k])]:
         raise ValueError(
             f"{out} holds a run with other values of {', '.join(changed)}: go on with the same "
             "ones, or train into another folder with --out"
@@ -144,6 +143,11 @@ def begun(config: Config, run: Mapping[str, Any], out: Path) -> Begun:
         weights=made if made.is_file() else None,
         started_from={k: v for k, v in recorded.items() if k == "started_from"},
     )
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as a record has it: a tuple is a list there."""
+    return json.loads(json.dumps(value))
 
 
 def _read_record(path: Path) -> dict[str, Any]:
