@@ -181,6 +181,7 @@ def test_layers_suit_the_network():
     # conv3_4's ReLU and conv4_4's; at 96 pixels conv4_4's and conv5_4's; at 224 the other way
     assert layers("config1", 48) == ("features.17", ("features.17", "features.26"))
     assert layers("config5", 48) == ("features.25", ("features.25", "features.38"))
+    assert layers("config5", 44) == ("features.25", ("features.25", "features.38"))  # 11x11, 5x5
     assert layers("config5", 96) == ("features.38", ("features.38", "features.51"))
     assert layers("config1", 224) == ("features.35", ("features.35", "features.26"))
     assert layers("base", 48) == ("blocks.block4", ("blocks.block4", "blocks.block3"))

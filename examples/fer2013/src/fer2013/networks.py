@@ -17,7 +17,7 @@ from .data import CLASSES, SIDE
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # The widest cell in pixels of the 48x48 face on which an eye, 7 by 4, and a mouth are cells apart.
-_FINE = 4
+_FINE = 4.5
 
 
 def build(config: Config) -> nn.Module:
@@ -34,8 +34,8 @@ def build(config: Config) -> nn.Module:
 def finest_layer(model: nn.Module) -> str:
     """Return the last layer whose grid can tell parts of a 48x48 face apart.
 
-    Its cells are at most 4 pixels of the face wide: BaseCNN's last block, and VGG19's ReLU after
-    conv3_4 at 48 pixels (12x12), conv4_4 at 96 (12x12), conv5_4 at 224 (14x14).
+    Its cells are at most 4.5 pixels of the face wide: BaseCNN's last block, and VGG19's ReLU after
+    conv3_4 at 48 pixels (12x12) and at 44 (11x11), conv4_4 at 96 (12x12), conv5_4 at 224 (14x14).
     """
     if isinstance(model, EmotionVGG):
         return model.last_relu(_finest_block(model))
@@ -56,8 +56,8 @@ def study_layers(model: nn.Module) -> tuple[str, str]:
 
 
 def _finest_block(model: EmotionVGG) -> int:
-    """Return the last block, from 0, whose cells are no wider than 4 pixels of the face."""
-    return max(i for i in range(len(model.blocks())) if 2**i <= _FINE * model.scale)
+    """Return the last block, from 0, whose cells are no wider than 4.5 pixels of the face."""
+    return max(i for i in range(len(model.blocks())) if 2**i <= _FINE * model.side / SIDE)
 
 
 class BaseCNN(nn.Module):
@@ -111,20 +111,22 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 class EmotionVGG(nn.Module):
     """torchvision's VGG19, with or without BatchNorm, with seven outputs.
 
-    Grey is repeated to RGB, normalised as ImageNet's pictures and enlarged inside, so that every
+    Grey is repeated to RGB, normalised as ImageNet's pictures and resized inside, so that every
     network here takes the same faces, and heatmaps lie over those.
 
     Args:
         architecture: "vgg19" or "vgg19_bn".
         head: "average" or "torchvision"; see :class:`fer2013.config.Config`.
         dropout: probability in the head.
-        side: what 48 pixels are enlarged to. A part of a face is enlarged by the same factor.
+        side: to what faces, and crops of them, are resized. Five poolings halve it and drop what is
+            left over, so that another side than the one trained on is not only another scale: of a
+            3x3 map the last pooling sees four cells, of a 2x2 map all.
     """
 
     def __init__(self, architecture: str, *, head: str, dropout: float, side: int) -> None:
         super().__init__()
         original: Any = torchvision.models.get_model(architecture, weights=None, dropout=dropout)
-        self.scale = side / SIDE
+        self.side = side
         self.mean: Tensor
         self.deviation: Tensor
         for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
@@ -145,10 +147,8 @@ class EmotionVGG(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, 7) logits of (N, 1, H, W) images in [0, 1]."""
-        if self.scale != 1:
-            images = interpolate(
-                images, scale_factor=self.scale, mode="bilinear", align_corners=False
-            )
+        if images.shape[-2:] != (self.side, self.side):
+            images = interpolate(images, (self.side, self.side), mode="bilinear")
         # broadcasting repeats grey to RGB
         logits: Tensor = self.head(self.features((images - self.mean) / self.deviation))
         return logits

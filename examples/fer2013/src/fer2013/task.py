@@ -48,9 +48,11 @@ class EmotionTask(lightning.LightningModule):
         state = np.random.SeedSequence((self.seed, self.global_step, self.global_rank))
         torch.manual_seed(int(state.generate_state(1, np.uint64)[0] >> 1))
         images, labels = batch
-        if self.current_epoch < self.config.small_epochs:
-            side = self.config.small_side
+        small = self.current_epoch < self.config.small_epochs
+        side = self.config.small_side if small else self.config.side
+        if small:
             images = interpolate(images, (side, side), mode="bilinear", antialias=True)
+        self._resize_to(side)
         images, wanted = self.mix(images, labels) if self.mix else (images, labels)
         logits = self.model(images.contiguous(memory_format=torch.channels_last))
         loss: Tensor = self.loss(logits.float(), wanted) * self._share(labels)
@@ -59,6 +61,10 @@ class EmotionTask(lightning.LightningModule):
         self.log("train_loss", loss, sync_dist=True, **options)
         self.log("train_accuracy", self.train_accuracy, **options)
         return loss
+
+    def _resize_to(self, side: int) -> None:
+        if isinstance(self.model, networks.EmotionVGG):
+            self.model.side = side
 
     def _share(self, labels: Tensor) -> Tensor | float:
         """Return what makes the mean over the processes' losses the loss of their faces together.
@@ -87,6 +93,7 @@ class EmotionTask(lightning.LightningModule):
         """
         images, labels = batch
         averaging = "single" if self.config.averaging == "ten-crop" else self.config.averaging
+        self._resize_to(self.config.side)
         logits = averaged_logits(self.model, images, averaging)
         self.val_accuracy(logits, labels)
         loss = nn.functional.cross_entropy(logits.float(), labels)
