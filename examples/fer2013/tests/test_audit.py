@@ -174,6 +174,14 @@ def test_plans_that_do_not_go_together_write_nothing(plan, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_hardly_trained_networks_drop_no_labels(tmp_path):
+    faces = as_faces(pictures(49), [i % 7 for i in range(49)], [0] * 35 + [1] * 14)
+    plan = audit.Plan(folds=2, config=SHORT, drop=("labels",), machine=CPU)
+    with pytest.raises(ValueError, match=r"agree with at least 50% of the labels .* got \d+\.\d%"):
+        list(audit.audit(faces, tmp_path, plan))
+    assert [path.name for path in tmp_path.iterdir()] == ["folds"]
+
+
 def test_twins_are_in_the_same_fold():
     faces = as_faces(pictures(70), [i % 7 for i in range(70)], [0] * 63 + [1] * 7)
     pairs = np.array([[0, 7], [7, 14], [1, 9]])

@@ -96,11 +96,12 @@ def test_a_box_beyond_the_picture_and_a_file_that_is_none(tmp_path):
         photos.read(tmp_path / "text.png", (0, 0, 1, 1))
 
 
-def test_evaluate_prints_the_accuracy_and_the_report(csv_file, capsys):
-    assert main(["evaluate", "--data", str(csv_file)]) == 0
+def test_evaluate_prints_the_accuracy_and_the_report(csv_file, tmp_path, capsys):
+    assert main(["evaluate", "--data", str(csv_file), "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"accuracy \d+\.\d\d% on PublicTest \(mean of the logits", printed)
-    assert re.search(r"surprise +0\.\d{3} +0\.\d{3} +0\.\d{3} +2", printed)
+    assert "PublicTest, 14 faces, mean of the logits" in printed
+    assert re.search(r"accuracy +\d+\.\d\d% \[", printed)
+    assert re.search(r"surprise +\d\.\d\d +\d\.\d\d +\d\.\d\d +2", printed)
 
 
 def test_train_says_what_has_to_be_trained_before(csv_file, tmp_path, monkeypatch, capsys):

@@ -30,6 +30,9 @@ DROPS = ("duplicates", "blanks", "labels")
 
 _ON_CPU = Machine(device="cpu")
 
+# People agree with about 65% of FER2013's labels; what agrees with fewer than half is no judge.
+_LEAST_RIGHT = 0.5
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -100,6 +103,8 @@ def audit(faces: Faces, out: Path, plan: Plan = Plan()) -> Iterator[str]:
         judged.append(_training(faces, duplicates, out, plan))
         seconds["Training labels"] = time.monotonic() - start
     found = _Found(duplicates, blank, [one for one in judged if one], winners, seconds)
+    if "labels" in plan.drop:
+        _check_judges(faces, found.judged[-1])
     # Before anything is written, so that a failure leaves an earlier audit as it was.
     start = time.monotonic()
     figures = _draw(faces, found, plan.shown)
@@ -131,6 +136,16 @@ def _check(plan: Plan) -> None:
         raise ValueError(f"expected 0 folds, or 2 and more, got {plan.folds}")
     if plan.shown < 1:
         raise ValueError(f"expected at least 1 face a sheet, got {plan.shown}")
+
+
+def _check_judges(faces: Faces, judged: Judged) -> None:
+    """Refuse to drop the labels that hardly trained networks doubt, most of which are right."""
+    right = float((judged.issues.suggested == faces.labels[judged.where]).mean())
+    if right < _LEAST_RIGHT:
+        raise ValueError(
+            f"expected networks that agree with at least {_LEAST_RIGHT:.0%} of the labels to drop "
+            f"others, got {right:.1%}: train the folds longer, or drop no labels"
+        )
 
 
 def _training(faces: Faces, duplicates: Duplicates, out: Path, plan: Plan) -> Judged:
@@ -185,6 +200,9 @@ def _say(summary: dict[str, Any]) -> Iterator[str]:
         yield f"\nlabels ({source}), judged by {values['judged by']}:"
         left_out = ", ".join(f"{n} {reason}" for reason, n in values["left out"].items())
         yield f"  {values['faces']} faces; left out: {left_out}"
+        yield f"  the prediction is the label for {values['accuracy']:.1%} of them"
+        if values["accuracy"] < _LEAST_RIGHT:
+            yield "  that is too few to judge labels: what follows says little about them"
         yield f"  {values['flagged']} doubtful ({values['flagged fraction']:.1%})"
         table = pd.DataFrame(summary["confusions"][source]).head(8)
         yield table.to_string(index=False, float_format="{:.3f}".format)

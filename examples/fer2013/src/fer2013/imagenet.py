@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import pickle
-import urllib.error
+import zipfile
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .networks import EmotionVGG
+from .weights import mismatch
 
 
 def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) -> None:
@@ -31,13 +33,13 @@ def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) ->
     """
     path = locate(architecture) if file is None else file
     state = _read(path)
-    features = {k.removeprefix("features."): v for k, v in state.items() if "features." in k}
-    try:
-        model.features.load_state_dict(features)
-    except RuntimeError as error:
+    prefix = "features."
+    features = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if found := mismatch(model.features, features):
         raise ValueError(
-            f"{path} does not hold torchvision's weights of {architecture}: {error}"
-        ) from error
+            f"{path} does not hold torchvision's weights of {architecture}: of its features, {found}"
+        )
+    model.features.load_state_dict(features)
     _load_head(model, state)
 
 
@@ -45,9 +47,9 @@ def _load_head(model: EmotionVGG, state: dict[str, Tensor]) -> None:
     # The original head's two large layers are ImageNet's too; of ours, none is.
     layers = [m for m in model.head.modules() if isinstance(m, nn.Linear)]
     for layer, name in zip(layers, ("classifier.0", "classifier.3"), strict=False):
-        weight = state.get(f"{name}.weight")
-        if weight is not None and weight.shape == layer.weight.shape:
-            layer.load_state_dict({"weight": weight, "bias": state[f"{name}.bias"]})
+        given = {k: state[f"{name}.{k}"] for k in ("weight", "bias") if f"{name}.{k}" in state}
+        if not mismatch(layer, given):
+            layer.load_state_dict(given)
 
 
 def locate(architecture: str) -> Path:
@@ -67,7 +69,7 @@ def locate(architecture: str) -> Path:
         try:
             # Written to a temporary file, checked, and only then renamed.
             torch.hub.download_url_to_file(url, str(path), _digest_in(name), progress=True)
-        except (urllib.error.URLError, OSError, RuntimeError) as error:
+        except (http.client.HTTPException, OSError, RuntimeError) as error:
             raise FileNotFoundError(
                 f"no ImageNet weights of {architecture}: {path} is absent, and {url} could not be "
                 f"downloaded ({error}). Put the file there from another machine, give it with "
@@ -95,7 +97,12 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         # weights_only: a pickle that would run code is refused.
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is damaged, or holds more than tensors, which could execute code: give "
+            "torchvision's own file of weights, or a state dict as safetensors"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a whole file of weights: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{path} does not hold a state dict, a name and a tensor each")

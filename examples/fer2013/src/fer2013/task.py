@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import lightning
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
@@ -40,6 +42,9 @@ class EmotionTask(lightning.LightningModule):
         optimization.freeze(self.model, config)
         self.loss = loss
         self.train_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
+        # Lightning's own mean rounds the processes' mean number of faces to an integer. A loss that
+        # is not a number stays one.
+        self.val_loss = MeanMetric(nan_strategy=math.nan)
         self.val_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
@@ -76,8 +81,8 @@ class EmotionTask(lightning.LightningModule):
         if self.trainer.world_size == 1 or not isinstance(weight, Tensor):
             return 1.0
         total = weight[labels].sum()
-        gathered: Any = self.all_gather(total)
-        share: Tensor = total / gathered.mean()
+        mean: Any = self.trainer.strategy.reduce(total.clone(), reduce_op="mean")
+        share: Tensor = total / mean
         return share
 
     def on_train_start(self) -> None:
@@ -97,7 +102,8 @@ class EmotionTask(lightning.LightningModule):
         logits = averaged_logits(self.model, images, averaging)
         self.val_accuracy(logits, labels)
         loss = nn.functional.cross_entropy(logits.float(), labels)
-        self.log("val_loss", loss, sync_dist=True, batch_size=len(images), prog_bar=True)
+        self.val_loss.update(loss, len(images))
+        self.log("val_loss", self.val_loss, batch_size=len(images), prog_bar=True)
         self.log("val_accuracy", self.val_accuracy, batch_size=len(images), prog_bar=True)
 
     def configure_optimizers(self) -> Any:

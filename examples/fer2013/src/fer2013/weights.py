@@ -115,7 +115,23 @@ def load_into(model: nn.Module, path: Path) -> None:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} holds the weights of another network: {error}") from error
+    if found := mismatch(model, state):
+        raise ValueError(f"{path} holds the weights of another network: {found}")
+    model.load_state_dict(state)
+
+
+def mismatch(model: nn.Module, state: dict[str, Tensor]) -> str:
+    """Return in words why weights are not a network's, or nothing if they are."""
+    own = model.state_dict()
+    lacking, foreign = own.keys() - state.keys(), state.keys() - own.keys()
+    other = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    found = [
+        f"{len(names)} {what}, {min(names)} among them"
+        for names, what in (
+            (lacking, "tensors are missing"),
+            (foreign, "are not its own"),
+            (other, "have another shape"),
+        )
+        if names
+    ]
+    return "; ".join(found)
