@@ -256,7 +256,12 @@ def csv_of_batches(tmp_path_factory):
 
 
 def kill_after_first_checkpoint(command, folder, how):
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # A shell's background jobs, this suite may be one, ignore Ctrl-C and hand that on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         end = time.monotonic() + 120
         while not (folder / "last.ckpt").is_file() and time.monotonic() < end:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import cv2
 import faces as made_up
 import numpy as np
 import pytest
@@ -73,12 +74,47 @@ def test_nothing_there(tmp_path):
         ("0," + "256 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
         ("sad," + "0 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
         ("0", "line 2: not an emotion's number and pixels"),
+        ("0," + "-1 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
+        ("0," + "0.5 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
+        ("3.0," + "0 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
+        ("-1," + "0 " * 2304 + ",Training", "line 2: expected an emotion 0 to 6, got -1"),
+        ("," + "0 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
+        ("0," + "0 " * 2305 + ",Training", "line 2: expected 2304 pixels, got 2305"),
+        ("0," + "0," * 2304 + "Training", "line 2: expected 2304 pixels, got 1"),
+        ('0,"' + "0 " * 70_000 + ",Training", "is not a CSV file as UTF-8: field larger"),
     ],
 )
 def test_broken_rows(tmp_path, row, message):
     path = tmp_path / "fer2013.csv"
     path.write_text("emotion,pixels,Usage\n" + row + "\n")
     with pytest.raises(ValueError, match=message):
+        data.load(path)
+
+
+@pytest.mark.parametrize("last", ["Tr", "", None])
+def test_a_truncated_csv(tmp_path, csv_file, last):
+    """A copy that broke off in its last row, wherever that was."""
+    lines = csv_file.read_text().splitlines()
+    row = lines[10].rsplit(",", 1)[0]
+    lines[10:] = [row[:4000] if last is None else f"{row},{last}"]
+    (tmp_path / "fer2013.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"line 11: expected (2304 pixels|one of the official)"):
+        data.load(tmp_path)
+
+
+def test_a_csv_with_a_byte_order_mark(tmp_path, csv_file):
+    path = tmp_path / "fer2013.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + csv_file.read_bytes().replace(b"\n", b"\r\n"))
+    assert as_set(data.load(path)) == as_set(data.load(csv_file))
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / "fer2013.csv"
+    path.write_bytes(b"\x89PNG\r\n\xff\xfe")
+    with pytest.raises(ValueError, match="is not a CSV file as UTF-8"):
+        data.load(path)
+    path.write_bytes(b"emotion,pixels,Usage\n0," + b"\xff" * 9 + b",Training\n")
+    with pytest.raises(ValueError, match="is not a CSV file as UTF-8"):
         data.load(path)
 
 
@@ -98,10 +134,62 @@ def test_broken_folders(tmp_path):
     file.write_bytes(b"no picture")
     with pytest.raises(ValueError, match="expected a readable 48x48 picture, it is unreadable"):
         data.load(tmp_path)
+    cv2.imwrite(str(file), np.zeros((48, 64), np.uint8))
+    with pytest.raises(ValueError, match="expected a readable 48x48 picture, it is 64x48"):
+        data.load(tmp_path)
     file.unlink()
+    stray = file.with_name("holiday.png")
+    cv2.imwrite(str(stray), np.zeros((48, 48), np.uint8))
+    with pytest.raises(ValueError, match=r"holiday\.png: expected one of the official splits"):
+        data.load(tmp_path)
+    stray.unlink()
     (tmp_path / "train" / "contempt").mkdir()
     with pytest.raises(ValueError, match="expected a folder named after one of"):
         data.load(tmp_path)
+
+
+def keys(world, *, count=23, shuffle=True, epoch=4):
+    samplers = [
+        data.EpochSampler(count, shuffle=shuffle, seed=1, rank=rank, world=world)
+        for rank in range(world)
+    ]
+    for sampler in samplers:
+        sampler.set_epoch(epoch)
+    assert [len(list(sampler)) for sampler in samplers] == [len(sampler) for sampler in samplers]
+    return [list(sampler) for sampler in samplers]
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_processes_share_out_what_one_takes(world):
+    (alone,), shares = keys(1), keys(world)
+    together = [key for step in zip(*shares, strict=True) for key in step]
+    assert together == alone[: len(together)]
+    assert len(alone) - len(together) == 23 % world
+    (alone,), shares = keys(1, shuffle=False), keys(world, shuffle=False)
+    assert sorted(key for share in shares for key in share) == alone
+    assert alone == [(4, index) for index in range(23)]
+
+
+def test_each_epoch_has_its_own_order():
+    orders = [[index for _, index in keys(1, epoch=epoch)[0]] for epoch in range(3)]
+    assert all(sorted(order) == list(range(23)) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
+    assert orders[2] == [index for _, index in keys(1, epoch=2)[0]]
+
+
+def test_a_faces_change_depends_on_its_epoch_and_seed_alone(csv_file):
+    loaded = data.load(csv_file)
+    noise = data.FaceDataset(loaded, torch.rand_like, seed=1)
+    state = torch.get_rng_state()
+    first = noise[0, 3][0]
+    torch.rand(5)
+    assert torch.equal(noise[0, 3][0], first)
+    assert not torch.equal(noise[1, 3][0], first)
+    assert not torch.equal(noise[0, 4][0], first)
+    assert not torch.equal(data.FaceDataset(loaded, torch.rand_like, seed=2)[0, 3][0], first)
+    torch.set_rng_state(state)
+    noise[0, 3]
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.shared

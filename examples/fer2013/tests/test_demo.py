@@ -7,6 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from crowd import crowd, write_csv
 
 from camlens import regions
 from fer2013 import photos
@@ -104,9 +105,10 @@ def test_evaluate_prints_the_accuracy_and_the_report(csv_file, tmp_path, capsys)
     assert re.search(r"surprise +\d\.\d\d +\d\.\d\d +\d\.\d\d +2", printed)
 
 
-def test_train_says_what_has_to_be_trained_before(csv_file, tmp_path, monkeypatch, capsys):
+def test_train_says_what_has_to_be_trained_before(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "base", "--data", str(csv_file)]) == 2
+    write_csv(crowd(training=20, public=1), tmp_path / "fer2013.csv")  # a batch is 128
+    assert main(["train", "base", "--data", str(tmp_path)]) == 2
     assert "run 'python -m fer2013 train first' first" in capsys.readouterr().err
 
 

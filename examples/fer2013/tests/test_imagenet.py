@@ -82,7 +82,7 @@ def test_a_whole_file_of_torchvision(tmp_path):
     for name, value in model.features.state_dict(prefix="features.").items():
         assert torch.equal(value, state[name])
     bn = dataclasses.replace(CONFIGS["config5"], weights=config.weights)
-    message = r"weights of vgg19_bn: of its features, 91 tensors are missing, .*have another shape"
+    message = r"weights of vgg19_bn: of its features, 94 tensors are missing, .*have another shape"
     with pytest.raises(ValueError, match=message):
         initialise(networks.build(bn), bn, tmp_path)
     (tmp_path / FILE).unlink()
@@ -98,16 +98,16 @@ def test_a_file_of_ours(tmp_path):
     for name, value in model.state_dict().items():
         assert torch.equal(value, shipped.state_dict()[name])
     other = dataclasses.replace(CONFIGS["config3"], weights=start.weights)
-    with pytest.raises(ValueError, match="holds the weights of another network: .* are missing"):
+    with pytest.raises(ValueError, match=r"holds the weights of another network: .* are missing"):
         initialise(networks.build(other), other, tmp_path)
 
 
 def test_weights_that_are_not_there(tmp_path):
     base = networks.build(CONFIGS["first"])
-    with pytest.raises(FileNotFoundError, match="'base' starts from 'first'.*train first' first"):
+    with pytest.raises(FileNotFoundError, match=r"'base' starts from 'first'.*train first' first"):
         initialise(base, CONFIGS["base"], tmp_path)
     config = dataclasses.replace(CONFIGS["first"], weights="imagenet")
-    with pytest.raises(ValueError, match="base network has no ImageNet weights.*--weights none"):
+    with pytest.raises(ValueError, match=r"base network has no ImageNet weights.*--weights none"):
         initialise(base, config, tmp_path)
     config = dataclasses.replace(CONFIGS["first"], weights=str(tmp_path / "x.pth"))
     with pytest.raises(FileNotFoundError, match="expected the weights none, imagenet or a file"):
@@ -130,7 +130,7 @@ def test_what_is_no_file_of_weights(tmp_path):
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"<html>not found</html>"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="is damaged|is not a whole file of weights"):
+        with pytest.raises(ValueError, match=r"is damaged|is not a whole file of weights"):
             imagenet.load_into(Small(), "vgg19", path)
     path.with_suffix(".safetensors").write_bytes(whole)
     with pytest.raises(ValueError, match="is not a whole file of weights"):
@@ -147,7 +147,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.content, self.whole = content, whole
         super().__init__(*arguments)
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.content)))
         self.end_headers()
@@ -218,7 +218,7 @@ def test_a_damaged_file_in_the_cache(cache, published):
 
 def test_the_command_without_network_says_what_to_do(tmp_path):
     write_csv(crowd(training=12, public=1), tmp_path / "fer2013.csv")
-    proxies = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTPS_PROXY")}
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "fer2013", "train", "config1", "--weights", "imagenet"),

@@ -96,11 +96,12 @@ def load(path: str | Path) -> Faces:
         ValueError: a file is there but not FER2013: a wrong header, size, class or split.
     """
     path = Path(path)
-    if path.is_file():
-        return _collect(_read_csv(path), path)
-    for name in CSV_NAMES:
-        if (path / name).is_file():
-            return _collect(_read_csv(path / name), path / name)
+    for file in (path, *(path / name for name in CSV_NAMES)):
+        if file.is_file():
+            try:
+                return _collect(_read_csv(file), file)
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise ValueError(f"{file} is not a CSV file as UTF-8: {error}") from error
     if (path / "train").is_dir() or (path / "test").is_dir():
         return _collect(_read_folders(path), path)
     raise FileNotFoundError(

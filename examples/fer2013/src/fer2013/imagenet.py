@@ -37,7 +37,8 @@ def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) ->
     features = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if found := mismatch(model.features, features):
         raise ValueError(
-            f"{path} does not hold torchvision's weights of {architecture}: of its features, {found}"
+            f"{path} does not hold torchvision's weights of {architecture}: of its features, "
+            f"{found}"
         )
     model.features.load_state_dict(features)
     _load_head(model, state)
@@ -102,7 +103,10 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path} is damaged, or holds more than tensors, which could execute code: give "
             "torchvision's own file of weights, or a state dict as safetensors"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        *(SafetensorError, OSError, RuntimeError, EOFError, ValueError),
+        *(KeyError, zipfile.BadZipFile),
+    ) as error:
         raise ValueError(f"{path} is not a whole file of weights: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{path} does not hold a state dict, a name and a tensor each")
