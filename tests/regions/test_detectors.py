@@ -1,6 +1,7 @@
 """Detectors: points where the eyes, nose and mouth are, in the photograph's own pixels."""
 
 import contextlib
+import subprocess
 import sys
 import threading
 
@@ -447,3 +448,22 @@ def test_faces_are_frozen():
     faces = Faces(points=nothing, boxes=nothing, confidence=nothing, count=torch.tensor([0]))
     with pytest.raises(AttributeError):
         faces.count = nothing
+
+
+@pytest.mark.shared
+def test_mediapipe_arms_no_profiling_timer(shared):
+    pytest.importorskip("mediapipe")
+    code = """
+import sys, torch
+from pathlib import Path
+from camlens.regions import MediaPipe
+MediaPipe(sys.argv[1])(torch.zeros(1, 3, 64, 64))
+signals = [line for line in Path("/proc/self/status").read_text().splitlines()
+           if line.startswith(("SigIgn", "SigCgt"))]
+print([int(line.split()[1], 16) >> 26 & 1 for line in signals])  # SIGPROF is signal 27
+"""
+    model = str(shared / "models" / "face_landmarker.task")
+    ran = subprocess.run(
+        [sys.executable, "-c", code, model], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "[0, 0]"

@@ -140,6 +140,9 @@ class MediaPipe(Detector):
         enlarge: int | None = None,
         border: float = 0.25,
     ) -> None:
+        # Its library arms a profiling timer when it first runs (seen in 1.2.3), and the timer's
+        # signal can end the process ("Profiling timer expired"). This is its own switch for that.
+        os.environ.setdefault("CPUPROFILE_FREQUENCY", "0")
         self._mediapipe = _library("mediapipe", "MediaPipe needs mediapipe", "faces")
         super().__init__(
             path, model="face_landmarker", threshold=threshold, enlarge=enlarge, border=border
