@@ -19,7 +19,7 @@ from fer2013.evaluate import wilson
 from fer2013.evaluation_records import digest
 from fer2013.results import RANDOM, SELECTED, collect, deviations
 
-RUN = {"seed": 0, "precision": "bf16-mixed"}
+RUN = {"seed": 0, "precision": "bf16-mixed", "data": "x"}
 
 
 def report(value, count):
@@ -141,15 +141,21 @@ def test_a_run_from_imagenet_is_a_result(tmp_path):
 def test_what_is_not_the_protocol_is_said():
     config1, config5 = CONFIGS["config1"], CONFIGS["config5"]
     assert deviations(config1, {"trained_on": "FER2013 Training, 22967 faces"}) == ()
-    # torchvision's file, given by its path
-    assert deviations(dataclasses.replace(config1, weights="vgg19.pth"), {}) == ()
+    # torchvision's file, given by its path, and another network's of the same shape
+    given = dataclasses.replace(config1, weights="vgg19.pth")
+    published = {"imagenet_sha256": "dcbb9e9d" + 56 * "0"}
+    assert deviations(given, published) == ()
+    assert deviations(given, {"imagenet_sha256": 64 * "0"}) == (
+        "from vgg19.pth, which is not the file torchvision published",
+    )
+    assert deviations(config1, {"index": "12ab"}) == ("trained and selected with the index 12ab",)
     other = dataclasses.replace(config1, weights="x.safetensors")
     assert "not ImageNet's" in deviations(other, {"started_from": {}})[0]
     short = dataclasses.replace(config5, epochs=2, weights="imagenet")
     few = {"trained_on": "FER2013 Training, 1600 faces"}
     assert deviations(short, few) == (
-        "epochs 2, not 26",
-        "from imagenet, not none",
+        "epochs 2, not 30",
+        "from imagenet, not config5-first",
         "trained on 1,600 faces, not 28,709",
     )
     mine = dataclasses.replace(config5, name="mine")
@@ -233,7 +239,7 @@ def test_an_unfinished_run_says_how_far_it_is(tmp_path):
     (tmp_path / "slow" / "history.csv").write_text("epoch\n1\n2\n")
     row = only(table(tmp_path, tmp_path / "none"), configuration="config5")
     assert row["status"] == "unfinished"
-    assert row["note"].endswith("slow; unfinished, 2 of at most 26 epochs")
+    assert row["note"].endswith("slow; unfinished, 2 of at most 30 epochs")
 
 
 def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):

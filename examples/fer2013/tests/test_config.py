@@ -5,10 +5,14 @@ import json
 
 import pytest
 import torch
+from crowd import crowd, write_csv
 from torch import nn
 
-from fer2013 import networks, optimization
+from fer2013 import networks, optimization, start
+from fer2013.__main__ import main
 from fer2013.config import CONFIGS, Augmentation, Config, find, find_run, from_dict
+from fer2013.splits import divide
+from fer2013.train import fingerprint
 
 DECK = [name for name in CONFIGS if CONFIGS[name].split == "deck"]
 
@@ -22,6 +26,7 @@ TRAINED = {
     "config3": (2, 32, 2),
     "config4": (2, 32, 2),
     "config4-original-head": (2, 32, 3),
+    "config5-first": (16, 0, 2),
     "config5": (16, 0, 2),
 }
 
@@ -91,12 +96,15 @@ def test_the_last_nine_as_convolutions_and_as_modules():
         ),
         ("config4", torch.optim.SGD, {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-3}),
         ("config4-original-head", torch.optim.SGD, {"lr": 0.01, "weight_decay": 1e-3}),
-        ("config5", torch.optim.SGD, {"lr": 0.03, "nesterov": True, "weight_decay": 5e-4}),
+        ("config5-first", torch.optim.SGD, {"lr": 0.03, "nesterov": True, "weight_decay": 5e-4}),
+        ("config5", torch.optim.SGD, {"lr": 0.02, "nesterov": True, "weight_decay": 5e-4}),
     ],
 )
 def test_optimisers(name, kind, values):
     config = CONFIGS[name]
-    optimizer = optimization.optimizer(without_memory(config), config)
+    continued = start.continues(config)
+    assert continued == (name in ("base", "config5"))
+    optimizer = optimization.optimizer(without_memory(config), config, continued=continued)
     assert type(optimizer) is kind
     assert len(optimizer.param_groups) == 1
     assert {key: optimizer.param_groups[0][key] for key in values} == values
@@ -107,7 +115,7 @@ def test_configuration_5_changes_pretrained_blocks_less():
     model = without_memory(config)
     groups = optimization.parameter_groups(model, config)
     rates = [group["lr"] for group in groups]
-    assert rates == pytest.approx([0.03 * 0.6**k for k in (5, 4, 3, 2, 1, 0)])
+    assert rates == pytest.approx([0.02 * 0.6**k for k in (5, 4, 3, 2, 1, 0)])
     # block1 has two convolutions with BatchNorm, block3 four: weight and bias each
     assert [len(group["params"]) for group in groups] == [8, 8, 16, 16, 16, 4]
     names = {id(p): n for n, p in model.named_parameters()}
@@ -145,6 +153,47 @@ def test_configuration_5():
     assert (config.average, config.augmentation.mixup, config.augmentation.crop) == (0.999, 0.2, 44)
 
 
+def test_a_run_is_repeated_on_its_own_faces(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_csv(crowd(), tmp_path / "mine.csv")
+    write_csv(crowd(seed=1), tmp_path / "other.csv")
+    run = {
+        "config": dataclasses.asdict(dataclasses.replace(CONFIGS["first"], epochs=1, batch_size=8))
+    }
+    data = fingerprint(divide(crowd(), "standard", seed=4))
+    run |= {"seed": 4, "precision": "32-true", "data": data}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    train = ["train", "run.json", "--device", "cpu", "--workers", "0", "--data"]
+    assert main([*train, "other.csv"]) == 2
+    assert "run.json was trained on other faces, labels or splits" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert main([*train, "mine.csv"]) == 0
+    assert json.loads((tmp_path / "runs" / "first" / "run.json").read_text())["data"] == data
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["train", "first", "--side", "96"],
+            "base network takes faces of 48 pixels, got --side 96",
+        ),
+        (["evaluate", "--device", "abacus"], "expected a device of this machine, such as cpu"),
+        (["evaluate", "--weights", "."], "expected a file of weights, got the folder ."),
+    ],
+)
+def test_options_that_cannot_be_carried_out(arguments, message, csv_file, capsys):
+    assert main([*arguments, "--data", str(csv_file)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--epochs", "--devices", "--num-nodes"])
+def test_numbers_below_one(option, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "first", option, "0"])
+    assert "expected at least 1, got 0" in capsys.readouterr().err
+
+
 def test_heads():
     ours = without_memory(CONFIGS["config3"]).head
     assert [type(m).__name__ for m in ours] == [
@@ -170,7 +219,8 @@ def test_names_and_runs_are_found(tmp_path):
     record = {"config": dataclasses.asdict(config), "seed": 4, "precision": "32-true", "data": "x"}
     (tmp_path / "run.json").write_text(json.dumps(record))
     for name in (tmp_path, tmp_path / "run.json"):
-        assert find_run(str(name)) == (config, {"seed": 4, "precision": "32-true"})
+        repeated = {"seed": 4, "precision": "32-true", "data": "x"}
+        assert find_run(str(name)) == (config, repeated)
     with pytest.raises(ValueError, match=r"expected one of first, base, config1.*got 'config9'"):
         find("config9")
     for broken in ("", "[]", '{"config": {"colour": 1}}', '{"config": 3}'):

@@ -80,7 +80,7 @@ def test_the_plateau_halves_the_rate():
 
 
 def test_cosine_with_warm_up():
-    config = CONFIGS["config5"]
+    config = CONFIGS["config5-first"]
     optimizer = begin(config, rates=(0.6, 1.0))
     schedule = optimization.schedule(optimizer, config, steps=100)
     assert schedule["interval"] == "step"
@@ -114,10 +114,12 @@ def test_one_cycle_moves_the_momentum_too():
     assert int(np.argmin(momenta)) == 29
 
 
-def test_rates_of_random_weights_are_one():
-    config = dataclasses.replace(CONFIGS["config5"], weights="none")
+@pytest.mark.parametrize(("weights", "continued"), [("none", False), ("a/first.safetensors", True)])
+def test_weights_of_the_same_faces_have_one_rate(weights, continued):
+    config = dataclasses.replace(CONFIGS["config5"], weights=weights)
     from fer2013.networks import build
 
     with torch.device("meta"):
         model = build(config)
-    assert [group["lr"] for group in optimization.parameter_groups(model, config)] == [0.03]
+    groups = optimization.parameter_groups(model, config, continued=continued)
+    assert [group["lr"] for group in groups] == [0.02]

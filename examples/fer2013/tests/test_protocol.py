@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import math
 import shutil
 
 import lightning
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,13 +14,14 @@ from crowd import crowd
 
 from fer2013 import optimization, weights
 from fer2013.config import CONFIGS, from_dict
+from fer2013.data import CLASSES, Faces
 from fer2013.evaluate import evaluate
 from fer2013.splits import divide
 from fer2013.task import EmotionTask
 from fer2013.train import Machine, train
 
 CPU = Machine(device="cpu", precision="32-true", workers=0)
-FILES = ["best.ckpt", "curves.png", "history.csv", "last.ckpt", "run.json"]
+FILES = ["best.ckpt", "curves.png", "history.csv", "last.ckpt", "metrics.json", "run.json"]
 
 
 @pytest.fixture
@@ -38,7 +41,11 @@ def beginning(config):
 def test_a_few_steps(name, folder):
     faces = crowd(training=6, public=2)
     config = dataclasses.replace(
-        CONFIGS[name], weights="none", epochs=1, batch_size=12, small_epochs=0
+        CONFIGS[name],
+        weights="none",
+        epochs=1,
+        batch_size=12,
+        small_epochs=min(1, CONFIGS[name].small_epochs),
     )
     path = train(config, faces, out=folder, seed=3, machine=CPU)
     assert sorted(p.name for p in folder.iterdir()) == sorted([*FILES, f"{name}.safetensors"])
@@ -56,9 +63,10 @@ def test_a_few_steps(name, folder):
     parts = divide(faces, config.split, seed=3)
     steps = len(parts.train) // 12
     assert saved["global_step"] == steps
-    assert "loss.weight" not in saved["state_dict"] or torch.equal(
-        saved["state_dict"]["loss.weight"], optimization.class_weights(parts.train.labels)
-    )
+    assert ("loss.weight" in saved["state_dict"]) == config.class_weights
+    if config.class_weights:
+        expected = optimization.class_weights(parts.train.labels)
+        assert torch.equal(saved["state_dict"]["loss.weight"], expected)
     record = json.loads((folder / "run.json").read_text())
     assert from_dict(record["config"]) == config
     assert (record["seed"], record["precision"]) == (3, "32-true")
@@ -72,6 +80,7 @@ def test_a_few_steps(name, folder):
         crop=config.augmentation.crop,
     )
     assert facts["accuracy"] == measured.accuracy
+    assert json.loads((folder / "metrics.json").read_text())["accuracy"] == measured.accuracy
     assert facts["report"] == measured.report
     assert facts["trained_on"] == f"FER2013 Training, {len(parts.train)} faces"
     where = "a fifth of Training" if config.split == "deck" else "PublicTest"
@@ -133,3 +142,72 @@ def test_a_diverged_run_says_so(folder):
     config = small(rate=1e30, epochs=3, batch_size=8)
     with pytest.raises(ValueError, match="training loss of epoch 1 is nan: the run has diverged"):
         train(config, crowd(training=6), out=folder, machine=CPU)
+
+
+def test_a_validation_loss_that_is_no_number_is_no_end(folder, monkeypatch):
+    def infinite(self, batch, _):
+        self.log("val_loss", float("inf") if self.current_epoch == 1 else 1.0)
+        self.log("val_accuracy", 0.5)
+
+    monkeypatch.setattr(EmotionTask, "validation_step", infinite)
+    with pytest.raises(ValueError, match="validation loss of epoch 2 is inf: the run has diverged"):
+        train(small(epochs=4), crowd(training=6), out=folder, machine=CPU)
+    assert not list(folder.glob("*.safetensors"))
+    assert pd.read_csv(folder / "history.csv").epoch.tolist() == [1]
+
+
+@pytest.mark.parametrize("name", ["config2", "config4"])
+def test_the_configured_loss_is_what_is_trained_on(name, folder, monkeypatch):
+    """Of one batch with few of a class, against the formula."""
+    seen = []
+    step = EmotionTask.training_step
+
+    def watched(self, batch, index):
+        faces, labels = batch
+        loss = step(self, batch, index)
+        with torch.no_grad():
+            self.model.eval()
+            logits = self.model(faces).float()
+            self.model.train()
+        seen.append((labels, logits, loss.detach()))
+        return loss
+
+    monkeypatch.setattr(EmotionTask, "training_step", watched)
+    config = dataclasses.replace(CONFIGS[name], weights="none", epochs=1, dropout=0.0)
+    config = dataclasses.replace(config, batch_size=20, split="standard")
+    faces = crowd(training=4, public=1)
+    rare = faces.labels == 3
+    rare[rare.nonzero()[0][0]] = False
+    faces = faces.take(~rare | (faces.usages != 0))
+    train(config, faces, out=folder, seed=3, machine=CPU)
+    labels, logits, loss = seen[0]
+    log = logits.log_softmax(dim=1)
+    right = -log[torch.arange(len(labels)), labels]
+    counts = torch.bincount(torch.from_numpy(faces.labels[faces.usages == 0]), minlength=7)
+    if name == "config2":
+        weight = (counts.sum() / (7 * counts))[labels]
+        expected = (weight * right).sum() / weight.sum()
+    else:
+        expected = (0.9 * right + 0.1 * -log.mean(dim=1)).mean()
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["config1", "config2", "config3", "config4"])
+def test_real_faces_by_the_decks_protocol(name, folder, shared):
+    """All there is of a run, at the deck's batch of 64, on 350 real faces."""
+    content = np.load(shared / "fer2013" / "fer2013_train_public.npz")
+    labels, usages = content["label"].astype(np.int64), content["usage"].astype(np.int64)
+    some = [(usage, emotion, n) for usage, n in ((0, 50), (1, 8)) for emotion in range(7)]
+    kept = [np.flatnonzero((usages == u) & (labels == c))[:n] for u, c, n in some]
+    kept = np.concatenate(kept)
+    faces = Faces(content["images"][kept], labels[kept], usages[kept], kept.astype(str))
+    config = dataclasses.replace(CONFIGS[name], weights="none", epochs=1)
+    path = train(config, faces, out=folder, seed=3, machine=CPU)
+    history = pd.read_csv(folder / "history.csv")
+    # Near chance, with a loss to match: log 7, and no class is preferred by much.
+    assert history.train_loss[0] == pytest.approx(math.log(7), abs=0.15)
+    assert weights.read_facts(path)["trained_on"] == "FER2013 Training, 280 faces"
+    report = weights.read_facts(path)["report"]
+    assert sum(report[emotion]["support"] for emotion in CLASSES) == 70

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+
 from camlens import regions
 
 from . import weights
@@ -20,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0, or 2 if it could not be carried out."""
     options = parser().parse_args(arguments)
     try:
+        if options.command != "train" and "device" in options:
+            _check_device(options.device)
         _COMMANDS[options.command](options)
     except (ImportError, LookupError, OSError, ValueError) as error:
         print(f"fer2013 {options.command}: {error}", file=sys.stderr)
@@ -27,8 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_device(name: str) -> None:
+    try:
+        torch.zeros(1, device=name)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"expected a device of this machine, such as cpu, got {name!r}: {reason}"
+        ) from error
+
+
 def _train(options: argparse.Namespace) -> None:
-    from .train import Machine, train
+    from .splits import divide
+    from .train import Machine, fingerprint, train
 
     faces = load(options.data)
     if options.index is not None:
@@ -38,11 +53,20 @@ def _train(options: argparse.Namespace) -> None:
     config, repeated = find_run(options.name)
     changes = {"weights": options.weights, "epochs": options.epochs, "side": options.side}
     config = dataclasses.replace(config, **{k: v for k, v in changes.items() if v is not None})
+    seed = repeated.get("seed", 0) if options.seed is None else options.seed
+    if (
+        repeated.get("seed") == seed
+        and fingerprint(divide(faces, config.split, seed=seed)) != (repeated["data"])
+    ):
+        raise ValueError(
+            f"{options.name} was trained on other faces, labels or splits than {options.data} and "
+            "--index give: give its own, or train the configuration by its name"
+        )
     path = train(
         config,
         faces,
         out=options.out or RUNS / config.name,
-        seed=repeated.get("seed", 0) if options.seed is None else options.seed,
+        seed=seed,
         machine=Machine(
             options.device,
             options.devices,

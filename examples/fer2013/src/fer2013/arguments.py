@@ -30,15 +30,20 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--weights", help="none, imagenet or a file to start from; default: the configuration's"
     )
-    train.add_argument("--epochs", type=int, help="instead of the configuration's")
-    train.add_argument("--side", type=int, choices=(48, 96, 224), help="input size; default 48")
+    train.add_argument("--epochs", type=_positive, help="instead of the configuration's")
+    train.add_argument(
+        "--side",
+        type=int,
+        choices=(48, 96, 224),
+        help="input size of VGG; default: the configuration's",
+    )
     train.add_argument("--seed", type=int, help="default 0, or that of the run to repeat")
     as_lightning = "as Lightning's Trainer takes it"
     train.add_argument(
         "--precision", help=f"{as_lightning}; default bf16-mixed, or that of the run to repeat"
     )
-    train.add_argument("--devices", type=int, default=1, help=as_lightning)
-    train.add_argument("--num-nodes", type=int, default=1, help=as_lightning)
+    train.add_argument("--devices", type=_positive, default=1, help=as_lightning)
+    train.add_argument("--num-nodes", type=_positive, default=1, help=as_lightning)
     train.add_argument("--strategy", default="auto", help=as_lightning)
     train.add_argument("--workers", type=int, default=1, help="loading processes a device")
 
@@ -93,6 +98,13 @@ def parser() -> argparse.ArgumentParser:
     for command, default in ((train, "auto"), *on_cpu):
         command.add_argument("--device", default=default, help=f"default {default}")
     return found
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
+    return number
 
 
 def _box(text: str) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         try:
-            write_whole(Path(path), buffer.getvalue())
+            write_whole(Path(path), buffer.getbuffer())
         except OSError as error:
             raise OSError(
                 error.errno or errno.EIO,
@@ -103,13 +103,13 @@ class Begun:
         checkpoint: where to go on from.
         epochs: how many were completed.
         weights: the finished run's file.
-        started_from: what is known of the weights it began with, as ``run.json`` says.
+        origin: what is known of the weights it began with, as ``run.json`` says.
     """
 
     checkpoint: Path | None = None
     epochs: int = 0
     weights: Path | None = None
-    started_from: dict[str, Any] = dataclasses.field(default_factory=dict)
+    origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def begun(config: Config, run: Mapping[str, Any], out: Path) -> Begun:
@@ -141,7 +141,7 @@ def begun(config: Config, run: Mapping[str, Any], out: Path) -> Begun:
         checkpoint=last if saved else None,
         epochs=saved["epoch"] + 1 if saved else 0,
         weights=made if made.is_file() else None,
-        started_from={k: v for k, v in recorded.items() if k == "started_from"},
+        origin={k: v for k, v in recorded.items() if k in ("started_from", "imagenet_sha256")},
     )
 
 

@@ -7,6 +7,7 @@ data.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def read_index(path: Path, faces: Faces) -> Faces:
     if not kept.any():
         raise ValueError(f"{path} keeps no face")
     labels = np.array([CLASSES.index(name) for name in table["label"]], np.int64)
-    return Faces(faces.images, labels, faces.usages, faces.names).take(kept)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return dataclasses.replace(faces, labels=labels, index=digest).take(kept)
 
 
 def _read(path: Path) -> pd.DataFrame:

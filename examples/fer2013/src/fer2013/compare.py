@@ -85,12 +85,13 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
 
 def commands(config: Config) -> str:
     """Return what measures a configuration: the one training, and its test."""
-    start = "imagenet" if config.weights == "imagenet" else "none"
-    given = f" --weights {start}" if config.weights in ("imagenet", "none") else ""
+    given = f" --weights {config.weights}" if config.weights in ("imagenet", "none") else ""
+    first = f"python -m fer2013 train {config.weights} --data DATA && " if not given else ""
     test = "deck-test" if config.split == "deck" else "PublicTest"
     return (
-        f"python -m fer2013 train {config.name} --data DATA{given} && python -m fer2013 evaluate "
-        f"--weights runs/{config.name}/{config.name}.safetensors --data DATA --split {test}"
+        f"{first}python -m fer2013 train {config.name} --data DATA{given} && "
+        f"python -m fer2013 evaluate --weights runs/{config.name}/{config.name}.safetensors "
+        f"--data DATA --split {test}"
     )
 
 

@@ -12,6 +12,7 @@ import csv
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,12 +44,14 @@ class Faces:
         usages: (N,) int64, an index into :data:`USAGES`.
         names: (N,) str, what the data calls each face: the number of its row in the CSV file,
             from 0, or the path of its picture in the folder.
+        index: the digest of the index that left faces out or changed labels; empty if none did.
     """
 
     images: np.ndarray
     labels: np.ndarray
     usages: np.ndarray
     names: np.ndarray
+    index: str = ""
 
     def __len__(self) -> int:
         """Return the number of faces."""
@@ -56,7 +59,9 @@ class Faces:
 
     def take(self, which: np.ndarray) -> Faces:
         """Return some of the faces, by their indices or by a (N,) bool array."""
-        return Faces(self.images[which], self.labels[which], self.usages[which], self.names[which])
+        names = ("images", "labels", "usages", "names")
+        parts: dict[str, Any] = {name: getattr(self, name)[which] for name in names}
+        return dataclasses.replace(self, **parts)
 
     def split(self, usage: str) -> Faces:
         """Return the faces of one official split.

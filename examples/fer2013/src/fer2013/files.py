@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write a file beside its place and rename it into it; its folder is made.
 
     Raises:

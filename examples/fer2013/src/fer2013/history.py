@@ -49,7 +49,7 @@ class History(lightning.Callback):
         """Add an epoch, and say how it went.
 
         Raises:
-            ValueError: the loss is no longer a number.
+            ValueError: a loss is no longer a number.
         """
         measured = trainer.callback_metrics
         row = {
@@ -59,12 +59,13 @@ class History(lightning.Callback):
             "seconds": time.monotonic() - self._start,
         }
         self._start = time.monotonic()
-        if not math.isfinite(row["train_loss"]):
-            raise ValueError(
-                f"the training loss of epoch {row['epoch']} is {row['train_loss']}: the run has "
-                "diverged. What was saved before it is kept; more digits (--precision 32-true) or "
-                "another --seed may help, in another folder with --out"
-            )
+        for part, name in (("training", "train_loss"), ("validation", "val_loss")):
+            if not math.isfinite(row[name]):
+                raise ValueError(
+                    f"the {part} loss of epoch {row['epoch']} is {row[name]}: the run has "
+                    "diverged. What was saved before it is kept; more digits (--precision "
+                    "32-true) or another --seed may help, in another folder with --out"
+                )
         self.rows.append(row)
         if trainer.is_global_zero:
             write_csv(pd.DataFrame(self.rows), self.path)

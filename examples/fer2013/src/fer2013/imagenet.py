@@ -18,7 +18,7 @@ from .networks import EmotionVGG
 from .weights import mismatch
 
 
-def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) -> None:
+def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) -> str:
     """Give a network torchvision's weights, but for the layers of its own head.
 
     Args:
@@ -26,6 +26,9 @@ def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) ->
         architecture: "vgg19" or "vgg19_bn".
         file: torchvision's file, or a state dict of the same names as safetensors; default: the
             one in torch's cache, which is downloaded if it is not there.
+
+    Returns:
+        The file's SHA-256; whether it is the published one says :func:`is_published`.
 
     Raises:
         FileNotFoundError: there is no such file, and it could not be downloaded.
@@ -42,6 +45,12 @@ def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) ->
         )
     model.features.load_state_dict(features)
     _load_head(model, state)
+    return _sha256(path)
+
+
+def is_published(sha256: str, architecture: str) -> bool:
+    """Return whether a digest is that of the file of weights that torchvision published."""
+    return sha256.startswith(_digest_in(_url(architecture)))
 
 
 def _load_head(model: EmotionVGG, state: dict[str, Tensor]) -> None:
@@ -62,7 +71,7 @@ def locate(architecture: str) -> Path:
         FileNotFoundError: it is not in torch's cache, and could not be downloaded.
         ValueError: the file in the cache is not the one that torchvision published.
     """
-    url = torchvision.models.get_model_weights(architecture).DEFAULT.url
+    url = _url(architecture)
     name = url.rsplit("/", 1)[-1]
     path: Path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
@@ -76,14 +85,23 @@ def locate(architecture: str) -> Path:
                 f"downloaded ({error}). Put the file there from another machine, give it with "
                 "--weights FILE, or start from random weights with --weights none."
             ) from error
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _sha256(path)
     if not digest.startswith(_digest_in(name)):
         raise ValueError(
             f"{path} is damaged: its SHA-256 begins with {digest[:8]} instead of "
             f"{_digest_in(name)}. Remove it, and it is downloaded again."
         )
     return path
+
+
+def _url(architecture: str) -> str:
+    url: str = torchvision.models.get_model_weights(architecture).DEFAULT.url
+    return url
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest_in(name: str) -> str:

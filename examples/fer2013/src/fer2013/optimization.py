@@ -47,13 +47,16 @@ def loss(config: Config, labels: np.ndarray) -> nn.CrossEntropyLoss:
     return nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
 
 
-def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, config: Config, *, continued: bool = False
+) -> list[dict[str, Any]]:
     """Return what is trained, with its learning rates, earlier blocks first.
 
-    Each block further from the head has ``block_rate`` times the rate, where the weights are not
-    random.
+    Each block further from the head has ``block_rate`` times the rate, where the weights come from
+    elsewhere: neither random nor of an earlier run on the same faces, which is what ``continued``
+    says.
     """
-    factor = 1.0 if config.weights == "none" else config.block_rate
+    factor = 1.0 if continued or config.weights == "none" else config.block_rate
     parts: list[nn.Module] = [model]
     if isinstance(model, EmotionVGG) and factor != 1:
         parts = [*model.blocks(), model.head]
@@ -64,9 +67,11 @@ def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
     return groups
 
 
-def optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """Return a configuration's optimiser of what is not frozen."""
-    groups = parameter_groups(model, config)
+def optimizer(
+    model: nn.Module, config: Config, *, continued: bool = False
+) -> torch.optim.Optimizer:
+    """Return a configuration's optimiser of what is not frozen; see :func:`parameter_groups`."""
+    groups = parameter_groups(model, config, continued=continued)
     if config.optimizer == "adam":
         return torch.optim.Adam(groups, config.rate, weight_decay=config.weight_decay)
     return torch.optim.SGD(

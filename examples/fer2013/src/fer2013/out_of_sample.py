@@ -145,7 +145,8 @@ def held_out(
 ) -> tuple[np.ndarray, list[Path]]:
     """Train a network without each fold, and let it judge the fold.
 
-    A fold takes PrivateTest's place, so it neither trains nor selects. Folds that are finished are
+    A fold takes PrivateTest's place, so it neither trains nor selects; but PublicTest selects, and
+    some of its faces have a twin in the fold. Folds that are finished are
     not trained again, and one that was stopped goes on.
 
     Args:
@@ -173,7 +174,7 @@ def held_out(
     for fold in range(folds.max() + 1):
         held = folds == fold
         usages = np.where(held, private, faces.usages)
-        shown = Faces(faces.images, faces.labels, usages, faces.names)
+        shown = dataclasses.replace(faces, usages=usages)
         part = shown.take(held | (faces.usages != private))
         folder = out / f"fold{fold + 1}"
         train(config, part, out=folder, seed=seed, machine=machine)

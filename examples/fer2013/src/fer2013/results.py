@@ -16,6 +16,7 @@ from .averaging import MEANINGS
 from .config import CONFIGS, Config, find
 from .evaluate import wilson
 from .evaluation_records import MEASURED, digest
+from .imagenet import is_published
 
 #: How many faces the whole of FER2013 gives each split to train on.
 WHOLE = {"standard": 28709, "deck": 22967}
@@ -147,10 +148,18 @@ def deviations(config: Config, facts: dict[str, Any]) -> tuple[str, ...]:
         else f"{name} {getattr(config, name)}, not {getattr(wanted, name)}"
         for name in changed
     ]
+    if "index" in facts:
+        found.append(f"trained and selected with the index {facts['index']}")
     if config.weights == "none" and wanted.weights == "imagenet":
         found.append(RANDOM)
     elif "started_from" in facts and wanted.weights == "imagenet":
         found.append("from another network's weights, not ImageNet's")
+    elif wanted.weights == "imagenet" != config.weights and not is_published(
+        str(facts.get("imagenet_sha256")), config.network
+    ):
+        found.append(
+            f"from {Path(config.weights).name}, which is not the file torchvision published"
+        )
     elif wanted.weights not in (config.weights, "imagenet"):
         found.append(f"from {Path(config.weights).name}, not {wanted.weights}")
     count = re.search(r"(\d+) faces", str(facts.get("trained_on", "")))

@@ -22,7 +22,8 @@ def initialise(model: nn.Module, config: Config, runs: Path) -> dict[str, Any]:
         runs: the folder of the other runs.
 
     Returns:
-        What the weights are, if they are a network's of this package.
+        What is known of them: ``started_from``, the facts of an earlier run of this package, or
+        ``imagenet_sha256`` of the file.
 
     Raises:
         FileNotFoundError: they are not there, and the message says how to get them.
@@ -45,10 +46,16 @@ def initialise(model: nn.Module, config: Config, runs: Path) -> dict[str, Any]:
                 f"expected the weights none, imagenet or a file, and there is no file {path}"
             )
     if isinstance(model, EmotionVGG) and (start == "imagenet" or not weights.is_ours(path)):
-        imagenet.load_into(model, config.network, None if start == "imagenet" else path)
-        return {}
+        given = None if start == "imagenet" else path
+        return {"imagenet_sha256": imagenet.load_into(model, config.network, given)}
     if start == "imagenet":
         raise ValueError("the base network has no ImageNet weights: start it with --weights none")
     facts = weights.read_facts(path)
     weights.load_into(model, path)
     return {"started_from": facts}
+
+
+def continues(config: Config) -> bool:
+    """Return whether a configuration starts from the weights of an earlier run."""
+    path = Path(config.weights)
+    return config.weights in CONFIGS or (path.is_file() and weights.is_ours(path))

@@ -28,12 +28,16 @@ class EmotionTask(lightning.LightningModule):
         config: what to train, and how.
         run: what else the run's checkpoints are to say of it, "seed" among it.
         loss: as :func:`fer2013.optimization.loss` returns it.
+        continued: whether it starts from the weights of an earlier run.
     """
 
-    def __init__(self, config: Config, run: dict[str, Any], loss: nn.Module) -> None:
+    def __init__(
+        self, config: Config, run: dict[str, Any], loss: nn.Module, *, continued: bool = False
+    ) -> None:
         super().__init__()
         self.save_hyperparameters({**dataclasses.asdict(config), **run})
         self.config = config
+        self.continued = continued
         self.seed = int(run["seed"])
         mixup = config.augmentation.mixup
         self.mix = v2.MixUp(alpha=mixup, num_classes=len(CLASSES)) if mixup else None
@@ -108,7 +112,7 @@ class EmotionTask(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser, with its schedule if there is one."""
-        optimizer = optimization.optimizer(self.model, self.config)
+        optimizer = optimization.optimizer(self.model, self.config, continued=self.continued)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = optimization.schedule(optimizer, self.config, steps)
         if schedule is None:

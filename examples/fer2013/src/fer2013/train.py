@@ -21,13 +21,13 @@ from . import history, networks, optimization, weights
 from .averaging import MEANINGS
 from .checkpoints import Begun, WholeCheckpoints, begun, read
 from .config import Config
-from .data import USAGES, Faces
+from .data import SIDE, USAGES, Faces
 from .evaluate import evaluate
 from .feed import Feed
 from .files import write_figure, write_json
 from .quiet import quiet
 from .splits import Parts, divide
-from .start import initialise
+from .start import continues, initialise
 from .task import EmotionTask
 
 
@@ -73,8 +73,8 @@ def train(
 
     Returns:
         The weights of the best epoch, a safetensors file in ``out``. Beside it are ``run.json``
-        (configuration, seed, data, versions), ``history.csv``, ``curves.png``, ``best.ckpt`` and
-        ``last.ckpt``. None in every process but the first.
+        (configuration, seed, data, versions), ``history.csv``, ``curves.png``, ``metrics.json`` (of
+        the best epoch), ``best.ckpt`` and ``last.ckpt``. None in every process but the first.
 
     Raises:
         ValueError: ``out`` holds a run of another configuration, a split or a class is missing, or
@@ -84,13 +84,17 @@ def train(
     parts = divide(faces, config.split, seed=seed)
     _check(config, parts, machine)
     run = {"seed": seed, "precision": machine.precision, "data": fingerprint(parts)}
+    if faces.index:
+        run["index"] = faces.index
     before = begun(config, run, out)
     if before.weights is not None:
         return before.weights
     lightning.seed_everything(seed, workers=True, verbose=False)
-    task = EmotionTask(config, run, optimization.loss(config, parts.train.labels))
+    loss = optimization.loss(config, parts.train.labels)
+    continued = "started_from" in before.origin or continues(config)
+    task = EmotionTask(config, run, loss, continued=continued)
     resumed = before.checkpoint is not None
-    origin = before.started_from if resumed else initialise(task.model, config, runs)
+    origin = before.origin if resumed else initialise(task.model, config, runs)
     feed = Feed(config, parts, seed=seed, workers=machine.workers, epoch=before.epochs)
     with quiet():
         trainer, best = _trainer(config, machine, out)
@@ -107,6 +111,8 @@ def train(
 
 
 def _check(config: Config, parts: Parts, machine: Machine) -> None:
+    if config.network == "base" and config.side != SIDE:
+        raise ValueError(f"the base network takes faces of {SIDE} pixels, got --side {config.side}")
     world = machine.devices * machine.num_nodes
     if config.batch_size % world:
         raise ValueError(
@@ -166,7 +172,8 @@ def _trainer(
         best,
         # save_last would save only together with a best one: a stopped run would lose more.
         ModelCheckpoint(out, "last", enable_version_counter=False),
-        EarlyStopping(config.monitor, patience=config.patience, mode=mode),
+        # A loss that is not finite would end the run as if it were finished; History refuses it.
+        EarlyStopping(config.monitor, patience=config.patience, mode=mode, check_finite=False),
         *([EMAWeightAveraging(decay=config.average)] if config.average else []),
     ]
     try:
@@ -219,4 +226,5 @@ def export(config: Config, run: dict[str, Any], checkpoint: Path, parts: Parts, 
         "report": measured.report,
         "versions": versions(),
     }
+    write_json(facts, path.with_name("metrics.json"))
     weights.save(state, facts, path)

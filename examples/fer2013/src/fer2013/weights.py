@@ -53,6 +53,8 @@ def read_facts(path: Path = SHIPPED) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: it is no weights file of this package.
     """
+    if path.is_dir():
+        raise ValueError(f"expected a file of weights, got the folder {path}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
