@@ -1,0 +1,211 @@
+"""Photographs on disk: one file to a tensor, whatever it holds, and the files of a folder.
+
+Files come from anywhere, so nothing in them is trusted: the size is read before the pixels, and
+only the decoders of :data:`FORMATS` are tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import stat
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+#: An image of more pixels is refused before it is decoded: 100 megapixels are 300 MB.
+MAX_PIXELS = 100_000_000
+
+#: The decoders that are tried, by Pillow's names. Some of its others run programs (EPS).
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+#: How names of image files end, in lower case: what :func:`find` looks for.
+SUFFIXES = frozenset(
+    {
+        *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    }
+)
+
+
+def read(path: str | os.PathLike[str]) -> Tensor:
+    """Read one image file as the picture a viewer would show.
+
+    The EXIF orientation is applied; an orientation that cannot be read counts as none. Grey,
+    palette and CMYK pictures (the latter without their colour profile) become RGB. 16-bit values
+    are scaled, not clipped. What is transparent is laid over white. Of an animation or of several
+    pages the first is read.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        (3, H, W) uint8 RGB.
+
+    Raises:
+        ImportError: Pillow is not installed.
+        OSError: there is no such file, it may not be read, or it is a folder or a device.
+        ValueError: it is empty, no image of a known format, damaged, cut off, of more than
+            :data:`MAX_PIXELS` pixels, or of pixels without a known range (32-bit integers and
+            floats).
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        ...     Image.new("RGBA", (2, 1), (255, 0, 0, 51)).save(file.name)
+        ...     read(file.name)[:, 0, 0].tolist()  # a fifth red, the rest white
+        [255, 204, 204]
+    """
+    path = Path(path)
+    _check_file(path)
+    pillow = _pillow()
+    try:
+        # Pillow warns of tags it cannot read, and of sizes that are judged below.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with path.open("rb") as file, pillow.open(file, formats=FORMATS) as image:
+                _check_size(path, *image.size)
+                image.load()
+                _turn_upright(image)
+                pixels = np.array(_rgb(image, path))
+    except pillow.UnidentifiedImageError as error:
+        raise ValueError(
+            f"{path} is no image of a known format ({', '.join(FORMATS)}), or its beginning is "
+            "damaged: leave it out, or save it anew as JPEG or PNG"
+        ) from error
+    except pillow.DecompressionBombError as error:
+        raise ValueError(f"{path} is refused: {error} Make it smaller first") from error
+    except (_RefusedError, PermissionError):
+        raise
+    # On damaged files decoders raise almost anything: struct.error, SyntaxError, IndexError, ...
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged or cut off ({error or type(error).__name__}): get a whole copy, or "
+            "leave it out"
+        ) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def find(root: str | os.PathLike[str]) -> list[Path]:
+    """List the image files in a folder and in the folders below it, in a fixed order.
+
+    Image files are told by their names' ends (:data:`SUFFIXES`). Left out is what is hidden (a
+    name that begins with a dot), links to folders, links to files outside of the folder, and
+    what is no file, such as a pipe.
+
+    Args:
+        root: the folder.
+
+    Returns:
+        Paths that begin with ``root``, sorted by their parts; none if there is no image.
+
+    Raises:
+        OSError: there is no such folder, or it or one below it may not be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("b.PNG", "a.jpg", ".hidden.jpg", "notes.txt"):
+        ...         _ = Path(folder, name).write_bytes(b"")
+        ...     [path.name for path in find(folder)]
+        ['a.jpg', 'b.PNG']
+    """
+    root = Path(root)
+    if not root.is_dir():
+        kind = "is no folder" if root.exists() else "does not exist"
+        raise NotADirectoryError(f"expected a folder with images, but {root} {kind}")
+    inside = root.resolve()
+    found = []
+    for folder, below, names in os.walk(root, onerror=_raise):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+                continue
+            if path.is_file() and path.resolve().is_relative_to(inside):
+                found.append(path)
+    return sorted(found, key=lambda path: path.relative_to(root).parts)
+
+
+_BITS_PER_SAMPLE = 258  # a tag of TIFF
+
+
+class _RefusedError(ValueError):
+    """An image that is whole, but not taken; its message needs nothing added."""
+
+
+def _pillow() -> Any:
+    try:
+        return importlib.import_module("PIL.Image")
+    except ImportError as error:
+        raise ImportError(
+            f'reading image files needs Pillow: pip install "camlens[data]" ({error})'
+        ) from error
+
+
+def _check_file(path: Path) -> None:
+    """Check what can be told before the file is opened: opening a pipe would wait for ever."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no file {path}: check its name and folder") from error
+    if stat.S_ISDIR(facts.st_mode):
+        raise IsADirectoryError(f"{path} is a folder, expected an image file: name files in it")
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(f"{path} is a pipe, socket or device, expected an image file: save it first")
+    if facts.st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes): get a whole copy, or leave it out")
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise _RefusedError(
+            f"{path} is refused: {width} x {height} pixels are more than the "
+            f"{MAX_PIXELS // 10**6} megapixels that are decoded: make it smaller first"
+        )
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """Apply the EXIF orientation to a loaded image, if there is one that can be read."""
+    from PIL import ImageOps
+
+    with contextlib.suppress(Exception):  # the tags are damaged, the pixels are not
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def _rgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_wide(image, path)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = _pillow().new("RGBA", layer.size, "white")
+        image = _pillow().alpha_composite(white, layer)
+    return image.convert("RGB")
+
+
+def _from_wide(image: Image.Image, path: Path) -> Image.Image:
+    """Scale grey values of 12 or 16 bits; Pillow's own conversion would clip them."""
+    bits = 16
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]  # type: ignore[attr-defined]
+    if image.mode == "F" or bits not in (12, 16):
+        raise _RefusedError(
+            f"{path} has {bits}-bit pixels of mode {image.mode}, whose range is unknown: scale "
+            "them to 8 or 16 bits first"
+        )
+    values = np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))
+    grey: Image.Image = _pillow().fromarray((values + 0.5).clip(0, 255).astype(np.uint8))
+    return grey.convert("RGB")
+
+
+def _raise(error: OSError) -> None:
+    raise error
