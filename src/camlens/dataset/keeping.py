@@ -1,0 +1,147 @@
+"""What is kept of a group of images: heat, scores, effects, in main memory. It needs no model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .. import heatmap
+from ..explanation import Explanation
+from ..regions.effects import Effect
+from ..regions.masks import Regions
+from ..regions.scores import Scores, score
+from .explaining import Answers
+from .questions import HEAT_TYPES
+from .samples import NO_LABEL
+
+_Found = TypeVar("_Found", Scores, Effect)
+
+#: Heatmaps at the images' size take at most so many bytes at once while they are scored.
+_SCORED_BYTES = 256 * 2**20
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Maps:
+    """Maps of N images and K targets by one method, as they are kept.
+
+    Attributes:
+        method, layer, grid: as the tables have them.
+        targets, scores, evidence: (N, K).
+        heat: (N, K, h, w) uint8 or float16, each map over its maximum.
+    """
+
+    method: str
+    layer: str
+    grid: str
+    targets: Array
+    scores: Array
+    evidence: Array
+    heat: Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Explained:
+    """What is known of a group of images, in main memory.
+
+    Attributes:
+        indexes, labels, names: N of each.
+        size: (H, W) of the images.
+        pictures: (N, 1 or 3, H, W) uint8.
+        predictions: N class ids, -1 where the model gives no (N, classes).
+        confidences: N softmax probabilities of the predictions, NaN where there is none.
+        maps: one for each explainer.
+        scores: one for each explainer, where there are regions.
+        effect: where a fill was given.
+    """
+
+    indexes: tuple[int, ...]
+    labels: tuple[int, ...]
+    names: tuple[str, ...]
+    size: tuple[int, int]
+    pictures: Tensor
+    predictions: Array
+    confidences: Array
+    maps: tuple[Maps, ...]
+    scores: tuple[Scores, ...]
+    effect: Effect | None
+
+
+def keep(answers: Answers, heatmaps: str) -> Explained:
+    """Score the heatmaps, and bring everything to main memory in the form of the tables.
+
+    Args:
+        answers: what the model says.
+        heatmaps: how heat is kept, ``"uint8"`` or ``"float16"``.
+
+    Raises:
+        ValueError: as :func:`camlens.regions.score` raises it.
+    """
+    group, own = answers.group, answers.regions
+    explanations = answers.explanations
+    return Explained(
+        indexes=group.indexes,
+        labels=tuple(label if label >= 0 else NO_LABEL for label in group.labels),
+        names=group.names,
+        size=answers.size,
+        pictures=answers.pictures,
+        predictions=answers.predictions,
+        confidences=answers.confidences,
+        maps=tuple(_kept(explanation, heatmaps) for explanation in explanations),
+        scores=() if own is None else tuple(_to_cpu(_scored(e, own)) for e in explanations),
+        effect=None if answers.effect is None else _to_cpu(answers.effect),
+    )
+
+
+def _kept(explanation: Explanation, kind: str) -> Maps:
+    heat = heatmap.scale(explanation.raw)
+    heat = (heat * 255).round().to(torch.uint8) if kind == "uint8" else heat.half()
+    return Maps(
+        method=explanation.method,
+        layer="+".join(explanation.layers),
+        grid="x".join(map(str, explanation.grid)),
+        targets=explanation.targets.cpu().numpy(),
+        scores=explanation.scores.cpu().numpy(),
+        evidence=explanation.evidence.cpu().numpy(),
+        heat=heat.cpu().numpy().astype(HEAT_TYPES[kind], copy=False),
+    )
+
+
+def _scored(explanation: Explanation, regions: Regions) -> Scores:
+    """Score a few images at a time: of a thousand classes the heatmaps are large."""
+    n, k = explanation.scores.shape
+    step = max(1, _SCORED_BYTES // (4 * k * explanation.size[0] * explanation.size[1]))
+    if step >= n:
+        return score(explanation, regions)
+    parts = []
+    for start in range(0, n, step):
+        some = slice(start, start + step)
+        changes = {name: getattr(explanation, name)[some] for name in ("raw", "scores", "targets")}
+        one = dataclasses.replace(explanation, **changes, gradients=None)
+        masks = regions.masks if len(regions.masks) == 1 else regions.masks[some]
+        parts.append(score(one, Regions(regions.names, masks)))
+    return joined(parts)
+
+
+def joined(parts: Sequence[_Found]) -> _Found:
+    """Put the scores or effects of several groups of images together.
+
+    They are of the same regions, targets an image, method, layers and grid.
+    """
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(parts[0]):
+        if isinstance(getattr(parts[0], field.name), Tensor):
+            changes[field.name] = torch.cat([getattr(part, field.name) for part in parts])
+    return dataclasses.replace(parts[0], **changes)
+
+
+def _to_cpu(found: _Found) -> _Found:
+    values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    tensors: dict[str, Any] = {name: v.cpu() for name, v in values.items() if isinstance(v, Tensor)}
+    return dataclasses.replace(found, **tensors)

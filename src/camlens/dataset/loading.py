@@ -1,0 +1,250 @@
+"""From a data set to batches of one shard each, in the data set's order."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from .samples import Sample, Unreadable, as_sample
+
+_LONGEST_REASON = 500
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Group:
+    """Images of a batch that have the same size.
+
+    Attributes:
+        indexes: N positions in the data set.
+        images: (N, C, H, W).
+        pictures: (N, 1 or 3, H, W) uint8, or None.
+        labels: N class ids, -1 where unknown.
+        names: N names.
+    """
+
+    indexes: tuple[int, ...]
+    images: Tensor
+    pictures: Tensor | None
+    labels: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """What was read of a shard at once; ``last`` is true of the shard's last batch."""
+
+    shard: int
+    last: bool
+    groups: tuple[Group, ...]
+    unreadable: tuple[tuple[int, Unreadable], ...]
+
+    def __len__(self) -> int:
+        """Return the number of items, unreadable ones included."""
+        return len(self.unreadable) + sum(len(group.indexes) for group in self.groups)
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """The end of an iterable data set, after so many items."""
+
+    items: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """How a data set is cut: into shards, and each of them into batches."""
+
+    shard_size: int
+    batch_size: int
+
+    def count(self, length: int) -> int:
+        """Return how many shards a data set of so many items has."""
+        return -(-length // self.shard_size)
+
+    def of_shard(self, shard: int, length: int) -> list[list[int]]:
+        """Return a shard's indexes, batch by batch.
+
+        Example:
+            >>> Cut(4, 3).of_shard(1, length=10)
+            [[4, 5, 6], [7]]
+        """
+        first, end = shard * self.shard_size, min(length, (shard + 1) * self.shard_size)
+        starts = range(first, end, self.batch_size)
+        return [list(range(i, min(end, i + self.batch_size))) for i in starts]
+
+
+def load_mapped(dataset: Any, cut: Cut, shards: Sequence[int], workers: int) -> Iterator[Batch]:
+    """Read some shards of a map-style data set, with one set of workers for all of them."""
+    length = len(dataset)
+    batches = [batch for shard in shards for batch in cut.of_shard(shard, length)]
+    guarded = _Guarded(dataset, cut, length)
+    yield from _loader(guarded, workers, batch_sampler=batches, collate_fn=guarded.collate)
+
+
+def load_streamed(
+    dataset: Iterable[Any], cut: Cut, done: Container[int], workers: int
+) -> Iterator[Batch | End]:
+    """Read an iterable data set from its start, passing over the shards that are done.
+
+    What comes last is its :class:`End`. A shard's last batch may be empty.
+
+    Raises:
+        ValueError: more than one worker, which would change the order.
+    """
+    if workers > 1:
+        raise ValueError(
+            f"expected num_workers 0 or 1 of an iterable data set, got {workers}: several workers "
+            "would change the order; give a map-style data set, with __getitem__ and __len__"
+        )
+    yield from _loader(_Stream(dataset, cut, done), workers, batch_size=None)
+
+
+def _loader(dataset: Dataset[Any], workers: int, **order: Any) -> Iterator[Any]:
+    # Its own generator: the seed of the workers would else be drawn from the global one.
+    generator = torch.Generator().manual_seed(0)
+    yield from DataLoader(dataset, num_workers=workers, generator=generator, **order)
+
+
+@contextlib.contextmanager
+def dead_workers_told() -> Iterator[None]:
+    """Say what to do when a process that reads images has died.
+
+    Torch raises that from a signal handler: anywhere in the main thread.
+
+    Raises:
+        RuntimeError: a worker died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise RuntimeError(
+            f"a process that reads images died ({error}). Finished shards are kept: run it again "
+            "to go on. If it dies again, num_workers=0 shows at which image"
+        ) from error
+
+
+class _Guarded(Dataset[tuple[int, Any]]):
+    """A map-style data set whose items never raise: what cannot be read says why."""
+
+    def __init__(self, dataset: Any, cut: Cut, length: int) -> None:
+        self.dataset, self.cut, self.length = dataset, cut, length
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        try:
+            return index, self.dataset[index]
+        except (ImportError, MemoryError):  # of this machine, not of the item
+            raise
+        except Exception as error:
+            root = getattr(self.dataset, "root", "")
+            return index, Unreadable(reason_of(error, str(root)), self._name(index))
+
+    def _name(self, index: int) -> str | None:
+        name = getattr(self.dataset, "name", None)
+        return str(name(index)) if callable(name) else None
+
+    def collate(self, items: list[tuple[int, Any]]) -> Batch:
+        index = items[-1][0]
+        end = min(self.length, (index // self.cut.shard_size + 1) * self.cut.shard_size)
+        return collated(items, index // self.cut.shard_size, last=index + 1 == end)
+
+
+class _Stream(IterableDataset[Batch | End]):
+    """An iterable data set as batches; a shard that is done is read and left out."""
+
+    def __init__(self, dataset: Iterable[Any], cut: Cut, done: Container[int]) -> None:
+        self.dataset, self.cut, self.done = dataset, cut, done
+
+    def __iter__(self) -> Iterator[Batch | End]:
+        items: list[tuple[int, Any]] = []
+        index = -1
+        for index, item in enumerate(self.dataset):
+            shard, place = divmod(index, self.cut.shard_size)
+            if shard in self.done:
+                continue
+            items.append((index, item))
+            last = place + 1 == self.cut.shard_size
+            if last or (place + 1) % self.cut.batch_size == 0:
+                yield collated(items, shard, last=last)
+                items = []
+        shard, rest = divmod(index + 1, self.cut.shard_size)
+        if rest and shard not in self.done:
+            yield collated(items, shard, last=True)
+        yield End(index + 1)
+
+
+def collated(items: Sequence[tuple[int, Any]], shard: int, *, last: bool) -> Batch:
+    """Put items together: those of one size into a group, those that say why not aside.
+
+    Raises:
+        TypeError: an item is no image.
+        ValueError: an image is of a wrong shape.
+    """
+    unreadable: list[tuple[int, Unreadable]] = []
+    alike: dict[Any, list[tuple[int, Sample]]] = {}
+    for index, item in items:
+        found = _checked(index, item)
+        if isinstance(found, Unreadable):
+            name = str(index) if found.name is None else found.name
+            unreadable.append((index, Unreadable(writable(found.reason), writable(name))))
+            continue
+        seen = None if found.picture is None else found.picture.shape
+        alike.setdefault((found.image.shape, found.image.dtype, seen), []).append((index, found))
+    groups = tuple(_group(members) for members in alike.values())
+    return Batch(shard=shard, last=last, groups=groups, unreadable=tuple(unreadable))
+
+
+def _checked(index: int, item: Any) -> Sample | Unreadable:
+    if isinstance(item, Unreadable):
+        return item
+    try:
+        sample = as_sample(item)
+    except (TypeError, ValueError) as error:
+        error.add_note(f"item {index} of the data set")
+        raise
+    if not sample.image.isfinite().all():
+        return Unreadable("the image has values that are not finite", sample.name)
+    return sample
+
+
+def _group(members: list[tuple[int, Sample]]) -> Group:
+    samples = [sample for _, sample in members]
+    pictures = [s.picture for s in samples if s.picture is not None]
+    return Group(
+        indexes=tuple(index for index, _ in members),
+        images=torch.stack([s.image.detach() for s in samples]),
+        pictures=torch.stack(pictures) if pictures else None,
+        labels=tuple(int(s.label) for s in samples),
+        names=tuple(str(i) if s.name is None else writable(s.name) for i, s in members),
+    )
+
+
+def reason_of(error: Exception, root: str = "") -> str:
+    """Return an exception in words that are the same in every run.
+
+    Args:
+        error: the exception.
+        root: a folder, whose path is left out of the words.
+
+    Example:
+        >>> reason_of(ValueError("data/cat/1.png is cut off, <Decoder at 0x7f12ab>"), "data")
+        'ValueError: cat/1.png is cut off, <Decoder>'
+    """
+    text = " ".join(str(error).split())
+    text = text.replace(f"{root}{os.sep}", "") if root else text
+    text = re.sub(r" at 0x[0-9A-Fa-f]+", "", text)
+    return f"{type(error).__name__}: {text}"[:_LONGEST_REASON]
+
+
+def writable(text: str) -> str:
+    """Return a text as UTF-8 can hold it; file names of other encodings cannot be."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,155 @@
+"""A run's manifest: what was asked, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..files import write_whole
+from .shards import NAME
+
+#: What the manifest calls the format of the run's folder.
+FORMAT = "camlens.run.1"
+
+_FORMAT_NAME = re.compile(r"camlens\.run\.(\d+)")
+
+#: What a run finds out, and so is no reason to refuse going on with it.
+_FOUND = ("format", "complete", "images", "unreadable", "shards", "regions")
+
+
+def _is(*types: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, types)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+def _is_method(value: Any) -> bool:
+    fits = isinstance(value, dict) and isinstance(value.get("method"), str)
+    return fits and isinstance(value.get("layers"), (list, type(None)))
+
+
+#: What a manifest must hold, and whether a value can be meant.
+_FITS: dict[str, Callable[[Any], bool]] = {
+    **{"model": _is(dict), "versions": _is(dict), "complete": _is(bool), "shards": _is(list)},
+    **{"images": _is(int, type(None)), "unreadable": _is(int, type(None))},
+    **{"batch_size": _is_positive, "shard_size": _is_positive, "heatmaps": _is(str)},
+    **{"regions": _is(list, type(None)), "classes": _is(list, type(None))},
+    "methods": lambda value: isinstance(value, list) and all(map(_is_method, value)),
+}
+
+
+def write(run: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a run's manifest, whole or not at all; equal ones are equal bytes.
+
+    Raises:
+        OSError: the folder is not writable, or the disk is full.
+    """
+    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    write_whole(run / "manifest.json", (text + "\n").encode("utf-8", "backslashreplace"))
+
+
+def read(run: Path) -> dict[str, Any]:
+    """Read and check a run's manifest. Nothing in it is trusted.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, of another or newer format, or names shards that are none, such
+            as folders elsewhere.
+    """
+    path = run / "manifest.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{run} holds no manifest.json: it is not the folder of a run, as "
+            "camlens.dataset.explain_dataset writes it"
+        )
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged: {error}. Make the run again in a new folder"
+        ) from None
+    manifest = manifest if isinstance(manifest, dict) else {}
+    _check_format(path, manifest.get("format"))
+    for name, fits in _FITS.items():
+        if name not in manifest or not fits(manifest[name]):
+            raise ValueError(
+                f"{path} is damaged: {name!r} is {manifest.get(name)!r}. Make the run again in a "
+                "new folder"
+            )
+    _check_shards(path, manifest["shards"])
+    return manifest
+
+
+def _check_format(path: Path, found: Any) -> None:
+    if found == FORMAT:
+        return
+    match = _FORMAT_NAME.fullmatch(found) if isinstance(found, str) else None
+    if match and int(match[1]) > 1:
+        raise ValueError(
+            f"{path} is of format {found!r}, written by a newer camlens; this one reads "
+            f"{FORMAT!r}: upgrade with pip install -U camlens"
+        )
+    raise ValueError(f"{path} is of format {found!r}, expected {FORMAT!r}: it is no run of camlens")
+
+
+def _check_shards(path: Path, shards: list[Any]) -> None:
+    for name in shards:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ValueError(
+                f"{path} names a shard {name!r}, expected names such as 'shard-00000': it was "
+                "changed by hand or is not to be trusted"
+            )
+    if sorted(set(shards)) != sorted(shards):
+        raise ValueError(f"{path} names a shard twice: it was changed by hand")
+
+
+def check_same(run: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Check that a run is gone on with as it was begun.
+
+    Raises:
+        ValueError: something that decides its numbers differs; says what.
+    """
+    differing = list(_differences("", _asked(old), _asked(new)))
+    if differing:
+        raise ValueError(
+            f"{run} holds a run of something else, which would be mixed with this one: "
+            f"{'; '.join(differing[:5])}. Choose another folder, or delete this one"
+        )
+
+
+def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the numbers, with what the run found out left out."""
+    asked = {name: value for name, value in manifest.items() if name not in _FOUND}
+    asked["methods"] = [
+        {**one, "layers": None} if finds_its_layer(one) else one for one in asked["methods"]
+    ]
+    asked["versions"] = {k: v for k, v in asked["versions"].items() if k != "python"}
+    return json.loads(json.dumps(asked))  # type: ignore[no-any-return]
+
+
+def finds_its_layer(method: Mapping[str, Any]) -> bool:
+    """Return whether an explainer, as the manifest describes it, takes the last layer it finds."""
+    options = method.get("options")
+    return isinstance(options, dict) and options.get("layer") == "last"
+
+
+def _differences(name: str, old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            inner = f"{name}.{key}" if name else key
+            yield from _differences(inner, old.get(key), new.get(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for place, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{name}[{place}]", a, b)
+    elif old != new:
+        yield f"{name} is {_short(old)} there, and {_short(new)} now"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,187 @@
+"""A run's folder, read: tables over all shards, and heatmaps made from them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import heatmap
+from ..regions.tables import COLUMNS
+from . import manifests
+from .questions import HEAT_TYPES
+from .shards import present, shard_name
+from .tables import IMAGES, MAPS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Run:
+    """What :func:`camlens.dataset.explain_dataset` wrote.
+
+    Tables are read when first asked for, and kept; ``image``, the position in the data set, joins
+    them.
+
+    Args:
+        path: the run's folder.
+        incomplete: whether a run that has not ended is read as far as it went.
+
+    Attributes:
+        path: the folder.
+        manifest: what was asked, and what became of it.
+        shards: names of the shards that are read, in order.
+
+    Raises:
+        FileNotFoundError: there is no run at the path.
+        ValueError: it is incomplete, damaged or of a newer format.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, incomplete: bool = False) -> None:
+        self.path = Path(path)
+        self.manifest: dict[str, Any] = manifests.read(self.path)
+        sources = (self.manifest["regions"], self.manifest.get("region_source"))
+        self._scored = sources != (None, None)
+        there = {shard_name(number): number for number in present(self.path, regions=self._scored)}
+        self.shards: list[str] = self.manifest["shards"]
+        if not self.manifest["complete"]:
+            if not incomplete:
+                raise ValueError(
+                    f"{self.path} is not complete: {len(there)} shards are there. Run "
+                    "explain_dataset again to go on, or read what is there with "
+                    f"Run(path, incomplete=True)"
+                )
+            self.shards = sorted(there, key=there.__getitem__)
+        if lacking := [name for name in self.shards if name not in there]:
+            raise ValueError(
+                f"{self.path} is damaged: {lacking[0]} or a file in it is missing. Run "
+                "explain_dataset again with the same options to make it anew"
+            )
+
+    @functools.cached_property
+    def images(self) -> pd.DataFrame:
+        """A row an item of the data set.
+
+        The columns are image, name, label, prediction, confidence, width, height, thumbnail and
+        reason (why it is unreadable; all but image and name are then missing).
+        """
+        return self._read("images.parquet", list(IMAGES))
+
+    @functools.cached_property
+    def maps(self) -> pd.DataFrame:
+        """A row a map.
+
+        The columns are image, k, method, layer, grid, target, score, evidence, heat, heat_height
+        and heat_width. ``heat`` holds the bytes of the map at its own grid, over its maximum.
+        """
+        return self._read("maps.parquet", list(MAPS))
+
+    @functools.cached_property
+    def regions(self) -> pd.DataFrame | None:
+        """A row an image, target and region, as :func:`camlens.regions.table`; None without."""
+        return self._read("regions.parquet", list(COLUMNS)) if self._scored else None
+
+    @property
+    def unreadable(self) -> pd.DataFrame:
+        """The items that could not be read: image, name and reason."""
+        images = self.images
+        return images.loc[images["reason"].notna(), ["image", "name", "reason"]].reset_index(
+            drop=True
+        )
+
+    def heatmaps(self, rows: pd.DataFrame) -> Tensor:
+        """Return the heatmaps of some rows of :attr:`maps`, at the size of their images.
+
+        Args:
+            rows: n rows of :attr:`maps`, of images of one size.
+
+        Returns:
+            (n, H, W) float32 in [0, 1], as :attr:`camlens.Explanation.heatmaps` to within the
+            rounding of the kept maps (1/510 of the maximum, or half precision).
+
+        Raises:
+            ValueError: the rows are of images of several sizes, or damaged.
+        """
+        sizes = self.images.set_index("image").loc[rows["image"], ["height", "width"]]
+        different = {(int(h), int(w)) for h, w in sizes.itertuples(index=False)}
+        if len(different) > 1:
+            raise ValueError(
+                f"expected rows of images of one size, got {sorted(different)}: take them one "
+                "size at a time"
+            )
+        if not different:
+            return torch.zeros(0, 0, 0)
+        (size,) = different
+        grids = [
+            (int(h), int(w)) for h, w in zip(rows["heat_height"], rows["heat_width"], strict=True)
+        ]
+        found = torch.empty(len(rows), *size)
+        for grid in sorted(set(grids)):
+            places = [place for place, one in enumerate(grids) if one == grid]
+            heat = self._heat(rows["heat"].iloc[places], grid)
+            found[places] = heatmap.scale(heatmap.resize(heat, size)).squeeze(1)
+        return found
+
+    def _heat(self, kept: Sequence[bytes], grid: tuple[int, int]) -> Tensor:
+        """Return (n, 1, h, w) float32 maps in [0, 1]."""
+        kind = self.manifest["heatmaps"]
+        if kind not in HEAT_TYPES:
+            raise ValueError(f"{self.path} keeps heat as {kind!r}, expected one of {[*HEAT_TYPES]}")
+        dtype: np.dtype[Any] = HEAT_TYPES[kind]
+        try:
+            values = np.frombuffer(b"".join(kept), dtype).reshape(-1, 1, *grid)
+        except ValueError as error:
+            raise ValueError(f"{self.path} is damaged: a map is not {grid}: {error}") from error
+        heat = torch.from_numpy(values.astype(np.float32))
+        return heat / 255 if kind == "uint8" else heat
+
+    def _read(self, file: str, columns: list[str]) -> pd.DataFrame:
+        import pandas as pd
+
+        tables = [read_table(self.path / shard / file, columns) for shard in self.shards]
+        filled = [table for table in tables if len(table)] or tables[:1]
+        if not filled:
+            return pd.DataFrame(columns=columns)
+        return pd.concat(filled, ignore_index=True)
+
+    def __repr__(self) -> str:
+        """Return a line that says what was run, and how far."""
+        methods = ", ".join(one["method"] for one in self.manifest["methods"])
+        if not self.manifest["complete"]:
+            return f"Run({self.path}: {methods}, incomplete, {len(self.shards)} shards)"
+        return (
+            f"Run({self.path}: {methods}, {self.manifest['images']} images, "
+            f"{self.manifest['unreadable']} unreadable)"
+        )
+
+
+def read_table(path: Path, columns: Sequence[str], *, only: Sequence[str] | None = None) -> Any:
+    """Read one Parquet file of a shard.
+
+    Args:
+        path: of the file.
+        columns: that it must have.
+        only: columns to read; by default all.
+
+    Raises:
+        ValueError: it is damaged, or lacks a column.
+    """
+    import pandas as pd
+    from pyarrow import ArrowException
+
+    try:
+        with path.open("rb") as file:  # not by its path, into which pyarrow reads a meaning
+            table = pd.read_parquet(file, engine="pyarrow", columns=only)
+        table[list(only or columns)]  # they are all there
+    except (ArrowException, OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged: {error}. Delete the folder {path.parent} and run explain_dataset "
+            "again with the same options to make it anew"
+        ) from error
+    return table

@@ -1,0 +1,164 @@
+"""What an item of a data set is, and folders of image files as data sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .. import photos
+
+#: The label of an item whose class is unknown.
+NO_LABEL = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+    """One image as the model takes it, and what is known of it.
+
+    Attributes:
+        image: (C, H, W) floating point, exactly as the model takes it (normalised).
+        label: class id, what the image shows; -1 where unknown.
+        name: what the tables call it, such as a relative path; by default its index.
+        picture: (1 or 3, H, W) uint8, the image before normalisation: what is shown, and what a
+            function finds regions on.
+    """
+
+    image: Tensor
+    label: int = NO_LABEL
+    name: str | None = None
+    picture: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """An item that cannot be read. A data set may return it; what raises becomes one.
+
+    Attributes:
+        reason: in words.
+        name: what the tables call the item; by default its index.
+    """
+
+    reason: str
+    name: str | None = None
+
+
+class Folder(Dataset[Sample]):
+    """The image files below a folder, sorted by their paths.
+
+    An image's class is the name of the first folder below ``root`` that it is in, such as ``cat``
+    of ``root/cat/001.png``; images directly in ``root`` have none.
+
+    Args:
+        root: the folder.
+        transform: from the picture, (3, H, W) uint8, to the image as the model takes it,
+            (C, H, W) floating point. It must not be random, or a table could not be made again.
+        shown: from the picture to what the model sees of it before normalisation, (1 or 3, H, W)
+            uint8 of the image's size, such as a resize; by default the picture itself, where it
+            has the image's size (else :func:`explain_dataset`'s ``picture`` makes it).
+
+    Attributes:
+        root: the folder.
+        files: the image files.
+        classes: sorted names of the first folders; the position of a name is the label.
+
+    Raises:
+        NotADirectoryError: there is no such folder.
+        ValueError: there is no image file in it.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        transform: Callable[[Tensor], Tensor],
+        *,
+        shown: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.files = photos.find(self.root)
+        if not self.files:
+            raise ValueError(f"there is no image file in {self.root} or in its folders")
+        above = {self._parts(file)[0] for file in self.files if len(self._parts(file)) > 1}
+        self.classes = sorted(above)
+        self._labels = {name: label for label, name in enumerate(self.classes)}
+        self._transform, self._shown = transform, shown
+
+    def __len__(self) -> int:
+        """Return the number of image files."""
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one file.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is no whole image.
+        """
+        picture = photos.read(self.files[index])
+        image = self._transform(picture)
+        seen = picture if self._shown is None else self._shown(picture)
+        fits = self._shown is not None or seen.shape[-2:] == image.shape[-2:]
+        parts = self._parts(self.files[index])
+        label = self._labels[parts[0]] if len(parts) > 1 else NO_LABEL
+        return Sample(image, label, self.name(index), seen if fits else None)
+
+    def name(self, index: int) -> str:
+        """Return a file's path below the folder, with slashes on every system."""
+        return "/".join(self._parts(self.files[index]))
+
+    def fingerprint(self) -> str:
+        """Return a hash of the files' names: what decides which index is which image."""
+        names = "\0".join(self.name(index) for index in range(len(self)))
+        return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
+
+    def _parts(self, file: Path) -> tuple[str, ...]:
+        return file.relative_to(self.root).parts
+
+
+def as_sample(item: Any) -> Sample:
+    """Return a data set's item as a sample.
+
+    Args:
+        item: a tensor (C, H, W), alone in a tuple or with a label, or a sample.
+
+    Raises:
+        TypeError: it is something else.
+        ValueError: a wrong shape.
+
+    Example:
+        >>> as_sample((torch.zeros(3, 8, 8), 4)).label
+        4
+    """
+    if isinstance(item, Tensor):
+        item = Sample(item)
+    elif isinstance(item, (tuple, list)) and len(item) in (1, 2):
+        item = Sample(item[0], int(item[1]) if len(item) == 2 else NO_LABEL)
+    if not isinstance(item, Sample) or not isinstance(item.image, Tensor):
+        raise TypeError(
+            "expected the data set's items as a tensor (C, H, W), as (tensor, label) or as "
+            f"camlens.dataset.Sample, got {type(item).__name__}"
+        )
+    image, picture = item.image, item.picture
+    if image.ndim != 3 or 0 in image.shape or not image.is_floating_point():
+        raise ValueError(
+            f"expected an image as (C, H, W), of floating point as the model takes it, got "
+            f"{tuple(image.shape)} of {image.dtype}: transform the pictures in the data set"
+        )
+    if picture is not None and (
+        picture.dtype != torch.uint8
+        or picture.ndim != 3
+        or picture.shape[0] not in (1, 3)
+        or picture.shape[1:] != image.shape[1:]
+    ):
+        raise ValueError(
+            f"expected a picture as (1 or 3, {image.shape[1]}, {image.shape[2]}) of uint8, the "
+            f"image's size, got {tuple(picture.shape)} of {picture.dtype}"
+        )
+    return item

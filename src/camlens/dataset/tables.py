@@ -1,0 +1,166 @@
+"""The three tables of a shard, from what was found of its images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..regions import tables as region_tables
+from ..regions.effects import Effect
+from ..regions.scores import Scores
+from .keeping import Explained, Maps, joined
+from .samples import NO_LABEL, Unreadable
+from .thumbnails import thumbnails
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The columns of the table of images, and their types in pandas.
+IMAGES = {
+    "image": "int64",
+    "name": "string",
+    "label": "Int64",
+    "prediction": "Int64",
+    "confidence": "float32",
+    "width": "Int32",
+    "height": "Int32",
+    "thumbnail": "object",
+    "reason": "string",
+}
+
+#: The columns of the table of maps.
+MAPS = {
+    "image": "int64",
+    "k": "int64",
+    "method": "string",
+    "layer": "string",
+    "grid": "string",
+    "target": "int64",
+    "score": "float32",
+    "evidence": "bool",
+    "heat": "object",
+    "heat_height": "int32",
+    "heat_width": "int32",
+}
+
+#: Columns of bytes; pandas alone cannot tell what an empty one holds.
+BINARY = ("thumbnail", "heat")
+
+
+class Shard:
+    """What is known of a shard so far, and the tables of it when all of it is.
+
+    Args:
+        classes: names of the classes, for the table of regions.
+    """
+
+    def __init__(self, classes: Sequence[str] | None = None) -> None:
+        self.classes = classes
+        self._found: list[Explained] = []
+        self._images: list[dict[str, Any]] = []
+
+    def add(self, found: Explained) -> None:
+        """Take in a group of images; its pictures are made small and let go of."""
+        for row, thumbnail in enumerate(thumbnails(found.pictures)):
+            prediction = int(found.predictions[row])
+            self._images.append(
+                {
+                    "image": found.indexes[row],
+                    "name": found.names[row],
+                    "label": None if found.labels[row] == NO_LABEL else found.labels[row],
+                    "prediction": None if prediction == NO_LABEL else prediction,
+                    "confidence": found.confidences[row],
+                    "width": found.size[1],
+                    "height": found.size[0],
+                    "thumbnail": thumbnail,
+                    "reason": None,
+                }
+            )
+        self._found.append(dataclasses.replace(found, pictures=found.pictures[:0]))
+
+    def leave_out(self, index: int, item: Unreadable) -> None:
+        """Take down an item that could not be read."""
+        unknown: dict[str, Any] = dict.fromkeys(IMAGES)
+        self._images.append({**unknown, "image": index, "name": item.name, "reason": item.reason})
+
+    def images(self) -> pd.DataFrame:
+        """Return a row an item, in the data set's order."""
+        rows = sorted(self._images, key=lambda row: row["image"])
+        return _frame({name: [row[name] for row in rows] for name in IMAGES}, IMAGES)
+
+    def maps(self) -> pd.DataFrame:
+        """Return a row a map, ordered by image, explainer and target."""
+        import pandas as pd
+
+        frames, order = [], []
+        for found in self._found:
+            for place, maps in enumerate(found.maps):
+                frames.append(_map_rows(found.indexes, maps))
+                order += [place] * len(frames[-1])
+        if not frames:
+            return _frame({name: [] for name in MAPS}, MAPS)
+        return _ordered(pd.concat(frames, ignore_index=True), order)
+
+    def regions(self) -> pd.DataFrame | None:
+        """Return what :func:`camlens.regions.table` gives, ordered by image and explainer.
+
+        None where nothing was scored.
+        """
+        import pandas as pd
+
+        alike: dict[Any, list[tuple[Explained, Scores]]] = {}
+        for found in self._found:
+            for place, scores in enumerate(found.scores):
+                key = (place, scores.names, scores.layers, scores.grid, scores.share.shape[1])
+                alike.setdefault(key, []).append((found, scores))
+        frames, order = [], []
+        for key, members in alike.items():
+            frames.append(self._region_rows(members))
+            order += [key[0]] * len(frames[-1])
+        return _ordered(pd.concat(frames, ignore_index=True), order) if frames else None
+
+    def _region_rows(self, members: list[tuple[Explained, Scores]]) -> pd.DataFrame:
+        effects: list[Effect] = [found.effect for found, _ in members if found.effect is not None]
+        predictions = np.concatenate([found.predictions for found, _ in members])
+        return region_tables.table(
+            joined([scores for _, scores in members]),
+            labels=[label for found, _ in members for label in found.labels],
+            predictions=predictions.tolist(),
+            effect=joined(effects) if effects else None,
+            classes=self.classes,
+            images=[index for found, _ in members for index in found.indexes],
+        )
+
+
+def _map_rows(indexes: Sequence[int], maps: Maps) -> pd.DataFrame:
+    n, k, h, w = maps.heat.shape
+    rows = maps.heat.reshape(n * k, h * w)
+    columns = {
+        "image": np.repeat(np.asarray(indexes), k),
+        "k": np.tile(np.arange(k), n),
+        "method": [maps.method] * (n * k),
+        "layer": [maps.layer] * (n * k),
+        "grid": [maps.grid] * (n * k),
+        "target": maps.targets.reshape(-1),
+        "score": maps.scores.reshape(-1),
+        "evidence": maps.evidence.reshape(-1),
+        "heat": [row.tobytes() for row in rows],
+        "heat_height": np.full(n * k, h),
+        "heat_width": np.full(n * k, w),
+    }
+    return _frame(columns, MAPS)
+
+
+def _frame(columns: dict[str, Any], types: dict[str, str]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({name: pd.Series(columns[name], dtype=types[name]) for name in types})
+
+
+def _ordered(frame: pd.DataFrame, order: list[int]) -> pd.DataFrame:
+    """Sort rows by image and explainer; what is equal keeps its order."""
+    rows = np.lexsort((np.asarray(order), frame["image"].to_numpy()))
+    return frame.take(rows).reset_index(drop=True)

@@ -1,0 +1,244 @@
+"""The one object that does shards, on one machine or on many."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from .. import checks
+from ..explain import Explainer
+from ..targets import Targets
+from . import arguments, manifests
+from .background import Background
+from .explaining import Answers, explain_group
+from .facts import completed, first_manifest
+from .keeping import keep
+from .loading import Batch, Cut, End, dead_workers_told, load_mapped, load_streamed
+from .questions import Questions, RegionsOf
+from .runs import Run
+from .shards import clear_parts, present, shard_name, write_shard
+from .tables import Shard
+
+#: Batches and shards that may wait to be written.
+_WAITING = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ShardTask:
+    """What is to be done to a data set; does any of its shards, in any process.
+
+    It can be pickled where the model, the data set and the functions it is given can. The
+    attributes are the arguments of :func:`camlens.dataset.explain_dataset`, which describes them.
+
+    Raises:
+        ImportError: a library of ``camlens[data]`` is not installed.
+        TypeError, ValueError: an argument is of a wrong type or out of range.
+    """
+
+    explainer: Explainer | Sequence[Explainer]
+    dataset: Any
+    out: str | os.PathLike[str]
+    regions: RegionsOf | None = None
+    targets: Targets = None
+    fill: str | None = None
+    classes: Sequence[str] | None = None
+    picture: Callable[[Tensor], Tensor] | None = None
+    batch_size: int = 32
+    num_workers: int = 0
+    shard_size: int = 256
+    heatmaps: str = "uint8"
+
+    def __post_init__(self) -> None:
+        """Check everything that can be told before the first image."""
+        arguments.check_installed()
+        arguments.check_explainers(self.explainers)
+        arguments.check_dataset(self.dataset)
+        arguments.check_regions(self.regions, self.fill)
+        arguments.check_numbers(self.batch_size, self.num_workers, self.shard_size, self.heatmaps)
+        length = len(self.dataset) if self.mapped else None
+        object.__setattr__(self, "targets", arguments.as_targets(self.targets, length))
+
+    @property
+    def explainers(self) -> tuple[Explainer, ...]:
+        """The explainers, also of one."""
+        one = self.explainer
+        return (one,) if isinstance(one, Explainer) else tuple(one)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether any item of the data set can be asked for."""
+        streamed = isinstance(self.dataset, IterableDataset)
+        return not streamed and hasattr(self.dataset, "__getitem__")
+
+    @property
+    def shards(self) -> int:
+        """How many shards the data set has.
+
+        Raises:
+            ValueError: it is iterable, and so only its end tells.
+        """
+        if not self.mapped:
+            raise ValueError(
+                "how many shards an iterable data set has is known at its end only: give a "
+                "map-style one, with __getitem__ and __len__, or use explain_dataset"
+            )
+        return self._cut.count(len(self.dataset))
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return Path(self.out)
+
+    @property
+    def _cut(self) -> Cut:
+        return Cut(self.shard_size, self.batch_size)
+
+    def start(self) -> dict[str, Any]:
+        """Make the run's folder and its manifest, or check that what is there is this run.
+
+        Returns:
+            The manifest that is there.
+
+        Raises:
+            OSError: the folder cannot be made or written to.
+            ValueError: it holds something else, or the data set is empty.
+        """
+        checks.check_mode(self.explainers[0].model)
+        if self.mapped and len(self.dataset) == 0:
+            raise ValueError("the data set has no images: there is nothing to explain")
+        asked = first_manifest(self)
+        if (self.path / "manifest.json").is_file():
+            old = manifests.read(self.path)
+            manifests.check_same(self.path, old, asked)
+            return old
+        if self.path.exists() and not self.path.is_dir():
+            raise NotADirectoryError(
+                f"{self.path} is a file, expected a folder to write a run into"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        if foreign := sorted(p.name for p in self.path.iterdir() if not p.name.startswith(".")):
+            raise ValueError(
+                f"{self.path} is not empty ({', '.join(foreign[:3])}) and holds no manifest.json: "
+                "it is not the folder of a run; choose a new or an empty one"
+            )
+        manifests.write(self.path, asked)
+        return asked
+
+    def done(self) -> set[int]:
+        """Return the numbers of the shards that are there."""
+        return present(self.path, regions=self.regions is not None)
+
+    def run(
+        self, shards: Sequence[int], *, progress: Callable[[int], object] | None = None
+    ) -> None:
+        """Do some shards of a map-style data set.
+
+        Args:
+            shards: their numbers, below :attr:`shards`.
+            progress: told the number of images after each batch.
+
+        Raises:
+            LookupError, TypeError, ValueError: as the explainers, scores and effects raise them.
+            OSError: a shard cannot be written. Those written before are kept.
+            RuntimeError: a process that reads images died.
+        """
+        batches = load_mapped(self.dataset, self._cut, shards, self.num_workers)
+        self._work_through(batches, progress)
+
+    def run_stream(
+        self, passed_over: Container[int], *, progress: Callable[[int], object] | None = None
+    ) -> int:
+        """Read an iterable data set to its end, and do its shards but those passed over.
+
+        Returns:
+            How many items it has.
+
+        Raises:
+            LookupError, OSError, RuntimeError, TypeError, ValueError: as :meth:`run`.
+        """
+        batches = load_streamed(self.dataset, self._cut, passed_over, self.num_workers)
+        end = self._work_through(batches, progress)
+        return 0 if end is None else end.items
+
+    def finish(self, items: int | None = None) -> Run:
+        """Complete the manifest if all shards are there, whoever did them.
+
+        Args:
+            items: how many an iterable data set has; of a map-style one its length.
+
+        Returns:
+            The run, as far as it is there.
+
+        Raises:
+            ValueError: a shard is damaged, or is not of this data set.
+        """
+        items = len(self.dataset) if items is None else items
+        if items == 0:
+            raise ValueError("the data set has no images: there is nothing to explain")
+        there, wanted = self.done(), set(range(self._cut.count(items)))
+        if there - wanted:
+            raise ValueError(
+                f"{self.path} holds {shard_name(max(there))}, but a data set of {items} items has "
+                f"{len(wanted)} shards: it was made of a longer one; choose another folder"
+            )
+        if there == wanted:
+            clear_parts(self.path)
+            manifests.write(self.path, completed(self.path, items))
+        return Run(self.path, incomplete=True)
+
+    def _work_through(
+        self, batches: Iterable[Batch | End], progress: Callable[[int], object] | None
+    ) -> End | None:
+        asked = Questions(
+            explainers=self.explainers,
+            targets=self.targets,
+            regions=self.regions,
+            fill=self.fill,
+            picture=self.picture,
+            heatmaps=self.heatmaps,
+            batch_size=self.batch_size,
+        )
+        shard = Shard(self.classes)
+        with dead_workers_told(), Background(_WAITING) as background:
+            for batch in batches:
+                if isinstance(batch, End):
+                    return batch
+                for index, item in batch.unreadable:
+                    shard.leave_out(index, item)
+                for group in batch.groups:
+                    with _named(group.names):
+                        answers = explain_group(group, asked)
+                    background.submit(functools.partial(_keep, answers, self.heatmaps, shard))
+                if batch.last:
+                    background.submit(functools.partial(self._write, batch.shard, shard))
+                    shard = Shard(self.classes)
+                if progress is not None:
+                    progress(len(batch))
+        return None
+
+    def _write(self, number: int, shard: Shard) -> None:
+        write_shard(self.path, number, shard, regions=self.regions is not None)
+
+
+def _keep(answers: Answers, heatmaps: str, shard: Shard) -> None:
+    with _named(answers.group.names):
+        shard.add(keep(answers, heatmaps))
+
+
+@contextlib.contextmanager
+def _named(names: Sequence[str]) -> Iterator[None]:
+    """Say of an exception which images it is about."""
+    try:
+        yield
+    except Exception as error:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        error.add_note(f"while explaining {', '.join(names[:3])}{more}")
+        raise

@@ -1,0 +1,166 @@
+"""Whatever ends a run: run again, the files are byte for byte those of an undisturbed one."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from camlens import GradCAM
+from camlens.dataset import ShardTask, shards
+
+from .made import HALVES, Noise, files, net, run
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The files of a run over 40 items that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run(out)
+    return files(out)
+
+
+def program(*arguments, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False, **options
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_20_random_points(tmp_path):
+    done = program("-m", "tests.dataset.kills", "kill", tmp_path, cwd=HERE.parents[1])
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["different"] == []
+    assert found["killed"] >= 15  # the others ended before
+    assert len(set(found["shards"])) >= 5  # at different points
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_memory_does_not_grow_with_the_data_set(tmp_path):
+    done = program("-m", "tests.dataset.kills", "memory", tmp_path, cwd=HERE.parents[1])
+    assert done.returncode == 0, done.stderr
+    few, many = json.loads(done.stdout).values()
+    assert many - few < 12  # MiB, at ten times the images
+
+
+@pytest.mark.parametrize("call", range(6))
+def test_a_full_disk(tmp_path, whole, monkeypatch, call):
+    write, calls = shards._write_durably, iter(range(100))
+
+    def full(path, content):
+        if next(calls) == call:
+            path.write_bytes(content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(shards, "_write_durably", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path)
+    monkeypatch.undo()
+    there = sorted(path.name for path in tmp_path.iterdir())
+    assert there == ["manifest.json", *(["shard-00000"] if call > 2 else [])]
+    run(tmp_path)
+    assert files(tmp_path) == whole
+
+
+def test_a_worker_that_dies(tmp_path, whole):
+    die = tmp_path / "die"
+    die.write_text("30")
+    out = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="a process that reads images died"):
+        run(out, dataset=Noise(40, die=die), num_workers=1)
+    there = {path.name for path in out.glob("shard-*")}
+    assert there < {"shard-00000", "shard-00001", "shard-00002", "shard-00003"}
+    run(out, dataset=Noise(40, die=die), num_workers=1)
+    assert files(out) == whole
+
+
+def test_an_error_keeps_the_shards_before_it(tmp_path, whole):
+    class Odd(Noise):
+        def __getitem__(self, index):
+            return "no image" if index == 30 else super().__getitem__(index)
+
+    Odd.__name__ = "Noise"
+    with pytest.raises(TypeError, match="items as a tensor") as error:
+        run(tmp_path, dataset=Odd(40))
+    assert error.value.__notes__ == ["item 30 of the data set"]
+    assert len(list(tmp_path.glob("shard-*"))) == 3
+    run(tmp_path)
+    assert files(tmp_path) == whole
+
+
+def test_interrupted_by_the_keyboard(tmp_path, whole):
+    class Tired(Noise):
+        def __getitem__(self, index):
+            if index == 20:
+                raise KeyboardInterrupt
+            return super().__getitem__(index)
+
+    Tired.__name__ = "Noise"
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, dataset=Tired(40))
+    assert len(list(tmp_path.glob("shard-*"))) == 2
+    run(tmp_path)
+    assert files(tmp_path) == whole
+
+
+def test_a_shard_that_lost_a_file_is_made_again(tmp_path, whole):
+    run(tmp_path)
+    (tmp_path / "shard-00001" / "maps.parquet").unlink()
+    run(tmp_path)
+    assert files(tmp_path) == whole
+
+
+def test_what_killed_processes_left_is_cleared(tmp_path, whole):
+    run(tmp_path, part=(0, 2))
+    part = tmp_path / ".shard-00001.0123.part"
+    part.mkdir()
+    (part / "images.parquet").write_bytes(b"half")
+    (tmp_path / ".manifest.json.77.part").write_bytes(b"half")
+    run(tmp_path)
+    assert files(tmp_path) == whole
+
+
+def test_a_shard_that_another_process_wrote_is_left_alone(tmp_path, whole):
+    run(tmp_path)
+    before = (tmp_path / "shard-00001").stat().st_ino
+    task = ShardTask(
+        explainer=GradCAM(net(), "1"),
+        dataset=Noise(40),
+        out=tmp_path,
+        regions=HALVES,
+        targets="all",
+        batch_size=3,
+        shard_size=8,
+    )
+    task.run([1])
+    assert (tmp_path / "shard-00001").stat().st_ino == before
+    assert files(tmp_path) == whole
+
+
+@pytest.mark.slow
+def test_torchrun_with_two_processes_one_of_them_killed(tmp_path, whole):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun += [str(HERE / "made.py")]
+    done = program(*torchrun, tmp_path / "plain")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "plain") == whole
+    die = tmp_path / "die"
+    die.write_text("26")  # of shard 3, and so of rank 1
+    done = program(*torchrun, tmp_path / "run", die)
+    assert done.returncode != 0
+    assert not die.exists()
+    assert not (tmp_path / "run" / "shard-00003").exists()
+    done = program(*torchrun, tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "run") == whole

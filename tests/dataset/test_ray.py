@@ -1,0 +1,48 @@
+"""Ray Data with two local actors, one of which dies: the same files as one process."""
+
+import logging
+
+import pytest
+
+from camlens import GradCAM
+from camlens.dataset import ShardTask, explain_with_ray
+
+from .made import HALVES, Noise, files, net, run
+
+ray = pytest.importorskip("ray")
+pytest.importorskip("ray.data")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # Ray's own, of many kinds
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    options = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
+    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+def test_two_actors_one_of_them_killed(tmp_path):
+    run(tmp_path / "whole")
+    die = tmp_path / "die"
+    for number in (None, "18"):
+        out = tmp_path / f"run{number}"
+        if number is not None:
+            die.write_text(number)
+        task = ShardTask(
+            explainer=GradCAM(net(), "1"),
+            dataset=Noise(40, die=die),
+            out=out,
+            regions=HALVES,
+            targets="all",
+            batch_size=3,
+            shard_size=8,
+        )
+        found = explain_with_ray(task, actors=2)
+        assert found.manifest["complete"]
+        assert not die.exists()
+        assert files(out) == files(tmp_path / "whole")

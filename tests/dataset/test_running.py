@@ -1,0 +1,391 @@
+"""A run's tables hold what plain calls give, of every kind of data set and target."""
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import IterableDataset, TensorDataset
+
+from camlens import GradCAM, InputGradient, LayerCAM, heatmap, regions
+from camlens.dataset import Run, Sample, ShardTask, Unreadable, explain_dataset
+
+from .made import CORRUPT, HALVES, Noise, files, left_is_brighter, net, run
+
+
+def stacked(dataset, indexes):
+    return torch.stack([dataset[index].image for index in indexes])
+
+
+READABLE = [i for i in range(20) if i != CORRUPT]
+
+
+@pytest.mark.parametrize(
+    "targets", [None, 2, "all", "label", left_is_brighter, [i % 3 for i in range(20)]]
+)
+def test_the_tables_are_what_plain_calls_give(tmp_path, targets):
+    model, data = net(), Noise(20)
+    explainers = [GradCAM(model, "1"), InputGradient(model)]
+    found = run(tmp_path, dataset=data, explainer=explainers, targets=targets, heatmaps="float16")
+    labels = torch.tensor([i % 3 for i in READABLE])
+    asked = labels if targets == "label" or isinstance(targets, list) else targets
+    images = stacked(data, READABLE)
+    for explainer in explainers:
+        plain = explainer(images, targets=asked)
+        rows = found.maps[found.maps["method"] == plain.method]
+        n, k = plain.scores.shape
+        assert rows["image"].tolist() == np.repeat(READABLE, k).tolist()
+        assert rows["k"].tolist() == list(range(k)) * n
+        assert rows["target"].tolist() == plain.targets.flatten().tolist()
+        assert rows["evidence"].tolist() == plain.evidence.flatten().tolist()
+        assert set(rows["grid"]) == {"x".join(map(str, plain.grid))}
+        assert set(rows["layer"]) == {"+".join(plain.layers)}
+        torch.testing.assert_close(torch.tensor(rows["score"].to_numpy()), plain.scores.flatten())
+        heat = found.heatmaps(rows)
+        torch.testing.assert_close(heat, plain.heatmaps.flatten(0, 1), rtol=0, atol=1e-3)
+        outputs = model(images).detach()
+        scored = regions.table(
+            regions.score(plain, HALVES),
+            labels=labels,
+            predictions=outputs.argmax(1),
+            images=READABLE,
+        )
+        own = found.regions[found.regions["method"] == plain.method].reset_index(drop=True)
+        pd.testing.assert_frame_equal(own, scored, rtol=1e-4, atol=1e-5)
+    images = found.images[found.images["reason"].isna()]
+    assert images["prediction"].tolist() == outputs.argmax(1).tolist()
+    expected = outputs.softmax(1).amax(1).numpy()
+    np.testing.assert_allclose(images["confidence"].to_numpy(), expected, rtol=1e-5)
+    assert images["label"].tolist() == labels.tolist()
+
+
+def test_the_columns_and_their_types(tmp_path):
+    found = run(tmp_path, 9)
+    assert dict(found.images.dtypes.astype(str)) == {
+        **{"image": "int64", "name": "string", "label": "Int64", "prediction": "Int64"},
+        **{"confidence": "float32", "width": "Int32", "height": "Int32"},
+        **{"thumbnail": "object", "reason": "string"},
+    }
+    assert dict(found.maps.dtypes.astype(str)) == {
+        **{"image": "int64", "k": "int64", "method": "string", "layer": "string"},
+        **{"grid": "string", "target": "int64", "score": "float32", "evidence": "bool"},
+        **{"heat": "object", "heat_height": "int32", "heat_width": "int32"},
+    }
+    assert found.images["image"].tolist() == list(range(9))
+    assert found.images["name"][3] == "noise/3.png"
+    assert (found.images["width"][3], found.images["height"][3]) == (16, 16)
+    assert found.manifest["regions"] == ["left", "right"]
+    assert found.manifest["methods"][0] == {"method": "GradCAM", "layers": ["1"], "options": {}}
+    assert (found.manifest["images"], found.manifest["unreadable"]) == (9, 1)
+
+
+def test_uint8_heat_is_the_map_in_256_steps(tmp_path):
+    data = Noise(6, corrupt=None)
+    found = run(tmp_path, dataset=data, targets=None)
+    raw = GradCAM(net(), "1")(stacked(data, range(6))).raw
+    heat = (heatmap.scale(raw) * 255).round().byte()
+    assert list(found.maps["heat"]) == [one.numpy().tobytes() for one in heat]
+    close = GradCAM(net(), "1")(stacked(data, range(6))).heatmaps.squeeze(1)
+    assert (found.heatmaps(found.maps) - close).abs().max() <= 1.5 / 255
+
+
+def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path):
+    found = run(tmp_path, 9)
+    assert found.unreadable.to_dict("records") == [
+        {"image": 5, "name": "5", "reason": "OSError: cannot read <object object>: it is cut off"}
+    ]
+    row = found.images.iloc[5]
+    assert row.drop(["image", "name", "reason"]).isna().all()
+    assert 5 not in set(found.maps["image"]) | set(found.regions["image"])
+
+
+def test_values_that_are_not_finite_and_given_reasons_are_listed_too(tmp_path):
+    fine = torch.rand(1, 16, 16)
+    data = [fine, Sample(fine / 0 * 0, name="nan"), Unreadable("not yet there", "c"), (fine, 1)]
+    found = run(tmp_path, dataset=data, regions=None)
+    assert found.unreadable["name"].tolist() == ["nan", "c"]
+    assert found.unreadable["reason"].tolist() == [
+        "the image has values that are not finite",
+        "not yet there",
+    ]
+    assert found.images["label"].tolist() == [pd.NA, pd.NA, pd.NA, 1]
+    assert found.regions is None
+
+
+def test_of_no_readable_image_the_tables_are_empty(tmp_path):
+    found = run(tmp_path, dataset=[Unreadable("gone")] * 3)
+    assert len(found.unreadable) == 3
+    assert (len(found.maps), len(found.regions)) == (0, 0)
+    assert "density" in found.regions.columns
+
+
+def test_a_missing_library_is_no_unreadable_image(tmp_path):
+    class Needs(Noise):
+        def __getitem__(self, index):
+            raise ImportError("no Pillow")
+
+    with pytest.raises(ImportError, match="no Pillow"):
+        run(tmp_path, dataset=Needs(3))
+
+
+def test_mixed_sizes_are_explained_a_size_at_a_time(tmp_path):
+    data = Noise(12, sides=(16, 24), corrupt=None)
+    found = run(tmp_path, dataset=data, targets=None)
+    assert found.images["image"].tolist() == list(range(12))
+    assert found.images["width"].tolist() == [16, 24] * 6
+    assert found.maps["grid"].tolist() == ["7x7", "11x11"] * 6
+    large = found.regions[found.regions["image"] % 2 == 1].reset_index(drop=True)
+    plain = GradCAM(net(), "1")(stacked(data, range(1, 12, 2)))
+    scores = regions.score(plain, HALVES.resize((24, 24)))
+    np.testing.assert_allclose(large["share"], scores.share.flatten(), rtol=1e-4)
+    with pytest.raises(ValueError, match="images of one size"):
+        found.heatmaps(found.maps)
+    torch.testing.assert_close(
+        found.heatmaps(found.maps[1::2]), plain.heatmaps.squeeze(1), rtol=0, atol=6e-3
+    )
+
+
+def test_effects_are_measured_of_what_is_taken_together(tmp_path):
+    data, model = Noise(6, corrupt=None), net()
+    found = run(tmp_path, dataset=data, targets=None, fill="blur", batch_size=4, shard_size=6)
+    for some in ([0, 1, 2, 3], [4, 5]):
+        images = stacked(data, some)
+        plain = GradCAM(model, "1")(images)
+        effect = regions.effect(model, images, HALVES, targets=plain.targets, seed=some[0])
+        rows = found.regions[found.regions["image"].isin(some)]
+        np.testing.assert_allclose(rows["drop"], effect.drop.flatten(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(rows["chance"], effect.chance.flatten(), rtol=1e-4, atol=1e-6)
+        expected = regions.agreement(regions.score(plain, HALVES), effect)
+        assert expected.isnan().all()  # two regions have no order
+        assert rows["agreement"].isna().all()
+
+
+def test_regions_may_be_found_on_the_pictures(tmp_path):
+    def bright(pictures):
+        assert (pictures >= 0).all()
+        assert (pictures <= 1).all()
+        return regions.Regions(["bright"], pictures > 0.5)
+
+    data = Noise(5, corrupt=None)
+    found = run(tmp_path, dataset=data, regions=bright)
+    area = [(data[i].picture / 255 > 0.5).float().mean().item() for i in range(5)]
+    np.testing.assert_allclose(found.regions["area"][::3], area, rtol=1e-6)
+    assert found.manifest["regions"] == ["bright"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        (lambda pictures: pictures, "return camlens.regions.Regions, got Tensor"),
+        (lambda pictures: HALVES.resize((8, 8)), r"of \(16, 16\), got 1 of \(8, 8\)"),
+    ],
+)
+def test_a_function_that_finds_no_regions_is_refused(tmp_path, wrong, match):
+    with pytest.raises((TypeError, ValueError), match=match) as error:
+        run(tmp_path, regions=wrong)
+    assert "while explaining noise/0.png" in error.value.__notes__[0]
+
+
+def test_classes_are_named(tmp_path):
+    found = run(tmp_path, 4, classes=["a", "b", "c"], targets=None)
+    assert found.regions["label"][::2].tolist() == ["a", "b", "c", "a"]
+    assert found.manifest["classes"] == ["a", "b", "c"]
+
+
+def test_without_classes_of_outputs_predictions_are_missing(tmp_path):
+    model = torch.nn.Sequential(net()[:2]).eval()
+
+    def mean(outputs):
+        return outputs.mean(dim=(1, 2, 3))
+
+    found = run(tmp_path, 4, explainer=GradCAM(model, "0.1"), targets=mean)
+    assert found.images["prediction"].isna().all()
+    assert found.images["confidence"].isna().all()
+    assert set(found.maps["target"]) == {-1}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_change_nothing(tmp_path, workers):
+    run(tmp_path / "plain")
+    run(tmp_path / "other", num_workers=workers)
+    assert files(tmp_path / "plain") == files(tmp_path / "other")
+
+
+class Stream(IterableDataset):
+    def __init__(self, items):
+        self.items, self.read = items, 0
+
+    def __iter__(self):
+        data = Noise(self.items, corrupt=None)
+        for index in range(self.items):
+            self.read += 1
+            yield data[index]
+
+
+def tables(found):
+    return found.images, found.maps, found.regions
+
+
+@pytest.mark.parametrize("items", [1, 8, 9, 15, 16])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_iterable_data_set_gives_the_same_tables(tmp_path, items, workers):
+    plain = run(tmp_path / "mapped", dataset=Noise(items, corrupt=None))
+    streamed = run(tmp_path / "streamed", dataset=Stream(items), num_workers=workers)
+    for a, b in zip(tables(plain), tables(streamed), strict=True):
+        pd.testing.assert_frame_equal(a, b)
+    assert streamed.manifest["images"] == items
+    assert streamed.manifest["dataset"]["items"] is None
+
+
+def test_a_stream_is_gone_on_with_behind_what_is_done(tmp_path):
+    run(tmp_path / "whole", dataset=Stream(20))
+
+    class Broken(Stream):
+        def __iter__(self):
+            for place, item in enumerate(super().__iter__()):
+                if place == 12:
+                    raise ConnectionError("the line is dead")
+                yield item
+
+    Broken.__name__ = "Stream"
+    with pytest.raises(ConnectionError, match="the line is dead"):
+        run(tmp_path / "run", dataset=Broken(20))
+    assert [p.name for p in (tmp_path / "run").glob("shard-*")] == ["shard-00000"]
+    with pytest.raises(ValueError, match=r"is not complete: 1 shards are there"):
+        Run(tmp_path / "run")
+    assert len(Run(tmp_path / "run", incomplete=True).images) == 8
+    run(tmp_path / "run", dataset=Stream(20))
+    assert files(tmp_path / "run") == files(tmp_path / "whole")
+
+
+def test_parts_of_a_stream_make_a_whole(tmp_path):
+    run(tmp_path / "whole", dataset=Stream(20))
+    for rank in range(2):
+        found = run(tmp_path / "run", dataset=Stream(20), part=(rank, 2))
+        assert found.manifest["complete"] == (rank == 1)
+    assert files(tmp_path / "run") == files(tmp_path / "whole")
+
+
+def test_a_complete_run_is_not_read_again(tmp_path):
+    run(tmp_path / "stream", dataset=Stream(9))
+    data = Stream(9)
+    run(tmp_path / "stream", dataset=data)
+    assert data.read == 0
+
+
+def test_a_tensor_data_set_will_do(tmp_path):
+    images = torch.rand(3, 1, 16, 16)
+    found = run(tmp_path, dataset=TensorDataset(images), targets=1, regions=None)
+    plain = GradCAM(net(), "1")(images, targets=1)
+    np.testing.assert_allclose(found.maps["score"], plain.scores.flatten(), rtol=1e-6)
+
+
+def test_the_random_state_and_the_model_are_left_alone(tmp_path):
+    model = net()
+    state, before = (
+        torch.random.get_rng_state(),
+        {k: v.clone() for k, v in model.state_dict().items()},
+    )
+    run(tmp_path, explainer=GradCAM(model, "1"), num_workers=1, fill="mean")
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
+    run(tmp_path / "a", 9, progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    run(tmp_path / "b", 9, progress=True)
+    assert "9/9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"explainer": ()}, "expected an explainer"),
+        ({"explainer": net()}, "expected an explainer, such as camlens.GradCAM"),
+        ({"explainer": [GradCAM(net(), "1"), GradCAM(net(), "1")]}, "explainers of one model"),
+        ({"dataset": "faces/"}, r"Folder\(path, transform\)"),
+        ({"dataset": 7}, "expected a data set with __getitem__ and __len__"),
+        ({"dataset": []}, "the data set has no images"),
+        ({"dataset": ["a"]}, "items as a tensor"),
+        ({"dataset": [torch.rand(16, 16)]}, r"expected an image as \(C, H, W\)"),
+        ({"dataset": [torch.zeros(1, 16, 16).byte()]}, "of floating point"),
+        ({"dataset": Stream(0)}, "the data set has no images"),
+        ({"dataset": Stream(9), "num_workers": 2}, "several workers would change the order"),
+        ({"regions": "face"}, "regions as camlens.regions.Regions"),
+        ({"regions": None, "fill": "blur"}, "there are none: give regions= too"),
+        ({"fill": "black"}, "a fill out of"),
+        ({"targets": "best"}, '"label"'),
+        ({"targets": [1, 2]}, r"expected targets as one class, \(40,\)"),
+        ({"targets": 3}, "expected classes 0 to 2"),
+        ({"batch_size": 0}, "batch_size as a whole number of at least 1, got 0"),
+        ({"shard_size": 2.5}, "shard_size as a whole number of at least 1, got 2.5"),
+        ({"heatmaps": "int4"}, "heatmaps as one of"),
+        ({"part": (2, 2)}, r"0 <= rank < number, got \(2, 2\)"),
+        ({"classes": ["a"]}, "a name for class 2, got 1 classes"),
+    ],
+)
+def test_wrong_arguments_are_refused(tmp_path, options, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        run(tmp_path, **options)
+
+
+def test_one_method_is_given_once(tmp_path):
+    model = net()
+    run(tmp_path, 3, explainer=[GradCAM(model, "1"), GradCAM(model, "0"), LayerCAM(model, "1")])
+    with pytest.raises(ValueError, match="each method and layer once, got"):
+        run(tmp_path, explainer=[GradCAM(model, "1"), GradCAM(model, "1")])
+
+
+def test_a_model_in_training_mode_is_refused(tmp_path):
+    model = net()
+    explainer = GradCAM(model, "1")
+    model.train()
+    with pytest.raises(ValueError, match=r"call model.eval\(\) first"):
+        run(tmp_path / "run", explainer=explainer)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_that_is_asked_for_must_be_known(tmp_path):
+    with pytest.raises(ValueError, match="'0' has no label"):
+        run(tmp_path, dataset=[torch.rand(1, 16, 16)], targets="label")
+
+
+def test_the_layer_that_was_found_is_named_in_the_end(tmp_path):
+    found = run(tmp_path, 3, explainer=GradCAM(net()))
+    assert found.manifest["methods"] == [
+        {"method": "GradCAM", "layers": ["1"], "options": {"layer": "last"}}
+    ]
+    assert run(tmp_path, 3, explainer=GradCAM(net())).manifest == found.manifest
+    assert json.loads((tmp_path / "manifest.json").read_text()) == found.manifest
+
+
+def test_scoring_a_few_at_a_time_changes_nothing(tmp_path, monkeypatch):
+    plain = run(tmp_path / "plain")
+    monkeypatch.setattr("camlens.dataset.keeping._SCORED_BYTES", 1)
+    parts = run(tmp_path / "parts")
+    pd.testing.assert_frame_equal(plain.regions, parts.regions, rtol=1e-5)
+
+
+def test_a_task_of_a_stream_has_no_shards_to_give_away(tmp_path):
+    task = ShardTask(explainer=GradCAM(net(), "1"), dataset=Stream(3), out=tmp_path)
+    with pytest.raises(ValueError, match="known at its end only"):
+        _ = task.shards
+    assert dataclasses.replace(task, dataset=Noise(9), shard_size=4).shards == 3
+
+
+def test_explaining_by_position_only(tmp_path):
+    found = explain_dataset(GradCAM(net(), "1"), Noise(3), tmp_path, progress=False)
+    assert found.manifest["shards"] == ["shard-00000"]
+
+
+def test_a_missing_library_is_told_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tqdm" else name)
+    with pytest.raises(ImportError, match=r'need tqdm: pip install "camlens\[data\]"'):
+        run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()

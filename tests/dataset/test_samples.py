@@ -1,0 +1,106 @@
+"""Folders of image files: order, names, classes; what is damaged is a row with its reason."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from camlens import GradCAM
+from camlens.dataset import Folder, explain_dataset
+
+from .made import net
+
+
+def grey(picture):
+    return picture.float().mean(dim=0, keepdim=True) / 255
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "photos"
+    for place, name in enumerate(["dog/2.png", "cat/b/1.png", "cat/10.png", "0.png"]):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 16), (place * 40, 0, 0)).save(path)
+    return root
+
+
+def test_files_are_sorted_and_named_by_their_first_folder(folder):
+    data = Folder(folder, grey)
+    assert [data.name(i) for i in range(len(data))] == [
+        *("0.png", "cat/10.png", "cat/b/1.png", "dog/2.png")
+    ]
+    assert data.classes == ["cat", "dog"]
+    assert [data[i].label for i in range(4)] == [-1, 0, 0, 1]
+    assert data[1].picture[:, 0, 0].tolist() == [80, 0, 0]
+    assert data[1].image[0, 0, 0].item() == pytest.approx(80 / 3 / 255)
+
+
+def test_another_file_is_another_data_set(folder, tmp_path):
+    before = Folder(folder, grey).fingerprint()
+    assert Folder(folder, grey).fingerprint() == before
+    Image.new("L", (16, 16)).save(folder / "new.png")
+    assert Folder(folder, grey).fingerprint() != before
+
+
+def test_a_picture_is_kept_where_it_has_the_images_size(folder):
+    def half(picture):
+        return picture[:, ::2, ::2]
+
+    def transform(picture):
+        return grey(half(picture))
+
+    assert Folder(folder, transform)[0].picture is None
+    assert Folder(folder, transform, shown=half)[0].picture.shape == (3, 8, 10)
+
+
+def test_damaged_files_are_rows_with_their_reason(folder, tmp_path):
+    (folder / "cat" / "11.png").write_bytes((folder / "cat" / "10.png").read_bytes()[:40])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "page.png").write_text("<html>not found</html>")
+    explainer, data = GradCAM(net(), "1"), Folder(folder, grey)
+    found = explain_dataset(explainer, data, tmp_path / "run", progress=False, num_workers=1)
+    assert found.unreadable["name"].tolist() == ["cat/11.png", "empty.jpg", "page.png"]
+    for name, reason in zip(found.unreadable["name"], found.unreadable["reason"], strict=True):
+        assert reason.startswith(f"ValueError: {name} is ")
+        assert str(folder) not in reason
+    assert found.manifest["unreadable"] == 3
+    assert found.images["height"].dropna().tolist() == [16] * 4
+    first = Image.open(io.BytesIO(found.images["thumbnail"][1]))
+    assert np.asarray(first)[0, 0].tolist() == [80, 0, 0]
+
+
+def test_names_that_utf8_cannot_hold_are_escaped(folder, tmp_path):
+    try:
+        (folder / "caf\udce9.png").write_bytes((folder / "0.png").read_bytes())
+        (folder / "bad\udcff.png").write_bytes(b"no image")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    (folder / "<script>'\"\u202e.png").write_bytes((folder / "0.png").read_bytes())
+    found = explain_dataset(
+        GradCAM(net(), "1"), Folder(folder, grey), tmp_path / "run", progress=False
+    )
+    names = set(found.images["name"])
+    assert {"caf\\udce9.png", "bad\\udcff.png", "<script>'\"\u202e.png"} <= names
+    assert found.unreadable["name"].tolist() == ["bad\\udcff.png"]
+
+
+def test_a_folder_that_is_none_or_has_no_images(tmp_path):
+    with pytest.raises(NotADirectoryError, match="does not exist"):
+        Folder(tmp_path / "none", grey)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ValueError, match="there is no image file in"):
+        Folder(tmp_path, grey)
+
+
+def test_a_wrong_picture_is_refused(tmp_path):
+    from camlens.dataset import Sample
+
+    image = torch.rand(1, 16, 16)
+    for picture in (torch.zeros(3, 8, 8).byte(), torch.zeros(3, 16, 16)):
+        with pytest.raises(ValueError, match=r"a picture as \(1 or 3, 16, 16\) of uint8"):
+            explain_dataset(
+                GradCAM(net(), "1"), [Sample(image, picture=picture)], tmp_path, progress=False
+            )

@@ -1,0 +1,68 @@
+"""What is shown of an image: before normalisation, or stretched, or as it is."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from camlens.dataset.thumbnails import pictures_of, thumbnails
+
+
+def opened(content):
+    return Image.open(io.BytesIO(content))
+
+
+def test_images_in_0_to_1_are_taken_as_they_are():
+    images = torch.tensor([[[[0.2, 0.4]]], [[[-1.0, 1.0]]], [[[3.0, 3.0]]]])
+    assert pictures_of(images).flatten(1).tolist() == [[51, 102], [0, 255], [0, 0]]
+
+
+def test_a_function_undoes_the_normalisation():
+    images = torch.tensor([[[[-1.0, 0.0, 1.0]]]])
+    assert pictures_of(images, lambda x: (x + 1) / 2).flatten().tolist() == [0, 128, 255]
+    assert pictures_of(images, lambda x: ((x + 1) * 100).byte()).flatten().tolist() == [0, 100, 200]
+
+
+@pytest.mark.parametrize(
+    ("picture", "match"),
+    [
+        (lambda x: x, r"what picture= returned in \[0, 1\]"),
+        (lambda x: x[0], r"return \(1, 1 or 3, 1, 3\), got \(1, 1, 3\)"),
+        (lambda x: x.long(), "or uint8, got torch.int64"),
+        (lambda x: None, "or uint8, got NoneType"),
+    ],
+)
+def test_a_function_that_returns_no_pictures_is_refused(picture, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        pictures_of(torch.tensor([[[[-1.0, 0.0, 1.0]]]]), picture)
+
+
+def test_of_other_channels_their_mean_is_shown():
+    images = torch.tensor([0.0, 0.5]).view(1, 2, 1, 1).expand(1, 2, 1, 2)
+    assert pictures_of(images).flatten().tolist() == [64, 64]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_ones_keep_every_pixel(channels):
+    pictures = torch.randint(0, 256, (2, channels, 48, 40), dtype=torch.uint8)
+    for picture, content in zip(pictures, thumbnails(pictures), strict=True):
+        found = opened(content)
+        assert found.format == "PNG"
+        assert found.mode == ("L" if channels == 1 else "RGB")
+        pixels = torch.from_numpy(np.array(found)).view(48, 40, channels).permute(2, 0, 1)
+        assert torch.equal(pixels, picture)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((200, 100), (100, 200)), ((448, 300), (150, 224)), ((1000, 2), (1, 224))],
+)
+def test_large_ones_are_jpeg_of_at_most_224_pixels(size, expected):
+    pictures = torch.full((1, 3, *size), 200, dtype=torch.uint8)
+    (content,) = thumbnails(pictures)
+    found = opened(content)
+    assert (found.format, found.size) == ("JPEG", expected)
+    assert np.abs(np.array(found).astype(int) - 200).max() <= 2
+    assert thumbnails(pictures) == [content]
