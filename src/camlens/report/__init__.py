@@ -1,0 +1,59 @@
+"""A run as one web page: what was found, in words with numbers, and every image to look at.
+
+``pip install "camlens[report]"``. The page never sees a model: it is made of a run's tables.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..files import write_whole
+from .page import render
+from .sampling import sample
+from .tables import load
+
+if TYPE_CHECKING:
+    from ..dataset import Run
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    run: str | os.PathLike[str] | Run,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    limit: int = 2000,
+    seed: int = 0,
+) -> Path:
+    """Write the report of a run: one HTML file that opens from disk and loads nothing else.
+
+    The findings are those of the whole run. The gallery below them holds ``limit`` images at
+    most; of more, each label keeps its share, and the page says how many it shows.
+
+    Args:
+        run: the folder that :func:`camlens.dataset.explain_dataset` wrote, complete, or a
+            :class:`camlens.dataset.Run`.
+        out: path of the page; by default ``report.html`` in the run's folder.
+        limit: of how many images the gallery has at most.
+        seed: of the draw where there are more.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full; a page that was
+            there before is then unchanged.
+        FileNotFoundError: there is no run.
+        ValueError: the limit is negative, or the run is incomplete, damaged or of a newer format
+            (see :class:`camlens.dataset.Run`), or two of its explainers cannot be told apart.
+    """
+    if limit < 0:
+        raise ValueError(f"expected a limit of at least 0 images, got {limit}")
+    tables = load(run)
+    page = render(tables, sample(tables.images, limit, seed=seed))
+    out = tables.run.path / "report.html" if out is None else Path(out)
+    # A name on disk need not be valid Unicode: what is not becomes a mark of its own.
+    write_whole(out, page.encode("utf-8", errors="xmlcharrefreplace"))
+    return out

@@ -1,0 +1,65 @@
+"""Colours of the page that are computed: shades of the density map, and the heat's colour map."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+
+from ..regions.cells import STRONGEST, shade
+
+#: A cell's shade is one of -STEPS to STEPS; 0 is what chance gives.
+STEPS = 8
+
+# Far below and far above chance on a dark page, where the middle is the page's own surface.
+_SURFACE, _BELOW, _ABOVE = (33, 37, 42), (124, 98, 196), (224, 130, 50)
+
+
+def step(value: float, *, strongest: float = STRONGEST, ratio: bool = True) -> int:
+    """Return the shade of a density (1 is chance) or of a difference (0 is chance).
+
+    Example:
+        >>> step(1.0), step(2.0), step(0.25), step(-0.1, strongest=0.2, ratio=False)
+        (0, 4, -8, -4)
+    """
+    if ratio:
+        far = float(np.log2(max(value, 1 / strongest)) / np.log2(strongest))
+    else:
+        far = value / strongest if strongest > 0 else 0.0
+    return round(STEPS * min(1.0, max(-1.0, far)))
+
+
+def stylesheet() -> str:
+    """Return the rules of the classes ``shade-0`` to ``shade-16``, for light and dark pages."""
+    steps = range(-STEPS, STEPS + 1)
+    light = "\n".join(_rule(s, _light(s / STEPS)) for s in steps)
+    dark = "\n".join(_rule(s, _dark(s / STEPS)) for s in steps)
+    return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+
+
+def colors(name: str = "turbo") -> str:
+    """Return a matplotlib colormap as 256 times red, green and blue, in base64.
+
+    The entries are those that :func:`camlens.overlay` uses, rounded to bytes.
+    """
+    import matplotlib
+
+    table = matplotlib.colormaps[name](np.linspace(0, 1, 256))[:, :3]
+    return base64.b64encode((table * 255 + 0.5).astype(np.uint8).tobytes()).decode("ascii")
+
+
+def _light(far: float) -> tuple[int, ...]:
+    return tuple(round(255 * part) for part in shade(STRONGEST**far)[:3])
+
+
+def _dark(far: float) -> tuple[int, ...]:
+    end = _ABOVE if far > 0 else _BELOW
+    return tuple(round(a + (b - a) * abs(far)) for a, b in zip(_SURFACE, end, strict=True))
+
+
+def _rule(number: int, color: tuple[int, ...]) -> str:
+    # Of black and white the one of the higher contrast, by the luminance of WCAG 2.
+    linear = [(c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4) for c in color]
+    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    ink = "#000" if luminance > 0.179 else "#fff"
+    return f".shade-{number + STEPS} {{ background: rgb{color}; color: {ink}; }}"

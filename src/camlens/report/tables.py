@@ -1,0 +1,172 @@
+"""What the page needs of a run: its tables without pictures, and pictures of single images."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..dataset.runs import Run, read_table
+from ..regions.tables import COLUMNS
+
+#: What tells one way of making heatmaps from another.
+SETTING = ["method", "layer", "grid"]
+
+_IMAGES = ["image", "name", "label", "prediction", "confidence", "width", "height", "reason"]
+_MAPS = ["image", "k", *SETTING, "target", "score", "evidence"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tables:
+    """A run's tables, joined as far as the page needs it.
+
+    Attributes:
+        run: where they are from.
+        images: a row for each readable image, without thumbnails; ``correct`` besides, missing
+            where label or prediction is.
+        unreadable: ``image``, ``name`` and ``reason`` of the others.
+        maps: a row for each map, without the heat; ``shown`` besides, True for the one map of
+            each image and setting that the findings are about.
+        regions: as :func:`camlens.regions.table` makes it, but ``label``, ``prediction`` and
+            ``target`` are class ids, and with ``shown``; None where the run has no regions.
+    """
+
+    run: Run
+    images: pd.DataFrame
+    unreadable: pd.DataFrame
+    maps: pd.DataFrame
+    regions: pd.DataFrame | None
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was asked of the run."""
+        return self.run.manifest
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any image has a label."""
+        return bool(self.images["label"].notna().any())
+
+    @property
+    def settings(self) -> list[tuple[str, str, str]]:
+        """Method, layer and grid of each way of making heatmaps, in the run's order."""
+        return [tuple(row) for row in self.maps[SETTING].drop_duplicates().to_numpy()]
+
+    @property
+    def region_names(self) -> list[str]:
+        """The regions' names, in the run's order."""
+        return [] if self.regions is None else self.regions["region"].drop_duplicates().tolist()
+
+    def class_name(self, target: Any) -> str:
+        """Return the name of a class, or its number where it has none."""
+        classes = self.manifest.get("classes") or []
+        known = 0 <= target < len(classes)
+        return str(classes[target]) if known else f"class {target}"
+
+    def thumbnails(self, images: Sequence[int]) -> dict[int, bytes]:
+        """Return the encoded pictures of some images."""
+        found = read(self.run, "images", ["image", "thumbnail"], images=images).dropna()
+        return dict(zip(found["image"], found["thumbnail"], strict=True))
+
+    def heat(self, images: Sequence[int]) -> pd.DataFrame:
+        """Return ``image``, ``k``, the setting and the heat of some images' maps."""
+        columns = ["image", "k", *SETTING, "heat", "heat_height", "heat_width"]
+        return read(self.run, "maps", columns, images=images)
+
+
+def load(run: str | os.PathLike[str] | Run) -> Tables:
+    """Read a run's tables.
+
+    Args:
+        run: the folder of a complete run, or a :class:`camlens.dataset.Run`.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: it is incomplete, damaged or of a newer format (see
+            :class:`camlens.dataset.Run`), or two of its explainers cannot be told apart.
+    """
+    if not isinstance(run, Run):
+        run = Run(run)
+    images = read(run, "images", _IMAGES)
+    readable = images["reason"].isna()
+    unreadable = images.loc[~readable, ["image", "name", "reason"]].reset_index(drop=True)
+    images = images[readable].drop(columns="reason").reset_index(drop=True)
+    images["correct"] = (images["label"] == images["prediction"]).astype("boolean")
+    maps = _with_shown(read(run, "maps", _MAPS), images)
+    regions = None
+    if run.manifest["regions"] and len(maps):
+        regions = _joined(read(run, "regions", None), images, maps)
+    return Tables(run=run, images=images, unreadable=unreadable, maps=maps, regions=regions)
+
+
+def read(
+    run: Run, table: str, columns: list[str] | None, *, images: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """Read columns of one of a run's tables, over all shards in order.
+
+    Only what is asked for is kept: the thumbnails and heat of 100,000 images would fill the
+    memory.
+
+    Args:
+        run: to read.
+        table: ``"images"``, ``"maps"`` or ``"regions"``.
+        columns: None for all.
+        images: dataset indexes whose rows are wanted; None for all.
+    """
+    parts = []
+    for shard in run.shards:
+        part = read_table(run.path / shard / f"{table}.parquet", columns or COLUMNS, only=columns)
+        parts.append(part if images is None else part[part["image"].isin(images)])
+    # An empty part would have a say in the columns' types.
+    filled = [part for part in parts if len(part)] or parts[:1]
+    return (
+        pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns or COLUMNS)
+    )
+
+
+def shown_target(maps: pd.DataFrame) -> str:
+    """Say in words which of an image's targets the findings are about."""
+    return str(maps.attrs.get("shown", _FIRST))
+
+
+#: What an image's target is called where it is neither prediction nor label.
+_FIRST = "each image's first target"
+
+
+def _with_shown(maps: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Mark one map of each image and setting.
+
+    It is the predicted class's, if all images have one of it, else the true class's, else the
+    first.
+    """
+    if maps.duplicated(["image", "k", *SETTING]).any():
+        raise ValueError(
+            "two explainers of this run have the same method, layers and grid, and the page could "
+            "not tell their maps apart: make one run of each"
+        )
+    known = images.set_index("image")
+    for column, what in (("prediction", "the predicted class"), ("label", "the true class")):
+        fits = (maps["target"] == maps["image"].map(known[column])).fillna(False).astype(bool)
+        if maps.loc[fits, "image"].nunique() == maps["image"].nunique() > 0:
+            return _marked(maps, maps[fits], what)
+    return _marked(maps, maps.sort_values("k", kind="stable"), _FIRST)
+
+
+def _marked(maps: pd.DataFrame, candidates: pd.DataFrame, what: str) -> pd.DataFrame:
+    first = candidates.drop_duplicates(["image", *SETTING]).index
+    maps = maps.assign(shown=maps.index.isin(first))
+    maps.attrs["shown"] = what
+    return maps
+
+
+def _joined(regions: pd.DataFrame, images: pd.DataFrame, maps: pd.DataFrame) -> pd.DataFrame:
+    """Replace class names by ids: two classes of the same name stay two."""
+    known = images.set_index("image")
+    for column in ("label", "prediction", "correct"):
+        regions[column] = regions["image"].map(known[column])
+    keys = ["image", "k", *SETTING]
+    regions = regions.drop(columns="target")
+    return regions.merge(maps[[*keys, "target", "shown"]], on=keys, how="inner", sort=False)

@@ -1,0 +1,68 @@
+"""How numbers and names are written in the page's sentences."""
+
+from __future__ import annotations
+
+import math
+
+# First-strong isolate and its end: a name written right to left, or with marks that turn text
+# around, does not reorder the words next to it.
+_ISOLATE = "\u2068{}\u2069"
+
+
+def name(text: str) -> str:
+    """Return a class's, region's or file's name as it stands inside a sentence.
+
+    Example:
+        >>> name("happy") == "\u2068happy\u2069"
+        True
+    """
+    return _ISOLATE.format(text)
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun.
+
+    Example:
+        >>> count(1, "image"), count(3589, "image"), count(2, "class", "classes")
+        ('1 image', '3,589 images', '2 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a share that says 0% and 100% of nothing and everything only.
+
+    Example:
+        >>> percent(1, 3), percent(1, 100_000), percent(99_999, 100_000), percent(0, 0)
+        ('33.3%', 'under 0.1%', 'over 99.9%', 'none')
+    """
+    if not whole:
+        return "none"
+    share = 100 * part / whole
+    if 0 < share < 0.1:
+        return "under 0.1%"
+    if 99.9 < share < 100:
+        return "over 99.9%"
+    return f"{share:.1f}%".replace(".0%", "%")
+
+
+def interval(low: float, high: float, form: str = ".2f") -> str:
+    """Return the two ends of an interval, or why there is none.
+
+    Example:
+        >>> interval(0.5, 0.75), interval(float("nan"), 1.0)
+        ('95% interval 0.50 to 0.75', 'too few for an interval')
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "too few for an interval"
+    return f"95% interval {low:{form}} to {high:{form}}"
+
+
+def setting(method: str, layer: str, grid: str) -> str:
+    """Return how heatmaps were made, in a few words.
+
+    Example:
+        >>> setting("GradCAM", "features.34", "14x14"), setting("InputGradient", "", "48x48")
+        ('GradCAM at features.34, grid 14x14', 'InputGradient, grid 48x48')
+    """
+    return f"{method}{f' at {layer}' if layer else ''}, grid {grid}"

@@ -1,0 +1,151 @@
+"""A real Chromium for the tests of the page, and runs to make pages of."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+from camlens.report import write_report
+
+from .made import write_run
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Start Debian's Chromium once, or skip with the reason."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if None in programs:
+        pytest.skip("no Chromium: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    if os.geteuid() == 0:  # as in a container, where Chromium's own sandbox cannot start
+        options.add_argument("--no-sandbox")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(programs[1])
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(chromium):
+    """Return a browser of a wide, light screen; fail if a page complained or loaded anything."""
+    page = Page(chromium)
+    page.screen(1280, 900)
+    page.drain()
+    yield page
+    if not page.may_complain:
+        assert page.complaints() == []
+    assert page.requests() == []
+
+
+class Page:
+    """What tests do with a page."""
+
+    def __init__(self, driver):
+        self.driver = driver
+        self.may_complain = False
+
+    def open(self, path):
+        self.driver.get(path.as_uri())
+        self.until("return 'ready' in document.documentElement.dataset")
+        return self
+
+    def gallery(self):
+        """Scroll to the images and wait until the first is drawn, as far as it can be."""
+        self.run("document.getElementById('cards').scrollIntoView({behavior: 'instant'})")
+        self.until("return document.querySelector('#cards img').naturalWidth > 0")
+        return self
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def until(self, script, seconds=10):
+        """Wait until a script returns something true, and return it."""
+        end = time.monotonic() + seconds
+        while not (found := self.run(script)):
+            assert time.monotonic() < end, f"not within {seconds} s: {script}"
+            time.sleep(0.02)
+        return found
+
+    def screen(self, width, height, *, dark=False):
+        command = self.driver.execute_cdp_cmd
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        command("Emulation.setDeviceMetricsOverride", size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        command("Emulation.setEmulatedMedia", {"media": "", "features": [scheme]})
+
+    def choose(self, control, value):
+        """Set a select, input or check box as a user would."""
+        self.run(
+            "const c = document.getElementById(arguments[0]);"
+            "if (c.type === 'checkbox') c.checked = arguments[1]; else c.value = arguments[1];"
+            "for (const kind of ['input', 'change']) c.dispatchEvent(new Event(kind));",
+            control,
+            value,
+        )
+
+    def names(self):
+        """Return the names of the cards, in the order shown."""
+        return self.run(
+            "return [...document.querySelectorAll('#cards .file')].map((c) => c.textContent)"
+        )
+
+    def text(self, selector):
+        return self.run("return document.querySelector(arguments[0]).textContent", selector)
+
+    def options(self, control):
+        """Return a select's values and texts."""
+        return dict(
+            self.run(
+                "return [...document.getElementById(arguments[0]).options]"
+                ".map((o) => [o.value, o.text])",
+                control,
+            )
+        )
+
+    def press(self, *keys):
+        from selenium.webdriver.common.action_chains import ActionChains
+        from selenium.webdriver.common.keys import Keys
+
+        for key in keys:
+            ActionChains(self.driver).send_keys(getattr(Keys, key, key)).perform()
+
+    def drain(self):
+        for kind in ("browser", "performance"):
+            self.driver.get_log(kind)
+
+    def complaints(self):
+        """Return what the console says of errors and warnings."""
+        return [e["message"] for e in self.driver.get_log("browser") if e["level"] != "INFO"]
+
+    def requests(self):
+        """Return the addresses that were asked for, but for pages from disk and their own data."""
+        import json
+
+        messages = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
+        urls = [
+            m["params"]["request"]["url"]
+            for m in messages
+            if m["method"] == "Network.requestWillBeSent"
+        ]
+        return [url for url in urls if not url.startswith(("file:///", "data:", "blob:"))]
+
+
+@pytest.fixture(scope="session")
+def usual(tmp_path_factory):
+    """Return a run of 60 images, two methods, all classes, and its page."""
+    folder = tmp_path_factory.mktemp("runs") / "usual"
+    run = write_run(
+        folder,
+        images=60,
+        methods=("GradCAM", "LayerCAM"),
+        every_class=True,
+        empty=(3,),
+        unreadable=(5,),
+    )
+    return run, write_report(run)

@@ -1,0 +1,122 @@
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from camlens import regions
+from camlens.report import grids, palette
+from camlens.report.tables import load
+
+from .made import write_run
+
+SETTING = ("GradCAM", "features.9", "12x12")
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "usual"
+    return load(write_run(folder, images=90, classes=("a", "b", "c"), every_class=True))
+
+
+def shown(tables):
+    rows = tables.regions
+    return rows[rows["target"] == rows["prediction"]].assign(k=0)
+
+
+def test_cells_are_the_summarys(usual):
+    grid = grids.density_grid(usual, SETTING)
+    summary = regions.summarize(shown(usual), by="label", value="density")
+    assert grid.groups == "label"
+    assert [row.name for row in grid.rows] == ["all images", "a", "b", "c"]
+    for label, row in enumerate(grid.rows[1:]):
+        own = summary[summary["label"] == label].set_index("region")
+        assert row.images == f"{(usual.images['label'] == label).sum()} images"
+        for column, cell in zip(grid.columns[:-1], row.cells, strict=False):
+            expected = own.loc[column]
+            assert cell.text == f"{expected['mean']:.2f}"
+            assert cell.note == f"{expected['low']:.2f} to {expected['high']:.2f}"
+            assert cell.shade == palette.step(expected["mean"]) + palette.STEPS
+            assert cell.sure == (not expected["low"] <= 1 <= expected["high"])
+            side = "above chance" if expected["mean"] > 1 else "below chance"
+            assert cell.says == (side if cell.sure else "not told from chance")
+
+
+def test_the_first_row_is_of_all_images(usual):
+    summary = regions.summarize(shown(usual), by=[], value="density")
+    cells = grids.density_grid(usual, SETTING).rows[0].cells
+    assert [cell.text for cell in cells[:-1]] == [f"{mean:.2f}" for mean in summary["mean"]]
+
+
+def test_the_last_column_is_the_agreement(usual):
+    grid = grids.density_grid(usual, SETTING)
+    values = shown(usual).drop_duplicates("image")
+    assert grid.columns[-1] == "heat and effect agree"
+    assert grid.rows[0].cells[-1].text == f"{values['agreement'].mean():+.2f}"
+    for label, row in enumerate(grid.rows[1:]):
+        mean = values.loc[values["label"] == label, "agreement"].mean()
+        assert row.cells[-1].text == f"{mean:+.2f}"
+
+
+def test_effects_are_of_the_probability_where_it_is_known(usual):
+    mean = shown(usual).groupby("region", sort=False)["probability_excess"].mean()
+    grid = grids.effect_grid(usual, SETTING)
+    assert "probability" in grid.text
+    assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
+    table = usual.regions.assign(probability_excess=float("nan"))
+    grid = grids.effect_grid(dataclasses.replace(usual, regions=table), SETTING)
+    assert "fall of the score" in grid.text
+    mean = shown(usual).groupby("region", sort=False)["excess"].mean()
+    assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
+
+
+def test_no_effect_no_table(tmp_path):
+    tables = load(write_run(tmp_path / "run", images=3, effect=False))
+    assert grids.effect_grid(tables, SETTING) is None
+    assert grids.density_grid(tables, SETTING).columns == tuple(tables.region_names)
+
+
+def test_few_images_have_neither_interval_nor_colour(tmp_path):
+    tables = load(write_run(tmp_path / "run", images=9))
+    for row in grids.density_grid(tables, SETTING).rows:
+        for cell in row.cells:
+            assert cell.shade is None
+            assert cell.note.startswith("only ")
+            assert cell.says == "too few images for an interval"
+
+
+def test_what_is_too_coarse_says_so(usual):
+    table = usual.regions.copy()
+    eyes = table["region"] == "eyes"
+    table.loc[eyes, "resolvable"] = False
+    table.loc[eyes, ["density", "share"]] = float("nan")
+    grid = grids.density_grid(dataclasses.replace(usual, regions=table), SETTING)
+    place = grid.columns.index("eyes")
+    cells = [row.cells[place] for row in grid.rows]
+    assert {(cell.text, cell.shade, cell.note) for cell in cells} == {("too coarse", None, "")}
+
+
+def test_without_labels_groups_are_predictions_and_without_both_there_is_one(tmp_path):
+    tables = load(write_run(tmp_path / "run", images=30, labels=False))
+    grid = grids.density_grid(tables, SETTING)
+    assert grid.groups == "predicted class"
+    assert len(grid.rows) == 4
+    table = tables.regions.assign(prediction=pd.array([pd.NA] * len(tables.regions), "Int64"))
+    grid = grids.density_grid(dataclasses.replace(tables, regions=table), SETTING)
+    assert [row.name for row in grid.rows] == ["all images"]
+
+
+def test_of_many_classes_the_largest_are_shown(tmp_path):
+    classes = tuple(f"class number {i}" for i in range(60))
+    tables = load(write_run(tmp_path / "run", images=300, classes=classes))
+    grid = grids.density_grid(tables, SETTING)
+    sizes = tables.images["label"].value_counts()
+    assert len(grid.rows) == grids.MOST_ROWS + 1
+    assert grid.left_out == len(sizes) - grids.MOST_ROWS
+    counts = [int(row.images.split()[0]) for row in grid.rows[1:]]
+    assert counts == sorted(sizes, reverse=True)[: grids.MOST_ROWS]
+
+
+def test_two_classes_of_one_name_stay_two(tmp_path):
+    tables = load(write_run(tmp_path / "run", images=40, classes=("same", "same", "other")))
+    grid = grids.density_grid(tables, SETTING)
+    assert [row.name for row in grid.rows] == ["all images", "same", "same", "other"]
