@@ -13,6 +13,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "camlens"
 #: In the order of the data's way; a module imports only from those before it.
 FLOW = [
     "files",
+    "photos",
+    "preprocessing",
+    "weights",
+    "programs",
+    "factories",
+    "models",
     "modules",
     "checks",
     "methods.cam",
@@ -49,7 +55,48 @@ FLOW = [
     "regions.cells",
     "regions.plots",
     "regions",
+    "dataset.samples",
+    "dataset.thumbnails",
+    "dataset.loading",
+    "dataset.questions",
+    "dataset.explaining",
+    "dataset.keeping",
+    "dataset.tables",
+    "dataset.shards",
+    "dataset.manifests",
+    "dataset.runs",
+    "dataset.descriptions",
+    "dataset.arguments",
+    "dataset.facts",
+    "dataset.background",
+    "dataset.tasks",
+    "dataset.running",
+    "dataset",
+    "report.wording",
+    "report.sampling",
+    "report.palette",
+    "report.tables",
+    "report.grids",
+    "report.findings",
+    "report.gallery",
+    "report.page",
+    "report",
+    "cli.console",
+    "cli.errors",
+    "cli.faces",
+    "cli.folders",
+    "cli.options",
+    "cli.outputs",
+    "cli.explain",
+    "cli.listings",
+    "cli.runs",
+    "cli.app",
+    "cli",
+    "cli.__main__",
 ]
+
+#: Names that stand for what is in them.
+PACKAGES = ("methods", "regions", "dataset", "report", "cli")
 
 
 def imports(name):
@@ -61,7 +108,7 @@ def imports(name):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = ([] if node.level > 1 else name.split(".")[:-1]) + (node.module or "").split(".")
             prefix = ".".join(part for part in base if part)
-            found |= {prefix} if prefix in FLOW and prefix not in ("methods", "regions") else set()
+            found |= {prefix} if prefix in FLOW and prefix not in PACKAGES else set()
             names = {f"{prefix}.{a.name}".lstrip(".") for a in node.names}
             found |= names & set(FLOW)
     return found
@@ -85,6 +132,7 @@ def test_imports_run_one_way(name):
         *("methods.cam", "methods.gradient", "heatmap", "render", "contact_sheet", "explanation"),
         # Of the regions only the check, and what puts everything together.
         *(n for n in FLOW if n.startswith("regions.") and n != "regions.effects"),
+        *(n for n in FLOW if n.startswith("report.")),
     ],
 )
 def test_what_never_sees_a_model(name):
@@ -114,6 +162,7 @@ def test_importing_loads_nothing_optional():
     assert not loaded & {
         *("matplotlib", "cv2", "torchvision", "lightning", "safetensors", "PIL"),
         *("pandas", "pyarrow", "scipy", "pooch", "mediapipe"),
+        *("typer", "rich", "ray"),
     }
 
 

@@ -1,0 +1,5 @@
+"""``python -m camlens.cli`` is the command ``camlens``."""
+
+from . import main
+
+main()

@@ -1,0 +1,53 @@
+"""The command's parts put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import camlens
+
+from . import console, errors
+from .explain import explain
+from .listings import list_layers, list_methods
+from .runs import compare, dataset, report
+
+app = typer.Typer(
+    name="camlens",
+    cls=errors.Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.line(camlens.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _everywhere(
+    *,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show tracebacks; so does {errors.DEBUG}=1.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Where in an image did a network find its evidence, and is that claim true?
+
+    Results go to the standard output, everything else to the error stream. Exit codes: 0 all was
+    done; 1 something could not be done (the rest was); 2 the command was written wrongly.
+    """
+
+
+app.command()(explain)
+app.command("layers")(list_layers)
+app.command("methods")(list_methods)
+app.command()(dataset)
+app.command()(report)
+app.command()(compare)

@@ -1,0 +1,58 @@
+"""Errors as one paragraph, and what the command's exit code says."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from . import console
+
+#: Something could not be done; the rest was.
+FAILED = 1
+
+#: The command was written wrongly; Typer's own errors have this code too.
+USAGE = 2
+
+#: Tracebacks are shown where this is set.
+DEBUG = "CAMLENS_DEBUG"
+
+
+class Commands(TyperGroup):
+    """The commands; what they raise becomes a paragraph on the error stream."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, typer.TyperException):
+            raise  # Typer's own, which it shows itself
+        except BrokenPipeError:
+            raise  # whoever read has heard enough
+        except Exception as error:
+            if ctx.params.get("debug") or os.environ.get(DEBUG):
+                raise
+            console.error(described(error))
+            raise typer.Exit(USAGE if type(error) is LookupError else FAILED) from error
+
+
+def described(error: Exception) -> str:
+    """Return what an error says, in a sentence.
+
+    Ours speak for themselves; others, such as those of a model, have their type before them.
+
+    Example:
+        >>> described(ValueError("expected a size")), described(KeyError("a"))
+        ('expected a size', "KeyError: 'a'")
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno is not None:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return f"{where}{error.strerror}"
+    if type(error) in (ValueError, TypeError, LookupError, ImportError) or isinstance(
+        error, OSError
+    ):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,44 @@
+"""A folder of images whose labels are a model's classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+
+from ..dataset.samples import NO_LABEL, Folder, Sample
+from ..models import LoadedModel
+
+
+class Labelled(Folder):
+    """The images below a folder, as a model takes them, labelled as its classes are.
+
+    Args:
+        root: the folder.
+        loaded: the model. An image's label is the class that the first folder it is in is named
+            after. Where the classes' names are unknown there are no labels: the folders' order
+            would be a guess.
+
+    Attributes:
+        unknown: folders that no class is named after; their images have no label.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], loaded: LoadedModel) -> None:
+        self._how = how = loaded.preprocessing
+        super().__init__(root, how.values, shown=how.seen)
+        names = list(loaded.classes or ())
+        self._ids = {name: names.index(name) for name in self.classes if name in names}
+        self.unknown = [name for name in self.classes if name not in self._ids]
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one file."""
+        sample = super().__getitem__(index)
+        if sample.label == NO_LABEL:
+            return sample
+        label = self._ids.get(self.classes[sample.label], NO_LABEL)
+        return dataclasses.replace(sample, label=label)
+
+    def fingerprint(self) -> str:
+        """Return a hash of what decides the images: names, labels and preprocessing."""
+        facts = (super().fingerprint(), sorted(self._ids.items()), self._how)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()

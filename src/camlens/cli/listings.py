@@ -1,0 +1,79 @@
+"""``camlens layers`` and ``camlens methods``: what can be explained, and how."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import torch
+
+from .. import CAM, layers, modules
+from ..layers import find_layers
+from . import console, options
+
+# The size that pictures have where neither weights nor an option say it.
+_SIZE = (224, 224)
+
+
+def list_layers(
+    model: options.ModelArgument,
+    *,
+    weights: options.Weights = None,
+    size: options.Size = None,
+    unsafe_pickle: options.UnsafePickle = False,
+    as_json: options.Json = False,
+) -> None:
+    """List a model's layers with a spatial output, and which one is explained by default.
+
+    The model runs twice, on noise. Without a size of its own it gets 224x224 pixels.
+    """
+    loaded = options.load_model(
+        model, weights, size=size, mean=None, std=None, trusted_pickle=unsafe_pickle
+    )
+    how = loaded.preprocessing
+    noise = torch.rand(1, how.channels, *(how.size or _SIZE), generator=torch.Generator())
+    found = find_layers(loaded.model, noise)
+    try:
+        chosen = layers.last_layer(loaded.model, noise)
+    except LookupError:
+        chosen = ""
+    named = modules.named(loaded.model)
+    rows = [
+        {
+            "layer": layer.name,
+            "type": layer.type,
+            "channels": layer.channels,
+            "grid": "x".join(map(str, layer.grid)),
+            "default": layer.name == chosen,
+        }
+        for layer in found
+        if layer.name in named
+    ]
+    if as_json:
+        console.document({"model": model, "layers": rows})
+        return
+    shape = "x".join(map(str, noise.shape[-2:]))
+    marked = [row | {"default": "<-" if row["default"] else ""} for row in rows]
+    console.show(marked, title=f"{model} at {shape} pixels")
+    if not chosen:
+        console.note("the output depends on none of them: name one yourself")
+
+
+def list_methods(*, as_json: options.Json = False) -> None:
+    """List the methods: what each is, and whether it explains a layer."""
+    rows: list[dict[str, Any]] = [
+        {"method": name, "layer": issubclass(cls, CAM), "what it is": _summary(cls)}
+        for name, cls in options.all_methods().items()
+    ]
+    if as_json:
+        console.document({"methods": rows})
+        return
+    console.show([row | {"layer": "yes" if row["layer"] else "no"} for row in rows])
+
+
+def _summary(cls: type) -> str:
+    """Return a docstring's first line, without the reference to a function in it."""
+    first = (inspect.getdoc(cls) or "").split("\n\n", maxsplit=1)[0]
+    first = re.sub(r",? (see )?:func:`[^`]*`", "", " ".join(first.split()))
+    return first.rstrip(".")

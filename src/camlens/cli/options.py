@@ -1,0 +1,241 @@
+"""Options that several commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor, nn
+
+import camlens
+
+from ..factories import near
+from ..models import LoadedModel, load
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="torchvision:NAME, package.module:function (called without arguments; returns a "
+        "module), or FILE.pt2, an exported program. A function and a program are code: use those "
+        "you trust.",
+    ),
+]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As --model of explain.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="FILE.safetensors; FILE.pth, if it holds tensors only; of torchvision's models also "
+        "default (the default), none (random), or an entry such as IMAGENET1K_V1."
+    ),
+]
+Methods = Annotated[
+    list[str], typer.Option("--method", help="See camlens methods.", show_default="GradCAM")
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        help="A layer's name, see camlens layers; several are fused.",
+        show_default="the last with a spatial output",
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        help="The model's input, N or HxW pixels: pictures are resized until they cover it, and "
+        "the middle is cut out.",
+        show_default="what the weights say, else the picture's own",
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="Subtracted from values in [0, 1]: one number, or three with commas."),
+]
+Std = Annotated[str | None, typer.Option(help="What is left is divided by it; as --mean.")]
+Classes = Annotated[
+    Path | None, typer.Option(help="A text file with a class's name on each line, in order.")
+]
+RegionsOption = Annotated[
+    str,
+    typer.Option(
+        "--regions",
+        help="face: the parts of the face that YuNet finds; template: of a face that fills the "
+        "picture as FER2013's do; none.",
+    ),
+]
+Fill = Annotated[
+    str | None,
+    typer.Option(
+        help="Also take each region away and measure what the score loses: blur, mean or inpaint.",
+        show_default="not done",
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+UnsafePickle = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-pickle",
+        help="Load pickled models and weights too. RISK: a pickle can run any code of whoever "
+        "made it, with your rights, as soon as it is loaded. Only for files that you would run "
+        "as a program.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document in place of tables.")]
+
+
+def load_model(
+    spec: str,
+    weights: str | None,
+    *,
+    size: str | None,
+    mean: str | None,
+    std: str | None,
+    classes: Path | None = None,
+    device: str = "cpu",
+    trusted_pickle: bool = False,
+) -> LoadedModel:
+    """Load a model, with what the options say otherwise than its weights.
+
+    Raises:
+        typer.BadParameter: an option's text means nothing.
+        ImportError, LookupError, OSError, TypeError, ValueError: see :func:`camlens.models.load`.
+    """
+    changes: dict[str, object] = {}
+    if size is not None:
+        changes |= {"size": pixels(size), "resize": None}
+    if mean is not None:
+        changes["mean"] = numbers(mean, "--mean")
+    if std is not None:
+        changes["std"] = numbers(std, "--std")
+    names = None if classes is None else tuple(classes.read_text("utf-8").split("\n"))
+    place = on_device(device)
+    found = load(spec, weights, trusted_pickle=trusted_pickle)
+    try:
+        preprocessing = replace(found.preprocessing, **changes)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return replace(
+        found,
+        model=found.model.to(place),
+        preprocessing=preprocessing,
+        classes=found.classes if names is None else tuple(filter(None, map(str.strip, names))),
+    )
+
+
+def pixels(text: str) -> tuple[int, int]:
+    """Read N or HxW.
+
+    Example:
+        >>> pixels("224"), pixels("48x64")
+        ((224, 224), (48, 64))
+    """
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if not match or int(match[1]) < 1 or int(match[2] or 1) < 1:
+        raise typer.BadParameter(f"expected --size as N or HxW pixels, such as 224, got {text!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Read one number, or several with commas.
+
+    Example:
+        >>> numbers("0.5", "--mean"), numbers("0.1, 0.2,0.3", "--mean")
+        ((0.5,), (0.1, 0.2, 0.3))
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"expected {option} as numbers with commas, such as 0.485,0.456,0.406, got {text!r}"
+        ) from error
+
+
+def on_device(text: str) -> torch.device:
+    """Return a device that is there."""
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise typer.BadParameter(f"there is no device {text!r} here ({reason})") from error
+    return device
+
+
+def all_methods() -> dict[str, type[camlens.Explainer]]:
+    """Return the explainer classes by name."""
+    found = (getattr(camlens, name) for name in camlens.__all__)
+    return {
+        cls.__name__: cls
+        for cls in found
+        # What is not final is what others share.
+        if inspect.isclass(cls) and issubclass(cls, camlens.Explainer) and _is_final(cls)
+    }
+
+
+def explainer(name: str, model: nn.Module, layers: Sequence[str] | None) -> camlens.Explainer:
+    """Make an explainer; of the method's name case and punctuation do not matter.
+
+    Raises:
+        typer.BadParameter: there is no such method.
+        LookupError: there is no such layer.
+    """
+    methods = all_methods()
+    known = {_bare(each): each for each in methods}
+    if _bare(name) not in known:
+        hint = near(_bare(name), list(known)).rstrip("?") or f"; there are {', '.join(methods)}"
+        for bare, written in known.items():
+            hint = re.sub(rf"\b{bare}\b", written, hint)
+        raise typer.BadParameter(f"there is no method {name!r}{hint}")
+    cls = methods[known[_bare(name)]]
+    if issubclass(cls, camlens.CAM):
+        return cls(model, list(layers) if layers else None)
+    return cls(model)
+
+
+def targets(texts: Sequence[str], classes: Sequence[str] | None) -> list[int] | str | None:
+    """Read what to explain: predicted, all, or classes by number or name.
+
+    Raises:
+        typer.BadParameter: a class has no such name, or several answers were mixed.
+    """
+    for word, meaning in (("predicted", None), ("all", "all")):
+        if word in texts:
+            if len(texts) > 1:
+                raise typer.BadParameter(f"expected {word} alone, got {', '.join(texts)}")
+            return meaning
+    return [_class(text, classes) for text in texts]
+
+
+def for_images(wanted: list[int] | str | None, n: int) -> Tensor | str | None:
+    """Return targets of N images: the same classes for each."""
+    return torch.tensor([wanted] * n) if isinstance(wanted, list) else wanted
+
+
+def _class(text: str, classes: Sequence[str] | None) -> int:
+    if text.isdecimal():
+        return int(text)
+    if classes is None:
+        raise typer.BadParameter(
+            f"expected a class's number, got {text!r}: the classes' names are unknown, give them "
+            "with --classes FILE"
+        )
+    names = [name.casefold() for name in classes]
+    if text.casefold() not in names:
+        raise typer.BadParameter(f"there is no class {text!r}{near(text, classes)}")
+    return names.index(text.casefold())
+
+
+def _bare(name: str) -> str:
+    """Return a name's letters: grad-cam++ and GradCAMPlusPlus are one."""
+    return re.sub(r"[^a-z]", "", name.lower().replace("+", "plus"))
+
+
+def _is_final(cls: type) -> bool:
+    return bool(cls.__dict__.get("__final__", False))

@@ -1,0 +1,184 @@
+"""``camlens dataset``, ``report`` and ``compare``: a folder to a run, a run to a page, two runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import console, errors, faces, options
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..dataset import Run
+
+# So many unreadable images are named, not all.
+_NAMED = 20
+
+
+def dataset(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of image files.")],
+    *,
+    model: options.Model,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    weights: options.Weights = None,
+    method: options.Methods = ["GradCAM"],  # noqa: B006  (Typer reads it and makes its own)
+    layer: options.Layers = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            "--targets",
+            help="predicted, label (the folder's), all, or a class by number or name; several "
+            "with an option for each.",
+            show_default="predicted",
+        ),
+    ] = None,
+    region_kind: options.RegionsOption = "none",
+    fill: options.Fill = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
+    size: options.Size = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    classes: options.Classes = None,
+    device: options.Device = "cpu",
+    unsafe_pickle: options.UnsafePickle = False,
+    as_json: options.Json = False,
+) -> None:
+    """Explain all images of a folder, and of the folders in it, into a run.
+
+    An image's label is the first folder that it is in, if a class of the model has that name.
+    Stopped, for whatever reason, the same command goes on where it was. Images that cannot be
+    read are listed, and the exit code is then 1.
+    """
+    from ..dataset import explain_dataset
+    from .folders import Labelled
+
+    loaded = options.load_model(
+        model,
+        weights,
+        size=size,
+        mean=mean,
+        std=std,
+        classes=classes,
+        device=device,
+        trusted_pickle=unsafe_pickle,
+    )
+    found = Labelled(root, loaded)
+    if found.unknown:
+        console.note(_without_label(found.unknown, loaded.classes is not None))
+    names = None if loaded.classes is None else list(loaded.classes)
+    texts = targets or ["predicted"]
+    run = explain_dataset(
+        [options.explainer(name, loaded.model, layer) for name in method],
+        found,
+        out,
+        regions=faces.named(region_kind),
+        targets="label" if texts == ["label"] else _for_all(texts, names, len(found)),
+        fill=fill,
+        classes=names,
+        batch_size=min(batch_size, loaded.batch or batch_size),
+        num_workers=workers,
+    )
+    _finish(run, out, as_json)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="What camlens dataset wrote.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="The page.", show_default="RUN/report.html")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a run's report: one page that opens from disk and needs nothing else."""
+    from ..report import write_report
+
+    page = write_report(run, out)
+    if as_json:
+        console.document({"report": str(page)})
+    else:
+        console.line(page)
+
+
+def compare(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B")],
+    *,
+    by: Annotated[
+        str | None, typer.Option(help="A column, such as label; a row for each of its values.")
+    ] = None,
+    value: Annotated[
+        str, typer.Option(help="What is compared, such as density, share, hit, overlap, excess.")
+    ] = "density",
+    method: Annotated[
+        str | None, typer.Option(help="Of runs of several methods, which one.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compare what two runs over the same images say of the same regions, image by image.
+
+    The difference is RUN_A minus RUN_B, with its 95% interval, the p-value of a permutation test
+    and the same corrected for all tests of the table.
+    """
+    from .. import regions
+    from ..dataset import Run
+
+    a, b = Run(run_a), Run(run_b)
+    if list(a.images["name"]) != list(b.images["name"]):
+        raise ValueError(
+            f"{run_a} and {run_b} are of different images: a comparison is image by image, so make "
+            "both runs of the same folder"
+        )
+    tables = [_regions(run, path, method) for run, path in ((a, run_a), (b, run_b))]
+    rows = console.rows_of(regions.compare(*tables, by=by, value=value))
+    if as_json:
+        console.document({"a": str(run_a), "b": str(run_b), "value": value, "rows": rows})
+    else:
+        console.show(rows, title=f"{value}: a = {run_a}, b = {run_b}")
+
+
+def _without_label(folders: list[str], known: bool) -> str:
+    listed = f"{', '.join(folders[:5])}{', ...' * (len(folders) > 5)}"
+    if known:
+        return f"the model has no class {listed}: images in folders of such names have no label"
+    return (
+        f"the classes' names are unknown, so images in the folders {listed} have no label: name "
+        "the classes with --classes FILE"
+    )
+
+
+def _for_all(texts: list[str], names: list[str] | None, n: int) -> Any:
+    return options.for_images(options.targets(texts, names), n)
+
+
+def _finish(run: Run, out: Path, as_json: bool) -> None:
+    unreadable = console.rows_of(run.unreadable)
+    count = len(run.images) - len(unreadable)
+    if as_json:
+        console.document({"run": str(out), "images": count, "unreadable": unreadable})
+    else:
+        console.line(f"{count} images explained into {out}; next: camlens report {out}")
+    for row in unreadable[:_NAMED]:
+        console.note(f"{row['name']}: {row['reason']}", kind="Not explained", style="red")
+    if unreadable:
+        more = f"; {len(unreadable) - _NAMED} more are in the run" * (len(unreadable) > _NAMED)
+        console.error(f"{len(unreadable)} images could not be read{more}")
+        raise typer.Exit(errors.FAILED)
+
+
+def _regions(run: Run, path: Path, method: str | None) -> pd.DataFrame:
+    if run.regions is None:
+        raise ValueError(
+            f"{path} has no regions to compare: make it with camlens dataset ... --regions face"
+        )
+    if method is None:
+        return run.regions
+    found = run.regions[run.regions["method"] == method]
+    if found.empty:
+        there = ", ".join(sorted(run.regions["method"].unique()))
+        raise LookupError(f"{path} has no method {method!r}; it has {there}")
+    return found

@@ -1,0 +1,283 @@
+"""``camlens explain``: the numbers of the library, in files and tables."""
+
+import csv
+import json
+import math
+import re
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import camlens
+from camlens import photos, regions
+from tests.cli.conftest import net
+
+
+def picture(path):
+    return torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
+
+
+@pytest.fixture
+def hopper(folder):
+    return photos.read(folder / "hopper.png")[None]
+
+
+def test_files_hold_what_the_library_gives(run, model, folder, hopper):
+    got = run("explain", "hopper.png", *model, "--out", "out")
+    assert got.code == 0, got.err
+    assert got.err == ""
+    expected = camlens.GradCAM(net().eval())(hopper / 255)
+    saved = camlens.Explanation.load(folder / "out" / "hopper.safetensors")
+    assert torch.equal(saved.raw, expected.raw)
+    assert torch.equal(saved.targets, expected.targets)
+    assert saved.layers == expected.layers == ("4",)
+    overlay = camlens.overlay(hopper, expected.heatmaps)[0, 0]
+    assert torch.equal(picture("out/hopper.overlay.png"), overlay)
+    lines = camlens.contours(hopper, expected.heatmaps)[0, 0]
+    assert torch.equal(picture("out/hopper.contours.png"), lines)
+    assert sorted(p.name for p in (folder / "out").iterdir()) == [
+        *("hopper.contours.png", "hopper.overlay.png", "hopper.safetensors"),
+    ]
+
+
+def test_what_is_said(run, model, hopper):
+    got = run("explain", "hopper.png", *model, "--classes", "names.txt", "--json")
+    (record,) = got.json["photos"]
+    logits = net().eval()(hopper / 255)[0].detach()
+    best = int(logits.argmax())
+    names = ["angry", "happy", "sad", "calm", "surprised"]
+    assert record["prediction"]["class"] == best
+    assert record["prediction"]["name"] == names[best]
+    assert record["prediction"]["score"] == pytest.approx(float(logits[best]), abs=1e-5)
+    assert record["prediction"]["probability"] == pytest.approx(
+        float(logits.softmax(0)[best]), abs=1e-5
+    )
+    assert record["grid"] == [32, 32]
+    assert got.json["failed"] == []
+    text = run("explain", "hopper.png", *model, "--classes", "names.txt").out
+    assert f"predicted: {names[best]} ({best}) (score {float(logits[best]):.4g}" in text
+    assert "GradCAM at 4, grid 32x32" in text
+
+
+def test_several_targets_by_number_and_name(run, model, hopper, folder):
+    words = ("--target", "2", "--target", "Happy", "--classes", "names.txt")
+    got = run("explain", "hopper.png", *model, *words, "--json", "--out", "out")
+    (record,) = got.json["photos"]
+    assert [(t["class"], t["name"]) for t in record["targets"]] == [(2, "sad"), (1, "happy")]
+    expected = camlens.GradCAM(net().eval())(hopper / 255, targets=[[2, 1]])
+    assert [t["score"] for t in record["targets"]] == pytest.approx(expected.scores[0].tolist())
+    overlay = camlens.overlay(hopper, expected.heatmaps)[0]
+    assert torch.equal(picture("out/hopper.overlay-1.png"), overlay[1])
+    got = run("explain", "hopper.png", *model, "--target", "all", "--json", "--out", "all")
+    assert [t["class"] for t in got.json["photos"][0]["targets"]] == [0, 1, 2, 3, 4]
+    assert len(list((folder / "all").glob("hopper.overlay-*.png"))) == 5
+
+
+@pytest.mark.parametrize("method", ["hires-cam", "GradCAM++", "guided_backprop", "EigenCAM"])
+def test_methods_by_any_spelling(run, model, hopper, folder, method):
+    got = run("explain", "hopper.png", *model, "--method", method, "--out", "out", "--json")
+    name = {
+        "hires-cam": "HiResCAM",
+        "GradCAM++": "GradCAMPlusPlus",
+        "guided_backprop": "GuidedBackprop",
+        "EigenCAM": "EigenCAM",
+    }[method]
+    assert got.json["photos"][0]["method"] == name
+    expected = getattr(camlens, name)(net().eval())(hopper / 255)
+    saved = camlens.Explanation.load(folder / "out" / "hopper.safetensors")
+    assert torch.equal(saved.raw, expected.raw)
+
+
+def test_layers_and_preprocessing(run, model, hopper, folder):
+    words = (
+        "--layer",
+        "1",
+        "--layer",
+        "4",
+        "--size",
+        "32",
+        "--mean",
+        "0.5",
+        "--std",
+        "0.1,0.2,0.4",
+    )
+    got = run("explain", "hopper.png", *model, *words, "--out", "out")
+    assert got.code == 0, got.err
+    saved = camlens.Explanation.load(folder / "out" / "hopper.safetensors")
+    how = camlens.preprocessing.Preprocessing(size=(32, 32), mean=(0.5,), std=(0.1, 0.2, 0.4))
+    expected = camlens.GradCAM(net().eval(), ["1", "4"])(how(hopper[0])[0][None])
+    assert torch.equal(saved.raw, expected.raw)
+    assert picture("out/hopper.overlay.png").shape == (3, 32, 32)
+
+
+def test_template_regions_and_their_effect(run, model, hopper, folder):
+    words = ("--regions", "template", "--fill", "blur", "--target", "1", "--out", "out")
+    got = run("explain", "hopper.png", *model, *words, "--json")
+    net_, face = net().eval(), regions.face_template(64)
+    expected = camlens.GradCAM(net_)(hopper / 255, targets=1)
+    effect = regions.effect(net_, hopper / 255, face, targets=1, fill="blur")
+    table = regions.table(regions.score(expected, face), effect=effect)
+    with (folder / "out" / "hopper.regions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["region"] for row in rows] == list(table["region"])
+    for name in ("area", "density", "share", "excess"):
+        found = [float(row[name] or "nan") for row in rows]
+        assert found == pytest.approx(table[name].tolist(), rel=1e-5, abs=1e-7, nan_ok=True)
+    assert [row["density"] for row in got.json["photos"][0]["regions"]] == pytest.approx(
+        [None if math.isnan(value) else value for value in table["density"]], rel=1e-5
+    )
+
+
+def test_a_region_that_is_too_coarse_is_said_to_be(run, model):
+    words = ("--regions", "template", "--size", "6", "--target", "1")
+    got = run("explain", "hopper.png", *model, *words)
+    assert re.search(r"brows .* too coarse", got.out)
+
+
+@pytest.mark.shared
+def test_face_regions(run, model, shared, hopper):
+    env = {"CAMLENS_MODELS": str(shared / "models")}
+    got = run("explain", "hopper.png", "noise.png", *model, "--regions", "face", "--json", env=env)
+    face, nothing = got.json["photos"]
+    points = regions.YuNet(shared / "models/face_detection_yunet_2026may.onnx")(hopper).points
+    masks = regions.from_landmarks(points[:, 0], (64, 64)).masks.mean((-2, -1))[0]
+    assert [row["area"] for row in face["regions"]] == pytest.approx(masks.tolist(), rel=1e-5)
+    assert {row["area"] for row in nothing["regions"]} == {0.0}
+    text = run("explain", "noise.png", *model, "--regions", "face", env=env).out
+    assert re.search(r"mouth .* not found", text)
+
+
+def test_what_cannot_be_read_is_listed_and_the_rest_done(run, model, folder):
+    (folder / "cut.png").write_bytes((folder / "hopper.png").read_bytes()[:3000])
+    (folder / "text.jpg").write_text("no")
+    words = ("cut.png", "hopper.png", "text.jpg", "absent.png", "noise.png", ".")
+    got = run("explain", *words, *model, "--out", "out")
+    assert got.code == 1
+    assert "cut.png is damaged or cut off" in got.err
+    assert "text.jpg is no image of a known format" in got.err
+    assert "there is no file absent.png" in got.err
+    assert ". is a folder" in got.err
+    assert "4 of 6 photographs could not be explained" in got.err
+    assert {p.name for p in (folder / "out").glob("*.safetensors")} == {
+        *("hopper.safetensors", "noise.safetensors"),
+    }
+    got = run("explain", *words, *model, "--json")
+    assert got.code == 1
+    assert [record["photo"] for record in got.json["photos"]] == ["hopper.png", "noise.png"]
+    assert [record["photo"] for record in got.json["failed"]] == [
+        "cut.png",
+        "text.jpg",
+        "absent.png",
+        ".",
+    ]
+
+
+def test_equal_names_are_numbered_and_none_leaves_the_folder(run, model, folder):
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        (folder / name / "x.png").write_bytes((folder / "hopper.png").read_bytes())
+    hostile = folder / "..\x1b[31m\u202e<script>.png"
+    hostile.write_bytes((folder / "hopper.png").read_bytes())
+    got = run("explain", "a/x.png", "b/../b/x.png", hostile, *model, "--out", "out")
+    assert got.code == 0, got.err
+    names = {p.name.removesuffix(".safetensors") for p in (folder / "out").glob("*.safetensors")}
+    assert names == {"x", "x-2", "31m__script"}
+    assert "\x1b" not in got.out
+    assert "\u202e" not in got.out
+
+
+def test_a_second_call_replaces_the_first_ones_files(run, model, folder):
+    run("explain", "hopper.png", *model, "--out", "out", "--target", "0")
+    run("explain", "hopper.png", *model, "--out", "out", "--target", "1")
+    saved = camlens.Explanation.load(folder / "out" / "hopper.safetensors")
+    assert saved.targets.tolist() == [[1]]
+    assert len(list((folder / "out").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--method", "gradcamm"), 2, "there is no method 'gradcamm'; did you mean GradCAM"),
+        (("--layer", "44"), 2, "has no layer '44'; near names: 4"),
+        (("--size", "0"), 2, "expected --size as N or HxW"),
+        (("--mean", "a"), 2, "expected --mean as numbers with commas"),
+        (("--mean", "1,2"), 2, "expected one mean for all channels"),
+        (("--target", "happy"), 2, "the classes' names are unknown, give them with --classes"),
+        (("--target", "hapy", "--classes", "names.txt"), 2, "no class 'hapy'; did you mean happy"),
+        (("--target", "all", "--target", "1"), 2, "expected all alone"),
+        (("--regions", "faces"), 2, "expected --regions as face, template, none.*mean face"),
+        (("--device", "gpu"), 2, "there is no device 'gpu'"),
+        (("--classes", "absent.txt"), 1, "absent.txt: No such file"),
+        (("--out", "hopper.png"), 1, "expected hopper.png as a folder for the results"),
+        (("--target", "9"), 1, "the model has classes 0 to 4, got the target 9"),
+        (("--weights", "absent.safetensors"), 1, "there is no file absent.safetensors"),
+        (("--weights", "defaut"), 2, "only torchvision's models have weights by name"),
+        (("--sise", "3"), 2, "No such option.*--size"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_paragraph(run, model, words, code, message):
+    got = run("explain", "hopper.png", *model, *words)
+    assert got.code == code
+    # Typer frames its own and breaks the lines.
+    flat = " ".join(got.err.replace("\u2502", " ").split())
+    assert re.search(message, flat), flat
+    assert "Traceback" not in got.err
+    assert got.out == ""
+
+
+def test_usage(run, model):
+    assert run("explain", *model).code == 2
+    assert run("explain", "hopper.png").code == 2
+    assert "PHOTO" in run("explain", "--help").out
+
+
+def test_a_model_that_fails_says_what_may_help(run):
+    got = run("explain", "hopper.png", "--model", "torch.nn:Identity")
+    assert got.code == 1
+    got = run("explain", "hopper.png", "--model", "tests.cli.test_explain:only_small")
+    assert got.code == 1
+    flat = " ".join(got.err.split())
+    assert re.search(r"failed on a picture of \(1, 3, 64, 64\).*say so with --size", flat)
+    got = run(
+        "explain", "hopper.png", "--model", "tests.cli.test_explain:only_small", "--size", "8"
+    )
+    assert got.code == 0, got.err
+
+
+def only_small():
+    nn = torch.nn
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2))
+
+
+def test_json_is_one_document_even_if_everything_fails(run, model):
+    got = run("explain", "absent.png", *model, "--json")
+    assert got.code == 1
+    assert json.loads(got.out)["photos"] == []
+
+
+def test_unsafe_pickle(run, model, folder):
+    torch.save(net(), folder / "net.pt")
+    got = run("explain", "hopper.png", "--model", "net.pt")
+    assert got.code == 1
+    assert "--unsafe-pickle" in got.err
+    assert run("explain", "hopper.png", "--model", "net.pt", "--unsafe-pickle").code == 0
+    text = " ".join(run("explain", "--help").out.replace("\u2502", " ").split())
+    assert "can run any code of whoever made it" in text
+
+
+def test_a_full_disk_leaves_no_half_file(process, model, folder):
+    def small_files_only():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    root = str(Path(__file__).parents[2])
+    words = ("explain", "hopper.png", "noise.png", *model, "--out", "out")
+    got = process(*words, env={"PYTHONPATH": root}, preexec_fn=small_files_only)
+    assert got.code == 1
+    assert "hopper.png: " in got.err
+    assert "File too large" in got.err
+    assert "2 of 2 photographs could not be explained" in got.err
+    assert list((folder / "out").iterdir()) == []

@@ -1,0 +1,56 @@
+"""``camlens layers`` and ``camlens methods``."""
+
+import re
+
+import torch
+
+import camlens
+from tests.cli.conftest import net
+
+
+def test_methods_come_from_the_classes(run):
+    rows = run("methods", "--json").json["methods"]
+    names = {row["method"] for row in rows}
+    assert names == {
+        *("Deconvnet", "EigenCAM", "GradCAM", "GradCAMPlusPlus", "GuidedBackprop"),
+        *("GuidedGradCAM", "HiResCAM", "InputGradient", "LayerCAM", "XGradCAM"),
+    }
+    assert {r["method"] for r in rows if not r["layer"]} == {
+        *("Deconvnet", "GuidedBackprop", "InputGradient"),
+    }
+    assert next(r for r in rows if r["method"] == "GradCAM")["what it is"] == (
+        "Grad-CAM (Selvaraju et al. 2017)"
+    )
+    assert not any(":func:" in row["what it is"] for row in rows)
+    assert re.search(r"HiResCAM +yes +HiResCAM \(Draelos and Carin 2020\)", run("methods").out)
+
+
+def test_layers(run):
+    got = run("layers", "tests.cli.conftest:net", "--size", "16", "--json").json
+    found = camlens.find_layers(net().eval(), torch.rand(1, 3, 16, 16))
+    expected = [(x.name, x.type, x.channels, "x".join(map(str, x.grid))) for x in found]
+    assert [
+        (row["layer"], row["type"], row["channels"], row["grid"]) for row in got["layers"]
+    ] == expected
+    assert [row["layer"] for row in got["layers"] if row["default"]] == ["4"]
+    text = run("layers", "tests.cli.conftest:net").out
+    assert "at 224x224 pixels" in text
+    assert re.search(r"4 +ReLU +8 +112x112 +<-", text)
+
+
+def test_layers_of_torchvision(run):
+    got = run("layers", "torchvision:squeezenet1_1", "--weights", "none", "--json").json
+    assert {"features.12", "features.12.expand3x3"} <= {row["layer"] for row in got["layers"]}
+    assert sum(row["default"] for row in got["layers"]) == 1
+
+
+def test_a_model_without_layers(run):
+    got = run("layers", "torch.nn:Flatten")
+    assert got.code == 0
+    assert "the output depends on none of them" in got.err
+
+
+def test_a_wrong_name(run):
+    got = run("layers", "torchvision:vgg91", "--weights", "none")
+    assert got.code == 2
+    assert "did you mean vgg19" in got.err

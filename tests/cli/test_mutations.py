@@ -1,0 +1,92 @@
+"""500 mutated image files through ``camlens explain``: explained or listed, and nothing else."""
+
+import io
+import random
+
+import numpy as np
+from PIL import Image
+
+import camlens
+
+FORMATS = {
+    "jpg": {"quality": 90},
+    "png": {},
+    "gif": {},
+    "bmp": {},
+    "webp": {},
+    "tiff": {"compression": "tiff_lzw"},
+    "ppm": {},
+    "jp2": {},
+    "avif": {},
+}
+FILES, CALLS = 500, 4
+
+
+def originals():
+    rng = np.random.default_rng(0)
+    smooth = np.add.outer(np.arange(24), np.arange(20))[..., None] * [3, 5, 4]
+    picture = Image.fromarray((smooth + rng.integers(0, 40, (24, 20, 3))).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for suffix, options in FORMATS.items():
+        for mode in ("RGB", "L") if suffix in ("png", "jpg", "tiff") else ("RGB",):
+            stream = io.BytesIO()
+            extra = {"exif": exif.tobytes()} if suffix in ("jpg", "png", "webp") else {}
+            kind = {"jpg": "JPEG", "jp2": "JPEG2000"}.get(suffix, suffix.upper())
+            picture.convert(mode).save(stream, kind, **options, **extra)
+            yield suffix, stream.getvalue()
+
+
+def mutated(content, rng):
+    """Flip, cut, repeat or drop a few bytes; every second time near the beginning."""
+    data = bytearray(content)
+    reach = 64 if rng.random() < 0.5 else len(data)
+    for _ in range(rng.choice([1, 1, 2, 4, 16])):
+        at = rng.randrange(min(reach, len(data)))
+        change = rng.choice(["bit", "byte", "large", "cut", "drop", "insert", "repeat"])
+        if change == "bit":
+            data[at] ^= 1 << rng.randrange(8)
+        elif change == "byte":
+            data[at] = rng.randrange(256)
+        elif change == "large":  # sizes and lengths
+            data[at : at + 4] = rng.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff"])
+        elif change == "cut":
+            del data[max(at, 1) :]
+        elif change == "drop":
+            del data[at : at + rng.randrange(1, 9)]
+        elif change == "insert":
+            data[at:at] = rng.randbytes(rng.randrange(1, 9))
+        else:
+            data[at:at] = data[at : at + 32]
+        if not data:
+            return b""
+    return bytes(data)
+
+
+def test_mutated_images_are_explained_or_listed(run, model, folder):
+    rng, kinds = random.Random(5), list(originals())
+    photos = []
+    for index in range(FILES):
+        suffix, content = kinds[index % len(kinds)]
+        photos.append(folder / f"{index:03}.{suffix}")
+        photos[-1].write_bytes(mutated(content, rng))
+    explained = []
+    for part in range(CALLS):
+        some = photos[part::CALLS]
+        got = run("explain", *some, *model, "--size", "16", "--out", "out", "--json")
+        records, failed = got.json["photos"], got.json["failed"]
+        assert got.code == bool(failed)
+        assert {r["photo"] for r in records} | {r["photo"] for r in failed} == set(map(str, some))
+        assert len(records) + len(failed) == len(some)
+        assert all(r["photo"] in r["reason"] and len(r["reason"]) < 1000 for r in failed)
+        assert "Traceback" not in got.err
+        explained += records
+    # Both happen often enough for the test to say something.
+    assert 100 < len(explained) < 400
+    written = {path for record in explained for path in record["files"].values()}
+    assert {str(path.relative_to(folder)) for path in (folder / "out").iterdir()} == written
+    for record in explained:
+        with Image.open(record["files"]["overlay"]) as image:
+            image.load()
+            assert image.size == (16, 16)
+        assert camlens.Explanation.load(record["files"]["explanation"]).size == (16, 16)

@@ -1,0 +1,146 @@
+"""``camlens dataset``, ``report`` and ``compare``: a folder, a run, a page, two runs."""
+
+import dataclasses
+
+import pytest
+import torch
+from PIL import Image
+
+import camlens
+from camlens import regions
+from camlens.dataset import Run
+from tests.cli.conftest import net
+
+
+@pytest.fixture
+def images(folder):
+    """Twelve pictures in folders that are named as classes, and one in another."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (13, 24, 24, 3), dtype=torch.uint8, generator=generator)
+    for index, picture in enumerate(pictures):
+        place = folder / "images" / ("other" if index == 12 else ["happy", "sad"][index % 2])
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture.numpy()).save(place / f"{index:02}.png")
+    return folder / "images"
+
+
+@pytest.fixture
+def words(model):
+    return ("dataset", "images", *model, "--classes", "names.txt", "--regions", "template")
+
+
+def test_a_folder_becomes_a_run(run, words, images, folder):
+    got = run(*words, "--out", "run", "--batch-size", "5", "--json")
+    assert got.code == 0, got.err
+    assert got.json == {"run": "run", "images": 13, "unreadable": []}
+    assert "the model has no class other" in got.err
+    made = Run(folder / "run")
+    assert made.images["name"].tolist()[:2] == ["happy/00.png", "happy/02.png"]
+    assert made.images["label"].fillna(-1).tolist() == [1] * 6 + [-1] + [2] * 6
+    pictures = torch.stack([camlens.photos.read(images / name) for name in made.images["name"]])
+    expected = camlens.GradCAM(net().eval())(pictures / 255)
+    assert made.maps["target"].tolist() == expected.targets[:, 0].tolist()
+    assert made.maps["score"].tolist() == pytest.approx(expected.scores[:, 0].tolist(), abs=1e-5)
+    table = regions.table(regions.score(expected, regions.face_template(24)))
+    assert made.regions["density"].tolist() == pytest.approx(
+        table["density"].tolist(), rel=1e-4, nan_ok=True
+    )
+    assert set(made.regions["target"]) <= {"angry", "happy", "sad", "calm", "surprised"}
+
+
+def test_without_the_classes_names_there_are_no_labels(run, model, images, folder):
+    got = run("dataset", "images", *model, "--out", "run")
+    assert got.code == 0, got.err
+    assert "no label: name the classes with --classes FILE" in " ".join(got.err.split())
+    assert Run(folder / "run").images["label"].isna().all()
+
+
+def test_several_methods_and_targets(run, words, images, folder):
+    more = ("--method", "GradCAM", "--method", "hirescam", "--target", "1", "--target", "sad")
+    assert run(*words, *more, "--out", "run").code == 0
+    made = Run(folder / "run")
+    assert sorted(made.maps["method"].unique()) == ["GradCAM", "HiResCAM"]
+    assert sorted(made.maps["target"].unique()) == [1, 2]
+    assert len(made.maps) == 13 * 2 * 2
+
+
+def test_unreadable_images_are_listed(run, words, images, folder):
+    (images / "sad" / "cut.png").write_bytes((images / "sad" / "01.png").read_bytes()[:500])
+    got = run(*words, "--out", "run", "--json")
+    assert got.code == 1
+    assert [row["name"] for row in got.json["unreadable"]] == ["sad/cut.png"]
+    assert "sad/cut.png" in got.err
+    assert "1 images could not be read" in got.err
+    assert got.json["images"] == 13
+
+
+def test_another_size_into_the_same_run_is_refused(run, words, images):
+    assert run(*words, "--out", "run").code == 0
+    assert run(*words, "--out", "run").code == 0
+    got = run(*words, "--out", "run", "--mean", "0.5")
+    assert got.code == 1
+    assert "run" in got.err
+    assert "Traceback" not in got.err
+
+
+def test_an_empty_folder_and_none(run, model, folder):
+    (folder / "empty").mkdir()
+    for name, message in (("empty", "there is no image file"), ("absent", "does not exist")):
+        got = run("dataset", name, *model, "--out", "run")
+        assert got.code == 1
+        assert message in got.err
+
+
+def test_report(run, words, images, folder):
+    run(*words, "--out", "run")
+    got = run("report", "run")
+    assert got.code == 0, got.err
+    assert got.out == "run/report.html\n"
+    assert "</html>" in (folder / "run" / "report.html").read_text()
+    got = run("report", "run", "--out", "page.html", "--json")
+    assert got.json == {"report": "page.html"}
+    assert (folder / "page.html").is_file()
+    got = run("report", "absent")
+    assert got.code == 1
+    assert "absent" in got.err
+
+
+def test_compare(run, words, images, folder):
+    run(*words, "--out", "a", "--target", "1")
+    run(*words, "--out", "b", "--target", "1", "--method", "HiResCAM")
+    got = run("compare", "a", "b", "--json", "--value", "share")
+    assert got.code == 0, got.err
+    a, b = Run(folder / "a").regions, Run(folder / "b").regions
+    expected = regions.compare(a, b, value="share")
+    for name in ("n", "mean_a", "difference", "p"):
+        found = [float("nan") if row[name] is None else row[name] for row in got.json["rows"]]
+        assert found == pytest.approx(expected[name].tolist(), nan_ok=True)
+    text = run("compare", "a", "b").out
+    assert "density: a = a, b = b" in text
+    assert "mean_a" in text
+
+
+def test_what_cannot_be_compared(run, model, images, folder):
+    run("dataset", "images", *model, "--out", "bare")
+    run("dataset", "images/sad", *model, "--out", "other", "--regions", "template")
+    run("dataset", "images", *model, "--out", "a", "--regions", "template")
+    for pair, code, message in (
+        (("bare", "bare"), 1, "bare has no regions to compare"),
+        (("a", "other"), 1, "are of different images"),
+        (("a", "absent"), 1, "absent"),
+        (("a", "a", "--method", "LayerCAM"), 2, "has no method 'LayerCAM'; it has GradCAM"),
+    ):
+        got = run("compare", *pair)
+        assert (got.code, message in got.err) == (code, True), got.err
+
+
+def test_preprocessing_is_a_part_of_the_fingerprint(images):
+    from camlens.cli.folders import Labelled
+    from camlens.models import load
+
+    loaded = load("tests.cli.conftest:net")
+    other = dataclasses.replace(
+        loaded, preprocessing=dataclasses.replace(loaded.preprocessing, mean=(0.5,))
+    )
+    assert Labelled(images, loaded).fingerprint() == Labelled(images, loaded).fingerprint()
+    assert Labelled(images, loaded).fingerprint() != Labelled(images, other).fingerprint()
