@@ -42,9 +42,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# docs/examples is what the gallery's code drew: removed, so that it is drawn anew.
 docs: $(VENV)/.dev
+	rm -rf docs/examples
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --builder html docs docs/_build/html
 	$(BIN)/sphinx-build --fail-on-warning --builder doctest docs docs/_build/doctest
+	$(BIN)/python docs/check_links.py docs/_build/html
 
 bench: $(BENCH)/.installed
 	$(BENCH)/bin/python benchmarks/run.py $(ARGS)
@@ -53,4 +56,4 @@ parity: $(BENCH)/.installed
 	$(BENCH)/bin/python -m pytest -c benchmarks/pytest.ini benchmarks $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(BENCH) docs/_build out
+	rm -rf $(VENV) $(BENCH) docs/_build docs/examples out

@@ -1,5 +1,10 @@
 """Sphinx configuration: everything is built from the installed package, without a network."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
 import camlens
 
 project = "camlens"
@@ -11,11 +16,17 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.doctest",
-    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+    "myst_parser",  # benchmarks/results.md and CHANGELOG.md are shown as they are
+    "bare_source",
+    "mathml",
+    "public_names",
 ]
-exclude_patterns = ["_build"]
+# The gallery writes its pages into the folder "examples" beside this file.
+exclude_patterns = ["_build", "_ext", "gallery", "examples/*.ipynb"]
 
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = f"camlens {version}"
 html_show_sphinx = False
 html_static_path = ["_static"]
@@ -28,7 +39,28 @@ napoleon_use_ivar = True
 
 # A reference that leads nowhere is an error; other libraries' types are not looked up.
 nitpicky = True
+# CHANGELOG.md goes on one level below the page that shows it.
+suppress_warnings = ["myst.header"]
 nitpick_ignore_regex = [("py:class", r"(?!camlens).*")]
+
+# Examples are executed in each build; one that fails, fails the build. Nothing is downloaded: the
+# network is the base network that comes with examples/fer2013, the photographs come with matplotlib
+# and scikit-image.
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "examples",
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("sheets.scrape",),
+    "capture_repr": (),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "min_reported_time": 1000,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "show_signature": False,
+    "thumbnail_size": (320, 224),
+    "write_computation_times": False,
+}
 
 # The examples in docstrings are run by pytest; here run those of the pages.
 doctest_test_doctest_blocks = ""

@@ -1,0 +1,96 @@
+"""
+One face, ten methods
+=====================
+
+Every method is called in the same way and returns the same kind of result.
+"""
+
+# %%
+# The network and the two faces, cut out of their photographs: ``images`` is what the network takes,
+# (2, 1, 48, 48), ``pictures`` what a person looks at.
+
+import torch
+
+import camlens
+from fer2013 import data, photos, weights
+
+model = weights.load()
+faces = photos.packaged()
+images = photos.to_images(faces)
+pictures = torch.stack([face.picture for face in faces])
+names = [face.name for face in faces]
+
+with torch.no_grad():
+    probabilities = model(images).softmax(dim=1)
+for name, row in zip(names, probabilities, strict=True):
+    best = row.argmax()
+    print(f"{name}: {data.CLASSES[best]}, {row[best]:.0%}")
+
+# %%
+# Class activation maps
+# ---------------------
+# At the network's last block, whose grid is 12 x 12; a white line encloses what has at least half
+# of a map's maximum.
+
+layer = "blocks.block4"
+explainers = {
+    "Grad-CAM": camlens.GradCAM(model, layer),
+    "Grad-CAM++": camlens.GradCAMPlusPlus(model, layer),
+    "HiResCAM": camlens.HiResCAM(model, layer),
+    "LayerCAM": camlens.LayerCAM(model, layer),
+    "XGrad-CAM": camlens.XGradCAM(model, layer),
+    "Eigen-CAM": camlens.EigenCAM(model, layer),
+}
+
+
+def enlarged(explanation):
+    """Heatmaps at the pictures' size instead of the network's 48 x 48."""
+    return camlens.heatmap.scale(camlens.heatmap.resize(explanation.raw, pictures.shape[-2:]))
+
+
+drawn = []
+for explainer in explainers.values():
+    heat = enlarged(explainer(images))
+    drawn.append(camlens.contours(camlens.overlay(pictures, heat), heat)[:, 0])
+columns = torch.stack(drawn, dim=1)  # (faces, methods, 3, H, W)
+figure = camlens.sheet(
+    columns, rows=names, columns=list(explainers), title="Six class activation maps"
+)
+
+# %%
+# Grad-CAM, HiResCAM and XGrad-CAM are *the same* here, and have to be: behind this block there is
+# nothing but a mean over the grid and a linear layer, so that a channel's gradient is the same at
+# every cell (:doc:`/theory/hires_cam`). Eigen-CAM does not know the class.
+#
+# Input gradients
+# ---------------
+# At the resolution of the network's input. Grey is zero, light positive, dark negative.
+
+gradients = {
+    "gradient": camlens.InputGradient(model),
+    "Deconvnet": camlens.Deconvnet(model),
+    "guided backprop": camlens.GuidedBackprop(model),
+    "guided Grad-CAM": camlens.GuidedGradCAM(model, layer),
+}
+signed = [camlens.render.signed(e(images).gradients)[:, 0] for e in gradients.values()]
+figure = camlens.sheet(
+    torch.stack(signed, dim=1),
+    rows=names,
+    columns=list(gradients),
+    title="Four kinds of input gradients",
+    scale=4,
+)
+
+# %%
+# An independent reference
+# ------------------------
+# Grad-CAM in plain PyTorch, by equations 1 and 2 of its paper, without a line of camlens. The head
+# behind the block begins at ``model.head``.
+
+grid = model.blocks((images - 0.508) / 0.252).detach().requires_grad_()  # (2, 256, 12, 12)
+score = model.head(grid).amax(dim=1).sum()  # image n's score depends on image n alone
+(slope,) = torch.autograd.grad(score, grid)
+by_hand = (slope.mean(dim=(2, 3), keepdim=True) * grid).sum(dim=1).relu()
+
+raw = explainers["Grad-CAM"](images).raw[:, 0]
+print(f"largest difference: {(by_hand - raw).abs().max() / raw.max():.0e} of the maximum")
