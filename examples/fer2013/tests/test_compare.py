@@ -154,7 +154,7 @@ def test_what_is_not_the_protocol_is_said():
     short = dataclasses.replace(config5, epochs=2, weights="imagenet")
     few = {"trained_on": "FER2013 Training, 1600 faces"}
     assert deviations(short, few) == (
-        "epochs 2, not 30",
+        "epochs 2, not 20",
         "from imagenet, not config5-first",
         "trained on 1,600 faces, not 28,709",
     )
@@ -239,7 +239,7 @@ def test_an_unfinished_run_says_how_far_it_is(tmp_path):
     (tmp_path / "slow" / "history.csv").write_text("epoch\n1\n2\n")
     row = only(table(tmp_path, tmp_path / "none"), configuration="config5")
     assert row["status"] == "unfinished"
-    assert row["note"].endswith("slow; unfinished, 2 of at most 30 epochs")
+    assert row["note"].endswith("slow; unfinished, 2 of at most 20 epochs")
 
 
 def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):

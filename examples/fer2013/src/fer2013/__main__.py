@@ -120,7 +120,6 @@ def _demo(options: argparse.Namespace) -> None:
         faces = [photos.read(options.photo, options.box)]
     for line in demo(weights.load(options.weights), faces, options.out, device=options.device):
         print(line)
-    print(f"wrote {options.out}")
 
 
 def _network(path: Path) -> str:

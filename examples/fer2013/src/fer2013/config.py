@@ -259,13 +259,13 @@ _CONFIG5_FIRST = Config(
     patience=20,
 )
 # The first cycle ends at 68% on its augmented training faces and 66% on PublicTest: unlike the base
-# network's, it has not learnt all that it could, and the second is as regularised and as long.
+# network's, it has not learnt all that it could, and the second is as regularised.
 # --weights imagenet starts it from ImageNet's weights instead.
 _CONFIG5 = dataclasses.replace(
     _CONFIG5_FIRST,
     name="config5",
     weights="config5-first",
-    epochs=30,
+    epochs=20,
     rate=0.02,
     small_epochs=0,
 )

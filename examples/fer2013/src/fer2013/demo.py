@@ -14,17 +14,18 @@ from .averaging import averaged_logits
 from .data import CLASSES, SIDE
 from .files import write_figure
 from .networks import finest_layer
+from .page import write_page
 from .photos import SHOWN, Face, to_images
 from .pictures import as_pictures, columns, explain_all
 
 
 def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu") -> list[str]:
-    """Explain faces, write a contact sheet, and say what was found.
+    """Explain faces, write a contact sheet and a web page, and say what was found.
 
     Args:
         model: a trained network in evaluation mode.
         faces: the faces to explain.
-        out: the PNG file to write.
+        out: the PNG file to write; the page has its name, with .html.
         device: where to run.
 
     Returns:
@@ -46,9 +47,13 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
         title="Where the network finds its evidence for an emotion",
     )
     write_figure(figure, out)
+    page = write_page(model, faces, targets, out.with_suffix(".html"))
     return [
         *_findings(faces, probabilities, explained["Grad-CAM"]),
         *_measured(faces, model, images, explained["Grad-CAM"]),
+        "",
+        f"wrote {out}",
+        f"wrote {page}: open it in a browser",
     ]
 
 

@@ -16,6 +16,16 @@ from .photos import SHOWN
 _BATCH = 64
 
 
+def explainers(model: nn.Module, layer: str) -> dict[str, camlens.Explainer]:
+    """Return the four methods that the pictures show, by their names."""
+    return {
+        "Grad-CAM": camlens.GradCAM(model, layer),
+        "Grad-CAM++": camlens.GradCAMPlusPlus(model, layer),
+        "guided backprop": camlens.GuidedBackprop(model),
+        "guided Grad-CAM": camlens.GuidedGradCAM(model, layer),
+    }
+
+
 def explain_all(
     model: nn.Module, layer: str, images: Tensor, targets: Tensor
 ) -> dict[str, camlens.Explanation]:
@@ -30,13 +40,9 @@ def explain_all(
     Returns:
         The explanations by the name of the method.
     """
-    explainers: dict[str, Callable[..., camlens.Explanation]] = {
-        "Grad-CAM": camlens.GradCAM(model, layer),
-        "Grad-CAM++": camlens.GradCAMPlusPlus(model, layer),
-        "guided backprop": camlens.GuidedBackprop(model),
-        "guided Grad-CAM": camlens.GuidedGradCAM(model, layer),
+    return {
+        name: in_batches(one, images, targets) for name, one in explainers(model, layer).items()
     }
-    return {name: in_batches(one, images, targets) for name, one in explainers.items()}
 
 
 def in_batches(
