@@ -102,7 +102,9 @@ def test_an_exported_program_knows_its_size(tmp_path):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     program = torch.export.export(model.eval(), (torch.rand(1, 1, 10, 12),))
     torch.export.save(program, tmp_path / "net.pt2")
-    found = models.load(str(tmp_path / "net.pt2"))
+    with pytest.raises(ValueError, match=r"can run any code of.*--unsafe-pickle"):
+        models.load(str(tmp_path / "net.pt2"))
+    found = models.load(str(tmp_path / "net.pt2"), trusted_pickle=True)
     assert found.preprocessing == Preprocessing(size=(10, 12), channels=1)
     assert found.batch == 1
 

@@ -1,6 +1,8 @@
 """One image file to a tensor, whatever it holds; and which files of a folder are images."""
 
+import errno
 import os
+import resource
 import struct
 import zlib
 
@@ -176,6 +178,47 @@ def test_cut_off(tmp_path, suffix):
     path = written(tmp_path / f"a.{suffix}", noise)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=rf"a\.{suffix} is .*(get a whole copy|leave it out)"):
+        photos.read(path)
+
+
+@pytest.mark.parametrize("step", ["PIL.ImageFile.ImageFile.load", "PIL.ImageOps.exif_transpose"])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "of the disk"), OSError(errno.ENOMEM, "full"), MemoryError()]
+)
+def test_what_the_machine_lacks_is_not_said_of_the_file(
+    tmp_path, picture, monkeypatch, step, error
+):
+    def fail(*_, **__):
+        raise error
+
+    path = written(tmp_path / "a.png", picture)
+    monkeypatch.setattr(step, fail)
+    with pytest.raises(type(error)) as raised:
+        photos.read(path)
+    assert raised.value is error
+
+
+def test_too_many_open_files_are_not_said_of_the_file(tmp_path, picture):
+    path = written(tmp_path / "a.png", picture)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files") as raised:
+            photos.read(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert raised.value.errno == errno.EMFILE
+
+
+def test_a_seek_to_where_no_file_goes_is_said_of_the_file(tmp_path, picture, monkeypatch):
+    path = written(tmp_path / "a.png", picture)
+
+    def seek(_):
+        with path.open("rb", buffering=0) as file:
+            file.seek(-1)
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", seek)
+    with pytest.raises(ValueError, match=r"damaged or cut off \(\[Errno 22\]"):
         photos.read(path)
 
 

@@ -1,6 +1,8 @@
 """State dicts from files: what fits, what does not, and what must not run."""
 
+import os
 import pathlib
+import pickle
 
 import pytest
 import torch
@@ -46,6 +48,18 @@ def test_a_pickle_runs_only_if_trusted(tmp_path):
     with pytest.raises(ValueError, match="to hold a state dict"):
         weights.read(path, trusted_pickle=True)
     assert mark.exists()
+
+
+@pytest.mark.parametrize("value", [None, "0"])
+def test_the_setting_of_tensors_only_is_restored(tmp_path, monkeypatch, value):
+    monkeypatch.delenv(weights.ONLY_WEIGHTS, raising=False)
+    if value is not None:
+        monkeypatch.setenv(weights.ONLY_WEIGHTS, value)
+    torch.save(Sly(tmp_path / "ran"), tmp_path / "sly.pth")
+    with weights.tensors_only(), pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "sly.pth", weights_only=False)
+    assert not (tmp_path / "ran").exists()
+    assert os.environ.get(weights.ONLY_WEIGHTS) == value
 
 
 def test_a_pickled_module_gives_its_state_if_trusted(tmp_path):

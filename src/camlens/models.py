@@ -46,13 +46,14 @@ def load(spec: str, weights: str | None = None, *, trusted_pickle: bool = False)
     Args:
         spec: ``torchvision:NAME``, a classification model of torchvision;
             ``package.module:function``, a function of yours that is called without arguments
-            and returns a module (the current folder is searched first); ``FILE.pt2``, an exported
-            program; or, if trusted, ``FILE.pt`` or ``.pth``, a pickled module.
+            and returns a module (the current folder is searched first); or, if trusted,
+            ``FILE.pt2``, an exported program, and ``FILE.pt`` or ``.pth``, a pickled module.
         weights: a ``.safetensors`` file, or a ``.pt`` or ``.pth`` file that holds nothing but
             tensors. Of torchvision's models also ``"default"`` (as None), ``"none"`` for random
             ones, or the name of an entry, such as ``"IMAGENET1K_V1"``, with its own preprocessing
             and classes.
-        trusted_pickle: whether files may be loaded that can run any code of whoever made them.
+        trusted_pickle: whether files may be loaded that can run any code of whoever made them:
+            exported programs, and pickles of more than tensors.
 
     Returns:
         The model. Unless torchvision's weights say better, pictures are taken at their own size
@@ -178,9 +179,9 @@ def _pickled(path: Path, trusted_pickle: bool) -> nn.Module:
         raise FileNotFoundError(f"there is no file {path}: expected a model")
     if not trusted_pickle:
         raise ValueError(
-            f"{path} would have to be unpickled, which runs whatever code is in it: export the "
-            "model with torch.export.save (.pt2), give package.module:function and weights, or, "
-            "if you trust whoever made the file, say so with trusted_pickle=True (--unsafe-pickle)"
+            f"{path} would have to be unpickled, which runs whatever code is in it: give "
+            "package.module:function and its weights as safetensors, or, if you trust whoever "
+            "made the file, say so with trusted_pickle=True (--unsafe-pickle)"
         )
     model = weight_files.unpickle(path, trusted_pickle=True)
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):

@@ -6,7 +6,7 @@ only the decoders of :data:`FORMATS` are tried.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import importlib
 import os
 import stat
@@ -52,7 +52,9 @@ def read(path: str | os.PathLike[str]) -> Tensor:
 
     Raises:
         ImportError: Pillow is not installed.
-        OSError: there is no such file, it may not be read, or it is a folder or a device.
+        OSError: there is no such file, it may not be read, or it is a folder or a device; or the
+            machine failed to read it (a disk's error, too many open files), with its ``errno``.
+        MemoryError: there is not enough memory to decode it.
         ValueError: it is empty, no image of a known format, damaged, cut off, of more than
             :data:`MAX_PIXELS` pixels, or of pixels without a known range (32-bit integers and
             floats).
@@ -84,10 +86,12 @@ def read(path: str | os.PathLike[str]) -> Tensor:
         ) from error
     except pillow.DecompressionBombError as error:
         raise ValueError(f"{path} is refused: {error} Make it smaller first") from error
-    except (_RefusedError, PermissionError):
+    except (_RefusedError, MemoryError):
         raise
     # On damaged files decoders raise almost anything: struct.error, SyntaxError, IndexError, ...
     except Exception as error:
+        if _is_of_machine(error):
+            raise
         raise ValueError(
             f"{path} is damaged or cut off ({error or type(error).__name__}): get a whole copy, or "
             "leave it out"
@@ -174,12 +178,25 @@ def _check_size(path: Path, width: int, height: int) -> None:
         )
 
 
+def _is_of_machine(error: Exception) -> bool:
+    """Say whether an error is of the system, not of the file: the next time all may be well.
+
+    Decoders' own errors have no number, but a damaged offset leads to a seek that is invalid.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
 def _turn_upright(image: Image.Image) -> None:
     """Apply the EXIF orientation to a loaded image, if there is one that can be read."""
     from PIL import ImageOps
 
-    with contextlib.suppress(Exception):  # the tags are damaged, the pixels are not
+    try:
         ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # the tags are damaged, the pixels are not
+        if _is_of_machine(error):
+            raise
 
 
 def _rgb(image: Image.Image, path: Path) -> Image.Image:

@@ -80,15 +80,8 @@ def unpickle(path: Path, *, trusted_pickle: bool) -> Any:
 
 
 @contextlib.contextmanager
-def tensors_only(on: bool = True) -> Iterator[None]:
-    """Make every ``torch.load`` refuse pickles of more than tensors, torch's own calls too.
-
-    Args:
-        on: whether to; else nothing is changed.
-    """
-    if not on:
-        yield
-        return
+def tensors_only() -> Iterator[None]:
+    """Make every ``torch.load`` refuse pickles of more than tensors, torch's own calls too."""
     with _SETTING:
         before = os.environ.get(ONLY_WEIGHTS)
         os.environ[ONLY_WEIGHTS] = "1"

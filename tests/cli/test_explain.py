@@ -198,6 +198,30 @@ def test_a_second_call_replaces_the_first_ones_files(run, model, folder):
     assert len(list((folder / "out").iterdir())) == 3
 
 
+@pytest.mark.parametrize("target", ["1", "all"])
+def test_no_photograph_given_is_replaced(run, model, folder, target):
+    name = "hopper.contours.png" if target == "1" else "hopper.overlay-3.png"
+    own = (folder / "noise.png").read_bytes()
+    (folder / "noise.png").rename(folder / name)
+    words = (*model, "--out", folder, "--target", target, "--regions", "template")
+    got = run("explain", "hopper.png", name, *words, "--json")
+    assert got.code == 1
+    (failed,) = got.json["failed"]
+    assert failed["photo"] == "hopper.png"
+    assert re.search(rf"would replace \S+{name}, which is one of the photographs", failed["reason"])
+    assert (folder / name).read_bytes() == own
+    # Nothing of that photograph was written; what is there is the other one's.
+    stem = name.removesuffix(".png")
+    assert {str(p) for p in folder.glob("hopper.*")} == {
+        *(str(folder / "hopper.png"), str(folder / name)),
+        *got.json["photos"][0]["files"].values(),
+    }
+    assert all(Path(p).name.startswith(stem) for p in got.json["photos"][0]["files"].values())
+    # Not given in the call, what bears a result's name is taken for an earlier one's.
+    assert run("explain", "hopper.png", *words).code == 0
+    assert (folder / name).read_bytes() != own
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -210,6 +234,17 @@ def test_a_second_call_replaces_the_first_ones_files(run, model, folder):
         (("--target", "hapy", "--classes", "names.txt"), 2, "no class 'hapy'; did you mean happy"),
         (("--target", "all", "--target", "1"), 2, "expected all alone"),
         (("--regions", "faces"), 2, "expected --regions as face, template, none.*mean face"),
+        (("--fill", "blur"), 2, "--fill takes regions away, but there are none: give --regions"),
+        (
+            ("--fill", "blurr", "--regions", "template"),
+            2,
+            "expected --fill as blur, mean, inpaint, got 'blurr'; did you mean blur",
+        ),
+        (
+            ("--layer", "1", "--method", "GuidedBackprop"),
+            2,
+            "--layer means nothing to GuidedBackprop: leave it out",
+        ),
         (("--device", "gpu"), 2, "there is no device 'gpu'"),
         (("--classes", "absent.txt"), 1, "absent.txt: No such file"),
         (("--out", "hopper.png"), 1, "expected hopper.png as a folder for the results"),
@@ -266,7 +301,8 @@ def test_unsafe_pickle(run, model, folder):
     assert "--unsafe-pickle" in got.err
     assert run("explain", "hopper.png", "--model", "net.pt", "--unsafe-pickle").code == 0
     text = " ".join(run("explain", "--help").out.replace("\u2502", " ").split())
-    assert "can run any code of whoever made it" in text
+    assert "can run any code of whoever made the file" in text
+    assert "exported programs (.pt2)" in text
 
 
 def test_a_full_disk_leaves_no_half_file(process, model, folder):

@@ -1,7 +1,9 @@
 """``camlens dataset``, ``report`` and ``compare``: a folder, a run, a page, two runs."""
 
 import dataclasses
+import re
 
+import pandas
 import pytest
 import torch
 from PIL import Image
@@ -72,6 +74,59 @@ def test_unreadable_images_are_listed(run, words, images, folder):
     assert "sad/cut.png" in got.err
     assert "1 images could not be read" in got.err
     assert got.json["images"] == 13
+
+
+def test_thumbnails_are_not_read_to_count(run, words, images, monkeypatch):
+    (images / "sad" / "cut.png").write_bytes(b"no")
+    asked = []
+    real = pandas.read_parquet
+
+    def read_parquet(file, columns=None, **options):
+        asked.append(columns)
+        return real(file, columns=columns, **options)
+
+    monkeypatch.setattr(pandas, "read_parquet", read_parquet)
+    got = run(*words, "--out", "run", "--json")
+    assert got.json["images"] == 13
+    (row,) = got.json["unreadable"]
+    assert (row["image"], row["name"]) == (13, "sad/cut.png")
+    assert "no image of a known format" in row["reason"]
+    assert asked
+    assert not any(columns is None or "thumbnail" in columns for columns in asked)
+
+
+def test_an_image_that_stops_the_run_is_named(run, images):
+    Image.new("RGB", (4, 4)).save(images / "sad" / "tiny.png")
+    model = ("--model", "tests.cli.test_runs:not_small", "--classes", "names.txt")
+    got = run("dataset", "images", *model, "--out", "run")
+    assert got.code == 1
+    flat = " ".join(got.err.split())
+    assert re.search(r"Error: RuntimeError: .* \(.*while explaining sad/tiny\.png\)", flat), flat
+
+
+def not_small():
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Conv2d(3, 5, 7), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 5)
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--regions", "none", "--fill", "blur"), "--fill takes regions away, but there are none"),
+        (("--fill", "gray"), "expected --fill as blur, mean, inpaint, got 'gray'"),
+        (
+            ("--layer", "1", "--method", "InputGradient", "--method", "Deconvnet"),
+            "--layer means nothing to InputGradient, Deconvnet: leave it out",
+        ),
+    ],
+)
+def test_options_without_effect_are_refused(run, words, images, more, message):
+    got = run(*words, *more, "--out", "run")
+    assert got.code == 2
+    assert message in " ".join(got.err.replace("\u2502", " ").split())
+    assert not (images.parent / "run").exists()
 
 
 def test_another_size_into_the_same_run_is_refused(run, words, images):

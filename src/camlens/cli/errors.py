@@ -39,14 +39,23 @@ class Commands(TyperGroup):
 
 
 def described(error: Exception) -> str:
-    """Return what an error says, in a sentence.
+    """Return what an error says, in a sentence, with what was noted of it on its way.
 
     Ours speak for themselves; others, such as those of a model, have their type before them.
 
     Example:
         >>> described(ValueError("expected a size")), described(KeyError("a"))
         ('expected a size', "KeyError: 'a'")
+        >>> error = RuntimeError("too small")
+        >>> error.add_note("while explaining cat.png")
+        >>> described(error)
+        'RuntimeError: too small (while explaining cat.png)'
     """
+    notes = " ".join("; ".join(getattr(error, "__notes__", ())).split())
+    return _words(error) + (f" ({notes})" if notes else "")
+
+
+def _words(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f"{error.filename}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,10 +50,12 @@ def explain(
 
     For each photograph the folder --out gets NAME.overlay.png and NAME.contours.png (of the
     picture as the model saw it), NAME.safetensors (the explanation, for
-    camlens.Explanation.load) and, with --regions, NAME.regions.csv. Files of an earlier call are
-    replaced. A photograph that cannot be explained is listed with its reason, the others are
-    explained all the same, and the exit code is then 1.
+    camlens.Explanation.load) and, with --regions, NAME.regions.csv. Files of these names that are
+    there, such as an earlier call's, are replaced, but never one of the photographs given. A
+    photograph that cannot be explained is listed with its reason, the others are explained all
+    the same, and the exit code is then 1.
     """
+    faces.check_fill(fill, region_kind)
     loaded = options.load_model(
         model,
         weights,
@@ -63,9 +66,9 @@ def explain(
         device=device,
         trusted_pickle=unsafe_pickle,
     )
-    explainer = options.explainer(method, loaded.model, layer)
+    (explainer,) = options.explainers([method], loaded.model, layer)
     wanted = options.targets(target or ["predicted"], loaded.classes)
-    task = _Task(loaded, explainer, wanted, faces.named(region_kind), fill, out)
+    task = _Task(loaded, explainer, wanted, faces.named(region_kind), fill, out, files)
     outputs.prepare(out)
     done, failed = [], []
     for file in console.counted(files, "Explaining"):
@@ -97,6 +100,7 @@ class _Task:
     regions_of: Any
     fill: str | None
     out: Path
+    photos: Sequence[Path]
     names: outputs.Names = dataclasses.field(default_factory=outputs.Names)
 
     def run(self, file: Path) -> dict[str, Any]:
@@ -108,9 +112,11 @@ class _Task:
         if self.regions_of is not None:
             table = self._table(images, picture, explanation)
         name = self.names.of(file)
-        files = outputs.write(self.out, name, picture, explanation)
+        chosen = explanation.targets[0].tolist()
+        files = outputs.paths(self.out, name, chosen, regions=table is not None)
+        outputs.refuse_to_replace(self.photos, files.values())
+        outputs.write(files, picture, explanation)
         if table is not None:
-            files["regions"] = self.out / f"{name}.regions.csv"
             write_whole(files["regions"], table.to_csv(index=False).encode())
         return {
             "photo": str(file),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..factories import near
 from ..regions import Regions, YuNet, face_template, from_landmarks
+from ..regions.fills import FILLS
 
 NAMES = ("face", "template", "none")
 
@@ -52,6 +53,24 @@ def named(name: str) -> Callable[[Tensor], Regions] | None:
         _yunet()  # so that a missing file is told before anything runs
         return FaceRegions()
     return TemplateRegions() if name == "template" else None
+
+
+def check_fill(fill: str | None, region_kind: str) -> None:
+    """Check --fill, which without --regions would take nothing away.
+
+    Raises:
+        typer.BadParameter: there is no such fill, or there are no regions.
+    """
+    if fill is None:
+        return
+    if fill not in FILLS:
+        raise typer.BadParameter(
+            f"expected --fill as {', '.join(FILLS)}, got {fill!r}{near(fill, FILLS)}"
+        )
+    if region_kind == "none":
+        raise typer.BadParameter(
+            "--fill takes regions away, but there are none: give --regions too, or leave it out"
+        )
 
 
 @functools.cache

@@ -22,9 +22,9 @@ Model = Annotated[
     str,
     typer.Option(
         "--model",
-        help="torchvision:NAME, package.module:function (called without arguments; returns a "
-        "module), or FILE.pt2, an exported program. A function and a program are code: use those "
-        "you trust.",
+        help="torchvision:NAME; package.module:function (called without arguments; returns a "
+        "module), which is code: use those you trust; or, with --unsafe-pickle, FILE.pt2, an "
+        "exported program, or FILE.pt, a pickled module.",
     ),
 ]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As --model of explain.")]
@@ -82,9 +82,9 @@ UnsafePickle = Annotated[
     bool,
     typer.Option(
         "--unsafe-pickle",
-        help="Load pickled models and weights too. RISK: a pickle can run any code of whoever "
-        "made it, with your rights, as soon as it is loaded. Only for files that you would run "
-        "as a program.",
+        help="Load exported programs (.pt2), pickled models and weights too. RISK: torch's "
+        "loaders of them can run any code of whoever made the file, with your rights. Only for "
+        "files that you would run as a program.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document in place of tables.")]
@@ -179,13 +179,25 @@ def all_methods() -> dict[str, type[camlens.Explainer]]:
     }
 
 
-def explainer(name: str, model: nn.Module, layers: Sequence[str] | None) -> camlens.Explainer:
-    """Make an explainer; of the method's name case and punctuation do not matter.
+def explainers(
+    names: Sequence[str], model: nn.Module, layers: Sequence[str] | None
+) -> list[camlens.Explainer]:
+    """Make explainers; of a method's name case and punctuation do not matter.
 
     Raises:
-        typer.BadParameter: there is no such method.
+        typer.BadParameter: there is no such method, or layers were named for none that takes one.
         LookupError: there is no such layer.
     """
+    classes = [_method(name) for name in names]
+    if layers and not any(issubclass(cls, camlens.CAM) for cls in classes):
+        raise typer.BadParameter(
+            f"--layer means nothing to {', '.join(names)}: leave it out, or see camlens methods"
+        )
+    chosen = list(layers) if layers else None
+    return [cls(model, chosen) if issubclass(cls, camlens.CAM) else cls(model) for cls in classes]
+
+
+def _method(name: str) -> type[camlens.Explainer]:
     methods = all_methods()
     known = {_bare(each): each for each in methods}
     if _bare(name) not in known:
@@ -193,10 +205,7 @@ def explainer(name: str, model: nn.Module, layers: Sequence[str] | None) -> caml
         for bare, written in known.items():
             hint = re.sub(rf"\b{bare}\b", written, hint)
         raise typer.BadParameter(f"there is no method {name!r}{hint}")
-    cls = methods[known[_bare(name)]]
-    if issubclass(cls, camlens.CAM):
-        return cls(model, list(layers) if layers else None)
-    return cls(model)
+    return methods[known[_bare(name)]]
 
 
 def targets(texts: Sequence[str], classes: Sequence[str] | None) -> list[int] | str | None:

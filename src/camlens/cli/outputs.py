@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -68,18 +69,57 @@ def prepare(folder: Path) -> None:
         raise PermissionError(f"may not write into {folder}: name another folder with --out")
 
 
-def write(folder: Path, name: str, picture: Tensor, explanation: Explanation) -> dict[str, Path]:
-    """Write the pictures and the explanation of one photograph, each file whole.
+def paths(folder: Path, name: str, targets: Sequence[int], *, regions: bool) -> dict[str, Path]:
+    """Return the files of one photograph, by what they are.
 
     Args:
         folder: where.
         name: what the files' names begin with.
+        targets: K explained classes. Of several there is a picture for each, which the class's
+            number tells apart.
+        regions: whether there is a table of regions.
+
+    Example:
+        >>> list(paths(Path("out"), "cat", [3], regions=True))
+        ['overlay', 'contours', 'explanation', 'regions']
+    """
+    files = {}
+    for kind in ("overlay", "contours"):
+        for target in targets:
+            part = _part(kind, target, len(targets))
+            files[part] = folder / f"{name}.{part}.png"
+    files["explanation"] = folder / f"{name}.safetensors"
+    if regions:
+        files["regions"] = folder / f"{name}.regions.csv"
+    return files
+
+
+def refuse_to_replace(photos: Iterable[Path], files: Iterable[Path]) -> None:
+    """Check that no photograph is where a result would be written.
+
+    Args:
+        photos: given in this call; those that are not there count for nothing.
+        files: to be written.
+
+    Raises:
+        FileExistsError: one is.
+    """
+    given = {facts for photo in photos if (facts := _identity(photo))}
+    for file in files:
+        if _identity(file) in given:
+            raise FileExistsError(
+                f"its results would replace {file}, which is one of the photographs given: name "
+                "another folder with --out"
+            )
+
+
+def write(files: Mapping[str, Path], picture: Tensor, explanation: Explanation) -> None:
+    """Write the pictures and the explanation of one photograph, each file whole.
+
+    Args:
+        files: as :func:`paths` gives them.
         picture: (3, H, W) uint8, what the model saw.
         explanation: of this one image.
-
-    Returns:
-        The files, by what they are. Of several targets there is a picture for each, which the
-        class's number tells apart.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written to.
@@ -89,16 +129,11 @@ def write(folder: Path, name: str, picture: Tensor, explanation: Explanation) ->
         "overlay": overlay(picture[None], heat)[0],
         "contours": contours(picture[None].expand(1, 3, -1, -1), heat)[0],
     }
-    files = {}
-    classes = explanation.targets[0].tolist()
+    targets = explanation.targets[0].tolist()
     for kind, pictures in drawn.items():
-        for target, one in zip(classes, pictures, strict=True):
-            part = kind if len(classes) == 1 else f"{kind}-{target}"
-            files[part] = folder / f"{name}.{part}.png"
-            write_whole(files[part], png(one))
-    files["explanation"] = folder / f"{name}.safetensors"
+        for target, one in zip(targets, pictures, strict=True):
+            write_whole(files[_part(kind, target, len(targets))], png(one))
     explanation.save(files["explanation"])
-    return files
 
 
 def png(picture: Tensor) -> bytes:
@@ -109,3 +144,16 @@ def png(picture: Tensor) -> bytes:
     pixels = picture.to(torch.uint8).permute(1, 2, 0).contiguous()
     Image.fromarray(pixels.numpy()).save(stream, "PNG")
     return stream.getvalue()
+
+
+def _part(kind: str, target: int, count: int) -> str:
+    return kind if count == 1 else f"{kind}-{target}"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from all others, whatever it is called; None if it is not there."""
+    try:
+        facts = path.stat()
+    except (OSError, ValueError):
+        return None
+    return facts.st_dev, facts.st_ino

@@ -57,6 +57,7 @@ def dataset(
     from ..dataset import explain_dataset
     from .folders import Labelled
 
+    faces.check_fill(fill, region_kind)
     loaded = options.load_model(
         model,
         weights,
@@ -73,7 +74,7 @@ def dataset(
     names = None if loaded.classes is None else list(loaded.classes)
     texts = targets or ["predicted"]
     run = explain_dataset(
-        [options.explainer(name, loaded.model, layer) for name in method],
+        options.explainers(method, loaded.model, layer),
         found,
         out,
         regions=faces.named(region_kind),
@@ -156,8 +157,8 @@ def _for_all(texts: list[str], names: list[str] | None, n: int) -> Any:
 
 
 def _finish(run: Run, out: Path, as_json: bool) -> None:
-    unreadable = console.rows_of(run.unreadable)
-    count = len(run.images) - len(unreadable)
+    unreadable = _unreadable(run)
+    count = run.manifest["images"] - run.manifest["unreadable"]
     if as_json:
         console.document({"run": str(out), "images": count, "unreadable": unreadable})
     else:
@@ -168,6 +169,17 @@ def _finish(run: Run, out: Path, as_json: bool) -> None:
         more = f"; {len(unreadable) - _NAMED} more are in the run" * (len(unreadable) > _NAMED)
         console.error(f"{len(unreadable)} images could not be read{more}")
         raise typer.Exit(errors.FAILED)
+
+
+def _unreadable(run: Run) -> list[dict[str, Any]]:
+    """Return the images that could not be read, shard by shard and without the thumbnails."""
+    from ..dataset.runs import read_table
+
+    columns, rows = ["image", "name", "reason"], []
+    for shard in run.shards if run.manifest["unreadable"] else ():
+        table = read_table(run.path / shard / "images.parquet", columns, only=columns)
+        rows += console.rows_of(table[table["reason"].notna()])
+    return rows
 
 
 def _regions(run: Run, path: Path, method: str | None) -> pd.DataFrame:
