@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 
@@ -14,7 +15,8 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
             there before is then unchanged.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Not the process's number: in two containers on one disk that may be the same.
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         part.write_bytes(content)
         part.replace(path)

@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from camlens import GradCAM
 from camlens.dataset import ShardTask, shards
+from camlens.files import write_whole
 
 from .made import HALVES, Noise, files, net, run
 
@@ -145,6 +147,48 @@ def test_a_shard_that_another_process_wrote_is_left_alone(tmp_path, whole):
     )
     task.run([1])
     assert (tmp_path / "shard-00001").stat().st_ino == before
+    assert files(tmp_path) == whole
+
+
+def test_another_rank_begins_the_run_while_this_one_looks(tmp_path, whole, monkeypatch):
+    options = {"regions": HALVES, "targets": "all", "batch_size": 3, "shard_size": 8}
+    task, other = (
+        ShardTask(explainer=GradCAM(net(), "1"), dataset=Noise(40), out=tmp_path, **options)
+        for _ in range(2)
+    )
+    mkdir = Path.mkdir
+
+    def begun_in_between(path, *args, **keywords):  # after the first look for a manifest
+        mkdir(path, *args, **keywords)
+        monkeypatch.undo()
+        other.start()
+
+    monkeypatch.setattr(Path, "mkdir", begun_in_between)
+    assert task.start() == other.start()
+    run(tmp_path)
+    assert files(tmp_path) == whole
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_many_ranks_may_begin_at_once(tmp_path, attempt):
+    tasks = [
+        ShardTask(explainer=GradCAM(net(), "1"), dataset=Noise(4), out=tmp_path / "run")
+        for _ in range(8)
+    ]
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        found = [begun.result() for begun in [pool.submit(task.start) for task in tasks]]
+    assert all(one == found[0] for one in found)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["manifest.json"]
+
+
+def test_parts_of_the_manifest_are_cleared_by_the_next_call(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(Path, "replace", lambda path, target: None)  # killed before it
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: None)
+    for _ in range(2):
+        write_whole(tmp_path / "manifest.json", b"half")
+    monkeypatch.undo()
+    assert len({path.name for path in tmp_path.iterdir()}) == 2  # though of one process
+    run(tmp_path)
     assert files(tmp_path) == whole
 
 

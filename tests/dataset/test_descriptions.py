@@ -1,6 +1,7 @@
 """What decides numbers is told apart, and described the same in every process."""
 
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from camlens import GradCAM, layers
-from camlens.dataset.descriptions import describe, describe_explainer, fingerprint
+from camlens.dataset.descriptions import describe, describe_explainer, fingerprint, structure
 
 from .made import HALVES, net
 
@@ -25,6 +26,65 @@ def test_a_fingerprint_is_of_names_types_shapes_and_bytes():
         model.weight[0, 0] += 1e-3
     assert fingerprint(model) != before
     assert len(fingerprint(nn.Linear(2, 3, dtype=torch.bfloat16))) == 64
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale=1.0, act=torch.relu):
+        super().__init__()
+        self.layer, self.scale, self.act = nn.Conv2d(1, 2, 3), scale, act
+        self.calls = []
+
+    def forward(self, images):
+        return self.act(self.layer(images)) * self.scale
+
+
+class Other(Scaled):
+    def forward(self, images):
+        return super().forward(images) + 1
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (nn.Sequential(nn.ReLU()), nn.Sequential(nn.GELU())),
+        (nn.Conv2d(1, 1, 3, stride=1), nn.Conv2d(1, 1, 3, stride=2)),
+        (Scaled(), Other()),
+        (Scaled(1.0), Scaled(2.0)),
+        (Scaled(act=torch.relu), Scaled(act=torch.sigmoid)),
+        (Scaled(act=lambda x: x.clamp(0, 1)), Scaled(act=lambda x: x.clamp(0, 2))),
+        (torch.fx.symbolic_trace(Scaled(1.0)), torch.fx.symbolic_trace(Scaled(2.0))),
+    ],
+)
+def test_models_of_equal_weights_differ(a, b):
+    b.load_state_dict(a.state_dict())
+    assert fingerprint(a) == fingerprint(b)
+    assert structure(a) == structure(a)
+    assert structure(a) != structure(b)
+
+
+def test_another_source_of_a_class_is_another_model(tmp_path, monkeypatch):
+    found = set()
+    for place, sign in enumerate("+-"):
+        (tmp_path / str(place)).mkdir()
+        path = tmp_path / str(place) / "signed.py"
+        path.write_text(
+            "from torch import nn\nclass Signed(nn.Module):\n"
+            f"    def forward(self, images):\n        return {sign}images\n"
+        )
+        spec = importlib.util.spec_from_file_location("signed", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "signed", module)
+        spec.loader.exec_module(module)
+        found.add(structure(module.Signed()))
+    assert len(found) == 2
+
+
+def test_running_a_model_or_holding_itself_changes_nothing():
+    model = Scaled()
+    model.again = functools.partial(print, model)
+    before = structure(model)
+    model.calls.append(model(torch.rand(1, 1, 8, 8)))
+    assert structure(model) == before
 
 
 def test_options_of_an_explainer():
@@ -87,7 +147,8 @@ def test_what_holds_itself_has_an_end():
 
 def test_another_process_describes_the_same():
     script = (
-        "from camlens.dataset.descriptions import describe; import json\n"
+        "from camlens.dataset.descriptions import describe, structure; import json, torch\n"
+        "print(structure(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU())))\n"
         "print(json.dumps(describe([lambda x: x in {'a', 'b', 'c', 'd'}, str.upper, object()])))"
     )
     found = {

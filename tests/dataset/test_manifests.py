@@ -24,6 +24,11 @@ def scaled(factor):
     return lambda outputs: outputs[:, 0] * factor
 
 
+def with_gelu(model):
+    model[1] = torch.nn.GELU().eval()
+    return model
+
+
 BASE = {"targets": one, "fill": None}
 
 
@@ -31,6 +36,7 @@ BASE = {"targets": one, "fill": None}
     ("options", "what"),
     [
         ({"explainer": GradCAM(net(1), "1")}, "model.fingerprint is"),
+        ({"explainer": GradCAM(with_gelu(net()), "1")}, "model.structure is"),
         ({"explainer": HiResCAM(net(), "1")}, r'methods\[0\].method is "GradCAM" there, and "Hi'),
         ({"explainer": GradCAM(net(), "0")}, r'methods\[0\].layers\[0\] is "1" there, and "0" now'),
         ({"explainer": GradCAM(net())}, r"methods\[0\]"),

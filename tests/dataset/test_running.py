@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import os
 import sys
+from errno import EIO, EMFILE, ENFILE, ENOENT, ENOSPC
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
 from camlens import GradCAM, InputGradient, LayerCAM, heatmap, regions
@@ -129,6 +132,33 @@ def test_a_missing_library_is_no_unreadable_image(tmp_path):
 
     with pytest.raises(ImportError, match="no Pillow"):
         run(tmp_path, dataset=Needs(3))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), *(OSError(one, os.strerror(one)) for one in (EMFILE, ENFILE, EIO, ENOSPC))],
+)
+def test_what_is_the_machines_fault_ends_the_run_and_is_tried_again(tmp_path, error):
+    class Unlucky(Noise):
+        def __getitem__(self, index):
+            if index == 9:
+                raise error
+            return super().__getitem__(index)
+
+    Unlucky.__name__ = "Noise"
+    with pytest.raises(type(error)) as raised:
+        run(tmp_path, dataset=Unlucky(12))
+    assert raised.value.__notes__[-1].startswith("item 9 of the data set")
+    assert [path.name for path in tmp_path.glob("shard-*")] == ["shard-00000"]
+    assert run(tmp_path, 12).unreadable["image"].tolist() == [5]
+
+
+def test_a_file_that_is_missing_is_a_row(tmp_path):
+    class Missing(Noise):
+        def __getitem__(self, index):
+            raise FileNotFoundError(ENOENT, "No such file", "a.png")
+
+    assert len(run(tmp_path, dataset=Missing(3)).unreadable) == 3
 
 
 def test_mixed_sizes_are_explained_a_size_at_a_time(tmp_path):
@@ -363,6 +393,21 @@ def test_the_layer_that_was_found_is_named_in_the_end(tmp_path):
     ]
     assert run(tmp_path, 3, explainer=GradCAM(net())).manifest == found.manifest
     assert json.loads((tmp_path / "manifest.json").read_text()) == found.manifest
+
+
+def test_layers_that_were_found_are_each_explainers_own(tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            *(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
+        ).eval()
+    for place, explainers in enumerate(
+        [[GradCAM(model), GradCAM(model, "1")], [GradCAM(model, "1"), GradCAM(model)]]
+    ):
+        found = run(tmp_path / str(place), 3, explainer=explainers)
+        layers = [one["layers"] for one in found.manifest["methods"]]
+        assert layers == ([["3"], ["1"]] if place == 0 else [["1"], ["3"]])
 
 
 def test_scoring_a_few_at_a_time_changes_nothing(tmp_path, monkeypatch):

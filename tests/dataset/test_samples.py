@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from camlens import GradCAM
 from camlens.dataset import Folder, explain_dataset
@@ -43,6 +44,42 @@ def test_another_file_is_another_data_set(folder, tmp_path):
     assert Folder(folder, grey).fingerprint() == before
     Image.new("L", (16, 16)).save(folder / "new.png")
     assert Folder(folder, grey).fingerprint() != before
+
+
+def darker(picture):
+    return grey(picture) / 2
+
+
+def test_another_transform_is_another_data_set(folder):
+    def fingerprint(transform, shown=None):
+        return Folder(folder, transform, shown=shown).fingerprint()
+
+    found = {
+        fingerprint(grey),
+        fingerprint(darker),
+        fingerprint(grey, darker),
+        fingerprint(grey, grey),
+        fingerprint(Steps([nn.Hardtanh(0.0, 1.0)])),
+        fingerprint(Steps([nn.Hardtanh(0.0, 2.0)])),
+        fingerprint(Steps([Each(lambda picture: picture / 2)])),
+        fingerprint(Steps([Each(lambda picture: picture / 3)])),
+    }
+    assert len(found) == 8
+    assert fingerprint(Steps([Each(grey)])) == fingerprint(Steps([Each(grey)]))
+
+
+class Steps:
+    """As torchvision's Compose holds what it does."""
+
+    def __init__(self, transforms):
+        self.transforms = transforms
+
+
+class Each:
+    """As torchvision's Lambda."""
+
+    def __init__(self, work):
+        self.work = work
 
 
 def test_a_picture_is_kept_where_it_has_the_images_size(folder):

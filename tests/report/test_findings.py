@@ -85,6 +85,18 @@ def test_the_densest_region_has_summarizes_numbers(usual):
     assert interval in found.text
 
 
+def test_what_one_image_has_is_not_the_headline(usual):
+    table = usual.regions.copy()
+    of_one = (table["region"] == "nose") & (table["image"] != usual.images["image"].iloc[0])
+    table["density"] = table["density"].mask(table["region"] == "nose", 9.0).mask(of_one)
+    changed = type(usual)(**{**vars(usual), "regions": table})
+    before, found = of(usual, "densest"), of(changed, "densest")
+    assert name("nose") not in before.label
+    assert (found.figure, found.label) == (before.figure, before.label)
+    assert name("nose") not in found.text
+    assert "Left out: 1 region with fewer than 10 maps." in found.text
+
+
 def test_agreement_counts_each_map_once(usual):
     shown = usual.regions[usual.regions["target"] == usual.regions["prediction"]]
     values = shown.drop_duplicates("image")["agreement"].dropna()
@@ -100,7 +112,8 @@ def test_two_images_get_no_interval(tmp_path):
     said = " ".join(one.text for one in found)
     assert "95% interval" not in said
     assert said.count("too few") == 3  # accuracy, density and agreement
-    assert "This is the mean of 2 maps, too few for an interval." in said
+    assert said.count("(mean of 2 maps)") == 2  # of the densest and the thinnest
+    assert "These are too few maps for an interval." in said
 
 
 def test_a_single_image(tmp_path):
@@ -162,5 +175,5 @@ def test_other_targets_than_predictions_are_named(tmp_path, column, what):
 
 def test_explainers_that_cannot_be_told_apart_are_refused(tmp_path):
     run = write_run(tmp_path / "run", images=2, methods=("GradCAM", "GradCAM"))
-    with pytest.raises(ValueError, match="same method, layers and grid"):
+    with pytest.raises(ValueError, match="same method and layers"):
         load(run)

@@ -9,7 +9,7 @@ from camlens.report.tables import load
 
 from .made import write_run
 
-SETTING = ("GradCAM", "features.9", "12x12")
+SETTING = ("GradCAM", "features.9")
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import hashlib
 import importlib.metadata
+import inspect
+import json
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from types import CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -20,6 +24,9 @@ from ..regions.masks import Regions
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "pillow")
 
 _DEEPEST = 3
+
+_PLAIN = (type(None), int, float, str)
+_FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, functools.partial)
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -34,6 +41,52 @@ def fingerprint(model: nn.Module) -> str:
         found.update(name.encode())
         found.update(_hash(value).encode() if isinstance(value, Tensor) else repr(value).encode())
     return found.hexdigest()
+
+
+def structure(model: nn.Module) -> str:
+    """Return a SHA-256 over what a model is besides its state dict.
+
+    Models of equal weights can be different functions. It covers how the model prints, and of
+    each module the class, the class's source where there is one, the code that a traced or an
+    exported one holds, and the numbers, texts and functions among its attributes.
+    """
+    return _structure(model, 0)
+
+
+def _structure(model: nn.Module, depth: int) -> str:
+    modules = dict(model.named_modules())
+    kinds = {kind: _source(kind) for module in modules.values() for kind in _kinds(module)}
+    # Inside of another description functions are named only: they may hold the model itself.
+    inside = _DEEPEST + 1 if depth else 1
+    found: list[Any] = [repr(model), [[_name(kind), text] for kind, text in kinds.items()]]
+    for name, module in modules.items():
+        held = {
+            key: describe(value, inside)
+            for key, value in sorted(vars(module).items())
+            # The device's name differs between ranks, and is in the manifest by its kind.
+            if not key.startswith("_")
+            and key != "device"
+            and isinstance(value, (*_PLAIN, *_FUNCTIONS))
+        }
+        found.append([name, _name(type(module)), str(getattr(module, "code", "")), held])
+    text = re.sub(r" at 0x[0-9A-Fa-f]+", "", json.dumps(found))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _kinds(module: nn.Module) -> list[type]:
+    # Of torch's own classes the version says as much, and in less time.
+    return [
+        kind
+        for kind in type(module).__mro__
+        if kind is not object and not kind.__module__.startswith("torch.")
+    ]
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError, SyntaxError):  # typed into a prompt, built in, or since changed
+        return ""
 
 
 def describe_explainer(explainer: Explainer) -> dict[str, Any]:
@@ -82,7 +135,8 @@ def describe(value: Any, depth: int = 0) -> Any:
 
     Args:
         value: the option.
-        depth: how far it is inside of another one; what is too far inside is named by its type.
+        depth: how far it is inside of another one; what is too far inside is only named, but for
+            numbers and texts.
 
     Example:
         >>> describe(torch.zeros(2))
@@ -90,7 +144,9 @@ def describe(value: Any, depth: int = 0) -> Any:
         >>> describe(lambda out: out[:, 3])["constants"]
         ['3']
     """
-    return _name(type(value)) if depth > _DEEPEST else _describe(value, depth)
+    if depth > _DEEPEST and not isinstance(value, _PLAIN):
+        return _name(value)
+    return _describe(value, depth)
 
 
 @functools.singledispatch
@@ -101,7 +157,7 @@ def _describe(value: Any, depth: int) -> Any:
     public = {name: one for name, one in sorted(own.items()) if not name.startswith("_")}
     if not public:
         return _name(value)
-    return {"type": _name(value), "attributes": describe(public, depth + 1)}
+    return {"type": _name(value), "attributes": describe(public, depth)}
 
 
 @_describe.register(type(None))
@@ -110,6 +166,12 @@ def _describe(value: Any, depth: int) -> Any:
 @_describe.register(str)
 def _(value: Any, depth: int) -> Any:
     return value
+
+
+@_describe.register(enum.Enum)
+@_describe.register(torch.dtype)
+def _(value: Any, depth: int) -> Any:
+    return str(value)
 
 
 @_describe.register(Mapping)
@@ -136,7 +198,11 @@ def _(value: Regions, depth: int) -> Any:
 
 @_describe.register
 def _(value: nn.Module, depth: int) -> Any:
-    return {"type": _name(type(value)), "fingerprint": fingerprint(value)}
+    return {
+        "type": _name(type(value)),
+        "fingerprint": fingerprint(value),
+        "structure": _structure(value, depth),
+    }
 
 
 @_describe.register(functools.partial)

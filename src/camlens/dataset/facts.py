@@ -27,6 +27,7 @@ def first_manifest(task: ShardTask) -> dict[str, Any]:
         "model": {
             "name": type(model).__name__,
             "fingerprint": descriptions.fingerprint(model),
+            "structure": descriptions.structure(model),
         },
         "methods": [descriptions.describe_explainer(one) for one in task.explainers],
         "targets": "predicted" if task.targets is None else descriptions.describe(task.targets),
@@ -86,14 +87,13 @@ def _with_layers(run: Path, names: list[str], methods: list[dict[str, Any]]) -> 
     if not any(map(manifests.finds_its_layer, methods)):
         return methods
     for name in names:
-        table = read_table(run / name / "maps.parquet", list(MAPS), only=["method", "layer"])
+        table = read_table(run / name / "maps.parquet", list(MAPS), only=["image", "k", "layer"])
         if len(table):
-            layers = dict(zip(table["method"], table["layer"], strict=True))
+            # An image's first targets, in the order of the explainers: two may be of one method.
+            first = table[(table["image"] == table["image"].iloc[0]) & (table["k"] == 0)]
             return [
-                {**one, "layers": layers[one["method"]].split("+")}
-                if manifests.finds_its_layer(one)
-                else one
-                for one in methods
+                {**one, "layers": layer.split("+")} if manifests.finds_its_layer(one) else one
+                for one, layer in zip(methods, first["layer"], strict=True)
             ]
     return methods
 

@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from errno import EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ESTALE, ETIMEDOUT
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from .samples import Sample, Unreadable, as_sample
 
 _LONGEST_REASON = 500
+
+#: Errors of the machine and the moment: read later, the item may well be whole.
+_TRANSIENT = (EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ESTALE, ETIMEDOUT)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,7 +85,7 @@ class Cut:
         return [list(range(i, min(end, i + self.batch_size))) for i in starts]
 
 
-def load_mapped(dataset: Any, cut: Cut, shards: Sequence[int], workers: int) -> Iterator[Batch]:
+def load_mapped(dataset: Any, cut: Cut, shards: Sequence[int], workers: int) -> Generator[Batch]:
     """Read some shards of a map-style data set, with one set of workers for all of them."""
     length = len(dataset)
     batches = [batch for shard in shards for batch in cut.of_shard(shard, length)]
@@ -91,7 +95,7 @@ def load_mapped(dataset: Any, cut: Cut, shards: Sequence[int], workers: int) -> 
 
 def load_streamed(
     dataset: Iterable[Any], cut: Cut, done: Container[int], workers: int
-) -> Iterator[Batch | End]:
+) -> Generator[Batch | End]:
     """Read an iterable data set from its start, passing over the shards that are done.
 
     What comes last is its :class:`End`. A shard's last batch may be empty.
@@ -107,10 +111,17 @@ def load_streamed(
     yield from _loader(_Stream(dataset, cut, done), workers, batch_size=None)
 
 
-def _loader(dataset: Dataset[Any], workers: int, **order: Any) -> Iterator[Any]:
+def _loader(dataset: Dataset[Any], workers: int, **order: Any) -> Generator[Any]:
     # Its own generator: the seed of the workers would else be drawn from the global one.
     generator = torch.Generator().manual_seed(0)
-    yield from DataLoader(dataset, num_workers=workers, generator=generator, **order)
+    batches: Any = iter(DataLoader(dataset, num_workers=workers, generator=generator, **order))
+    try:
+        yield from batches
+    finally:
+        # While a traceback keeps the iterator alive, torch would raise that a worker has died again
+        # and again, wherever the main thread is when another child of the process ends.
+        if workers:
+            batches._shutdown_workers()
 
 
 @contextlib.contextmanager
@@ -134,7 +145,11 @@ def dead_workers_told() -> Iterator[None]:
 
 
 class _Guarded(Dataset[tuple[int, Any]]):
-    """A map-style data set whose items never raise: what cannot be read says why."""
+    """A map-style data set whose items do not raise: what cannot be read says why.
+
+    What is not the item's fault, such as too many open files, is raised, and a later run reads
+    the item again.
+    """
 
     def __init__(self, dataset: Any, cut: Cut, length: int) -> None:
         self.dataset, self.cut, self.length = dataset, cut, length
@@ -142,9 +157,10 @@ class _Guarded(Dataset[tuple[int, Any]]):
     def __getitem__(self, index: int) -> tuple[int, Any]:
         try:
             return index, self.dataset[index]
-        except (ImportError, MemoryError):  # of this machine, not of the item
-            raise
         except Exception as error:
+            if _is_of_the_machine(error):
+                error.add_note(f"item {index} of the data set; run it again to go on")
+                raise
             root = getattr(self.dataset, "root", "")
             return index, Unreadable(reason_of(error, str(root)), self._name(index))
 
@@ -156,6 +172,12 @@ class _Guarded(Dataset[tuple[int, Any]]):
         index = items[-1][0]
         end = min(self.length, (index // self.cut.shard_size + 1) * self.cut.shard_size)
         return collated(items, index // self.cut.shard_size, last=index + 1 == end)
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    return isinstance(error, (ImportError, MemoryError)) or (
+        isinstance(error, OSError) and error.errno in _TRANSIENT
+    )
 
 
 class _Stream(IterableDataset[Batch | End]):

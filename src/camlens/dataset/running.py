@@ -50,7 +50,8 @@ def explain_dataset(
         dataset: map-style or iterable. Its items are images (C, H, W) as the model takes them,
             pairs of image and label, or :class:`Sample`; see :class:`Folder` for image files. It
             must give the same items each time. An item that raises when it is read, that is
-            :class:`Unreadable` or has values that are not finite, is listed with the reason. Sizes
+            :class:`Unreadable` or has values that are not finite, is listed with the reason; what
+            is the machine's fault, such as too many open files, ends the run instead. Sizes
             may be mixed: a batch is explained one size at a time. An iterable one is read from its
             start each time; an exception of it ends the run.
         out: the run's folder, new, empty, or of this run.
@@ -85,7 +86,8 @@ def explain_dataset(
         LookupError, TypeError, ValueError: an argument is wrong; the folder holds another run,
             which may differ in anything that decides numbers, or something else; the data set is
             empty; or as the explainers, scores and effects raise them, with the images' names.
-        OSError: the folder cannot be written to, or the disk is full.
+        OSError: the folder cannot be written to, the disk is full, or the machine fails to read.
+        MemoryError: there is too little for an item.
         RuntimeError: a process that reads images died.
 
     Example:

@@ -37,6 +37,7 @@ class Run:
         path: the folder.
         manifest: what was asked, and what became of it.
         shards: names of the shards that are read, in order.
+        scored: whether it has regions.
 
     Raises:
         FileNotFoundError: there is no run at the path.
@@ -47,8 +48,8 @@ class Run:
         self.path = Path(path)
         self.manifest: dict[str, Any] = manifests.read(self.path)
         sources = (self.manifest["regions"], self.manifest.get("region_source"))
-        self._scored = sources != (None, None)
-        there = {shard_name(number): number for number in present(self.path, regions=self._scored)}
+        self.scored = sources != (None, None)
+        there = {shard_name(number): number for number in present(self.path, regions=self.scored)}
         self.shards: list[str] = self.manifest["shards"]
         if not self.manifest["complete"]:
             if not incomplete:
@@ -85,7 +86,7 @@ class Run:
     @functools.cached_property
     def regions(self) -> pd.DataFrame | None:
         """A row an image, target and region, as :func:`camlens.regions.table`; None without."""
-        return self._read("regions.parquet", list(COLUMNS)) if self._scored else None
+        return self._read("regions.parquet", list(COLUMNS)) if self.scored else None
 
     @property
     def unreadable(self) -> pd.DataFrame:

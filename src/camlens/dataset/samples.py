@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .. import photos
+from .descriptions import describe
 
 #: The label of an item whose class is unknown.
 NO_LABEL = -1
@@ -114,9 +116,11 @@ class Folder(Dataset[Sample]):
         return "/".join(self._parts(self.files[index]))
 
     def fingerprint(self) -> str:
-        """Return a hash of the files' names: what decides which index is which image."""
+        """Return a hash of the files' names, and of how a file becomes the model's input."""
         names = "\0".join(self.name(index) for index in range(len(self)))
-        return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
+        how = json.dumps([describe(self._transform), describe(self._shown)])
+        facts = f"{names}\0{how}".encode(errors="surrogateescape")
+        return hashlib.sha256(facts).hexdigest()
 
     def _parts(self, file: Path) -> tuple[str, ...]:
         return file.relative_to(self.root).parts

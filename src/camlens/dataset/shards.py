@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: What a shard's folder is called.
 NAME = re.compile(r"shard-(\d{5,})")
-_MANIFEST_PART = re.compile(r"\.manifest\.json\.\d+\.part")
+_MANIFEST_PART = re.compile(r"\.manifest\.json\.[0-9a-f]+\.part")
 _PART = re.compile(r"\.shard-\d{5,}\..*\.part")
 
 

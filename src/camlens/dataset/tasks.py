@@ -115,9 +115,7 @@ class ShardTask:
         if self.mapped and len(self.dataset) == 0:
             raise ValueError("the data set has no images: there is nothing to explain")
         asked = first_manifest(self)
-        if (self.path / "manifest.json").is_file():
-            old = manifests.read(self.path)
-            manifests.check_same(self.path, old, asked)
+        if (old := self._begun(asked)) is not None:
             return old
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(
@@ -125,12 +123,21 @@ class ShardTask:
             )
         self.path.mkdir(parents=True, exist_ok=True)
         if foreign := sorted(p.name for p in self.path.iterdir() if not p.name.startswith(".")):
+            if (old := self._begun(asked)) is not None:  # by another rank, since the look above
+                return old
             raise ValueError(
                 f"{self.path} is not empty ({', '.join(foreign[:3])}) and holds no manifest.json: "
                 "it is not the folder of a run; choose a new or an empty one"
             )
         manifests.write(self.path, asked)
         return asked
+
+    def _begun(self, asked: dict[str, Any]) -> dict[str, Any] | None:
+        if not (self.path / "manifest.json").is_file():
+            return None
+        old = manifests.read(self.path)
+        manifests.check_same(self.path, old, asked)
+        return old
 
     def done(self) -> set[int]:
         """Return the numbers of the shards that are there."""
@@ -150,8 +157,13 @@ class ShardTask:
             OSError: a shard cannot be written. Those written before are kept.
             RuntimeError: a process that reads images died.
         """
-        batches = load_mapped(self.dataset, self._cut, shards, self.num_workers)
-        self._work_through(batches, progress)
+        with (
+            dead_workers_told(),
+            contextlib.closing(
+                load_mapped(self.dataset, self._cut, shards, self.num_workers)
+            ) as batches,
+        ):
+            self._work_through(batches, progress)
 
     def run_stream(
         self, passed_over: Container[int], *, progress: Callable[[int], object] | None = None
@@ -164,8 +176,13 @@ class ShardTask:
         Raises:
             LookupError, OSError, RuntimeError, TypeError, ValueError: as :meth:`run`.
         """
-        batches = load_streamed(self.dataset, self._cut, passed_over, self.num_workers)
-        end = self._work_through(batches, progress)
+        with (
+            dead_workers_told(),
+            contextlib.closing(
+                load_streamed(self.dataset, self._cut, passed_over, self.num_workers)
+            ) as batches,
+        ):
+            end = self._work_through(batches, progress)
         return 0 if end is None else end.items
 
     def finish(self, items: int | None = None) -> Run:
@@ -207,7 +224,7 @@ class ShardTask:
             batch_size=self.batch_size,
         )
         shard = Shard(self.classes)
-        with dead_workers_told(), Background(_WAITING) as background:
+        with Background(_WAITING) as background:
             for batch in batches:
                 if isinstance(batch, End):
                     return batch

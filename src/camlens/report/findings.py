@@ -12,7 +12,7 @@ import pandas as pd
 from .. import regions
 from . import wording
 from .grids import LEAST
-from .tables import SETTING, Tables, shown_target
+from .tables import Setting, Tables, grids, select, shown_target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ def findings(tables: Tables) -> list[Finding]:
     if len(tables.images):
         found += _accuracy(tables)
         for setting in tables.settings:
-            name = wording.setting(*setting)
+            name = tables.setting_name(setting)
             found += [dataclasses.replace(f, about=name) for f in _of_setting(tables, setting)]
     return found
 
@@ -125,9 +125,9 @@ def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _of_setting(tables: Tables, setting: tuple[str, str, str]) -> Iterator[Finding]:
+def _of_setting(tables: Tables, setting: Setting) -> Iterator[Finding]:
     """Say what the heatmaps of one method and layer are worth, and where they point."""
-    maps = _select(tables.maps, setting)
+    maps = select(tables.maps, setting)
     empty = int((~maps["evidence"].astype(bool)).sum())
     holds = "holds" if empty == 1 else "hold"
     text = f"{empty:,} of {wording.count(len(maps), 'map')} {holds} no evidence for the target."
@@ -137,38 +137,34 @@ def _of_setting(tables: Tables, setting: tuple[str, str, str]) -> Iterator[Findi
         text = "The run has no regions, so where the heat lies is said by the pictures alone."
         yield Finding("no regions", "density of heat", text)
         return
-    table = _select(tables.regions, setting)
+    table = select(tables.regions, setting)
     if table.empty:
         return
-    yield _coarse(table, setting[2])
-    shown = table[table["shown"]].assign(k=0)
+    yield _coarse(table)
+    # Grid and place of the target may differ between images, which are still averaged.
+    shown = table[table["shown"]].assign(k=0).drop(columns="grid")
     what = shown_target(tables.maps)
     yield _places(shown, what)
     if "agreement" in shown:
         yield _agreement(shown, what)
 
 
-def _select(table: pd.DataFrame, setting: tuple[str, str, str]) -> pd.DataFrame:
-    fits = pd.Series(True, index=table.index)
-    for column, value in zip(SETTING, setting, strict=True):
-        fits &= table[column] == value
-    return table[fits]
-
-
-def _coarse(table: pd.DataFrame, grid: str) -> Finding:
+def _coarse(table: pd.DataFrame) -> Finding:
     """Say for how many regions the grid is too coarse to tell them from their surroundings."""
     there = table[table["area"] > 0]  # what is absent from an image is not the grid's fault
     coarse = there[~there["resolvable"].astype(bool)]
     figure, label = wording.percent(len(coarse), len(there)), "too coarse for the region"
+    known = grids(table)
+    cell = f"a cell of the {known[0]} grid" if len(known) == 1 else "a cell of its map's grid"
     if coarse.empty:
-        text = f"Every region is at least as large as a cell of the {grid} grid in every map."
+        text = f"Every region is at least as large as {cell} in every map."
         return Finding(figure, label, text)
     shares = coarse.groupby("region", sort=False).size() / there.groupby("region").size()
     worst = shares.dropna().sort_values(ascending=False, kind="stable").head(4)
     said = ", ".join(f"{wording.name(str(r))} {100 * share:.0f}%" for r, share in worst.items())
     text = (
         f"In {len(coarse):,} of {wording.count(len(there), 'pair')} of a map and a region, the "
-        f"region is smaller than a cell of the {grid} grid, and no number would mean anything. "
+        f"region is smaller than {cell}, and no number would mean anything. "
         f"Most often: {said} of the maps."
     )
     told = there.groupby(["image", "k"])["resolvable"].any()
@@ -183,19 +179,25 @@ def _places(shown: pd.DataFrame, what: str) -> Finding:
     known = summary[summary["mean"].notna()]
     if known.empty:
         return Finding("unknown", "density of heat", "It cannot be told of any region.")
-    top, last = (known.loc[at()].to_dict() for at in (known["mean"].idxmax, known["mean"].idxmin))
+    # What one image has would else be the headline.
+    enough = known[known["enough"].astype(bool)]
+    some = known if enough.empty else enough
+    top, last = (some.loc[at()].to_dict() for at in (some["mean"].idxmax, some["mean"].idxmin))
     text = f"In the maps of {what}, heat is densest on {_place(top)}"
-    if len(known) > 1:
+    if len(some) > 1:
         text += f", and thinnest on {_place(last)}"
     text += ". Heat without any preference has a density of 1."
-    if not top["enough"]:
-        text += f" This is the mean of {wording.count(top['n'], 'map')}, too few for an interval."
+    if enough.empty:
+        text += " These are too few maps for an interval."
+    elif few := len(known) - len(enough):
+        text += f" Left out: {wording.count(few, 'region')} with fewer than {LEAST} maps."
     return Finding(f"{top['mean']:.2f}", f"densest: {wording.name(top['region'])}", text)
 
 
 def _place(row: dict[str, Any]) -> str:
-    bounds = f" ({wording.interval(row['low'], row['high'])})" if row["enough"] else ""
-    return f"{wording.name(row['region'])} with {row['mean']:.2f}{bounds}"
+    maps = wording.count(row["n"], "map")
+    bounds = wording.interval(row["low"], row["high"]) if row["enough"] else f"mean of {maps}"
+    return f"{wording.name(row['region'])} with {row['mean']:.2f} ({bounds})"
 
 
 def _agreement(shown: pd.DataFrame, what: str) -> Finding:

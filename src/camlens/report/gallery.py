@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import wording
 from .tables import SETTING, Tables, shown_target
 
 #: How many targets of an image are shown at most: label, prediction, then the highest scores.
@@ -209,4 +208,4 @@ def _integer(value: Any) -> int | None:
 
 def setting_names(tables: Tables) -> list[str]:
     """Return a name for each setting, in the order of the records' places."""
-    return [wording.setting(*setting) for setting in tables.settings]
+    return [tables.setting_name(setting) for setting in tables.settings]

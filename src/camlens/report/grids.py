@@ -12,7 +12,7 @@ import pandas as pd
 from .. import regions
 from . import wording
 from .palette import step
-from .tables import Tables
+from .tables import Setting, Tables, select
 
 #: Of how many images at least there is an interval, and with it a colour.
 LEAST = 10
@@ -72,7 +72,7 @@ class Grid:
     left_out: int = 0
 
 
-def density_grid(tables: Tables, setting: tuple[str, str, str]) -> Grid:
+def density_grid(tables: Tables, setting: Setting) -> Grid:
     """Return the density of heat by group and region, with heat and effect's agreement."""
     rows, by = _rows(tables, setting)
     parts = [_summaries(rows, by, "density")]
@@ -86,14 +86,14 @@ def density_grid(tables: Tables, setting: tuple[str, str, str]) -> Grid:
         tables,
         pd.concat(parts, ignore_index=True),
         by=by,
-        title=wording.setting(*setting),
+        title=tables.setting_name(setting),
         text="Mean density of heat: the region's share of the heat over its share of the area. "
         "1 is what heat without any preference has.",
         columns=columns,
     )
 
 
-def effect_grid(tables: Tables, setting: tuple[str, str, str]) -> Grid | None:
+def effect_grid(tables: Tables, setting: Setting) -> Grid | None:
     """Return what the score loses without each region; None where no effect was measured."""
     rows, by = _rows(tables, setting)
     if "excess" not in rows or not rows["excess"].notna().any():
@@ -105,7 +105,7 @@ def effect_grid(tables: Tables, setting: tuple[str, str, str]) -> Grid | None:
         tables,
         _summaries(rows, by, value),
         by=by,
-        title=wording.setting(*setting),
+        title=tables.setting_name(setting),
         text=f"Mean fall of the {'probability' if probable else 'score'} when the region is "
         f"replaced ({fills}), beyond what the same shape costs at random places. 0 is chance.",
         columns=list(tables.region_names),
@@ -116,15 +116,13 @@ def effect_grid(tables: Tables, setting: tuple[str, str, str]) -> Grid | None:
 _AGREEMENT = "heat and effect agree"
 
 
-def _rows(tables: Tables, setting: tuple[str, str, str]) -> tuple[pd.DataFrame, str | None]:
+def _rows(tables: Tables, setting: Setting) -> tuple[pd.DataFrame, str | None]:
     """Return the rows of one setting's shown maps, and the column they are grouped by."""
     table = tables.regions
     if table is None:
         raise ValueError("the run has no regions: run it again with regions=")
-    method, layer, grid = setting
-    chosen = (table["method"] == method) & (table["layer"] == layer) & (table["grid"] == grid)
-    # The place of the shown target differs between images, and says nothing here.
-    rows = table[chosen & table["shown"]].assign(k=0)
+    # Grid and place of the shown target may differ between images, which are still averaged.
+    rows = select(table[table["shown"]], setting).assign(k=0).drop(columns="grid")
     known = [name for name in ("label", "prediction") if rows[name].notna().any()]
     return rows, known[0] if known else None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +13,16 @@ import pandas as pd
 
 from ..dataset.runs import Run, read_table
 from ..regions.tables import COLUMNS
+from . import wording
 
-#: What tells one way of making heatmaps from another.
-SETTING = ["method", "layer", "grid"]
+#: What tells one way of making heatmaps from another. The grid does not: it follows the image.
+SETTING = ["method", "layer"]
+
+#: Method and layer.
+Setting = tuple[str, str]
 
 _IMAGES = ["image", "name", "label", "prediction", "confidence", "width", "height", "reason"]
-_MAPS = ["image", "k", *SETTING, "target", "score", "evidence"]
+_MAPS = ["image", "k", *SETTING, "grid", "target", "score", "evidence"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,9 +57,13 @@ class Tables:
         return bool(self.images["label"].notna().any())
 
     @property
-    def settings(self) -> list[tuple[str, str, str]]:
-        """Method, layer and grid of each way of making heatmaps, in the run's order."""
+    def settings(self) -> list[Setting]:
+        """Method and layer of each way of making heatmaps, in the run's order."""
         return [tuple(row) for row in self.maps[SETTING].drop_duplicates().to_numpy()]
+
+    def setting_name(self, setting: Setting) -> str:
+        """Return how a setting's heatmaps were made, in a few words."""
+        return wording.setting(*setting, grids(select(self.maps, setting)))
 
     @property
     def region_names(self) -> list[str]:
@@ -77,6 +87,18 @@ class Tables:
         return read(self.run, "maps", columns, images=images)
 
 
+def select(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+    """Return the rows of one setting."""
+    method, layer = setting
+    return table[(table["method"] == method) & (table["layer"] == layer)]
+
+
+def grids(table: pd.DataFrame) -> list[str]:
+    """Return the grids of a table of maps or regions, from the smallest to the largest."""
+    found = table["grid"].drop_duplicates().tolist()
+    return sorted(found, key=lambda grid: (math.prod(map(int, re.findall(r"\d+", grid))), grid))
+
+
 def load(run: str | os.PathLike[str] | Run) -> Tables:
     """Read a run's tables.
 
@@ -97,7 +119,7 @@ def load(run: str | os.PathLike[str] | Run) -> Tables:
     images["correct"] = (images["label"] == images["prediction"]).astype("boolean")
     maps = _with_shown(read(run, "maps", _MAPS), images)
     regions = None
-    if run.manifest["regions"] and len(maps):
+    if run.scored and len(maps):
         regions = _joined(read(run, "regions", None), images, maps)
     return Tables(run=run, images=images, unreadable=unreadable, maps=maps, regions=regions)
 
@@ -144,8 +166,8 @@ def _with_shown(maps: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     """
     if maps.duplicated(["image", "k", *SETTING]).any():
         raise ValueError(
-            "two explainers of this run have the same method, layers and grid, and the page could "
-            "not tell their maps apart: make one run of each"
+            "two explainers of this run have the same method and layers, and the page could not "
+            "tell their maps apart: make one run of each"
         )
     known = images.set_index("image")
     for column, what in (("prediction", "the predicted class"), ("label", "the true class")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 # First-strong isolate and its end: a name written right to left, or with marks that turn text
 # around, does not reorder the words next to it.
@@ -58,11 +59,19 @@ def interval(low: float, high: float, form: str = ".2f") -> str:
     return f"95% interval {low:{form}} to {high:{form}}"
 
 
-def setting(method: str, layer: str, grid: str) -> str:
+def setting(method: str, layer: str, grids: Sequence[str]) -> str:
     """Return how heatmaps were made, in a few words.
 
+    Args:
+        method: by which.
+        layer: at which; empty for input gradients.
+        grids: of the maps, from the smallest to the largest.
+
     Example:
-        >>> setting("GradCAM", "features.34", "14x14"), setting("InputGradient", "", "48x48")
+        >>> setting("GradCAM", "features.34", ["14x14"]), setting("InputGradient", "", ["48x48"])
         ('GradCAM at features.34, grid 14x14', 'InputGradient, grid 48x48')
+        >>> setting("GradCAM", "layer4", ["7x7", "7x9", "12x9"])
+        'GradCAM at layer4, grids from 7x7 to 12x9'
     """
-    return f"{method}{f' at {layer}' if layer else ''}, grid {grid}"
+    said = f"grid {grids[0]}" if len(grids) == 1 else f"grids from {grids[0]} to {grids[-1]}"
+    return f"{method}{f' at {layer}' if layer else ''}, {said}"
