@@ -54,10 +54,8 @@ def _train(options: argparse.Namespace) -> None:
     changes = {"weights": options.weights, "epochs": options.epochs, "side": options.side}
     config = dataclasses.replace(config, **{k: v for k, v in changes.items() if v is not None})
     seed = repeated.get("seed", 0) if options.seed is None else options.seed
-    if (
-        repeated.get("seed") == seed
-        and fingerprint(divide(faces, config.split, seed=seed)) != (repeated["data"])
-    ):
+    data = repeated.get("data") if repeated.get("seed") == seed else None
+    if data is not None and data != fingerprint(divide(faces, config.split, seed=seed)):
         raise ValueError(
             f"{options.name} was trained on other faces, labels or splits than {options.data} and "
             "--index give: give its own, or train the configuration by its name"

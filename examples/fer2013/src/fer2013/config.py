@@ -142,7 +142,8 @@ def find_run(name: str) -> tuple[Config, dict[str, Any]]:
         )
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
-        return from_dict(run["config"]), {key: run[key] for key in ("seed", "precision", "data")}
+        repeated = {"seed": run["seed"], "precision": run["precision"], "data": run.get("data")}
+        return from_dict(run["config"]), repeated
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} does not hold a run of this version: {error!r}") from error
 

@@ -64,8 +64,8 @@ def train_and_select(
     """Train on one part and select on the other, as if they were the official ones."""
     parts = [_shrunk(trained, "Training", plan.side), _shrunk(held, "PublicTest", plan.side)]
     images, labels, usages, names = (
-        np.concatenate([getattr(part, field.name) for part in parts])
-        for field in dataclasses.fields(Faces)
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("images", "labels", "usages", "names")
     )
     machine = Machine(device=plan.device, precision="32-true", workers=0)
     path = train(
