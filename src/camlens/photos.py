@@ -78,7 +78,7 @@ def read(path: str | os.PathLike[str]) -> Tensor:
                 _check_size(path, *image.size)
                 image.load()
                 _turn_upright(image)
-                pixels = np.array(_rgb(image, path))
+                pixels = np.asarray(_rgb(image, path))
     except pillow.UnidentifiedImageError as error:
         raise ValueError(
             f"{path} is no image of a known format ({', '.join(FORMATS)}), or its beginning is "
@@ -96,7 +96,7 @@ def read(path: str | os.PathLike[str]) -> Tensor:
             f"{path} is damaged or cut off ({error or type(error).__name__}): get a whole copy, or "
             "leave it out"
         ) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
 
 
 def find(root: str | os.PathLike[str]) -> list[Path]:

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from errno import EIO, EMFILE, ENFILE, ENOENT, ENOSPC
 
 import numpy as np
@@ -242,6 +244,46 @@ def test_workers_change_nothing(tmp_path, workers):
     run(tmp_path / "plain")
     run(tmp_path / "other", num_workers=workers)
     assert files(tmp_path / "plain") == files(tmp_path / "other")
+
+
+def test_batches_side_by_side_change_nothing(tmp_path):
+    threads = set()
+
+    def regions_of(pictures):
+        threads.add(threading.current_thread())
+        return HALVES
+
+    run(tmp_path / "plain", regions=regions_of)
+    run(tmp_path / "other", regions=regions_of, concurrent_batches=2)
+    assert files(tmp_path / "plain") == files(tmp_path / "other")
+    assert threads == {threading.main_thread()}
+
+
+def test_batches_side_by_side_run_at_the_same_time_under_the_callers_autocast(tmp_path):
+    model, both = net(), threading.Barrier(2, timeout=60)
+    seen = set()
+
+    def look(module, args, output):
+        both.wait()  # broken, and an error, if they came one after the other
+        seen.add((threading.get_ident(), torch.get_num_threads(), output.dtype))
+
+    model[1].register_forward_hook(look)
+    before = torch.get_num_threads()
+    with torch.autocast("cpu", torch.bfloat16):
+        run(tmp_path, 16, explainer=GradCAM(model, "1"), concurrent_batches=2, batch_size=4)
+    assert len({thread for thread, *_ in seen}) == 2
+    assert {tuple(rest) for _, *rest in seen} == {(max(1, before // 2), torch.bfloat16)}
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == before
+
+
+def test_an_error_beside_others_names_the_images(tmp_path):
+    def fail(outputs):
+        raise ValueError("no score")
+
+    with pytest.raises(ValueError, match="no score") as caught:
+        run(tmp_path, targets=fail, concurrent_batches=2)
+    assert "while explaining noise/0.png" in caught.value.__notes__[0]
 
 
 class Stream(IterableDataset):

@@ -106,7 +106,7 @@ def test_damaged_files_are_rows_with_their_reason(folder, tmp_path):
     assert found.manifest["unreadable"] == 3
     assert found.images["height"].dropna().tolist() == [16] * 4
     first = Image.open(io.BytesIO(found.images["thumbnail"][1]))
-    assert np.asarray(first)[0, 0].tolist() == [80, 0, 0]
+    assert np.abs(np.asarray(first)[0, 0].astype(int) - [80, 0, 0]).max() <= 2  # it is a JPEG
 
 
 def test_names_that_utf8_cannot_hold_are_escaped(folder, tmp_path):

@@ -99,21 +99,26 @@ def check_regions(regions: Any, fill: str | None) -> None:
         raise ValueError("fill= takes regions away, but there are none: give regions= too")
 
 
-def check_numbers(batch_size: int, num_workers: int, shard_size: int, heatmaps: str) -> None:
-    """Check sizes and how heatmaps are kept.
+def check_numbers(**numbers: int) -> None:
+    """Check that arguments are whole numbers of at least 1, workers of at least 0.
 
     Raises:
-        ValueError: one is out of range.
+        ValueError: one is not.
     """
-    for name, value, least in (
-        ("batch_size", batch_size, 1),
-        ("num_workers", num_workers, 0),
-        ("shard_size", shard_size, 1),
-    ):
+    for name, value in numbers.items():
+        least = 0 if name == "num_workers" else 1
         if not isinstance(value, int) or value < least:
             raise ValueError(
                 f"expected {name} as a whole number of at least {least}, got {value!r}"
             )
+
+
+def check_heatmaps(heatmaps: str) -> None:
+    """Check how heatmaps are to be kept.
+
+    Raises:
+        ValueError: it is no way that is known.
+    """
     if heatmaps not in HEAT_TYPES:
         raise ValueError(f"expected heatmaps as one of {[*HEAT_TYPES]}, got {heatmaps!r}")
 

@@ -1,12 +1,16 @@
-"""Work that is done in order by one thread beside the computing, and never piles up."""
+"""Threads: batches explained side by side, and what comes after done in order by one of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import torch
 
 Work = Callable[[], object]
 
@@ -69,3 +73,41 @@ class Background:
         self._thread.join()
         if self._error is not None and error is None:
             raise self._error
+
+
+class _Here(Executor):
+    """Does what it is given at once, on the calling thread; what that raises is raised."""
+
+    def submit(self, work: Any, /, *args: Any, **options: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*args, **options))
+        return done
+
+
+@contextlib.contextmanager
+def side_by_side(count: int, device: str) -> Iterator[Executor]:
+    """Do some things at the same time, each with an equal part of torch's threads.
+
+    The threads compute under the caller's ``torch.autocast`` of the device.
+
+    Example:
+        >>> with side_by_side(2, "cpu") as pool:
+        ...     pool.submit(max, 1, 2).result()
+        2
+    """
+    if count == 1:
+        yield _Here()
+        return
+    threads = torch.get_num_threads()
+    dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+
+    def begin() -> None:
+        torch.set_num_threads(max(1, threads // count))
+        torch.autocast(device, dtype, enabled).__enter__()  # until the thread ends
+
+    pool = ThreadPoolExecutor(count, "camlens.dataset", begin)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what threads that start from now on take

@@ -5,83 +5,63 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ..explain import Explainer
 from ..explanation import Explanation
-from ..regions.effects import Effect, effect
+from ..regions.effects import effect
 from ..regions.masks import Regions
 from ..targets import Selection, Targets, select
+from .keeping import Explained, kept, scored
 from .loading import Group
-from .questions import Questions, regions_of, targets_of
+from .questions import Questions, targets_of
 from .samples import NO_LABEL
-from .thumbnails import pictures_of
-
-Array = npt.NDArray[Any]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
-    """What the model says of a group of images.
+def explain_group(
+    group: Group, pictures: Tensor, regions: Regions | None, asked: Questions
+) -> Explained:
+    """Explain the images of a group, with one forward pass for each explainer, and score the maps.
 
-    Attributes:
-        group: without the images.
-        size: (H, W) of the images.
-        pictures: (N, 1 or 3, H, W) uint8, in main memory.
-        predictions: N class ids, -1 where the model gives no (N, classes).
-        confidences: N softmax probabilities of the predictions, NaN where there is none.
-        explanations: one for each explainer.
-        regions: of the images, or None.
-        effect: where a fill was given.
-    """
+    What is returned stays on the model's device, so that its work is not waited for.
 
-    group: Group
-    size: tuple[int, int]
-    pictures: Tensor
-    predictions: Array
-    confidences: Array
-    explanations: tuple[Explanation, ...]
-    regions: Regions | None
-    effect: Effect | None
-
-
-def explain_group(group: Group, asked: Questions) -> Answers:
-    """Explain the images of a group, with one forward pass for each explainer.
+    Args:
+        group: the images.
+        pictures: (N, 1 or 3, H, W) uint8 of them.
+        regions: in them.
+        asked: what is asked of them.
 
     Raises:
-        LookupError, TypeError, ValueError: as the explainers and :func:`camlens.regions.effect`
-            raise them.
+        LookupError, TypeError, ValueError: as the explainers, :func:`camlens.regions.score` and
+            :func:`camlens.regions.effect` raise them.
     """
-    images = group.images.to(_device(asked.explainers[0]))
+    images = group.images.to(device_of(asked.explainers[0]))
     targets = targets_of(group, asked.targets)
     found = [_explained(explainer, images, targets) for explainer in asked.explainers]
     explanations = [explanation for explanation, _ in found]
     predictions, confidences = _predictions(found[0][1], len(images))
-    seen = group.pictures
-    seen = pictures_of(images, asked.picture).cpu() if seen is None else seen
-    own = None if asked.regions is None else regions_of(asked.regions, seen)
     measured = None
-    if own is not None and asked.fill is not None:
+    if regions is not None and asked.fill is not None:
         measured = effect(
             asked.explainers[0].model,
             images,
-            own.to(images.device),
+            regions.to(images.device),
             targets=targets if callable(targets) else explanations[0].targets,
             fill=asked.fill,
             seed=group.indexes[0],  # other random places in each batch, the same in each run
             batch=asked.batch_size,
         )
-    return Answers(
-        group=dataclasses.replace(group, images=images[:0]),
+    return Explained(
+        indexes=group.indexes,
+        labels=tuple(label if label >= 0 else NO_LABEL for label in group.labels),
+        names=group.names,
         size=(images.shape[-2], images.shape[-1]),
-        pictures=seen,
+        pictures=pictures,
         predictions=predictions,
         confidences=confidences,
-        explanations=tuple(explanations),
-        regions=own,
+        maps=tuple(kept(explanation, asked.heatmaps) for explanation in explanations),
+        scores=() if regions is None else tuple(scored(e, regions) for e in explanations),
         effect=measured,
     )
 
@@ -112,20 +92,21 @@ def _explained(explainer: Explainer, images: Tensor, targets: Targets) -> tuple[
     return explanation, recorder.outputs
 
 
-def _device(explainer: Explainer) -> torch.device:
+def device_of(explainer: Explainer) -> torch.device:
+    """Return where an explainer's model is."""
     some = next(explainer.model.parameters(), None)
     return torch.device("cpu") if some is None else some.device
 
 
-def _predictions(outputs: Any, n: int) -> tuple[Array, Array]:
+def _predictions(outputs: Any, n: int) -> tuple[Tensor, Tensor]:
     if (
         not isinstance(outputs, Tensor)
         or outputs.ndim != 2
         or len(outputs) != n
         or not outputs.is_floating_point()
     ):
-        return np.full(n, NO_LABEL), np.full(n, np.nan, dtype=np.float32)
+        return torch.full((n,), NO_LABEL), torch.full((n,), torch.nan)
     # Of the scores, as targets=None takes it: of huge ones several have a probability of 1.
     prediction = outputs.argmax(dim=1, keepdim=True)
     confidence = outputs.float().softmax(dim=1).gather(1, prediction)
-    return prediction.flatten().cpu().numpy(), confidence.flatten().cpu().numpy()
+    return prediction.flatten(), confidence.flatten()

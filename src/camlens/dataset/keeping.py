@@ -1,4 +1,4 @@
-"""What is kept of a group of images: heat, scores, effects, in main memory. It needs no model."""
+"""What is kept of a group of images: heat, scores, effects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,16 +14,9 @@ from ..explanation import Explanation
 from ..regions.effects import Effect
 from ..regions.masks import Regions
 from ..regions.scores import Scores, score
-from .explaining import Answers
-from .questions import HEAT_TYPES
-from .samples import NO_LABEL
-
-_Found = TypeVar("_Found", Scores, Effect)
 
 #: Heatmaps at the images' size take at most so many bytes at once while they are scored.
 _SCORED_BYTES = 256 * 2**20
-
-Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,22 +32,22 @@ class Maps:
     method: str
     layer: str
     grid: str
-    targets: Array
-    scores: Array
-    evidence: Array
-    heat: Array
+    targets: Tensor
+    scores: Tensor
+    evidence: Tensor
+    heat: Tensor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Explained:
-    """What is known of a group of images, in main memory.
+    """What is known of a group of N images.
 
     Attributes:
         indexes, labels, names: N of each.
         size: (H, W) of the images.
         pictures: (N, 1 or 3, H, W) uint8.
-        predictions: N class ids, -1 where the model gives no (N, classes).
-        confidences: N softmax probabilities of the predictions, NaN where there is none.
+        predictions: (N,) class ids, -1 where the model gives no (N, classes).
+        confidences: (N,) softmax probabilities of the predictions, NaN where there is none.
         maps: one for each explainer.
         scores: one for each explainer, where there are regions.
         effect: where a fill was given.
@@ -66,55 +58,45 @@ class Explained:
     names: tuple[str, ...]
     size: tuple[int, int]
     pictures: Tensor
-    predictions: Array
-    confidences: Array
+    predictions: Tensor
+    confidences: Tensor
     maps: tuple[Maps, ...]
     scores: tuple[Scores, ...]
     effect: Effect | None
 
-
-def keep(answers: Answers, heatmaps: str) -> Explained:
-    """Score the heatmaps, and bring everything to main memory in the form of the tables.
-
-    Args:
-        answers: what the model says.
-        heatmaps: how heat is kept, ``"uint8"`` or ``"float16"``.
-
-    Raises:
-        ValueError: as :func:`camlens.regions.score` raises it.
-    """
-    group, own = answers.group, answers.regions
-    explanations = answers.explanations
-    return Explained(
-        indexes=group.indexes,
-        labels=tuple(label if label >= 0 else NO_LABEL for label in group.labels),
-        names=group.names,
-        size=answers.size,
-        pictures=answers.pictures,
-        predictions=answers.predictions,
-        confidences=answers.confidences,
-        maps=tuple(_kept(explanation, heatmaps) for explanation in explanations),
-        scores=() if own is None else tuple(_to_cpu(_scored(e, own)) for e in explanations),
-        effect=None if answers.effect is None else _to_cpu(answers.effect),
-    )
+    def cpu(self) -> Explained:
+        """Return it with all tensors in main memory."""
+        return dataclasses.replace(
+            _to_cpu(self),
+            maps=tuple(map(_to_cpu, self.maps)),
+            scores=tuple(map(_to_cpu, self.scores)),
+            effect=None if self.effect is None else _to_cpu(self.effect),
+        )
 
 
-def _kept(explanation: Explanation, kind: str) -> Maps:
+_Found = TypeVar("_Found", Explained, Maps, Scores, Effect)
+
+
+def kept(explanation: Explanation, heatmaps: str) -> Maps:
+    """Return an explanation's maps as they are kept, ``"uint8"`` or ``"float16"``."""
     heat = heatmap.scale(explanation.raw)
-    heat = (heat * 255).round().to(torch.uint8) if kind == "uint8" else heat.half()
     return Maps(
         method=explanation.method,
         layer="+".join(explanation.layers),
         grid="x".join(map(str, explanation.grid)),
-        targets=explanation.targets.cpu().numpy(),
-        scores=explanation.scores.cpu().numpy(),
-        evidence=explanation.evidence.cpu().numpy(),
-        heat=heat.cpu().numpy().astype(HEAT_TYPES[kind], copy=False),
+        targets=explanation.targets,
+        scores=explanation.scores,
+        evidence=explanation.evidence,
+        heat=(heat * 255).round().to(torch.uint8) if heatmaps == "uint8" else heat.half(),
     )
 
 
-def _scored(explanation: Explanation, regions: Regions) -> Scores:
-    """Score a few images at a time: of a thousand classes the heatmaps are large."""
+def scored(explanation: Explanation, regions: Regions) -> Scores:
+    """Score a few images at a time: of a thousand classes the heatmaps are large.
+
+    Raises:
+        ValueError: as :func:`camlens.regions.score` raises it.
+    """
     n, k = explanation.scores.shape
     step = max(1, _SCORED_BYTES // (4 * k * explanation.size[0] * explanation.size[1]))
     if step >= n:
@@ -130,7 +112,7 @@ def _scored(explanation: Explanation, regions: Regions) -> Scores:
 
 
 def joined(parts: Sequence[_Found]) -> _Found:
-    """Put the scores or effects of several groups of images together.
+    """Put the scores, effects or maps of several groups of images together.
 
     They are of the same regions, targets an image, method, layers and grid.
     """

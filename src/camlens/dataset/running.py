@@ -28,6 +28,7 @@ def explain_dataset(
     picture: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 32,
     num_workers: int = 0,
+    concurrent_batches: int = 1,
     shard_size: int = 256,
     heatmaps: str = "uint8",
     part: tuple[int, int] | None = None,
@@ -68,10 +69,14 @@ def explain_dataset(
         picture: from images (N, C, H, W) as the model takes them to what is shown of them,
             (N, 1 or 3, H, W) in [0, 1] or uint8: it undoes the normalisation. A sample's own
             picture comes first. Without both, images in [0, 1] are shown as they are, others
-            stretched from their minimum to their maximum.
+            stretched from their minimum to their maximum. It is given images in main memory.
         batch_size: images an explainer takes at once; also what ``fill`` runs at once.
         num_workers: processes that read images while others are explained; 0 reads them in
             between. At most 1 of an iterable data set.
+        concurrent_batches: batches that are explained at the same time, each with an equal part of
+            torch's threads. On a CPU 2 take less time than 1 (docs, Benchmarks), also since they
+            are read and written beside that; a model that keeps something of a call in itself
+            must not be given 2. ``targets`` that are a callable are called by several threads.
         shard_size: images a shard. What is lost when the call is killed is at most the shards
             that are being made.
         heatmaps: how heat is kept: ``"uint8"``, 256 steps of each map's maximum, or
@@ -112,6 +117,7 @@ def explain_dataset(
         picture=picture,
         batch_size=batch_size,
         num_workers=num_workers,
+        concurrent_batches=concurrent_batches,
         shard_size=shard_size,
         heatmaps=heatmaps,
     )

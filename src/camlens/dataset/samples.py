@@ -87,9 +87,11 @@ class Folder(Dataset[Sample]):
         self.files = photos.find(self.root)
         if not self.files:
             raise ValueError(f"there is no image file in {self.root} or in its folders")
-        above = {self._parts(file)[0] for file in self.files if len(self._parts(file)) > 1}
-        self.classes = sorted(above)
-        self._labels = {name: label for label, name in enumerate(self.classes)}
+        parts = [file.relative_to(self.root).parts for file in self.files]
+        self.classes = sorted({above for above, *below in parts if below})
+        labels = {name: label for label, name in enumerate(self.classes)}
+        self._labels = [labels[above] if below else NO_LABEL for above, *below in parts]
+        self._names = ["/".join(some) for some in parts]
         self._transform, self._shown = transform, shown
 
     def __len__(self) -> int:
@@ -107,13 +109,11 @@ class Folder(Dataset[Sample]):
         image = self._transform(picture)
         seen = picture if self._shown is None else self._shown(picture)
         fits = self._shown is not None or seen.shape[-2:] == image.shape[-2:]
-        parts = self._parts(self.files[index])
-        label = self._labels[parts[0]] if len(parts) > 1 else NO_LABEL
-        return Sample(image, label, self.name(index), seen if fits else None)
+        return Sample(image, self._labels[index], self.name(index), seen if fits else None)
 
     def name(self, index: int) -> str:
         """Return a file's path below the folder, with slashes on every system."""
-        return "/".join(self._parts(self.files[index]))
+        return self._names[index]
 
     def fingerprint(self) -> str:
         """Return a hash of the files' names, and of how a file becomes the model's input."""
@@ -121,9 +121,6 @@ class Folder(Dataset[Sample]):
         how = json.dumps([describe(self._transform), describe(self._shown)])
         facts = f"{names}\0{how}".encode(errors="surrogateescape")
         return hashlib.sha256(facts).hexdigest()
-
-    def _parts(self, file: Path) -> tuple[str, ...]:
-        return file.relative_to(self.root).parts
 
 
 def as_sample(item: Any) -> Sample:

@@ -119,9 +119,12 @@ def _parquet(table: pd.DataFrame | None) -> bytes:
     for name in set(BINARY) & set(table.columns):
         place = arrow.schema.get_field_index(name)
         arrow = arrow.set_column(place, name, arrow.column(name).cast(pa.binary()))
-    plain = [name for name in arrow.column_names if name not in BINARY]
+    kinds = pa.types
+    texts = [
+        f.name for f in arrow.schema if kinds.is_string(f.type) or kinds.is_large_string(f.type)
+    ]
     sink = pa.BufferOutputStream()
-    pq.write_table(arrow, sink, compression="zstd", use_dictionary=plain)
+    pq.write_table(arrow, sink, compression="zstd", use_dictionary=texts)
     content: bytes = sink.getvalue().to_pybytes()
     return content
 

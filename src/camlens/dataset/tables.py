@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..regions import tables as region_tables
 from ..regions.effects import Effect
 from ..regions.scores import Scores
 from .keeping import Explained, Maps, joined
+from .questions import HEAT_TYPES
 from .samples import NO_LABEL, Unreadable
 from .thumbnails import thumbnails
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Array = npt.NDArray[Any]
 
 #: The columns of the table of images, and their types in pandas.
 IMAGES = {
@@ -64,15 +68,17 @@ class Shard:
 
     def add(self, found: Explained) -> None:
         """Take in a group of images; its pictures are made small and let go of."""
+        found = found.cpu()
+        predictions, confidences = found.predictions.tolist(), found.confidences.tolist()
         for row, thumbnail in enumerate(thumbnails(found.pictures)):
-            prediction = int(found.predictions[row])
+            prediction = predictions[row]
             self._images.append(
                 {
                     "image": found.indexes[row],
                     "name": found.names[row],
                     "label": None if found.labels[row] == NO_LABEL else found.labels[row],
                     "prediction": None if prediction == NO_LABEL else prediction,
-                    "confidence": found.confidences[row],
+                    "confidence": confidences[row],
                     "width": found.size[1],
                     "height": found.size[0],
                     "thumbnail": thumbnail,
@@ -93,16 +99,15 @@ class Shard:
 
     def maps(self) -> pd.DataFrame:
         """Return a row a map, ordered by image, explainer and target."""
-        import pandas as pd
-
-        frames, order = [], []
+        parts: list[dict[str, Array]] = []
         for found in self._found:
             for place, maps in enumerate(found.maps):
-                frames.append(_map_rows(found.indexes, maps))
-                order += [place] * len(frames[-1])
-        if not frames:
+                parts.append({"place": np.full(maps.targets.numel(), place)})
+                parts[-1] |= _map_rows(found.indexes, maps)
+        if not parts:
             return _frame({name: [] for name in MAPS}, MAPS)
-        return _ordered(pd.concat(frames, ignore_index=True), order)
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return _ordered(_frame(columns, MAPS), columns["place"])
 
     def regions(self) -> pd.DataFrame | None:
         """Return what :func:`camlens.regions.table` gives, ordered by image and explainer.
@@ -124,34 +129,37 @@ class Shard:
 
     def _region_rows(self, members: list[tuple[Explained, Scores]]) -> pd.DataFrame:
         effects: list[Effect] = [found.effect for found, _ in members if found.effect is not None]
-        predictions = np.concatenate([found.predictions for found, _ in members])
+        predictions = [int(one) for found, _ in members for one in found.predictions]
         return region_tables.table(
             joined([scores for _, scores in members]),
             labels=[label for found, _ in members for label in found.labels],
-            predictions=predictions.tolist(),
+            predictions=predictions,
             effect=joined(effects) if effects else None,
             classes=self.classes,
             images=[index for found, _ in members for index in found.indexes],
         )
 
 
-def _map_rows(indexes: Sequence[int], maps: Maps) -> pd.DataFrame:
+def _map_rows(indexes: Sequence[int], maps: Maps) -> dict[str, Array]:
     n, k, h, w = maps.heat.shape
-    rows = maps.heat.reshape(n * k, h * w)
-    columns = {
-        "image": np.repeat(np.asarray(indexes), k),
-        "k": np.tile(np.arange(k), n),
-        "method": [maps.method] * (n * k),
-        "layer": [maps.layer] * (n * k),
-        "grid": [maps.grid] * (n * k),
-        "target": maps.targets.reshape(-1),
-        "score": maps.scores.reshape(-1),
-        "evidence": maps.evidence.reshape(-1),
-        "heat": [row.tobytes() for row in rows],
-        "heat_height": np.full(n * k, h),
-        "heat_width": np.full(n * k, w),
+    heat = maps.heat.reshape(n * k, h * w).numpy()
+    heat = heat.astype(HEAT_TYPES[str(heat.dtype)], copy=False)
+    same = {
+        "method": maps.method,
+        "layer": maps.layer,
+        "grid": maps.grid,
+        "heat_height": h,
+        "heat_width": w,
     }
-    return _frame(columns, MAPS)
+    return {
+        "image": np.repeat(indexes, k),
+        "k": np.tile(np.arange(k), n),
+        "target": maps.targets.flatten().numpy(),
+        "score": maps.scores.flatten().numpy(),
+        "evidence": maps.evidence.flatten().numpy(),
+        "heat": np.array([row.tobytes() for row in heat], dtype=object),
+        **{name: np.full(n * k, value, dtype=object) for name, value in same.items()},
+    }
 
 
 def _frame(columns: dict[str, Any], types: dict[str, str]) -> pd.DataFrame:
@@ -160,7 +168,7 @@ def _frame(columns: dict[str, Any], types: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(columns[name], dtype=types[name]) for name in types})
 
 
-def _ordered(frame: pd.DataFrame, order: list[int]) -> pd.DataFrame:
+def _ordered(frame: pd.DataFrame, order: Any) -> pd.DataFrame:
     """Sort rows by image and explainer; what is equal keeps its order."""
-    rows = np.lexsort((np.asarray(order), frame["image"].to_numpy()))
+    rows = np.lexsort((order, frame["image"].to_numpy()))
     return frame.take(rows).reset_index(drop=True)

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,19 @@ from torch.utils.data import IterableDataset
 
 from .. import checks
 from ..explain import Explainer
+from ..regions.masks import Regions
 from ..targets import Targets
 from . import arguments, manifests
-from .background import Background
-from .explaining import Answers, explain_group
+from .background import Background, side_by_side
+from .explaining import device_of, explain_group
 from .facts import completed, first_manifest
-from .keeping import keep
-from .loading import Batch, Cut, End, dead_workers_told, load_mapped, load_streamed
-from .questions import Questions, RegionsOf
+from .keeping import Explained
+from .loading import Batch, Cut, End, Group, dead_workers_told, load_mapped, load_streamed
+from .questions import Questions, RegionsOf, regions_of
 from .runs import Run
 from .shards import clear_parts, present, shard_name, write_shard
 from .tables import Shard
+from .thumbnails import pictures_of
 
 #: Batches and shards that may wait to be written.
 _WAITING = 4
@@ -53,6 +56,7 @@ class ShardTask:
     picture: Callable[[Tensor], Tensor] | None = None
     batch_size: int = 32
     num_workers: int = 0
+    concurrent_batches: int = 1
     shard_size: int = 256
     heatmaps: str = "uint8"
 
@@ -62,7 +66,13 @@ class ShardTask:
         arguments.check_explainers(self.explainers)
         arguments.check_dataset(self.dataset)
         arguments.check_regions(self.regions, self.fill)
-        arguments.check_numbers(self.batch_size, self.num_workers, self.shard_size, self.heatmaps)
+        arguments.check_numbers(
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            concurrent_batches=self.concurrent_batches,
+            shard_size=self.shard_size,
+        )
+        arguments.check_heatmaps(self.heatmaps)
         length = len(self.dataset) if self.mapped else None
         object.__setattr__(self, "targets", arguments.as_targets(self.targets, length))
 
@@ -224,7 +234,11 @@ class ShardTask:
             batch_size=self.batch_size,
         )
         shard = Shard(self.classes)
-        with Background(_WAITING) as background:
+        device = device_of(self.explainers[0]).type
+        with (
+            side_by_side(self.concurrent_batches, device) as pool,
+            Background(_WAITING) as background,
+        ):
             for batch in batches:
                 if isinstance(batch, End):
                     return batch
@@ -232,8 +246,9 @@ class ShardTask:
                     shard.leave_out(index, item)
                 for group in batch.groups:
                     with _named(group.names):
-                        answers = explain_group(group, asked)
-                    background.submit(functools.partial(_keep, answers, self.heatmaps, shard))
+                        seen, own = _seen(group, asked)
+                    found = pool.submit(_explained, group, seen, own, asked)
+                    background.submit(functools.partial(_add, shard, found))
                 if batch.last:
                     background.submit(functools.partial(self._write, batch.shard, shard))
                     shard = Shard(self.classes)
@@ -245,9 +260,23 @@ class ShardTask:
         write_shard(self.path, number, shard, regions=self.regions is not None)
 
 
-def _keep(answers: Answers, heatmaps: str, shard: Shard) -> None:
-    with _named(answers.group.names):
-        shard.add(keep(answers, heatmaps))
+def _seen(group: Group, asked: Questions) -> tuple[Tensor, Regions | None]:
+    """Return the pictures of a group and the regions in them: what users' functions make.
+
+    They are called one after the other, since they need not bear to be called at the same time.
+    """
+    seen = group.pictures
+    seen = pictures_of(group.images, asked.picture) if seen is None else seen
+    return seen, None if asked.regions is None else regions_of(asked.regions, seen)
+
+
+def _explained(group: Group, seen: Tensor, own: Regions | None, asked: Questions) -> Explained:
+    with _named(group.names):
+        return explain_group(group, seen, own, asked)
+
+
+def _add(shard: Shard, found: Future[Explained]) -> None:
+    shard.add(found.result())
 
 
 @contextlib.contextmanager
