@@ -24,11 +24,12 @@ $(VENV)/.dev: $(VENV)/.demo
 	touch $@
 
 # The peers live in an environment of their own: grad-cam installs opencv-python-headless into
-# the folder of opencv-python.
+# the folder of opencv-python. Of the example only its network is needed.
 $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
-	$(BENCH)/bin/pip install --quiet --editable . --requirement benchmarks/requirements.txt
+	$(BENCH)/bin/pip install --quiet --editable ".[data]" --requirement benchmarks/requirements.txt
+	$(BENCH)/bin/pip install --quiet --no-deps --editable examples/fer2013
 	touch $@
 
 demo: $(VENV)/.demo

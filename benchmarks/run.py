@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from dataset_cost import KEEP
 from growth import GROWTH, formats, growth
 from imports import import_times
 from measure import flop_ratios, time_ratios
@@ -95,6 +98,17 @@ def regions_section(device: str, effort: Effort) -> str:
     return table(("scoring regions", "time", "over ResNet50's forward pass at 48x48"), lines)
 
 
+def dataset_section(device: str, effort: Effort) -> str:
+    """Measure what a run over a data set costs, in a process of its own for its allocator."""
+    size = ["--images", "8", "--rounds", "1"] if effort.quick else []
+    command = [sys.executable, str(HERE / "dataset_cost.py"), "--device", device, *size]
+    done = subprocess.run(
+        command, env={**os.environ, **KEEP}, stdout=subprocess.PIPE, text=True, check=True
+    )
+    _progress(done.stdout)
+    return f"{done.stdout}\n"
+
+
 def import_section(device: str, effort: Effort) -> str:
     """Measure what importing costs."""
     torch_s, camlens_s, ratio = import_times(effort.rounds)
@@ -110,6 +124,7 @@ SECTIONS: dict[str, Callable[[str, Effort], str]] = {
     "precision": precision_section,
     "growth": growth_section,
     "regions": regions_section,
+    "dataset": dataset_section,
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from .samples import Sample, Unreadable, as_sample
 
@@ -87,10 +87,20 @@ class Cut:
 
 def load_mapped(dataset: Any, cut: Cut, shards: Sequence[int], workers: int) -> Generator[Batch]:
     """Read some shards of a map-style data set, with one set of workers for all of them."""
-    length = len(dataset)
-    batches = [batch for shard in shards for batch in cut.of_shard(shard, length)]
-    guarded = _Guarded(dataset, cut, length)
-    yield from _loader(guarded, workers, batch_sampler=batches, collate_fn=guarded.collate)
+    guarded = _Guarded(dataset, cut, len(dataset))
+    order = _Order(cut, shards, len(dataset))
+    yield from _loader(guarded, workers, batch_sampler=order, collate_fn=guarded.collate)
+
+
+class _Order(Sampler[list[int]]):
+    """The indexes of some shards, batch by batch; a list of all would grow with the data set."""
+
+    def __init__(self, cut: Cut, shards: Sequence[int], length: int) -> None:
+        self.cut, self.shards, self.length = cut, shards, length
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for shard in self.shards:
+            yield from self.cut.of_shard(shard, self.length)
 
 
 def load_streamed(
