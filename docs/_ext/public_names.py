@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from types import ModuleType
 
 from sphinx.application import Sphinx
@@ -11,7 +10,15 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 #: The modules whose ``__all__`` says what is public.
-MODULES = ("camlens", "camlens.regions", "camlens.dataset", "camlens.report")
+MODULES = (
+    "camlens",
+    "camlens.regions",
+    "camlens.dataset",
+    "camlens.report",
+    "camlens.photos",
+    "camlens.models",
+    "camlens.preprocessing",
+)
 
 _log = logging.getLogger(__name__)
 
@@ -20,10 +27,8 @@ def check(app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of every public name that no page documents."""
     known = env.domains.python_domain.objects
     for name in MODULES:
-        if importlib.util.find_spec(name) is None:
-            continue
         module = importlib.import_module(name)
-        for member in getattr(module, "__all__", ()):
+        for member in module.__all__:
             thing = getattr(module, member)
             # A submodule is documented by its members, or as a page's subject.
             if isinstance(thing, ModuleType) or f"{name}.{member}" in known:

@@ -17,6 +17,8 @@ from . import weights as weight_files
 from .factories import make, near
 from .preprocessing import Preprocessing
 
+__all__ = ["LoadedModel", "load"]
+
 #: Weights that are no file: an architecture as it was drawn, and torchvision's best.
 NONE, DEFAULT = "none", "default"
 

@@ -21,6 +21,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL import Image
 
+__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "find", "read"]
+
 #: An image of more pixels is refused before it is decoded: 100 megapixels are 300 MB.
 MAX_PIXELS = 100_000_000
 

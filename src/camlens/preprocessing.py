@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+__all__ = ["Preprocessing"]
+
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 #: Of a picture that is longer than so many widths only the middle is resized: the rest would be

@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import faces as made_up
 
+pytest.register_assert_rewrite("same_run")
+
 
 @pytest.fixture(scope="session")
 def csv_file(tmp_path_factory):

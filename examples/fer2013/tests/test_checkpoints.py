@@ -7,17 +7,14 @@ import pickle
 import resource
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import pandas as pd
 import pytest
 import torch
-from crowd import crowd, write_csv
+from crowd import crowd
+from same_run import assert_same_run
 
 from fer2013 import checkpoints, weights
-from fer2013.__main__ import main
 from fer2013.config import CONFIGS
 from fer2013.task import EmotionTask
 from fer2013.train import Machine, train
@@ -49,25 +46,6 @@ def stop_at(monkeypatch, epoch, batch):
         return STEP(self, faces, index)
 
     monkeypatch.setattr(EmotionTask, "training_step", step)
-
-
-def weights_in(path):
-    return torch.load(path, weights_only=True)["state_dict"]
-
-
-def history(folder):
-    return pd.read_csv(folder / "history.csv").drop(columns="seconds")
-
-
-def assert_same_run(one, other):
-    for name in ("last.ckpt", "best.ckpt"):
-        first, second = weights_in(one / name), weights_in(other / name)
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[key], second[key]) for key in first)
-    pd.testing.assert_frame_equal(history(one), history(other), check_exact=True)
-    assert (one / "run.json").read_text() == (other / "run.json").read_text()
-    (first,), (second,) = one.glob("*.safetensors"), other.glob("*.safetensors")
-    assert first.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.parametrize(("name", "workers"), [("first", 1), ("config5-first", 1), ("config3", 0)])
@@ -241,68 +219,6 @@ def test_a_full_disk_leaves_the_last_checkpoint(stopped, tmp_path):
     go_on(stopped)
     go_on(tmp_path / "straight")
     assert_same_run(tmp_path / "straight", stopped)
-
-
-COMMAND = [sys.executable, "-m", "fer2013", "train"]
-OPTIONS = ["--device", "cpu", "--precision", "32-true", "--epochs", "3", "--data"]
-
-
-@pytest.fixture(scope="module")
-def csv_of_batches(tmp_path_factory):
-    """20 faces of each class: one batch of 128."""
-    path = tmp_path_factory.mktemp("data") / "fer2013.csv"
-    write_csv(crowd(training=20), path)
-    return str(path)
-
-
-def kill_after_first_checkpoint(command, folder, how):
-    # A shell's background jobs, this suite may be one, ignore Ctrl-C and hand that on.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    try:
-        end = time.monotonic() + 120
-        while not (folder / "last.ckpt").is_file() and time.monotonic() < end:
-            time.sleep(0.02)
-        process.send_signal(how)
-        return process.wait(60)
-    finally:
-        process.kill()
-
-
-def test_ctrl_c_ends_a_run_without_a_result(csv_of_batches, tmp_path):
-    command = [*COMMAND, "first", *OPTIONS, csv_of_batches, "--out", str(tmp_path)]
-    assert kill_after_first_checkpoint(command, tmp_path, signal.SIGINT) != 0
-    assert (tmp_path / "last.ckpt").is_file()
-    assert not list(tmp_path.glob("*.safetensors"))
-
-
-def test_a_killed_process_goes_on(csv_of_batches, tmp_path, capsys):
-    command = [*COMMAND, "first", *OPTIONS, csv_of_batches, "--out", str(tmp_path / "killed")]
-    kill_after_first_checkpoint(command, tmp_path / "killed", signal.SIGKILL)
-    assert not list((tmp_path / "killed").glob("*.safetensors"))
-    assert main(command[3:]) == 0
-    assert "goes on from" in capsys.readouterr().out
-    # and a run can be repeated from its folder, seed and precision included
-    again = ["train", str(tmp_path / "killed"), "--device", "cpu", "--data", csv_of_batches]
-    assert main([*again, "--out", str(tmp_path / "straight")]) == 0
-    assert_same_run(tmp_path / "straight", tmp_path / "killed")
-
-
-def test_the_command_says_what_is_wrong(csv_of_batches, tmp_path, capsys):
-    command = ["train", "first", *OPTIONS, csv_of_batches, "--out", str(tmp_path)]
-    (tmp_path / "last.ckpt").write_bytes(b"")
-    assert main(command) == 2
-    assert "Remove it to start the run again" in capsys.readouterr().err
-    (tmp_path / "last.ckpt").unlink()
-    absent = "mps" if torch.cuda.is_available() else "cuda"
-    assert main([*command, "--device", absent]) == 2
-    assert "this machine has no such accelerator" in capsys.readouterr().err
-    assert main([*command, "--devices", "3"]) == 2
-    assert "a number of devices that divides the batch of 128" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
 
 
 def test_reading_a_checkpoint_that_is_not_there(tmp_path):
