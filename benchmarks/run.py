@@ -99,14 +99,23 @@ def regions_section(device: str, effort: Effort) -> str:
 
 
 def dataset_section(device: str, effort: Effort) -> str:
-    """Measure what a run over a data set costs, in a process of its own for its allocator."""
-    size = ["--images", "8", "--rounds", "1"] if effort.quick else []
-    command = [sys.executable, str(HERE / "dataset_cost.py"), "--device", device, *size]
-    done = subprocess.run(
-        command, env={**os.environ, **KEEP}, stdout=subprocess.PIPE, text=True, check=True
+    """Measure runs over data sets: their cost, what a process gets through, memory."""
+    size = ["--images", "8"] if effort.quick else []
+    on = ["--device", device]
+    commands = (
+        ["dataset_cost.py", *on, *size, *(["--rounds", "1"] if effort.quick else [])],
+        ["dataset_rates.py", *on, *size],
+        ["dataset_memory.py", *size],
     )
-    _progress(done.stdout)
-    return f"{done.stdout}\n"
+    found = []
+    for script, *options in commands:
+        command = [sys.executable, str(HERE / script), *options]
+        done = subprocess.run(
+            command, env={**os.environ, **KEEP}, stdout=subprocess.PIPE, text=True, check=True
+        )
+        found.append(done.stdout)
+        _progress(done.stdout)
+    return "\n".join(found)
 
 
 def import_section(device: str, effort: Effort) -> str:
