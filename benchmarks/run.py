@@ -113,7 +113,8 @@ def dataset_section(device: str, effort: Effort) -> str:
         done = subprocess.run(
             command, env={**os.environ, **KEEP}, stdout=subprocess.PIPE, text=True, check=True
         )
-        found.append(done.stdout)
+        mark = Path(script).stem
+        found.append(f"<!-- {mark}: begin -->\n{done.stdout}<!-- {mark}: end -->\n")
         _progress(done.stdout)
     return "\n".join(found)
 

@@ -32,7 +32,7 @@ def words(model):
 
 
 def test_a_folder_becomes_a_run(run, words, images, folder):
-    got = run(*words, "--out", "run", "--batch-size", "5", "--json")
+    got = run(*words, "--out", "run", "--batch-size", "5", "--concurrent-batches", "2", "--json")
     assert got.code == 0, got.err
     assert got.json == {"run": "run", "images": 13, "unreadable": []}
     assert "the model has no class other" in got.err

@@ -85,7 +85,8 @@ class Shard:
                     "reason": None,
                 }
             )
-        self._found.append(dataclasses.replace(found, pictures=found.pictures[:0]))
+        # Not a slice, which would keep all of them.
+        self._found.append(dataclasses.replace(found, pictures=found.pictures.new_empty(0)))
 
     def leave_out(self, index: int, item: Unreadable) -> None:
         """Take down an item that could not be read."""
