@@ -69,6 +69,7 @@ FLOW = [
     "dataset.arguments",
     "dataset.facts",
     "dataset.background",
+    "dataset.pipeline",
     "dataset.tasks",
     "dataset.running",
     "dataset",

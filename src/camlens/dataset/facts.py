@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ..regions.masks import Regions
 from ..regions.tables import COLUMNS
 from . import descriptions, manifests
+from .questions import Questions
 from .runs import read_table
 from .shards import shard_name
 from .tables import IMAGES, MAPS
 
-if TYPE_CHECKING:
-    from .tasks import ShardTask
 
-
-def first_manifest(task: ShardTask) -> dict[str, Any]:
+def first_manifest(asked: Questions, dataset: Any, shard_size: int) -> dict[str, Any]:
     """Return the manifest of a run that is about to start."""
-    model = task.explainers[0].model
+    model = asked.explainers[0].model
     some = next(model.parameters(), torch.empty(0))
     return {
         "format": manifests.FORMAT,
@@ -29,17 +27,17 @@ def first_manifest(task: ShardTask) -> dict[str, Any]:
             "fingerprint": descriptions.fingerprint(model),
             "structure": descriptions.structure(model),
         },
-        "methods": [descriptions.describe_explainer(one) for one in task.explainers],
-        "targets": "predicted" if task.targets is None else descriptions.describe(task.targets),
-        "heatmaps": task.heatmaps,
-        "regions": list(task.regions.names) if isinstance(task.regions, Regions) else None,
-        "region_source": descriptions.describe(task.regions),
-        "fill": task.fill,
-        "classes": None if task.classes is None else list(task.classes),
-        "picture": descriptions.describe(task.picture),
-        "dataset": descriptions.describe_dataset(task.dataset),
-        "batch_size": task.batch_size,
-        "shard_size": task.shard_size,
+        "methods": [descriptions.describe_explainer(one) for one in asked.explainers],
+        "targets": "predicted" if asked.targets is None else descriptions.describe(asked.targets),
+        "heatmaps": asked.heatmaps,
+        "regions": list(asked.regions.names) if isinstance(asked.regions, Regions) else None,
+        "region_source": descriptions.describe(asked.regions),
+        "fill": asked.fill,
+        "classes": None if asked.classes is None else list(asked.classes),
+        "picture": descriptions.describe(asked.picture),
+        "dataset": descriptions.describe_dataset(dataset),
+        "batch_size": asked.batch_size,
+        "shard_size": shard_size,
         "device": some.device.type,
         "versions": descriptions.versions(),
         "complete": False,

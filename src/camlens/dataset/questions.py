@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Questions:
     targets: Targets = None
     regions: RegionsOf | None = None
     fill: str | None = None
+    classes: Sequence[str] | None = None
     picture: Callable[[Tensor], Tensor] | None = None
     heatmaps: str = "uint8"
     batch_size: int = 32

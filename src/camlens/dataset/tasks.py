@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +14,14 @@ from torch.utils.data import IterableDataset
 
 from .. import checks
 from ..explain import Explainer
-from ..regions.masks import Regions
 from ..targets import Targets
 from . import arguments, manifests
-from .background import Background, side_by_side
-from .explaining import device_of, explain_group
 from .facts import completed, first_manifest
-from .keeping import Explained
-from .loading import Batch, Cut, End, Group, dead_workers_told, load_mapped, load_streamed
-from .questions import Questions, RegionsOf, regions_of
+from .loading import Batch, Cut, End, dead_workers_told, load_mapped, load_streamed
+from .pipeline import work_through
+from .questions import Questions, RegionsOf
 from .runs import Run
-from .shards import clear_parts, present, shard_name, write_shard
-from .tables import Shard
-from .thumbnails import pictures_of
-
-#: Batches and shards that may wait to be written.
-_WAITING = 4
+from .shards import clear_parts, present, shard_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,7 +114,7 @@ class ShardTask:
         checks.check_mode(self.explainers[0].model)
         if self.mapped and len(self.dataset) == 0:
             raise ValueError("the data set has no images: there is nothing to explain")
-        asked = first_manifest(self)
+        asked = first_manifest(self._questions, self.dataset, self.shard_size)
         if (old := self._begun(asked)) is not None:
             return old
         if self.path.exists() and not self.path.is_dir():
@@ -221,70 +211,26 @@ class ShardTask:
             manifests.write(self.path, completed(self.path, items))
         return Run(self.path, incomplete=True)
 
-    def _work_through(
-        self, batches: Iterable[Batch | End], progress: Callable[[int], object] | None
-    ) -> End | None:
-        asked = Questions(
+    @property
+    def _questions(self) -> Questions:
+        return Questions(
             explainers=self.explainers,
             targets=self.targets,
             regions=self.regions,
             fill=self.fill,
+            classes=self.classes,
             picture=self.picture,
             heatmaps=self.heatmaps,
             batch_size=self.batch_size,
         )
-        shard = Shard(self.classes)
-        device = device_of(self.explainers[0]).type
-        with (
-            side_by_side(self.concurrent_batches, device) as pool,
-            Background(_WAITING) as background,
-        ):
-            for batch in batches:
-                if isinstance(batch, End):
-                    return batch
-                for index, item in batch.unreadable:
-                    shard.leave_out(index, item)
-                for group in batch.groups:
-                    with _named(group.names):
-                        seen, own = _seen(group, asked)
-                    found = pool.submit(_explained, group, seen, own, asked)
-                    background.submit(functools.partial(_add, shard, found))
-                if batch.last:
-                    background.submit(functools.partial(self._write, batch.shard, shard))
-                    shard = Shard(self.classes)
-                if progress is not None:
-                    progress(len(batch))
-        return None
 
-    def _write(self, number: int, shard: Shard) -> None:
-        write_shard(self.path, number, shard, regions=self.regions is not None)
-
-
-def _seen(group: Group, asked: Questions) -> tuple[Tensor, Regions | None]:
-    """Return the pictures of a group and the regions in them: what users' functions make.
-
-    They are called one after the other, since they need not bear to be called at the same time.
-    """
-    seen = group.pictures
-    seen = pictures_of(group.images, asked.picture) if seen is None else seen
-    return seen, None if asked.regions is None else regions_of(asked.regions, seen)
-
-
-def _explained(group: Group, seen: Tensor, own: Regions | None, asked: Questions) -> Explained:
-    with _named(group.names):
-        return explain_group(group, seen, own, asked)
-
-
-def _add(shard: Shard, found: Future[Explained]) -> None:
-    shard.add(found.result())
-
-
-@contextlib.contextmanager
-def _named(names: Sequence[str]) -> Iterator[None]:
-    """Say of an exception which images it is about."""
-    try:
-        yield
-    except Exception as error:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        error.add_note(f"while explaining {', '.join(names[:3])}{more}")
-        raise
+    def _work_through(
+        self, batches: Iterable[Batch | End], progress: Callable[[int], object] | None
+    ) -> End | None:
+        return work_through(
+            batches,
+            self._questions,
+            self.path,
+            concurrent_batches=self.concurrent_batches,
+            progress=progress,
+        )
