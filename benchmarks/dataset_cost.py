@@ -7,8 +7,10 @@ In each round, one after the other: the explainer alone on tensors in memory; ``
 from a folder of PNG files to a run with thumbnails, heatmaps and the face template's region rows,
 one batch at a time and two; and, where grad-cam is installed, the loop that people write with it,
 on a quarter of the tensors in memory, without reading, regions or writing. Ratios are medians of
-the rounds' own. Needs camlens[data,regions], torchvision and examples/fer2013; time needs an
-otherwise idle machine.
+the rounds' own, all over the explainer one batch after the other: two batches at a time win back
+a part of what the rest costs by using the cores better, so their ratio is no cost and may be below
+1. The files were just written, so they come from the system's cache. Needs camlens[data,regions],
+torchvision and examples/fer2013; time needs an otherwise idle machine.
 
 The pictures are smooth noise, since no face of FER2013 may be passed on; as PNG they are about as
 large. The base network is the one that examples/fer2013 ships, VGG19 is torchvision's with random
@@ -181,7 +183,7 @@ def row(case: Case, path: Path, args: argparse.Namespace) -> str:
     }
     rate = images / statistics.median(took["alone"])
     run = images / min(statistics.median(took["1"]), statistics.median(took["2"]))
-    met = "met" if min(ratios["1"], ratios["2"]) <= BAR else "MISSED"
+    met = ", ".join("met" if ratios[count] <= BAR else "MISSED" for count in ("1", "2"))
     peer = f"{ratios['grad-cam']:.2f}" if "grad-cam" in ratios else "-"
     return (
         f"| {case} | {rate:.0f} | {ratios['1']:.2f} | {ratios['2']:.2f} | {BAR:.2f} | {met} | "

@@ -1,6 +1,6 @@
 """Does memory grow with the data set? ``explain_dataset`` over 1,000, 10,000 and 100,000 images.
 
-    python benchmarks/dataset_memory.py               # about two minutes
+    python benchmarks/dataset_memory.py               # half a minute
     python benchmarks/dataset_memory.py --images 100  # does the code run?
 
 Each run is a process of its own, over noise of 16x16 made when it is read, with a network of one

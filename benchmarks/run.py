@@ -145,7 +145,7 @@ def _progress(line: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
-    parser.add_argument("--out", type=Path, default=HERE / "results.md", help="the file to write")
+    parser.add_argument("--out", type=Path, help="the file to write; of all sections results.md")
     parser.add_argument("--quick", action="store_true", help="try the code; numbers mean nothing")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     return parser.parse_args()
@@ -162,9 +162,13 @@ def main() -> None:
     parts += [SECTIONS[name](args.device, effort) for name in args.only]
     parts.append(f"It took {(time.perf_counter() - start) / 60:.1f} minutes.\n")
     text = "\n".join(parts)
-    args.out.write_text(text)
     print(text)
-    print(f"Written to {args.out}")
+    out = args.out
+    if out is None and args.only == list(SECTIONS) and not args.quick:
+        out = HERE / "results.md"  # a part of it would take the place of the whole
+    if out is not None:
+        out.write_text(text)
+        print(f"Written to {out}")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,28 @@
 """What the page "Beside other libraries" says of them, tried on networks of a few layers.
 
-Run it with the libraries' environment: ``.venv-bench/bin/python docs/comparison_facts.py``.
+Run it with the libraries' environment: ``.venv-bench/bin/python docs/comparison_facts.py``. It has
+no Quantus, which is only read: give the folder of its unpacked wheel as an argument.
 """
 
 from __future__ import annotations
 
+import re
+import sys
+import tempfile
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import distribution, version
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
-from captum.attr import GuidedBackprop, LayerGradCam
+from captum.attr import DataLoaderAttribution, FeatureAblation, GuidedBackprop, LayerGradCam
+from PIL import Image
 from pytorch_grad_cam import GradCAM, GuidedBackpropReLUModel
 from torch import Tensor, nn
+from torchcam.explain import explain
 from torchcam.methods import GradCAM as TorchcamGradCAM
+from torchcam.metrics import ClassificationMetric
 from zennit.attribution import Gradient
 from zennit.composites import GuidedBackprop as ZennitGuidedBackprop
 
@@ -92,6 +101,25 @@ GUIDED: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "zennit": zennit_guided,
 }
 
+PACKAGES = {
+    "camlens": "camlens",
+    "grad-cam": "pytorch_grad_cam",
+    "torchcam": "torchcam",
+    "captum": "captum",
+    "zennit": "zennit",
+    "quantus": "quantus",
+}
+IMPORTS = r"^\s*(?:import|from) (?:{})\b"
+#: What the code of a library says that has the thing.
+SIGNS = {
+    "script": r"^if __name__ *==",
+    "command line": IMPORTS.format("argparse|click|typer|fire|docopt"),
+    "processes": IMPORTS.format(r"torch\.distributed|multiprocessing|concurrent|joblib|ray|dask"),
+    "DataParallel": r"DataParallel",
+    "Parquet": r"(?i)parquet",
+    "page": IMPORTS.format("streamlit|flask|gradio|dash|jinja2|ipywidgets|IPython"),
+}
+
 
 def inplace(images: Tensor) -> None:
     """Explain a convolution that an in-place ReLU follows; the plain ReLU's map is right."""
@@ -154,9 +182,64 @@ def no_evidence() -> None:
         print(f"  {name}: {tool(tiny, torch.rand(2, 1, 12, 12)).max():.2g}")
 
 
+def shipped() -> None:
+    """Read what comes with each library: commands, insights, and the files with a sign of more."""
+    print("What is installed:")
+    for name, package in PACKAGES.items():
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            print(f"  {name}: not here; give the folder of its unpacked wheel")
+            continue
+        root = Path(spec.origin).parent
+        commands = [e.name for e in distribution(name).entry_points if "scripts" in e.group]
+        mains = [str(path.relative_to(root)) for path in root.rglob("__main__.py")]
+        insights = (root / "insights").exists()
+        print(f"  {name} {version(name)}: {commands=} {mains=} {insights=}")
+        sources = {path: path.read_text("utf-8") for path in sorted(root.rglob("*.py"))}
+        for thing, sign in SIGNS.items():
+            found = [p.name for p, text in sources.items() if re.search(sign, text, re.MULTILINE)]
+            print(f"    {thing}: {len(found)} of {len(sources)} files {found[:4]}")
+
+
+def record(images: Tensor) -> None:
+    """Explain one image with torchcam's ``explain`` and write what it says of it."""
+    print("torchcam.explain:")
+    try:
+        explain(network().train(), images[:1], target_layer="0")
+    except ValueError as error:
+        print(f"  training mode refused: {error}")
+    model = network().requires_grad_(False)
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Image.new("RGB", images.shape[2:])
+        out = explain(model, images[:1], target_layer="0").save(Path(folder, "out"), picture)
+        print(f"  frozen parameters, plain image: {sorted(path.name for path in out.iterdir())}")
+
+
+def whole_data_sets() -> None:
+    """Say what torchcam and Captum make of the batches of a data set."""
+    model, batches = network(), list(torch.rand(6, 1, 12, 12).split(2))
+    print("Whole data sets:")
+    with TorchcamGradCAM(model, "0") as cam:
+        metric = ClassificationMetric(cam, lambda logits: logits.softmax(-1))
+        for batch in batches:
+            metric.update(batch.clone().requires_grad_())
+    print(f"  torchcam, metrics: {metric.summary()}")
+    mean = DataLoaderAttribution(FeatureAblation(model)).attribute(
+        batches,
+        feature_mask=(torch.arange(144).view(1, 1, 12, 12) // 72,),
+        to_metric=lambda scores: scores[:, 0].mean().view(1),
+    )
+    print(f"  captum, ablation of the mean score: one map for all, {tuple(mean[0].shape)}")
+    try:
+        DataLoaderAttribution(LayerGradCam(model, model[0]))
+    except AssertionError as error:
+        print(f"  captum, Grad-CAM: {error}")
+
+
 def main() -> None:
     """Print the versions and every fact."""
     warnings.simplefilter("ignore")
+    sys.path.extend(sys.argv[1:])
     names = ("torch", "camlens", "grad-cam", "torchcam", "captum", "zennit")
     print(", ".join(f"{name} {version(name)}" for name in names))
     torch.manual_seed(1)
@@ -165,6 +248,9 @@ def main() -> None:
     functional(images)
     traces(images)
     no_evidence()
+    record(images)
+    whole_data_sets()
+    shipped()
 
 
 if __name__ == "__main__":

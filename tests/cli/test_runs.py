@@ -32,11 +32,14 @@ def words(model):
 
 
 def test_a_folder_becomes_a_run(run, words, images, folder):
-    got = run(*words, "--out", "run", "--batch-size", "5", "--concurrent-batches", "2", "--json")
+    how = ("--batch-size", "5", "--concurrent-batches", "2", "--shard-size", "6")
+    got = run(*words, "--out", "run", *how, "--heatmaps", "float16", "--json")
     assert got.code == 0, got.err
     assert got.json == {"run": "run", "images": 13, "unreadable": []}
     assert "the model has no class other" in got.err
     made = Run(folder / "run")
+    assert made.shards == ["shard-00000", "shard-00001", "shard-00002"]
+    assert made.manifest["heatmaps"] == "float16"
     assert made.images["name"].tolist()[:2] == ["happy/00.png", "happy/02.png"]
     assert made.images["label"].fillna(-1).tolist() == [1] * 6 + [-1] + [2] * 6
     pictures = torch.stack([camlens.photos.read(images / name) for name in made.images["name"]])

@@ -44,9 +44,9 @@ def waited(work: Callable[[], object]) -> None:
         raise RuntimeError("a run that was not killed failed")
 
 
-def small_shards(out: Path) -> None:
+def small_shards(out: Path, number: int = 0) -> None:
     """Run over shards of two images, so that much of the time goes into writing them."""
-    run(out, 40, shard_size=2)
+    run(out, 40, shard_size=2, concurrent_batches=1 + number % 2)
 
 
 def kill(out: Path) -> dict[str, object]:
@@ -61,7 +61,7 @@ def kill(out: Path) -> dict[str, object]:
         if killed == KILLS:
             break
         folder = out / f"run{number}"
-        child = forked(lambda folder=folder: small_shards(folder))
+        child = forked(lambda folder=folder, number=number: small_shards(folder, number))
         time.sleep(points.uniform(0.01, took))
         os.kill(child, signal.SIGKILL)
         if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):

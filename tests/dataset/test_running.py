@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from errno import EIO, EMFILE, ENFILE, ENOENT, ENOSPC
 
@@ -251,10 +252,15 @@ def test_batches_side_by_side_change_nothing(tmp_path):
 
     def regions_of(pictures):
         threads.add(threading.current_thread())
-        return HALVES
+        return HALVES.resize(pictures.shape[-2:])
 
-    run(tmp_path / "plain", regions=regions_of)
-    run(tmp_path / "other", regions=regions_of, concurrent_batches=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU()
+        model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 3))
+    how = {"explainer": GradCAM(model.eval(), "3"), "dataset": Noise(40, sides=(48,))}
+    run(tmp_path / "plain", regions=regions_of, **how)
+    run(tmp_path / "other", regions=regions_of, concurrent_batches=2, **how)
     assert files(tmp_path / "plain") == files(tmp_path / "other")
     assert threads == {threading.main_thread()}
 
@@ -275,6 +281,55 @@ def test_batches_side_by_side_run_at_the_same_time_under_the_callers_autocast(tm
     assert {tuple(rest) for _, *rest in seen} == {(max(1, before // 2), torch.bfloat16)}
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == before
+
+
+def test_batches_side_by_side_run_in_inference_mode(tmp_path):
+    model = nn.Sequential(nn.ReLU(inplace=True), *net()).eval()
+    with torch.inference_mode():
+        for count in (1, 2):
+            how = {"explainer": GradCAM(model, "2"), "concurrent_batches": count, "fill": "mean"}
+            run(tmp_path / str(count), 8, **how)
+    assert files(tmp_path / "1") == files(tmp_path / "2")
+
+
+def test_what_was_not_begun_is_not_computed_after_an_error(tmp_path):
+    begun, data = [], Noise(40, corrupt=None)
+
+    class Ends(Noise):
+        def __getitem__(self, index):
+            if index == 15:  # the sixth batch of three
+                raise OSError(EIO, "Input/output error")
+            return data[index]
+
+    def slow(outputs):
+        begun.append(len(outputs))
+        time.sleep(0.2)
+        return outputs[:, 0]
+
+    with pytest.raises(OSError, match="Input/output"):
+        run(tmp_path, dataset=Ends(40), targets=slow, concurrent_batches=2)
+    assert len(begun) <= 4  # two that ran, and at most two before
+
+
+def test_progress_is_told_behind_what_it_is_about(tmp_path):
+    kept, told = [], []
+    task = ShardTask(
+        explainer=GradCAM(net(), "1"),
+        dataset=Noise(12),
+        out=tmp_path / "run",
+        shard_size=4,
+        batch_size=4,
+        concurrent_batches=2,
+    )
+    task.start()
+
+    def progress(images):
+        told.append(images)
+        kept.append(len(task.done()))
+
+    task.run([0, 1, 2], progress=progress)
+    assert told == [4, 4, 4]
+    assert kept == [1, 2, 3]  # the shards that are there
 
 
 def test_an_error_beside_others_names_the_images(tmp_path):

@@ -61,6 +61,14 @@ def test_small_ones_are_shown_at_their_size(channels):
         assert (pixels.int() - picture.int()).abs().float().mean() < 2
 
 
+def test_colours_are_kept_as_fine_as_brightness():
+    stripes = torch.zeros(1, 3, 48, 48, dtype=torch.uint8)
+    stripes[:, 0, :, 0::2], stripes[:, 2, :, 1::2] = 200, 200  # red and blue, each a pixel wide
+    (content,) = thumbnails(stripes)
+    red = torch.from_numpy(np.array(opened(content)))[..., 0].float()
+    assert red[:, 0::2].mean() - red[:, 1::2].mean() > 150
+
+
 def test_grey_ones_of_three_channels_are_kept_as_grey():
     for content in thumbnails(smooth(1).expand(2, 3, 48, 40)):
         assert opened(content).mode == "L"

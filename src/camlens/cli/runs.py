@@ -48,6 +48,12 @@ def dataset(
             "of a call in itself.",
         ),
     ] = 1,
+    shard_size: Annotated[
+        int, typer.Option(min=1, help="Images a shard: what a kill can cost.")
+    ] = 256,
+    heatmaps: Annotated[
+        str, typer.Option(help="How maps are kept: uint8 (256 steps) or float16.")
+    ] = "uint8",
     size: options.Size = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -92,6 +98,8 @@ def dataset(
         batch_size=min(batch_size, loaded.batch or batch_size),
         num_workers=workers,
         concurrent_batches=concurrent_batches,
+        shard_size=shard_size,
+        heatmaps=heatmaps,
     )
     _finish(run, out, as_json)
 

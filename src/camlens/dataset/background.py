@@ -84,11 +84,34 @@ class _Here(Executor):
         return done
 
 
+class _Alike(ThreadPoolExecutor):
+    """Threads that compute in the modes of the thread that made them."""
+
+    def __init__(self, device: str, *options: Any) -> None:
+        super().__init__(*options)
+        self._autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        self._inference = torch.is_inference_mode_enabled()
+        self._gradients = torch.is_grad_enabled()
+
+    def submit(self, work: Any, /, *args: Any, **options: Any) -> Future[Any]:
+        return super().submit(self._in_modes, work, *args, **options)
+
+    def _in_modes(self, work: Any, /, *args: Any, **options: Any) -> Any:
+        with (
+            torch.inference_mode(self._inference),
+            torch.set_grad_enabled(self._gradients),
+            torch.autocast(*self._autocast),
+        ):
+            return work(*args, **options)
+
+
 @contextlib.contextmanager
 def side_by_side(count: int, device: str) -> Iterator[Executor]:
     """Do some things at the same time, each with an equal part of torch's threads.
 
-    The threads compute under the caller's ``torch.autocast`` of the device.
+    The threads compute in the caller's modes: ``torch.autocast`` of the device,
+    ``torch.inference_mode`` and ``torch.no_grad``. What was not begun when an exception ends the
+    block is not begun any more.
 
     Example:
         >>> with side_by_side(2, "cpu") as pool:
@@ -99,15 +122,13 @@ def side_by_side(count: int, device: str) -> Iterator[Executor]:
         yield _Here()
         return
     threads = torch.get_num_threads()
-    dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-
-    def begin() -> None:
-        torch.set_num_threads(max(1, threads // count))
-        torch.autocast(device, dtype, enabled).__enter__()  # until the thread ends
-
-    pool = ThreadPoolExecutor(count, "camlens.dataset", begin)
+    part = max(1, threads // count)
+    pool = _Alike(device, count, "camlens.dataset", torch.set_num_threads, (part,))
     try:
         yield pool
-    finally:
+    except BaseException:
         pool.shutdown(cancel_futures=True)
+        raise
+    finally:
+        pool.shutdown()
         torch.set_num_threads(threads)  # what threads that start from now on take

@@ -24,7 +24,8 @@ def explain_group(
 ) -> Explained:
     """Explain the images of a group, with one forward pass for each explainer, and score the maps.
 
-    What is returned stays on the model's device, so that its work is not waited for.
+    What is returned is in main memory: another thread that took it from the device would not wait
+    for this one's stream.
 
     Args:
         group: the images.
@@ -63,7 +64,7 @@ def explain_group(
         maps=tuple(kept(explanation, asked.heatmaps) for explanation in explanations),
         scores=() if regions is None else tuple(scored(e, regions) for e in explanations),
         effect=measured,
-    )
+    ).copied(Tensor.cpu)
 
 
 class _Recorder:

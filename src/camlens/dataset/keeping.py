@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -64,13 +64,13 @@ class Explained:
     scores: tuple[Scores, ...]
     effect: Effect | None
 
-    def cpu(self) -> Explained:
-        """Return it with all tensors in main memory."""
+    def copied(self, change: Callable[[Tensor], Tensor]) -> Explained:
+        """Return it with all tensors changed, such as moved to main memory."""
         return dataclasses.replace(
-            _to_cpu(self),
-            maps=tuple(map(_to_cpu, self.maps)),
-            scores=tuple(map(_to_cpu, self.scores)),
-            effect=None if self.effect is None else _to_cpu(self.effect),
+            _changed(self, change),
+            maps=tuple(_changed(one, change) for one in self.maps),
+            scores=tuple(_changed(one, change) for one in self.scores),
+            effect=None if self.effect is None else _changed(self.effect, change),
         )
 
 
@@ -112,7 +112,7 @@ def scored(explanation: Explanation, regions: Regions) -> Scores:
 
 
 def joined(parts: Sequence[_Found]) -> _Found:
-    """Put the scores, effects or maps of several groups of images together.
+    """Put the scores or effects of several groups of images together.
 
     They are of the same regions, targets an image, method, layers and grid.
     """
@@ -123,7 +123,7 @@ def joined(parts: Sequence[_Found]) -> _Found:
     return dataclasses.replace(parts[0], **changes)
 
 
-def _to_cpu(found: _Found) -> _Found:
+def _changed(found: _Found, change: Callable[[Tensor], Tensor]) -> _Found:
     values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    tensors: dict[str, Any] = {name: v.cpu() for name, v in values.items() if isinstance(v, Tensor)}
+    tensors: dict[str, Any] = {n: change(v) for n, v in values.items() if isinstance(v, Tensor)}
     return dataclasses.replace(found, **tensors)

@@ -20,7 +20,7 @@ from .shards import write_shard
 from .tables import Shard
 from .thumbnails import pictures_of
 
-#: Groups of images and shards that may wait to be written.
+#: Groups of images and shards that may wait to be kept and written.
 _WAITING = 4
 
 
@@ -43,7 +43,7 @@ def work_through(
         asked: what is asked of each image.
         run: the run's folder.
         concurrent_batches: how many are explained at once.
-        progress: told the number of images of each batch.
+        progress: told the number of images of each batch, when it is kept, by another thread.
 
     Returns:
         The end of an iterable data set, where it was reached.
@@ -55,8 +55,8 @@ def work_through(
     scored = asked.regions is not None
     shard = Shard(asked.classes)
     with (
+        Background(_WAITING + concurrent_batches) as background,
         side_by_side(concurrent_batches, device_of(asked.explainers[0]).type) as pool,
-        Background(_WAITING) as background,
     ):
         for batch in batches:
             if isinstance(batch, End):
@@ -73,8 +73,8 @@ def work_through(
                     functools.partial(write_shard, run, batch.shard, shard, regions=scored)
                 )
                 shard = Shard(asked.classes)
-            if progress is not None:
-                progress(len(batch))
+            if progress is not None:  # behind what it is about
+                background.submit(functools.partial(progress, len(batch)))
     return None
 
 

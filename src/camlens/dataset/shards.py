@@ -107,7 +107,7 @@ def clear_parts(run: Path, *, manifests: bool = False) -> None:
             path.unlink(missing_ok=True)
 
 
-def _parquet(table: pd.DataFrame | None) -> bytes:
+def _parquet(table: pd.DataFrame | None) -> memoryview:
     """Return a table as a file: the same bytes in each run, for nothing in it tells the time."""
     import pandas as pd
     import pyarrow as pa
@@ -125,11 +125,10 @@ def _parquet(table: pd.DataFrame | None) -> bytes:
     ]
     sink = pa.BufferOutputStream()
     pq.write_table(arrow, sink, compression="zstd", use_dictionary=texts)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
+    return memoryview(sink.getvalue())
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def _write_durably(path: Path, content: bytes | memoryview) -> None:
     """Write a file through to the disk, so that a rename after it never shows an empty file."""
     with path.open("wb") as file:
         file.write(content)

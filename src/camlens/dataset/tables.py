@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from ..regions import tables as region_tables
 from ..regions.effects import Effect
@@ -68,9 +69,13 @@ class Shard:
 
     def add(self, found: Explained) -> None:
         """Take in a group of images; its pictures are made small and let go of."""
-        found = found.cpu()
+        import pyarrow as pa
+
         predictions, confidences = found.predictions.tolist(), found.confidences.tolist()
-        for row, thumbnail in enumerate(thumbnails(found.pictures)):
+        # What stays is copied, by this thread or into Arrow's memory. Left between large tensors of
+        # the thread that computes, it would keep the C library from using their memory again.
+        small = pa.array(thumbnails(found.pictures), pa.binary())
+        for row, thumbnail in enumerate(small):
             prediction = predictions[row]
             self._images.append(
                 {
@@ -85,8 +90,8 @@ class Shard:
                     "reason": None,
                 }
             )
-        # Not a slice, which would keep all of them.
-        self._found.append(dataclasses.replace(found, pictures=found.pictures.new_empty(0)))
+        without = dataclasses.replace(found, pictures=found.pictures.new_empty(0))
+        self._found.append(without.copied(Tensor.clone))
 
     def leave_out(self, index: int, item: Unreadable) -> None:
         """Take down an item that could not be read."""
@@ -96,7 +101,9 @@ class Shard:
     def images(self) -> pd.DataFrame:
         """Return a row an item, in the data set's order."""
         rows = sorted(self._images, key=lambda row: row["image"])
-        return _frame({name: [row[name] for row in rows] for name in IMAGES}, IMAGES)
+        columns = {name: [row[name] for row in rows] for name in IMAGES}
+        columns["thumbnail"] = [t if t is None else t.as_py() for t in columns["thumbnail"]]
+        return _frame(columns, IMAGES)
 
     def maps(self) -> pd.DataFrame:
         """Return a row a map, ordered by image, explainer and target."""

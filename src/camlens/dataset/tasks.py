@@ -150,7 +150,7 @@ class ShardTask:
 
         Args:
             shards: their numbers, below :attr:`shards`.
-            progress: told the number of images after each batch.
+            progress: told the number of images after each batch, by another thread.
 
         Raises:
             LookupError, TypeError, ValueError: as the explainers, scores and effects raise them.
