@@ -114,7 +114,8 @@ IMPORTS = r"^\s*(?:import|from) (?:{})\b"
 SIGNS = {
     "script": r"^if __name__ *==",
     "command line": IMPORTS.format("argparse|click|typer|fire|docopt"),
-    "processes": IMPORTS.format(r"torch\.distributed|multiprocessing|concurrent|joblib|ray|dask"),
+    "processes": r"torch\.(distributed|multiprocessing)|torch import .*(distributed|multiproc)|"
+    + IMPORTS.format("multiprocessing|concurrent|joblib|ray|dask"),
     "DataParallel": r"DataParallel",
     "Parquet": r"(?i)parquet",
     "page": IMPORTS.format("streamlit|flask|gradio|dash|jinja2|ipywidgets|IPython"),
@@ -225,7 +226,7 @@ def whole_data_sets() -> None:
             metric.update(batch.clone().requires_grad_())
     print(f"  torchcam, metrics: {metric.summary()}")
     mean = DataLoaderAttribution(FeatureAblation(model)).attribute(
-        batches,
+        [[batch] for batch in batches],  # as a DataLoader of a TensorDataset gives them
         feature_mask=(torch.arange(144).view(1, 1, 12, 12) // 72,),
         to_metric=lambda scores: scores[:, 0].mean().view(1),
     )
