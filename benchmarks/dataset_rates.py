@@ -8,8 +8,8 @@ Two kinds of files: PNG of 48x48, smooth noise about as large as FER2013's faces
 each: reading alone; all of ``explain_dataset`` with a network that costs next to nothing, so what
 the library itself gets through; and with a real one. One target, eight regions. Printed are images
 a second and the bytes an image takes in the run's folder. The files were just written, so they come
-from the system's cache. Needs camlens[data], torchvision and
-examples/fer2013; time needs an otherwise idle machine.
+from the system's cache. Needs camlens[data,regions], torchvision and examples/fer2013; time needs
+an otherwise idle machine.
 """
 
 from __future__ import annotations

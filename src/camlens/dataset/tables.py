@@ -137,7 +137,7 @@ class Shard:
 
     def _region_rows(self, members: list[tuple[Explained, Scores]]) -> pd.DataFrame:
         effects: list[Effect] = [found.effect for found, _ in members if found.effect is not None]
-        predictions = [int(one) for found, _ in members for one in found.predictions]
+        predictions = [one for found, _ in members for one in found.predictions.tolist()]
         return region_tables.table(
             joined([scores for _, scores in members]),
             labels=[label for found, _ in members for label in found.labels],
