@@ -213,7 +213,7 @@ class LayerExplainer(Explainer):
         return Attribution(
             raw=raw,
             layers=tuple(site.name for site in traced.sites),
-            registration=self._measured.registration(probe, traced.sites, self.registration),
+            registration=self._measured.registration(probe, traced, self.registration),
         )
 
 

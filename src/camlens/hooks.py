@@ -38,6 +38,29 @@ def undisturbed(work: Callable[[], _T]) -> _T:
             raise
 
 
+def in_evaluation(model: nn.Module, work: Callable[[], _T]) -> _T:
+    """Call ``work`` with the model in evaluation mode, so that it measures and changes nothing.
+
+    Only a model that trains with its maps is in training mode here, on a thread of its own.
+    """
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        return work()
+    finally:
+        try:
+            _set_training(training)
+        except BaseException:  # an interrupt while restoring: restore all the same, then raise
+            _set_training(training)
+            raise
+
+
+def _set_training(modules: list[nn.Module]) -> None:
+    for module in modules:
+        module.training = True
+
+
 @dataclasses.dataclass(frozen=True)
 class Call:
     """A model and the arguments it is called with."""
