@@ -20,7 +20,7 @@ from .gradient_explainers import (
     InputFamily,
     InputGradient,
 )
-from .layers import Layer, find_layers
+from .old_layers import Layer, find_layers
 from .render import contours, overlay
 
 __version__ = "0.1.0"

@@ -8,7 +8,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from . import explain, heatmap, layers, modules, taps
+from . import explain, heatmap, modules, taps
+from . import old_layers as layers
 from .derivatives import derivatives
 from .explain import Call, Explainer, wide
 from .explanation import Explanation

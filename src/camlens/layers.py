@@ -1,129 +1,84 @@
-"""Which layers can be explained, and how their outputs become (N, C, h, w)."""
+"""Which layers can be explained, and the one that is explained unless another is named.
+
+The default layer answers a question: the last layer, on the way from the images to the explained
+score, whose output is a map of the image and through which all evidence passes. One traced pass
+(:class:`camlens.graph.Trace`) answers all of it but "a map of the image", which a reading says.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from . import checks, modules, taps
+from .evidence import Evidence
+from .graph import Site, Trace
 
-#: Turns a layer's output (N, ...) into (N, C, h, w), by moving values only.
-Layout = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 
-_POOLS = (
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
-    nn.AvgPool2d,
-    nn.MaxPool2d,
-    nn.LPPool2d,
-    nn.FractionalMaxPool2d,
-    nn.Upsample,
+#: Rows of the images on which the default layer is sought: two, as a model may squeeze a single
+#: row away, and as one row cannot show which axis is the batch.
+SEARCH_ROWS = 2
+#: A map of which the score reads a single cell (the largest of all, one pixel of a segmentation)
+#: is a dot; the layer before it says what that cell looks at.
+_CELLS_REACHED = 2
+#: So many layers are named in the error where none will do.
+_NAMED_IN_ERROR = 3
+#: So many maps beside which evidence passes are looked for, for that error.
+_LOOKED_AT_FOR_ERROR = 8
+#: So many layers are read first.
+_READ_AT_ONCE = 8
+
+_RESAMPLING = (
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(nn.LPPool1d, nn.LPPool2d, nn.LPPool3d, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d),
+    *(nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d, nn.Upsample),
 )
-_PASSED_OVER = (*_POOLS, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Softmax)
-_CHANNELS_FIRST = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, *_POOLS)
-#: More tokens than this in front of the patches are no known vision transformer.
-_MOST_PREFIX_TOKENS = 16
 
 
-def nchw(output: Tensor) -> Tensor:
-    """Take (N, C, h, w) as it is: the layout of convolutions."""
-    return output
+class Reading(Protocol):
+    """How a layer's output is read as maps of the images (:class:`camlens.geometry.Reading`)."""
+
+    @property
+    def layout(self) -> Callable[[Tensor], Tensor] | None:
+        """From the output to (N, C, *grid); None if it is no map of the images."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Cells along each axis of the images."""
+
+    @property
+    def proven(self) -> bool:
+        """Whether each cell was shown to look at a place of its own."""
+
+    @property
+    def reason(self) -> str:
+        """Why the output is no map of the images, as the text of an error."""
 
 
-def nhwc(output: Tensor) -> Tensor:
-    """Turn (N, h, w, C), as inside Swin and ConvNeXt blocks, into (N, C, h, w)."""
-    return output.permute(0, 3, 1, 2)
+class Place(Protocol):
+    """Where a layer's cells lie on the images (:class:`camlens.registration.Registration`)."""
+
+    @property
+    def pitch(self) -> tuple[float, ...]:
+        """Distance of neighbouring cells along each axis, in pixels."""
+
+    @property
+    def receptive_field(self) -> tuple[float, ...] | None:
+        """Spread of what a cell responds to along each axis, in pixels."""
 
 
-def tokens(prefix: int, grid: tuple[int, int]) -> Layout:
-    """Return the layout of a transformer's (N, prefix + h*w, C).
-
-    Args:
-        prefix: how many class, distillation or register tokens stand before the patches.
-        grid: (h, w) of the patches, in rows.
-
-    Example:
-        >>> tokens(1, (14, 14))(torch.zeros(2, 197, 768)).shape
-        torch.Size([2, 768, 14, 14])
-    """
-
-    def layout(output: Tensor) -> Tensor:
-        patches = output[:, prefix:].transpose(1, 2)
-        return patches.reshape(*patches.shape[:2], *grid)
-
-    return layout
-
-
-def infer_layout(output: Tensor, module: nn.Module, size: tuple[int, int]) -> Layout:
-    """Find out how a layer's output is laid out.
-
-    The kind of module decides where it can (a convolution is NCHW, a plain LayerNorm or Linear
-    is channels-last); otherwise the layout whose grid has the proportions of the image, NCHW
-    if both have. Of tokens the fewest prefix tokens are assumed that leave a grid of patches
-    into which the image divides without a rest.
-
-    Args:
-        output: the layer's output.
-        module: the layer.
-        size: (H, W) of the images.
-
-    Raises:
-        ValueError: the output has no spatial map, or none that can be inferred.
-    """
-    if output.ndim == 4:
-        if isinstance(module, _CHANNELS_FIRST):
-            return nchw
-        if type(module) in (nn.LayerNorm, nn.Linear):
-            return nhwc
-        a, b, c = output.shape[1:]
-        return nhwc if _distortion((a, b), size) < _distortion((b, c), size) else nchw
-    if output.ndim == 3 and (found := _token_grid(output.shape[1], size)):
-        return tokens(*found)
-    raise ValueError(
-        f"{type(module).__name__} gives {tuple(output.shape)} for images of {size}: expected "
-        "(N, C, h, w), (N, h, w, C) or (N, tokens, C) with a grid of the image's proportions. "
-        "Choose another layer, or say how to read this one with "
-        "layout=camlens.layers.tokens(prefix, (h, w)) or a function of your own"
-    )
-
-
-def _distortion(grid: tuple[int, int], size: tuple[int, int]) -> float:
-    """Return how far a grid's proportions are from the image's, 1 being none at all."""
-    ratio = (grid[0] * size[1]) / (grid[1] * size[0])
-    return max(ratio, 1 / ratio)
-
-
-def _token_grid(count: int, size: tuple[int, int]) -> tuple[int, tuple[int, int]] | None:
-    patches = (p for p in range(1, min(size) + 1) if size[0] % p == size[1] % p == 0)
-    grids = [(size[0] // p, size[1] // p) for p in patches]
-    fitting = [(count - h * w, (h, w)) for h, w in grids if count - h * w >= 0 and h * w > 1]
-    best = min(fitting, default=None)
-    return best if best and best[0] <= min(_MOST_PREFIX_TOKENS, count // 2) else None
-
-
-def as_maps(output: Tensor, layout: Layout, name: str) -> Tensor:
-    """Apply a layout and check what comes out.
-
-    Raises:
-        ValueError: it is not (N, C, h, w).
-    """
-    try:
-        maps = layout(output)
-    except (RuntimeError, IndexError) as error:
-        raise ValueError(
-            f"the layout given for {name!r} does not fit its output {tuple(output.shape)}: {error}"
-        ) from error
-    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != len(output):
-        got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-        raise ValueError(
-            f"the layout turned {name!r}'s output {tuple(output.shape)} into {got}; expected "
-            f"(N, C, h, w) with N = {len(output)}"
-        )
-    return maps
+#: Readings of layers by name. It is asked of a few layers at a time, as they share their price.
+Read = Callable[[Sequence[str]], Mapping[str, Reading]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,117 +89,197 @@ class Layer:
         name: dotted name, as the explainers take it.
         type: class name of the module.
         channels: number of channels C.
-        grid: (h, w), the finest detail its map can show.
+        grid: cells along each spatial axis, such as (h, w).
+        all_evidence: whether all evidence for the scores passes through the map: without it
+            the scores would not depend on the images, and their gradient arrives at its cells.
+        pitch: pixels from cell to cell along each axis: measured, or the images' size divided
+            by the grid where it was not.
+        receptive_field: spread, in pixels along each axis, of what a cell responds to; None
+            unless measured.
+        proven: whether gradients showed that each cell looks at a place of its own; otherwise
+            the shape alone says that the output is a map.
     """
 
     name: str
     type: str
     channels: int
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
+    all_evidence: bool
+    pitch: tuple[float, ...]
+    receptive_field: tuple[float, ...] | None
+    proven: bool
 
 
-def find_layers(model: nn.Module, images: Tensor, *inputs: Any, **keywords: Any) -> list[Layer]:
-    """List the layers with a spatial output, in the order in which they finish.
+def default_layer(trace: Trace, read: Read) -> str:
+    """Return the name of the last layer that is a map of the images and carries all evidence.
+
+    Layers are tried backwards, in the order in which they finished. Poolings, resizings and
+    identities are passed over for the map that they pool or repeat, and so is a map that the
+    model's output shows already: one on the grid of a segmentation's output, or its scores
+    before they are resized.
 
     Args:
-        model: any module; it runs once, without gradients, and is left as it was.
-        images: (N, C, H, W), as the model takes them; one image is enough.
-        inputs: further positional inputs of the model.
-        keywords: keyword inputs of the model.
-
-    Returns:
-        One :class:`Layer` for each module that gives (N, C, h, w), (N, h, w, C) or tokens
-        with more than one cell. A layer that runs several times is listed at its last run.
+        trace: a pass with gradients from the images to the scores to explain.
+        read: reads the outputs of layers as maps.
 
     Raises:
-        TypeError: the model is no module, or the images no floating-point tensor.
-        ValueError: the images are not (N, C, H, W), or the model is in training mode.
-
-    Example:
-        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
-        >>> for layer in find_layers(net.eval(), torch.rand(1, 3, 8, 8)):
-        ...     print(layer)
-        Layer(name='0', type='Conv2d', channels=8, grid=(6, 6))
-        Layer(name='1', type='ReLU', channels=8, grid=(6, 6))
+        LookupError: no layer will do; it says for the nearest ones why.
     """
-    checks.check_model(model)
-    checks.check_images(images)
-    model = modules.unwrap(model)
-    checks.check_mode(model)
-    everything = modules.named(model)
-    size = (images.shape[-2], images.shape[-1])
-    hookable = [n for n, m in everything.items() if not isinstance(m, torch.jit.ScriptModule)]
-    found: dict[str, Layer] = {}
-
-    def look(name: str, _: Any, output: Any) -> None:
-        found.pop(name, None)
-        tensor = taps.tensor_of(output)
-        if tensor is not None and (layer := _inspect(name, everything[name], tensor, size)):
-            found[name] = layer
-
-    with torch.inference_mode(False), torch.no_grad(), taps.watch(model, hookable, look):
-        model(images, *inputs, **keywords)
-    return list(found.values())
+    evidence = Evidence(trace)
+    sites = [site for site in reversed(trace.last_calls()) if evidence.all_through(site)]
+    sites = [site for site in sites if site.has_cells and not repeats_a_map(site)]
+    failures: list[str] = []
+    for some in _growing(sites):
+        readings = read([site.name for site in some])
+        for site in some:
+            failure = _failure(site, readings[site.name], evidence)
+            if failure is None:
+                return site.name
+            failures.append(failure)
+    raise LookupError(_no_layer(failures, read, evidence))
 
 
-def _inspect(name: str, module: nn.Module, output: Tensor, size: tuple[int, int]) -> Layer | None:
-    try:
-        maps = infer_layout(output, module, size)(output)
-    except ValueError:
-        return None
-    channels, h, w = maps.shape[1:]
-    return Layer(name, type(module).__name__, channels, (h, w)) if h * w > 1 else None
+def list_layers(
+    trace: Trace, read: Read, place: Callable[[str, Reading], Place] | None = None
+) -> list[Layer]:
+    """List the layers whose outputs are maps of the images, in the order in which they finished.
 
-
-def last_layer(model: nn.Module, images: Tensor, *inputs: Any, **keywords: Any) -> str:
-    """Return the last layer with a spatial output on which the model's output depends there.
-
-    Poolings are passed over (VGG's adaptive pooling may only repeat a single cell), and so are
-    softmaxes (attention over tokens has the shape of a map, but is none) and
-    layers after which only a class token counts, as at the end of a ViT: they have a grid, but
-    no gradient on it. It costs a forward pass and a forward and backward pass; one image will do.
+    Args:
+        trace: a pass with gradients from the images to the scores to explain.
+        read: reads the outputs of layers as maps.
+        place: measures where a layer's cells lie; None leaves that out.
 
     Raises:
-        LookupError: there is none.
+        LookupError: no gradient leads from the scores to the images.
     """
-    model = modules.unwrap(model)
-    everything = modules.named(model)
-    size = (images.shape[-2], images.shape[-1])
-    candidates: list[Layer] = []
-    pooled: Layer | None = None
-    for layer in find_layers(model, images, *inputs, **keywords):
-        # A container that ends in a pooling gives the pooling's output.
-        ends_pooled = pooled and pooled.name.startswith(layer.name + ".")
-        if isinstance(everything[layer.name], _PASSED_OVER) or (
-            ends_pooled and pooled and pooled.grid == layer.grid
-        ):
-            pooled = layer
-        else:
-            candidates.append(layer)
-            pooled = None
-    if names := [layer.name for layer in candidates]:
-        # With gradients on, as a model may leave a no_grad block of its own on the way.
-        with taps.tap(model, names, gradients=True) as tapped, torch.enable_grad():
-            outputs = _floats(model(images, *inputs, **keywords))
-            # A sum of squares, since a softmax's plain sum is a constant.
-            squares = [x.float().square().sum() for x in outputs if x.requires_grad]
-            grads = torch.autograd.grad(squares, tapped.outputs(), allow_unused=True)
-        for name, grad in reversed(list(zip(names, grads, strict=True))):
-            if grad is not None and infer_layout(grad, everything[name], size)(grad).any():
-                return name
-    raise LookupError(
-        f"{type(model).__name__} has no layer with a spatial output that its output depends on "
-        f"for images of {tuple(images.shape)}: name one, camlens.GradCAM(model, layer)"
+    evidence = Evidence(trace)
+    sites = [site for site in trace.last_calls() if len(site.shape) > 2]
+    sites = [site for site in sites if evidence.from_images(site)]
+    readings = read([site.name for site in sites])
+    layers: list[Layer] = []
+    for site in sites:
+        reading = readings[site.name]
+        if reading.layout is None or math.prod(reading.grid) == 1:
+            continue
+        cells = evidence.cells_reached(site, reading.layout) if evidence.all_through(site) else 0
+        placed = place(site.name, reading) if place else None
+        stretched = (s / g for s, g in zip(trace.size, reading.grid, strict=True))
+        layers.append(
+            Layer(
+                name=site.name,
+                type=type(site.module).__name__,
+                channels=reading.channels,
+                grid=reading.grid,
+                all_evidence=cells >= _CELLS_REACHED,
+                pitch=placed.pitch if placed else tuple(stretched),
+                receptive_field=placed.receptive_field if placed else None,
+                proven=reading.proven,
+            )
+        )
+    return layers
+
+
+def repeats_a_map(site: Site) -> bool:
+    """Return whether a layer only pools, resizes or hands on a map that was there before it.
+
+    A container does what its last part does: the tensor it returns is that part's.
+    """
+    repeated = site.repeats
+    if repeated is not None and not repeated.name.startswith(f"{site.name}."):
+        return True
+    return isinstance(site.origin.module, _RESAMPLING) or _resamples(site.origin)
+
+
+def _resamples(site: Site) -> bool:
+    """Return whether a module without parameters gives its input's channels on other cells."""
+    before, after = site.input_shape, site.shape
+    return (
+        before is not None
+        and len(before) == len(after)
+        and math.prod(before) != math.prod(after)
+        and (before[:2] == after[:2] or (before[0], before[-1]) == (after[0], after[-1]))
+        and next(site.module.parameters(), None) is None
     )
 
 
-def _floats(outputs: Any) -> list[Tensor]:
-    """Return all floating-point tensors inside nested tuples, lists, dicts and dataclasses."""
-    if isinstance(outputs, Tensor):
-        return [outputs] if outputs.is_floating_point() else []
-    if isinstance(outputs, str):
-        return []
-    if dataclasses.is_dataclass(outputs):
-        outputs = vars(outputs)
-    parts = outputs.values() if isinstance(outputs, Mapping) else outputs
-    return [x for part in parts for x in _floats(part)] if isinstance(parts, Iterable) else []
+def _failure(site: Site, reading: Reading, evidence: Evidence) -> str | None:
+    """Return why a layer through which all evidence passes is not the default, or None."""
+    shown = f"{site.name!r} {site.shape}"
+    if reading.layout is None:
+        return reading.reason
+    if math.prod(reading.grid) == 1:
+        return f"{shown} is a single cell"
+    cells = evidence.cells_reached(site, reading.layout)
+    if cells < _CELLS_REACHED:
+        return f"the gradient of the score arrives at {cells or 'none'} of the cells of {shown}"
+    if evidence.shows_output(site, (reading.channels, *reading.grid)):
+        return f"{shown} has the grid or the channels of the model's own output and repeats it"
+    if not evidence.learned(site):
+        return f"{shown} holds the images as they were given"
+    return None
+
+
+def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
+    """Return the text of the error where no layer will do."""
+    sites = [s for s in evidence.trace.last_calls() if s.has_cells and s.repeats is None]
+    partial = [s for s in reversed(sites) if evidence.partly_through(s)][:_LOOKED_AT_FOR_ERROR]
+    readings = read([site.name for site in partial]) if partial else {}
+    maps = [s for s in partial if math.prod(readings[s.name].grid) > 1]
+    beside = [
+        f"evidence also passes beside {site.name!r} {site.shape}"
+        + (f", through {other!r}" if (other := evidence.detour(site)) else "")
+        for site in maps[:_NAMED_IN_ERROR]
+    ]
+    reasons = [*failures[:_NAMED_IN_ERROR], *beside]
+    size = " x ".join(map(str, evidence.trace.size))
+    example = repr(maps[0].name) if maps else "layer"
+    return (
+        f"no layer is a map of the images ({size}) through which all evidence for the score "
+        f"passes: {'; '.join(reasons) or 'no module gives more than a vector for each image'}. "
+        f"Name the layer to explain, as in camlens.GradCAM(model, {example}); "
+        "camlens.find_layers(model, images) lists those that can be explained"
+    )
+
+
+def _growing(sites: Sequence[Site]) -> Iterator[Sequence[Site]]:
+    """Yield the sites a few at a time, more and more: the first ones are mostly enough."""
+    start, count = 0, _READ_AT_ONCE
+    while start < len(sites):
+        yield sites[start : start + count]
+        start, count = start + count, 4 * count
+
+
+def on_few_rows(
+    attempt: Callable[[Tensor, Any], T], images: Tensor, targets: Any, *, cut: bool
+) -> T:
+    """Search with the first rows of the images, and with all of them if that fails.
+
+    Args:
+        attempt: the search, a function of images and targets.
+        images: (N, C, *size).
+        targets: what to explain, as the explainers take it; rows are cut as the images are.
+        cut: whether the images may be cut at all: not if the model takes further inputs, whose
+            rows only the caller knows.
+    """
+    n = len(images)
+    if not cut or n <= SEARCH_ROWS:
+        return attempt(images, targets)
+    try:
+        return attempt(images[:SEARCH_ROWS], _first_rows(targets, n))
+    except Exception as failure:  # the model's own error may be of any kind
+        try:
+            return attempt(images, targets)
+        except Exception as error:
+            error.add_note(
+                f"camlens sought the default layer with the first {SEARCH_ROWS} of the {n} images "
+                f"before, which failed as well ({type(failure).__name__}: {failure}); a layer "
+                "given by name needs no search"
+            )
+            raise
+
+
+def _first_rows(targets: Any, n: int) -> Any:
+    one_for_all = targets is None or isinstance(targets, (int, str)) or callable(targets)
+    if one_for_all or getattr(targets, "ndim", 1) == 0 or len(targets) != n:
+        return targets
+    return targets[:SEARCH_ROWS]
