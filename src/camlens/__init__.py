@@ -1,26 +1,26 @@
 """Where in this image did the network find its evidence, and is that claim true?"""
 
-from . import heatmap, layers, methods, rectifiers, regions, render, taps, targets
-from .cam_explainers import (
+from . import heatmap, methods, render, targets
+from .contact_sheet import sheet
+from .explainers import (
     CAM,
+    Attribution,
+    Deconvnet,
     EigenCAM,
+    Explainer,
     GradCAM,
     GradCAMPlusPlus,
-    HiResCAM,
-    LayerCAM,
-    XGradCAM,
-)
-from .contact_sheet import sheet
-from .explain import Explainer
-from .explanation import Explanation
-from .gradient_explainers import (
-    Deconvnet,
+    GradientAttribution,
     GuidedBackprop,
     GuidedGradCAM,
-    InputFamily,
-    InputGradient,
+    HiResCAM,
+    LayerAttribution,
+    LayerCAM,
+    LayerExplainer,
+    Saliency,
+    XGradCAM,
 )
-from .old_layers import Layer, find_layers
+from .explanation import Explanation
 from .render import contours, overlay
 
 __version__ = "0.1.0"

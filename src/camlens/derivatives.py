@@ -10,62 +10,78 @@ from torch import Tensor
 
 def derivatives(
     scores: Tensor,
-    inputs: Sequence[Tensor],
-    *,
+    sources: Sequence[Tensor],
     names: Sequence[str],
-    columns: slice = slice(None),
+    targets: slice = slice(None),
+    *,
     keep_graph: bool = False,
+    create_graph: bool = False,
 ) -> list[Tensor]:
-    """Return the derivatives of some columns of ``scores`` by each input, from one graph.
+    """Return the derivatives of some columns of (N, K) scores by each source, from one graph.
 
     The columns go through the backward pass together (``is_grads_batched``), which reads
     every weight once; where an operation cannot do that, one after the other.
 
     Args:
         scores: (N, K).
-        inputs: tensors with N as the first dimension, such as (N, C, h, w).
-        names: of the inputs, for the error.
-        columns: which of the K.
+        sources: tensors of the graph, of any shape.
+        names: of the sources, for the error.
+        targets: which of the K columns.
         keep_graph: whether the graph is needed again.
+        create_graph: whether the derivatives are part of a graph.
 
     Returns:
-        For each input (N, K', ...), K' being the number of columns.
+        For each source (K', *its shape), K' being the number of columns.
 
     Raises:
-        ValueError: the scores do not depend on an input.
+        ValueError: the scores do not depend on a source, or autograd cannot pass the model.
     """
-    _check_connected(scores, inputs, names)
-    picked = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)[columns]
-    rows = picked.unsqueeze(1).expand(-1, len(scores), -1)  # (K', N, K), one-hot
+    if not scores.requires_grad:
+        raise ValueError(
+            "the explained scores have no gradient: the targets callable or the model computed "
+            "them under torch.no_grad() or detached them. Keep no_grad around what is constant "
+            "alone, such as lambda out: out[:, 0] - reference_score"
+        )
+    n, k = scores.shape
+    columns = range(k)[targets]
+    rows = scores.new_zeros(len(columns), 1, k)
+    rows[torch.arange(len(columns)), 0, torch.arange(columns.start, columns.stop)] = 1
 
-    def backward(row: Tensor, batched: bool, keep: bool) -> tuple[Tensor | None, ...]:
-        grads: tuple[Tensor | None, ...] = torch.autograd.grad(
-            scores, inputs, row, retain_graph=keep, allow_unused=True, is_grads_batched=batched
+    def backward(row: Tensor, *, batched: bool, keep: bool) -> Sequence[Tensor | None]:
+        grads: Sequence[Tensor | None] = torch.autograd.grad(
+            scores,
+            sources,
+            row,
+            retain_graph=keep or create_graph,
+            create_graph=create_graph,
+            allow_unused=True,
+            is_grads_batched=batched,
         )
         return grads
 
-    if len(rows) == 1:
-        return [g.unsqueeze(1) for g in _connected(backward(rows[0], False, keep_graph), names)]
     try:
-        found = backward(rows, True, True)
-    except torch.OutOfMemoryError:
+        if len(columns) == 1:
+            grads = backward(rows[0].expand(n, k), batched=False, keep=keep_graph)
+            return [g.unsqueeze(0) for g in _connected(grads, names)]
+        try:
+            return _connected(backward(rows.expand(-1, n, -1), batched=True, keep=True), names)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # an operation that cannot be batched; a true error comes again below
+            each = [
+                _connected(backward(row.expand(n, k), batched=False, keep=True), names)
+                for row in rows
+            ]
+            return [torch.stack(grads) for grads in zip(*each, strict=True)]
+    except RuntimeError as error:
+        if remedy := _remedy(str(error)):
+            raise ValueError(remedy) from error
         raise
-    except RuntimeError:  # an operation that cannot be batched; a true error comes again below
-        each = [_connected(backward(row, False, True), names) for row in rows]
-        return [torch.stack(grads, dim=1) for grads in zip(*each, strict=True)]
-    return [g.movedim(0, 1) for g in _connected(found, names)]
-
-
-def _check_connected(scores: Tensor, inputs: Sequence[Tensor], names: Sequence[str]) -> None:
-    if not all(tensor.requires_grad for tensor in inputs):
-        raise ValueError("no gradients were recorded: use tap(model, layers, gradients=True)")
-    if not scores.requires_grad:
-        _connected([None] * len(inputs), names)
 
 
 def _connected(gradients: Sequence[Tensor | None], names: Sequence[str]) -> list[Tensor]:
-    found = [gradient for gradient in gradients if gradient is not None]
-    if len(found) < len(gradients):
+    present = [gradient for gradient in gradients if gradient is not None]
+    if len(present) < len(gradients):
         cut = [n for n, g in zip(names, gradients, strict=True) if g is None]
         raise ValueError(
             f"the explained scores do not depend on {cut}: it lies beside or behind the way to "
@@ -73,4 +89,21 @@ def _connected(gradients: Sequence[Tensor | None], names: Sequence[str]) -> list
             "model computes its output under no_grad or detaches it. Choose an earlier layer, or "
             "a target that uses this one"
         )
-    return found
+    return present
+
+
+def _remedy(error: str) -> str | None:
+    """Return what to do about an error of autograd that comes from how the model is written."""
+    if "use_reentrant" in error:
+        return (
+            "the model recomputes activations with a reentrant torch.utils.checkpoint, which "
+            "autograd.grad cannot pass: use checkpoint(..., use_reentrant=False), or switch "
+            "gradient checkpointing off while you explain"
+        )
+    if "modified by an inplace operation" in error:
+        return (
+            "the model overwrites a tensor that its gradient needs (an in-place operation behind "
+            "the explained layer, such as boxes decoded in place): explain a score that is "
+            "computed before it, or write that operation without in-place assignment"
+        )
+    return None

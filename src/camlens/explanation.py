@@ -56,6 +56,9 @@ class Explanation:
     layers: tuple[str, ...] = ()
     method: str = ""
     gradients: Tensor | None = None
+    outputs: Tensor | None = None
+    registration: object = None
+    images: object = None
 
     @functools.cached_property
     def heatmaps(self) -> Tensor:

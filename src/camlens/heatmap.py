@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 
-def resize(maps: Float[Tensor, "n k h w"], size: tuple[int, int]) -> Float[Tensor, "n k H W"]:
+def resize(maps: Float[Tensor, "n k *grid"], size: tuple[int, ...]) -> Float[Tensor, "n k *size"]:
     """Resize maps bilinearly (``align_corners=False``, the pixel-area convention).
 
     Args:
@@ -27,7 +27,7 @@ def resize(maps: Float[Tensor, "n k h w"], size: tuple[int, int]) -> Float[Tenso
     return interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-def scale(maps: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
+def scale(maps: Float[Tensor, "n k *grid"]) -> Float[Tensor, "n k *grid"]:
     """Divide the positive part of each map by its own maximum.
 
     There is no stretching from the minimum, since zero means "no evidence", and no epsilon,
@@ -51,7 +51,7 @@ def scale(maps: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k h w"]:
     return positive / maximum.where(maximum > 0, 1)
 
 
-def evidence(maps: Float[Tensor, "n k h w"]) -> Bool[Tensor, "n k"]:
+def evidence(maps: Float[Tensor, "n k *grid"]) -> Bool[Tensor, "n k"]:
     """Say which maps hold any positive value at all.
 
     Example:
@@ -62,7 +62,7 @@ def evidence(maps: Float[Tensor, "n k h w"]) -> Bool[Tensor, "n k"]:
     return maps.amax(dim=(-2, -1)) > 0
 
 
-def fuse(maps: list[Float[Tensor, "n k ..."]]) -> Float[Tensor, "n k h w"]:
+def fuse(maps: list[Float[Tensor, "n k ..."]]) -> Float[Tensor, "n k *grid"]:
     """Average the maps of several layers, each scaled to its own maximum, on the finest grid.
 
     The maps of different layers have different units, hence the scaling. One map alone is

@@ -1,19 +1,42 @@
-"""What to explain: from a model's output to one score for each image and target."""
+"""What to explain: from a model's output to K scores for each image."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-#: None (the predicted class), a class, (N,) or (N, K) classes, "all", or outputs -> scores.
-Targets = int | str | Tensor | Sequence[Any] | Callable[[Any], Tensor] | None
-
 #: The class id of a score that a callable computed.
 NO_CLASS = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Top:
+    """The K classes with the highest scores, highest first; made by :func:`top`."""
+
+    count: int
+
+
+#: None (the predicted class), a class, (N,) or (N, K) classes, "all", ``top(k)``, or a callable.
+Targets = int | str | Top | Tensor | Sequence[Any] | Callable[[Any], Tensor] | None
+
+
+def top(count: int) -> Top:
+    """Explain each image's ``count`` classes with the highest scores, highest first.
+
+    Raises:
+        ValueError: ``count`` is not at least 1.
+
+    Example:
+        >>> select(torch.tensor([[1.0, 5.0, 2.0]]), top(2)).classes.tolist()
+        [[1, 2]]
+    """
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"expected top(count) with a count of at least 1, got {count!r}")
+    return Top(count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,32 +46,45 @@ class Selection:
     Attributes:
         scores: (N, K), still part of the model's graph.
         classes: (N, K) int64 class ids; :data:`NO_CLASS` where a callable made the score.
-        outputs: how many classes the model has; 0 where a callable made the scores.
+        class_count: how many classes the model has; 0 where a callable made the scores.
+        logits: (N, classes) scores that the model returned, part of its graph; None where the
+            output holds no single score tensor.
     """
 
     scores: Tensor
     classes: Tensor
-    outputs: int
+    class_count: int
+    logits: Tensor | None = None
 
     def check(self, maps: Tensor) -> None:
         """Check the values of ``classes``, ``scores`` and the maps made from them.
 
-        On an accelerator looking at a value waits for it, so this is done once, at the end.
+        Reading a value from an accelerator waits for it, so this happens once, at the end.
+
+        Args:
+            maps: float32, or wider.
 
         Raises:
-            ValueError: a class is out of range, or a score or a map is not finite.
+            ValueError: a class is out of range, or a score or a map is not finite in float32.
         """
-        in_range = ((self.classes >= 0) & (self.classes < self.outputs)) | (self.outputs == 0)
-        finite = self.scores.isfinite()
-        if (in_range.all() & finite.all() & maps.isfinite().all()).item():
+        known = self.class_count == 0
+        in_range = ((self.classes >= 0) & (self.classes < self.class_count)) | known
+        finite = self.scores.float().isfinite()
+        if (in_range.all() & finite.all() & maps.float().isfinite().all()).item():
             return
         if not in_range.all():
             wrong = self.classes[~in_range].unique().tolist()[:5]
             raise ValueError(
-                f"expected classes 0 to {self.outputs - 1}, got {wrong}: the model has "
-                f"{self.outputs} outputs"
+                f"expected classes 0 to {self.class_count - 1}, got {wrong}: the model has "
+                f"{self.class_count} outputs"
             )
-        if not finite.all():
+        if self.scores.isfinite().all() and maps.isfinite().all():
+            raise ValueError(
+                f"the {self.scores.dtype} scores or their maps exceed the range of float32, in "
+                "which explanations are kept: explain smaller scores, such as their logarithm or "
+                "targets=lambda out: out[:, 3] / 1e300"
+            )
+        if not self.scores.isfinite().all():
             rows = (~finite).any(dim=1).nonzero().flatten().tolist()[:5]
             raise ValueError(
                 f"the explained scores of the images {rows} are not finite: look for NaN or "
@@ -64,58 +100,107 @@ def select(outputs: Any, targets: Targets) -> Selection:
     """Pick the scores to explain out of a model's output.
 
     Args:
-        outputs: what the model returned. Unless ``targets`` is a callable, (N, classes) logits.
-        targets: None for each image's highest score; an int for one class; (N,) for one class
-            an image; (N, K) for K classes an image; ``"all"`` for every class; or a callable
-            that turns the output into (N,) or (N, K) scores.
+        outputs: what the model returned. Unless ``targets`` is a callable: (N, classes) scores,
+            or an object that holds them (:func:`scores_in`).
+        targets: None: each image's class with the highest score. An int: that class. (N,) ints:
+            one class for each image. (N, K) ints: K classes for each image. (1, K), such as
+            ``[[3, 5]]``: the same K classes for every image. ``"all"``: every class. ``top(k)``:
+            each image's k highest classes. A callable: from the output to (N,) or (N, K) scores.
 
     Raises:
-        TypeError: the output is no tensor, or the targets are no integers.
+        TypeError: the output holds no scores, or the targets are no integers.
         ValueError: a shape does not fit.
 
     Example:
         >>> logits = torch.tensor([[1.0, 5.0, 2.0], [4.0, 0.0, 3.0]])
         >>> select(logits, None).classes.tolist()
         [[1], [0]]
-        >>> select(logits, [[0, 1], [2, 2]]).scores.tolist()
-        [[1.0, 5.0], [3.0, 3.0]]
+        >>> select(logits, [[0, 1]]).scores.tolist()
+        [[1.0, 5.0], [4.0, 0.0]]
     """
     if callable(targets):
-        return _computed(targets(outputs))
+        return _computed(targets(outputs), scores_in(outputs))
     logits = _logits(outputs)
     n, classes = logits.shape
     if targets is None:
         picked = logits.detach().argmax(dim=1, keepdim=True)
+    elif isinstance(targets, Top):
+        if targets.count > classes:
+            raise ValueError(f"expected top(count) of at most {classes} classes, got {targets}")
+        picked = logits.detach().topk(targets.count, dim=1).indices
     elif isinstance(targets, str):
         if targets != "all":
             raise ValueError(f'expected targets "all", a class or classes, got {targets!r}')
         picked = torch.arange(classes, device=logits.device).expand(n, classes)
-        return Selection(logits, picked, classes)
+        return Selection(logits, picked, classes, logits)
     else:
         picked = as_classes(targets, n).to(logits.device, non_blocking=True)
     scores = logits.gather(1, picked.clamp(0, classes - 1))  # Selection.check judges the range
-    return Selection(scores, picked, classes)
+    return Selection(scores, picked, classes, logits)
 
 
-def _logits(outputs: Any) -> Tensor:
-    if not isinstance(outputs, Tensor):
-        raise TypeError(
-            f"the model returned {type(outputs).__name__}, expected a (N, classes) tensor: say "
-            'what to explain with a callable, such as targets=lambda out: out["logits"][:, 3]'
-        )
-    if outputs.ndim != 2 or 0 in outputs.shape:
-        raise ValueError(
-            f"the model returned {tuple(outputs.shape)}, expected (N, classes): say what to "
-            "explain with a callable that gives (N,) or (N, K) scores, such as "
-            "targets=lambda out: out[:, 3].mean(dim=(-2, -1)) for a segmentation map"
-        )
-    if not outputs.is_floating_point():
-        raise TypeError(f"the model returned {outputs.dtype}, expected floating-point scores")
-    return outputs
+def scores_in(outputs: Any) -> Tensor | None:
+    """Return the (N, classes) scores that a model's output holds, or None.
+
+    The output may be the tensor itself, an object or mapping with ``logits``, or a tuple, list
+    or mapping in which exactly one tensor has the shape of scores.
+
+    Example:
+        >>> scores_in({"logits": torch.zeros(2, 3), "hidden": torch.zeros(2, 5)}).shape
+        torch.Size([2, 3])
+    """
+    if isinstance(outputs, Tensor):
+        return outputs if _are_scores(outputs) else None
+    mapping = isinstance(outputs, Mapping)
+    logits = outputs.get("logits") if mapping else getattr(outputs, "logits", None)
+    if _are_scores(logits):
+        return logits
+    if mapping:
+        parts = list(outputs.values())
+    elif isinstance(outputs, (tuple, list)):
+        parts = list(outputs)
+    else:
+        return None
+    candidates = [part for part in parts if _are_scores(part)]
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def probabilities(
+    outputs: Tensor, activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+) -> Tensor:
+    """Turn (N, C) scores into (N, C) float32 probabilities.
+
+    Args:
+        outputs: (N, C) scores.
+        activation: ``"softmax"`` for exclusive classes, ``"sigmoid"`` for independent labels,
+            ``"none"`` if the outputs are probabilities already.
+
+    Returns:
+        (N, C). With ``"softmax"`` and a single output all NaN: a single score is a sigmoid's
+        logit or a regression, and the softmax of one number is 1 whatever it is.
+
+    Raises:
+        ValueError: the activation is unknown.
+
+    Example:
+        >>> probabilities(torch.tensor([[0.0, 0.0]])).tolist()
+        [[0.5, 0.5]]
+        >>> probabilities(torch.tensor([[3.0]])).isnan().item()
+        True
+    """
+    if activation == "softmax":
+        if outputs.shape[1] == 1:
+            return torch.full_like(outputs, torch.nan, dtype=torch.float32)
+        return outputs.float().softmax(dim=1)
+    if activation == "sigmoid":
+        return outputs.float().sigmoid()
+    if activation == "none":
+        return outputs.float()
+    raise ValueError(f'expected activation "softmax", "sigmoid" or "none", got {activation!r}')
 
 
 def as_classes(targets: int | Tensor | Sequence[Any], n: int) -> Tensor:
-    """Return (N, K) int64 classes of a class, (N,) or (N, K) classes.
+    """Return (N, K) int64 classes of a class, or of (N,), (N, K) or (1, K) classes.
 
     Raises:
         TypeError: they are no integers.
@@ -132,15 +217,45 @@ def as_classes(targets: int | Tensor | Sequence[Any], n: int) -> Tensor:
     classes = classes.long()
     if classes.ndim == 0:
         return classes.expand(n, 1)
+    if classes.ndim == 2 and len(classes) == 1:
+        return classes.expand(n, -1)
     if classes.ndim > 2 or len(classes) != n:
         raise ValueError(
-            f"expected targets as one class, ({n},) with one class an image, or ({n}, K) with K "
-            f"classes an image, got {tuple(classes.shape)}"
+            f"expected targets as one class, ({n},) with a class for each image, ({n}, K) with K "
+            f"classes for each image, or (1, K) with the same classes for every image, got "
+            f"{tuple(classes.shape)}"
         )
     return classes.unsqueeze(1) if classes.ndim == 1 else classes
 
 
-def _computed(scores: Any) -> Selection:
+def _are_scores(value: Any) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.ndim == 2
+        and 0 not in value.shape
+        and value.is_floating_point()
+    )
+
+
+def _logits(outputs: Any) -> Tensor:
+    logits = scores_in(outputs)
+    if logits is not None:
+        return logits
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"the model returned {type(outputs).__name__} without one (N, classes) tensor: say "
+            'what to explain with a callable, such as targets=lambda out: out["logits"][:, 3]'
+        )
+    if not outputs.is_floating_point():
+        raise TypeError(f"the model returned {outputs.dtype}, expected floating-point scores")
+    raise ValueError(
+        f"the model returned {tuple(outputs.shape)}, expected (N, classes): say what to "
+        "explain with a callable that gives (N,) or (N, K) scores, such as "
+        "targets=lambda out: out[:, 3].mean(dim=(-2, -1)) for a segmentation map"
+    )
+
+
+def _computed(scores: Any, logits: Tensor | None) -> Selection:
     if not isinstance(scores, Tensor) or not scores.is_floating_point():
         kind = scores.dtype if isinstance(scores, Tensor) else type(scores).__name__
         raise TypeError(f"the targets callable returned {kind}, expected a floating-point tensor")
@@ -149,4 +264,5 @@ def _computed(scores: Any) -> Selection:
             f"the targets callable returned {tuple(scores.shape)}, expected (N,) or (N, K) scores"
         )
     scores = scores.unsqueeze(1) if scores.ndim == 1 else scores
-    return Selection(scores, torch.full(scores.shape, NO_CLASS, device=scores.device), 0)
+    classes = torch.full(scores.shape, NO_CLASS, device=scores.device)
+    return Selection(scores, classes, 0, logits)

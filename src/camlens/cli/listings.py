@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from .. import CAM, modules
-from .. import old_layers as layers
-from ..old_layers import find_layers
+from .. import CAM, layers, modules
+from ..layers import find_layers
 from . import console, options
 
 # The size that pictures have where neither weights nor an option say it.

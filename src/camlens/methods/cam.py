@@ -1,9 +1,9 @@
 """Class activation maps: one pure function for each method, (activations, gradients) -> map.
 
-Throughout, ``activations`` A is (N, C, h, w), the output of a layer for N images, and
-``gradients`` g is (N, K, C, h, w), the derivatives of K scores an image by A. The map is
-(N, K, h, w), not resized and not scaled; negative values are cut to zero, since each method
-draws the evidence *for* a score.
+Throughout, ``activations`` A is (N, C, *grid), the output of a layer for N images, and
+``gradients`` g is (N, K, C, *grid), the derivatives of each image's K scores by A. The grid has one
+axis for signals, two for images and three for volumes. The map is (N, K, *grid), neither resized
+nor scaled; negative values are cut to zero, since each method draws the evidence *for* a score.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Activations = Float[Tensor, "n c h w"]
-Gradients = Float[Tensor, "n k c h w"]
-Maps = Float[Tensor, "n k h w"]
+Activations = Float[Tensor, "n c *grid"]
+Gradients = Float[Tensor, "n k c *grid"]
+Maps = Float[Tensor, "n k *grid"]
 Weights = Float[Tensor, "n k c"]
 
 
@@ -36,7 +36,7 @@ def grad_cam(activations: Activations, gradients: Gradients) -> Maps:
         >>> grad_cam(activations, gradients).tolist()
         [[[[0.0, 3.0]]]]
     """
-    return _weighted_sum(gradients.mean(dim=(-2, -1)), activations)  # eq. 1
+    return _weighted_sum(gradients.flatten(3).mean(dim=3), activations)  # eq. 1
 
 
 def grad_cam_plus_plus(activations: Activations, gradients: Gradients) -> Maps:
@@ -60,10 +60,11 @@ def grad_cam_plus_plus(activations: Activations, gradients: Gradients) -> Maps:
         >>> grad_cam_plus_plus(activations, gradients).tolist()
         [[[[0.125, 0.375]]]]
     """
-    total = activations.sum(dim=(-2, -1), keepdim=True).unsqueeze(1)
-    denominator = 2 + total * gradients  # eq. 19, divided by g^2
+    places = gradients.flatten(3)
+    total = activations.flatten(2).sum(dim=2)[:, None, :, None]
+    denominator = 2 + total * places  # eq. 19, divided by g^2
     alpha = torch.where(denominator == 0, 0, 1 / denominator)
-    return _weighted_sum((alpha * gradients.relu()).sum(dim=(-2, -1)), activations)  # eq. 5
+    return _weighted_sum((alpha * places.relu()).sum(dim=3), activations)  # eq. 5
 
 
 def hires_cam(activations: Activations, gradients: Gradients) -> Maps:
@@ -83,7 +84,7 @@ def hires_cam(activations: Activations, gradients: Gradients) -> Maps:
         >>> hires_cam(activations, gradients).tolist()
         [[[[3.0, 0.0]]]]
     """
-    return torch.einsum("nkchw,nchw->nkhw", gradients, activations).relu()
+    return torch.einsum("nkc...,nc...->nk...", gradients, activations).relu()
 
 
 def layer_cam(activations: Activations, gradients: Gradients) -> Maps:
@@ -122,9 +123,31 @@ def xgrad_cam(activations: Activations, gradients: Gradients) -> Maps:
         >>> xgrad_cam(activations, gradients).tolist()
         [[[[1.0, 3.0]]]]
     """
-    total = activations.sum(dim=(-2, -1)).unsqueeze(1)
-    product = torch.einsum("nkchw,nchw->nkc", gradients, activations)
+    total = activations.flatten(2).sum(dim=2).unsqueeze(1)
+    product = torch.einsum("nkcp,ncp->nkc", gradients.flatten(3), activations.flatten(2))
     return _weighted_sum(torch.where(total == 0, 0, product / total), activations)
+
+
+def class_activation_map(activations: Activations, gradients: Gradients) -> Maps:
+    r"""CAM: channels weighted by their weights in the linear layer behind global average pooling.
+
+    .. math:: M = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big)
+
+    Behind average pooling and a linear layer each cell's gradient is ``w_c / hw``, so the weights
+    are read off the gradients: their sum over the grid. What is behind the layer has to be that
+    and nothing else; :class:`camlens.CAM` checks it.
+
+    Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016
+    (arXiv:1512.04150), equation 2.
+
+    Example:
+        >>> import torch
+        >>> activations = torch.tensor([[[[1.0, 3.0]], [[2.0, 0.0]]]])
+        >>> gradients = torch.tensor([[[[[0.5, 0.5]], [[-0.5, -0.5]]]]])  # weights 1 and -1
+        >>> class_activation_map(activations, gradients).tolist()
+        [[[[0.0, 3.0]]]]
+    """
+    return _weighted_sum(gradients.flatten(3).sum(dim=3), activations)
 
 
 def eigen_cam(activations: Activations, gradients: Gradients | None = None) -> Maps:
@@ -140,7 +163,7 @@ def eigen_cam(activations: Activations, gradients: Gradients | None = None) -> M
     IJCNN 2020 (arXiv:2008.00299), section III.
 
     Returns:
-        (N, 1, h, w), one map an image.
+        (N, 1, *grid), one map for each image.
 
     Example:
         >>> import torch
@@ -148,13 +171,12 @@ def eigen_cam(activations: Activations, gradients: Gradients | None = None) -> M
         >>> eigen_cam(activations).round(decimals=4).tolist()
         [[[[5.0, 0.0]]]]
     """
-    n, _, h, w = activations.shape
-    matrix = activations.flatten(2).transpose(1, 2)  # (N, hw, C)
+    matrix = activations.flatten(2).transpose(1, 2)  # (N, cells, C)
     left, singular, _ = torch.linalg.svd(matrix, full_matrices=False)
     projection: Tensor = left[..., 0] * singular[:, :1]  # O V_1 = sigma_1 U_1
     sign = torch.where(projection.sum(dim=1, keepdim=True) < 0, -1, 1)
-    return (projection * sign).relu().view(n, 1, h, w)
+    return (projection * sign).relu().view(len(activations), 1, *activations.shape[2:])
 
 
 def _weighted_sum(weights: Weights, activations: Activations) -> Maps:
-    return torch.einsum("nkc,nchw->nkhw", weights, activations).relu()
+    return torch.einsum("nkc,nc...->nk...", weights, activations).relu()

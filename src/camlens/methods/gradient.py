@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Signed = Float[Tensor, "n k c h w"]
+Signed = Float[Tensor, "n k c *size"]
 
 
 def plain_rule(gradient: Float[Tensor, "*s"], output: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -65,7 +65,7 @@ def _where_active(gradient: Tensor, output: Tensor) -> Tensor:
     return passed
 
 
-def saliency(gradients: Signed) -> Float[Tensor, "n k h w"]:
+def saliency(gradients: Signed) -> Float[Tensor, "n k *size"]:
     """Return the largest absolute gradient over an image's channels.
 
     Source: Simonyan et al. 2013 (arXiv:1312.6034), section 3.1.
@@ -78,7 +78,7 @@ def saliency(gradients: Signed) -> Float[Tensor, "n k h w"]:
     return gradients.abs().amax(dim=2)
 
 
-def guided_grad_cam(gradients: Signed, heatmaps: Float[Tensor, "n k h w"]) -> Signed:
+def guided_grad_cam(gradients: Signed, heatmaps: Float[Tensor, "n k *size"]) -> Signed:
     """Guided Grad-CAM: guided backprop times the upsampled Grad-CAM heatmap, pixel by pixel.
 
     Source: Selvaraju et al. 2017 (arXiv:1610.02391), section 3.2.

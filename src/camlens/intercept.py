@@ -1,7 +1,6 @@
-"""Another backward rule for ReLU, given by intercepting calls and not by touching the model.
+"""Intercepts a model's function calls, to give its ReLUs another backward rule.
 
-This is the only file that intercepts calls. It acts on the calling thread alone and leaves
-nothing to restore.
+The only file that intercepts calls. The model is not touched, and other threads are not affected.
 """
 
 from __future__ import annotations
@@ -26,14 +25,46 @@ UNRULED = frozenset(
 )
 
 
-class rectifiers(TorchFunctionMode):  # noqa: N801  a context manager, named as it is used
-    """Give every ReLU of the block a backward rule of its own, without touching the model.
+class Interception(TorchFunctionMode):
+    """A function mode that lets every call through, and that can be switched off for good.
 
-    It meets every spelling (``nn.ReLU``, ``F.relu``, ``x.relu_()``, ``x.clamp(min=0)``, ReLU6) as
-    the call is made, on this thread only. The rule is looked up when the backward pass runs: one
-    forward pass can serve several backward passes with different rules.
+    Attributes:
+        live: whether calls are intercepted. Set to False the mode does nothing, even if an
+            interrupt left it entered; :meth:`discard_dead` takes it off.
+    """
 
-    Other arithmetic that amounts to a ReLU, such as ``torch.maximum(x, zero)``, is not met, nor
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = True
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Let the call through."""
+        return func(*args, **(kwargs or {}))
+
+    @staticmethod
+    def discard_dead() -> None:
+        """Take off modes of this thread that an interrupt left entered."""
+        while (depth := torch._C._len_torch_function_stack()) > 0:
+            mode = torch._C._get_function_stack_at(depth - 1)
+            if not isinstance(mode, Interception) or mode.live:
+                return
+            torch._C._pop_torch_function_stack()
+
+
+class BackwardRule(Interception):
+    """Give every ReLU that runs while the mode is entered another backward rule.
+
+    It replaces every spelling (``nn.ReLU``, ``F.relu``, ``x.relu_()``, ``x.clamp(min=0)``, ReLU6)
+    as the call is made, on this thread only. The rule is looked up when the backward pass runs:
+    one forward pass can serve several backward passes with different rules.
+
+    Other arithmetic that amounts to a ReLU, such as ``torch.maximum(x, zero)``, is not seen, nor
     is what runs inside a scripted module.
 
     Attributes:
@@ -41,13 +72,12 @@ class rectifiers(TorchFunctionMode):  # noqa: N801  a context manager, named as 
         count: how many rectifiers have run.
 
     Raises:
-        ValueError: the block runs an activation for which no rule is defined (:data:`UNRULED`),
-            or ends without having run a ReLU.
+        ValueError: an activation ran for which no rule is defined (:data:`UNRULED`).
 
     Example:
         >>> from camlens.methods.gradient import deconvnet_rule
         >>> x = torch.tensor([-1.0, 1.0], requires_grad=True)
-        >>> with rectifiers(deconvnet_rule):
+        >>> with BackwardRule(deconvnet_rule):
         ...     y = x.relu()
         >>> torch.autograd.grad(y.sum(), x)[0].tolist()
         [1.0, 1.0]
@@ -58,14 +88,18 @@ class rectifiers(TorchFunctionMode):  # noqa: N801  a context manager, named as 
         self.rule = rule
         self.count = 0
 
-    def __exit__(self, *raised: Any) -> None:
-        """Leave the mode, and do not let a model without a ReLU pass for a guided one."""
-        super().__exit__(*raised)  # type: ignore[no-untyped-call]
-        if self.count == 0 and raised[0] is None:
+    def check_used(self) -> None:
+        """Check that a model without a ReLU does not pass for a guided one.
+
+        Raises:
+            ValueError: no ReLU ran.
+        """
+        if self.count == 0:
             raise ValueError(
                 "no ReLU ran: guided backprop and deconvnet change how gradients pass a ReLU, and "
-                "are the plain gradient without one. Use camlens.InputGradient; if the model does "
-                "have ReLUs, they are hidden in a scripted module or spelled clamp(min=0)"
+                "are the plain gradient without one. Use camlens.Saliency; if the model does "
+                "have ReLUs, they are hidden in a scripted module or are other arithmetic, such "
+                "as torch.maximum(x, zero)"
             )
 
     def __torch_function__(
@@ -79,6 +113,8 @@ class rectifiers(TorchFunctionMode):  # noqa: N801  a context manager, named as 
         kwargs = kwargs or {}
         spelled = getattr(func, "__name__", "")
         name = spelled.strip("_")
+        if not self.live:
+            return func(*args, **kwargs)
         if name not in _ARGUMENTS:
             if name in UNRULED:
                 raise ValueError(_unruled(name))
@@ -97,7 +133,7 @@ class rectifiers(TorchFunctionMode):  # noqa: N801  a context manager, named as 
 def _unruled(name: str) -> str:
     return (
         "guided backprop and deconvnet are defined for ReLU and ReLU6; this model also uses "
-        f"{name}. Use camlens.InputGradient, or a class activation map"
+        f"{name}. Use camlens.Saliency, or a class activation map"
     )
 
 
@@ -132,10 +168,10 @@ _BOUNDS: dict[str, Callable[[Mapping[str, Any]], tuple[float, float] | None]] = 
 
 
 class _Rectifier(torch.autograd.Function):
-    """min(max(x, 0), ceiling), whose derivative is left to ``rectifiers.rule``."""
+    """min(max(x, 0), ceiling), whose derivative is left to ``BackwardRule.rule``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ceiling: float, inplace: bool, mode: rectifiers) -> Tensor:
+    def forward(ctx: Any, x: Tensor, ceiling: float, inplace: bool, mode: BackwardRule) -> Tensor:
         if ceiling == float("inf"):
             y = x.relu_() if inplace else x.relu()
         else:

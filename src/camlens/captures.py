@@ -1,0 +1,85 @@
+"""Captures what layers return, and starts or joins the graph of gradients there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Capture:
+    """Keeps what layers return and, on request, starts or joins the graph of gradients there."""
+
+    def __init__(self, *, record: bool) -> None:
+        self.record = record
+        self.captured: dict[str, Tensor] = {}
+        #: Whether the model switched gradients off again between two captured layers.
+        self.interrupted = False
+
+    def __call__(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
+        tensor = first_tensor(output)
+        if tensor is None:
+            raise TypeError(
+                f"layer {name!r} gives {_kind(output)}: expected a floating-point tensor, "
+                "or a tuple that begins with one, which is then explained; name a layer inside it"
+            )
+        if not self.record:
+            self.captured[name] = tensor.detach().clone()
+            return None
+        self.interrupted |= bool(self.captured) and not torch.is_grad_enabled()
+        # An identity or in-place layer returns its input, to which others may write.
+        if any(_shares_memory(tensor, x) for x in inputs):
+            tensor = tensor.clone()
+        if tensor.requires_grad:
+            # Not the layer's own tensor: what else uses that (the input of an identity, a second
+            # output) is not what the layer hands on.
+            captured = tensor.view_as(tensor)
+        else:
+            captured = tensor.detach().requires_grad_()
+            torch.set_grad_enabled(True)
+        self.captured[name] = captured
+        # A copy: an in-place operation behind the layer cannot change what was captured.
+        return replace_first(output, captured.clone())
+
+    def check_ran(self, names: Sequence[str], model: nn.Module) -> None:
+        missing = [name for name in names if name not in self.captured]
+        if not missing:
+            return
+        if isinstance(model, torch.fx.GraphModule):
+            raise LookupError(
+                f"the layers {missing} did not run: this model is an exported or traced program, "
+                "whose graph does not call its submodules; explain the module it was made from"
+            )
+        raise LookupError(
+            f"the layers {missing} did not run in this forward pass: name layers that the "
+            "model's forward calls (camlens.find_layers(model, images) lists them)"
+        )
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """Return a layer's output if it is a floating-point tensor, or a tuple's first if it is one."""
+    first = output[0] if isinstance(output, (tuple, list)) and output else output
+    return first if isinstance(first, Tensor) and first.is_floating_point() else None
+
+
+def replace_first(output: Any, tensor: Tensor) -> Any:
+    """Return a layer's output with :func:`first_tensor` replaced."""
+    if isinstance(output, Tensor):
+        return tensor
+    rest = (tensor, *output[1:])
+    return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+
+
+def _shares_memory(tensor: Tensor, other: object) -> bool:
+    return (
+        isinstance(other, Tensor)
+        and tensor.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    )
+
+
+def _kind(output: Any) -> str:
+    if isinstance(output, Tensor) and output.is_quantized:
+        return f"a quantized tensor ({output.dtype}), which has no gradients"
+    return str(output.dtype) if isinstance(output, Tensor) else type(output).__name__

@@ -1,0 +1,495 @@
+"""The explainers: small families over the probe; their formulas are in ``methods/``."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from . import heatmap
+from .explanation import Explanation
+from .hooks import undisturbed
+from .intercept import BackwardRule, Rule
+from .layouts import Layout
+from .measured import MeasuredLayers
+from .methods import cam
+from .methods import gradient as rules
+from .model import (
+    check_batched,
+    check_images,
+    check_keywords,
+    check_mode,
+    check_model,
+    resolve_all,
+)
+from .probe import Pass, Probe, Site
+from .registration import Registration, place
+from .targets import Targets
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Attribution:
+    """What :meth:`Explainer.attribute` returns.
+
+    Attributes:
+        raw: (N, K, *grid), not negative.
+        grid: the finest detail the method can tell apart; None: raw's own grid.
+        layers: names of the explained layers.
+        registration: where the grid's cells lie in the image; None: raw is of the image's size.
+        gradients: (N, K, C, *size) signed, for methods that explain the image's own values.
+    """
+
+    raw: Tensor
+    grid: tuple[int, ...] | None = None
+    layers: tuple[str, ...] = ()
+    registration: Registration | None = None
+    gradients: Tensor | None = None
+
+
+class Explainer(abc.ABC):
+    """What all explainers share: how they are called and what they check.
+
+    An explainer holds a model and options, never the data of a call; several threads may
+    use one. The model is left bit-identical: parameters, gradients, modes and hooks.
+
+    A method of your own overrides :meth:`attribute`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        create_graph: whether maps and scores are part of the model's graph, to train with them.
+            The model may then be in training mode.
+    """
+
+    def __init__(self, model: nn.Module, *, create_graph: bool = False) -> None:
+        self.model = check_model(model)
+        self.create_graph = create_graph
+
+    @final
+    def __call__(
+        self, images: Tensor, *inputs: Any, targets: Targets = None, **keywords: Any
+    ) -> Explanation:
+        """Explain K scores for each of N images.
+
+        Args:
+            images: (N, C, H, W) floating point, exactly as the model takes them (normalised,
+                on its device); its first input. (N, C, L) for signals, (N, C, D, H, W) for volumes.
+            inputs: further positional inputs of the model.
+            targets: what to explain. None: the predicted class. An int: that class. (N,) ints:
+                one class for each image. (N, K) ints: K classes for each image. (1, K) ints, such
+                as ``[[3, 5]]``: the same classes for every image. ``"all"``: every class.
+                ``camlens.targets.top(k)``: the k highest. A callable: from the model's output to
+                (N,) or (N, K) scores.
+            keywords: keyword inputs of the model.
+
+        Returns:
+            The explanation, on the images' device.
+
+        Raises:
+            LookupError: a layer is unknown or did not run, or no layer can be explained.
+            TypeError: images, targets or the model's output are of the wrong type.
+            ValueError: a wrong shape, a layer that is no map of the image, a model in training
+                mode, a target out of range, scores that are not finite or do not depend on the
+                layer.
+        """
+        check_images(images)
+        check_batched(self.model, images)
+        if not self.create_graph:
+            check_mode(self.model)
+        check_keywords(self.model, keywords)
+        return undisturbed(lambda: self._explain(images, inputs, targets, keywords))
+
+    @abc.abstractmethod
+    def attribute(self, probe: Probe) -> Attribution:
+        """Make the maps of one call, with as many passes of the model as the method needs."""
+
+    def _explain(
+        self, images: Tensor, inputs: Sequence[Any], targets: Targets, keywords: dict[str, Any]
+    ) -> Explanation:
+        with torch.inference_mode(False):
+            plain = {name: _outside_inference(value) for name, value in keywords.items()}
+            probe = Probe(
+                self.model,
+                _outside_inference(images),
+                [_outside_inference(value) for value in inputs],
+                plain,
+                targets,
+            )
+            try:
+                attribution = self.attribute(probe)
+            except RuntimeError as error:
+                if "nference tensor" not in str(error):
+                    raise
+                raise ValueError(
+                    "the model uses a tensor made in torch.inference_mode(), such as one it keeps "
+                    "from an earlier call, which autograd cannot use: build or load the model "
+                    "anew, and predict under torch.no_grad() instead"
+                ) from error
+            return self._finish(probe, attribution, images)
+
+    def _finish(self, probe: Probe, attribution: Attribution, images: Tensor) -> Explanation:
+        selection = probe.unchanged()
+        raw = attribution.raw
+        selection.check(raw)
+
+        def kept(tensor: Tensor) -> Tensor:
+            return tensor if self.create_graph else tensor.detach()
+
+        return Explanation(
+            raw=kept(raw).float().contiguous(),
+            scores=kept(selection.scores).float(),
+            targets=selection.classes,
+            size=probe.size,
+            grid=attribution.grid or tuple(raw.shape[2:]),
+            layers=attribution.layers,
+            method=type(self).__name__,
+            gradients=attribution.gradients,
+            outputs=None if selection.logits is None else kept(selection.logits),
+            registration=attribution.registration,
+            images=images,
+        )
+
+
+class LayerExplainer(Explainer):
+    """What explainers of layers share: which layers, and how they are read.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer to explain: its dotted name, the module itself, or a sequence of
+            either, whose maps are fused. None: the last layer whose output is a map of the image
+            and through which all evidence for the score passes (:mod:`camlens.layers`), searched
+            at the first call. Of a layer that runs several times in a forward pass, the last run
+            counts.
+        layout: how to read the layer's output: None measures it at the first call; else
+            :func:`camlens.layouts.nchw`, :func:`camlens.layouts.nhwc`,
+            ``camlens.layouts.tokens(prefix, grid)`` or your own function to (N, C, *grid).
+        registration: where the map's cells are drawn. ``"stretched"``: the map is stretched over
+            the image. ``"measured"``: each cell at the place it was measured to look at, which
+            costs about a small batch forward and backward at the first call.
+        create_graph: see :class:`Explainer`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
+        *,
+        layout: Layout | None = None,
+        registration: Literal["stretched", "measured"] = "stretched",
+        create_graph: bool = False,
+    ) -> None:
+        super().__init__(model, create_graph=create_graph)
+        if layout is not None and not callable(layout):
+            raise TypeError(
+                f"expected layout as a function such as camlens.layouts.nhwc, got {layout!r}"
+            )
+        if registration not in ("stretched", "measured"):
+            raise ValueError(
+                f'expected registration "stretched" or "measured", got {registration!r}'
+            )
+        self.layout = layout
+        self.registration = registration
+        self.layers = None if layer is None else resolve_all(self.model, layer)
+        if registration == "measured" and self.layers is not None and len(self.layers) > 1:
+            raise ValueError(
+                'registration="measured" places the map of a single layer, got '
+                f"{len(self.layers)} layers: explain them one by one, or stretched"
+            )
+        self._measured = MeasuredLayers()
+
+    def _sites(self, probe: Probe) -> tuple[Site, ...]:
+        return self._measured.sites(probe, self.layers, self.layout)
+
+    def _trace(self, probe: Probe) -> Pass:
+        start: Literal["sites", "parameters"] = "parameters" if self.create_graph else "sites"
+        return probe.run(sites=self._sites(probe), start=start)
+
+    def _attribution(self, probe: Probe, traced: Pass, raw: Tensor) -> Attribution:
+        return Attribution(
+            raw=raw,
+            layers=tuple(site.name for site in traced.sites),
+            registration=self._measured.registration(probe, traced.sites, self.registration),
+        )
+
+
+class LayerAttribution(LayerExplainer):
+    """The CAM family: a map from a layer's activations and their gradients.
+
+    A subclass defines :meth:`maps`. See :class:`LayerExplainer` for the arguments.
+    """
+
+    @abc.abstractmethod
+    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """Return (N, K, *grid) maps, not negative.
+
+        Args:
+            activations: (N, C, *grid).
+            gradients: (N, K, C, *grid), the derivatives of the K scores by the activations.
+        """
+
+    @final
+    def attribute(self, probe: Probe) -> Attribution:
+        """Run one forward pass, and a backward pass through what is behind the layer."""
+        traced = self._trace(probe)
+        maps = _fused_maps(traced, self.maps, create_graph=self.create_graph)
+        return self._attribution(probe, traced, maps)
+
+
+def _fused_maps(
+    traced: Pass,
+    method: Callable[[Tensor, Tensor], Tensor],
+    *,
+    keep_graph: bool = False,
+    create_graph: bool = False,
+) -> Tensor:
+    """Return (N, K, *grid) maps, computed a chunk of targets at a time."""
+    activations = [_at_least_float32(maps) for maps in traced.activations()]
+    if not create_graph:
+        activations = [maps.detach() for maps in activations]
+    chunks, parts = traced.chunks(), []
+    for chunk in chunks:
+        gradients = traced.gradients(
+            chunk, keep_graph=keep_graph or chunk is not chunks[-1], create_graph=create_graph
+        )
+        pairs = zip(activations, gradients, strict=True)
+        parts.append(heatmap.fuse([method(a, _at_least_float32(g)) for a, g in pairs]))
+    return torch.cat(parts, dim=1)
+
+
+@final
+class GradCAM(LayerAttribution):
+    """Grad-CAM (Selvaraju et al. 2017), see :func:`camlens.methods.cam.grad_cam`.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
+        >>> explanation = GradCAM(net.eval(), "1")(torch.rand(4, 3, 8, 8), targets="all")
+        >>> explanation.heatmaps.shape, explanation.grid
+        (torch.Size([4, 2, 8, 8]), (6, 6))
+    """
+
+    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """Return equation 2 of the paper."""
+        return cam.grad_cam(activations, gradients)
+
+
+@final
+class GradCAMPlusPlus(LayerAttribution):
+    """Grad-CAM++ (Chattopadhay et al. 2018), see :func:`camlens.methods.cam.grad_cam_plus_plus`."""
+
+    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """Return the map with the weights of equation 19."""
+        return cam.grad_cam_plus_plus(activations, gradients)
+
+
+@final
+class HiResCAM(LayerAttribution):
+    """HiResCAM (Draelos and Carin 2020), see :func:`camlens.methods.cam.hires_cam`."""
+
+    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """Return the sum of activations times gradients."""
+        return cam.hires_cam(activations, gradients)
+
+
+@final
+class LayerCAM(LayerAttribution):
+    """LayerCAM (Jiang et al. 2021), see :func:`camlens.methods.cam.layer_cam`."""
+
+    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """Return the sum of activations times positive gradients."""
+        return cam.layer_cam(activations, gradients)
+
+
+@final
+class XGradCAM(LayerAttribution):
+    """XGrad-CAM (Fu et al. 2020), see :func:`camlens.methods.cam.xgrad_cam`."""
+
+    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """Return the map with the weights of equation 8."""
+        return cam.xgrad_cam(activations, gradients)
+
+
+@final
+class CAM(LayerExplainer):
+    """CAM (Zhou et al. 2016), see :func:`camlens.methods.cam.class_activation_map`.
+
+    Defined for a score that is average pooling and a linear layer behind the explained layer;
+    any other model is refused. There it equals Grad-CAM but for the scale.
+
+    Raises:
+        ValueError: when called, if what is behind the layer is not pooling and linear.
+    """
+
+    def attribute(self, probe: Probe) -> Attribution:
+        """Read the linear layer's weights off the gradients, and check that they are that."""
+        traced = self._trace(probe)
+        if nonlinear := traced.operations() - _LINEAR:
+            raise ValueError(
+                "CAM is defined for average pooling and a linear layer behind the explained "
+                f"layer, but the score also passes {', '.join(sorted(nonlinear))}: use GradCAM, "
+                "which equals CAM where that is defined"
+            )
+
+        def maps(activations: Tensor, gradients: Tensor) -> Tensor:
+            weights = gradients.flatten(3)
+            spread = (weights.amax(dim=3) - weights.amin(dim=3)).amax()
+            if (spread > 1e-3 * weights.abs().amax()).item():
+                raise ValueError(
+                    "CAM is defined for average pooling and a linear layer behind the explained "
+                    "layer, but here cells of one channel have different weights: use HiResCAM "
+                    "or GradCAM"
+                )
+            return cam.class_activation_map(activations, gradients)
+
+        return self._attribution(
+            probe, traced, _fused_maps(traced, maps, create_graph=self.create_graph)
+        )
+
+
+#: Operations of average pooling and a linear layer, by the names of their autograd nodes.
+_LINEAR = frozenset(
+    [
+        *("AccumulateGrad", "Addmm", "Mm", "Bmm", "T", "Linear", "Add", "Convolution"),
+        *("Mean", "Sum", "Div", "AvgPool", "AdaptiveAvgPool", "AvgPool2D", "AvgPool3D"),
+        *("AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "View", "UnsafeView", "ReshapeAlias"),
+        *("Squeeze", "Unsqueeze", "Permute", "Transpose", "Expand", "Clone", "Alias"),
+        *("Gather", "Select", "Slice", "Index", "ToCopy"),
+    ]
+)
+
+
+@final
+class EigenCAM(LayerExplainer):
+    """Eigen-CAM (Muhammad and Yeasin 2020), see :func:`camlens.methods.cam.eigen_cam`.
+
+    It does not depend on the target: the K maps of an image are the same, and no gradient is
+    computed.
+    """
+
+    def attribute(self, probe: Probe) -> Attribution:
+        """Run one forward pass and decompose the activations."""
+        start: Literal["parameters"] | None = "parameters" if self.create_graph else None
+        traced = probe.run(sites=self._sites(probe), start=start)
+        activations = [_at_least_float32(maps) for maps in traced.activations()]
+        try:
+            maps = heatmap.fuse([cam.eigen_cam(a) for a in activations])
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            # NaN in the activations, and most likely in the scores
+            traced.selection.check(activations[-1])
+            raise
+        raw = maps.expand(-1, traced.scores.shape[1], *maps.shape[2:])
+        return self._attribution(probe, traced, raw)
+
+
+class GradientAttribution(Explainer):
+    """The family of gradients by the image: one forward and one backward pass.
+
+    A subclass names the backward rule of its ReLUs. See :class:`Explainer` for the arguments.
+    """
+
+    @property
+    @abc.abstractmethod
+    def rule(self) -> Rule | None:
+        """How gradients pass a ReLU, one of :mod:`camlens.methods.gradient`'s rules; None: as is."""
+
+    @final
+    def attribute(self, probe: Probe) -> Attribution:
+        """Run one forward and one backward pass through the whole model."""
+        rule = None if self.rule is None else BackwardRule(self.rule)
+        traced = probe.run(start="images", rule=rule)
+        gradients = _image_gradients(traced, create_graph=self.create_graph)
+        return Attribution(raw=rules.saliency(gradients), gradients=gradients)
+
+
+@final
+class Saliency(GradientAttribution):
+    """The gradient of a score by the image (Simonyan et al. 2013, arXiv:1312.6034).
+
+    ``raw`` is the largest absolute gradient over the channels, ``gradients`` keeps the signs.
+    """
+
+    @property
+    def rule(self) -> None:
+        """None: gradients pass as they are."""
+
+
+@final
+class Deconvnet(GradientAttribution):
+    """Deconvnet (Zeiler and Fergus 2013), see :func:`camlens.methods.gradient.deconvnet_rule`.
+
+    For models whose rectifiers are ReLU or ReLU6, in any spelling.
+    """
+
+    @property
+    def rule(self) -> Rule:
+        """Gradients pass where they are positive."""
+        return rules.deconvnet_rule
+
+
+@final
+class GuidedBackprop(GradientAttribution):
+    """Guided backprop (Springenberg et al. 2014), :func:`camlens.methods.gradient.guided_rule`.
+
+    For models whose rectifiers are ReLU or ReLU6, in any spelling. It shows sharp structure, but
+    hardly depends on the class or even on the upper layers' weights (Adebayo et al. 2018,
+    arXiv:1810.03292): look at it for texture, not as evidence for a class.
+    """
+
+    @property
+    def rule(self) -> Rule:
+        """Gradients pass where they are positive and the unit was active."""
+        return rules.guided_rule
+
+
+@final
+class GuidedGradCAM(LayerExplainer):
+    """Guided backprop times Grad-CAM, see :func:`camlens.methods.gradient.guided_grad_cam`.
+
+    Both come from one forward pass; Grad-CAM's gradients are the plain ones.
+    """
+
+    def attribute(self, probe: Probe) -> Attribution:
+        """Run one forward pass, a plain backward pass to the layer and a guided one to the image."""
+        traced = probe.run(
+            sites=self._sites(probe), start="images", rule=BackwardRule(rules.plain_rule)
+        )
+        maps = _fused_maps(traced, cam.grad_cam, keep_graph=True, create_graph=self.create_graph)
+        part = self._attribution(probe, traced, maps)
+        guided = _image_gradients(traced, rules.guided_rule, create_graph=self.create_graph)
+        heat = heatmap.scale(place(maps, part.registration))
+        gradients = rules.guided_grad_cam(guided, heat)
+        return dataclasses.replace(
+            part,
+            raw=rules.saliency(gradients),
+            grid=tuple(maps.shape[2:]),
+            gradients=gradients,
+        )
+
+
+def _image_gradients(
+    traced: Pass, rule: Rule | None = None, *, create_graph: bool = False
+) -> Tensor:
+    """Return (N, K, C, *size) float32 derivatives of the scores by the images."""
+    chunks = traced.chunks()
+    parts = [
+        traced.image_gradients(
+            chunk,
+            rule=rule,
+            keep_graph=chunk is not chunks[-1],
+            create_graph=create_graph,
+        ).float()
+        for chunk in chunks
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    """Return values in float32 or wider: sums over a map lose too much in half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _outside_inference(value: Any) -> Any:
+    """Return a copy of a tensor made in inference mode, which autograd refuses to touch."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value

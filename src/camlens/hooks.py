@@ -1,0 +1,192 @@
+"""Runs a model with hooks on layers, and leaves everything as it was.
+
+The only file that registers hooks or runs a model. What it changes for a run (hooks, gradient
+mode, function modes, the compiler's stance) it restores however the run ends, and it acts on the
+calling thread alone, so that several threads can share a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from .intercept import BackwardRule, Interception
+
+#: Receives (layer name, inputs, output); what it returns replaces the output, unless it is None.
+See = Callable[[str, tuple[Any, ...], Any], Any]
+
+_T = TypeVar("_T")
+
+
+def undisturbed(work: Callable[[], _T]) -> _T:
+    """Call ``work`` and leave the thread's modes as they were, wherever it is interrupted."""
+    before = _Thread.state()
+    try:
+        return work()
+    finally:
+        try:
+            before.restore()
+        except BaseException:  # an interrupt while restoring: restore all the same, then raise
+            before.restore()
+            raise
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    model: nn.Module
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+
+
+class _Thread(threading.local):
+    """What is running on this thread: the receiver of the innermost run."""
+
+    see: object = None
+
+    @staticmethod
+    def state() -> _State:
+        Interception.discard_dead()
+        return _State(torch.is_grad_enabled(), torch._C._len_torch_function_stack())
+
+
+@dataclasses.dataclass(frozen=True)
+class _State:
+    """A thread's modes, restored by doing nothing where nothing changed."""
+
+    gradients: bool
+    function_modes: int
+
+    def restore(self) -> None:
+        while torch._C._len_torch_function_stack() > self.function_modes:
+            torch.overrides._pop_mode()
+        torch.set_grad_enabled(self.gradients)
+
+
+_thread = _Thread()
+
+
+class _Hook:
+    """Shows a layer's output to ``see`` while its run is the innermost one of the thread.
+
+    After the run, on other threads, in a run nested in this one and in what a targets callable
+    runs, it does nothing. A hook that an interrupt left behind therefore does nothing either.
+    """
+
+    __slots__ = ("name", "see")
+
+    def __init__(self, name: str, see: See) -> None:
+        self.name = name
+        self.see = see
+
+    def __call__(self, _: nn.Module, inputs: Any, output: Any) -> Any:
+        return self.see(self.name, inputs, output) if _thread.see is self.see else None
+
+
+def run_hooked(
+    call: Call,
+    layers: Mapping[str, nn.Module],
+    see: See,
+    *,
+    gradients: bool,
+    mode: BackwardRule | None,
+) -> tuple[Any, bool]:
+    """Run the model with hooks on layers; restore everything, whatever interrupts the run.
+
+    An interrupt (KeyboardInterrupt and what other signal handlers raise) can come after any call.
+    So the first thing that ends a run is a plain store, after which hooks and rules do nothing,
+    and what restores is called again if an interrupt hits it.
+    """
+    outer, before = _thread.see, _Thread.state()
+    handles: list[RemovableHandle] = []
+    compiled = any(_is_compiled(module) for module in call.model.modules())
+    entered: Interception | None = mode
+    if mode is None and any(isinstance(m, _FUSED) for m in call.model.modules()):
+        entered = Interception()
+    if entered is not None:
+        entered.live = True
+    try:
+        for name, module in layers.items():
+            # As register_forward_hook does, but known here before the hook is in its place.
+            handle = RemovableHandle(module._forward_hooks)
+            handles.append(handle)
+            module._forward_hooks[handle.id] = _Hook(name, see)
+        if compiled:
+            _uncompiled.enter(handles)
+        torch.set_grad_enabled(gradients)
+        if entered is not None:
+            entered.__enter__()
+        _thread.see = see
+        return call.model(*call.arguments, **call.keywords), torch.is_grad_enabled()
+    except BaseException as error:
+        if entered is not None and not isinstance(error, Exception):
+            # An interrupted call of torch's may hold a mode that it takes off for a moment, and
+            # puts back when its frame is freed. That has to happen before modes are restored.
+            traceback.clear_frames(error.__traceback__)
+        raise
+    finally:
+        _thread.see = outer
+        if entered is not None:
+            entered.live = False
+        try:
+            _end(before, handles, compiled=compiled)
+        except BaseException:
+            _end(before, handles, compiled=compiled)
+            raise
+
+
+def _end(before: _State, handles: list[RemovableHandle], *, compiled: bool) -> None:
+    before.restore()
+    for handle in handles:
+        handle.remove()
+    if compiled:
+        _uncompiled.leave(handles)
+
+
+#: Modules with a fused inference path, whose inner layers see packed (nested) tensors. They take
+#: the ordinary path while any function mode is entered, such as one that lets every call through.
+_FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules
+
+
+class _Uncompiled:
+    """Makes compiled models run uncompiled, since a compiled call runs no new hooks.
+
+    The compiler's stance is one for all threads: the first run sets it, the last restores it.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users: list[object] = []
+        self.stance: Any = None
+
+    def enter(self, user: object) -> None:
+        with self.lock:
+            self.users.append(user)
+            if self.stance is None:
+                self.stance = torch.compiler.set_stance("force_eager")
+
+    def leave(self, user: object) -> None:
+        with self.lock:
+            others = [u for u in self.users if u is not user]
+            if len(others) == len(self.users):
+                return
+            if not others:
+                if self.stance is None:  # interrupted while it was being set
+                    torch.compiler.set_stance("default")
+                else:
+                    self.stance.__exit__(None, None, None)
+                self.stance = None
+            self.users = others
+
+
+_uncompiled = _Uncompiled()

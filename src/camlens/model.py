@@ -1,0 +1,199 @@
+"""A model's layers by name, without its wrappers, and what it must satisfy to be explained."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import itertools
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+_NAMED_BATCH = {3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the module inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``.
+
+    Explaining needs neither replicas nor a compiled graph, and both lose hooks.
+
+    Example:
+        >>> inner = nn.Conv2d(1, 1, 1)
+        >>> unwrap(DataParallel(inner)) is inner
+        True
+    """
+    while True:
+        if isinstance(model, (DataParallel, DistributedDataParallel)):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def named(model: nn.Module) -> dict[str, nn.Module]:
+    """Return all modules below ``model`` by dotted name, the names free of compile wrappers."""
+    return {
+        name.replace("_orig_mod.", ""): unwrap(module)
+        for name, module in model.named_modules()
+        if name and not name.endswith("_orig_mod")
+    }
+
+
+def layer(model: nn.Module, name: str) -> nn.Module:
+    """Return the module of a name that :func:`resolve` returned.
+
+    Raises:
+        ValueError: it is a TorchScript module.
+    """
+    module = unwrap(model.get_submodule(name))
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            f"the layer {name!r} is a TorchScript module, which takes no hooks: use the model "
+            "as it was before torch.jit.script or torch.jit.trace"
+        )
+    return module
+
+
+def resolve(model: nn.Module, layer: str | nn.Module) -> str:
+    """Return the dotted name of a layer given by name or as the module itself.
+
+    Raises:
+        LookupError: the model has no such layer; the nearest names are listed.
+        TypeError: ``layer`` is neither a string nor a module.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> resolve(net, "1"), resolve(net, net[0])
+        ('1', '0')
+    """
+    modules = named(model)
+    if isinstance(layer, nn.Module):
+        wanted = unwrap(layer)
+        for name, module in modules.items():
+            if module is wanted:
+                return name
+        raise LookupError(
+            f"this {type(layer).__name__} is not a part of {type(model).__name__}: "
+            "pass a module that lies inside the model, or its dotted name"
+        )
+    if not isinstance(layer, str):
+        raise TypeError(f"expected a layer's dotted name or module, got {type(layer).__name__}")
+    for name in (layer, layer.replace("_orig_mod.", ""), layer.removeprefix("module.")):
+        if name in modules:
+            return name
+    for name, module in model.named_modules(remove_duplicate=False):
+        if name == layer:  # another name of a module that is used in several places
+            return resolve(model, module)
+    near = difflib.get_close_matches(layer, modules, n=5, cutoff=0.4) or list(modules)[-5:]
+    raise LookupError(
+        f"{type(model).__name__} has no layer {layer!r}; near names: {', '.join(near)}. "
+        "camlens.find_layers(model, images) lists those that can be explained"
+    )
+
+
+def resolve_all(
+    model: nn.Module, layers: str | nn.Module | Sequence[str | nn.Module]
+) -> tuple[str, ...]:
+    """Return the dotted names of one layer or several, each once.
+
+    Raises:
+        LookupError: see :func:`resolve`.
+        TypeError: see :func:`resolve`.
+        ValueError: no layer is given.
+    """
+    if isinstance(layers, Sequence) and not isinstance(layers, str):
+        names = tuple(dict.fromkeys(resolve(model, layer) for layer in layers))
+    else:
+        names = (resolve(model, layers),)
+    if not names:
+        raise ValueError("expected at least one layer, got an empty sequence")
+    return names
+
+
+def check_model(model: object) -> nn.Module:
+    """Return a model without its wrappers.
+
+    Raises:
+        TypeError: it is no module.
+        ValueError: a parameter or buffer was made in inference mode.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
+    model = unwrap(model)
+    if any(t.is_inference() for t in itertools.chain(model.parameters(), model.buffers())):
+        raise ValueError(
+            "the model's parameters or buffers were made in torch.inference_mode(), which autograd "
+            "cannot use: build or load the model outside of it"
+        )
+    return model
+
+
+def check_images(images: object) -> Tensor:
+    """Return images that are a floating-point batch.
+
+    Raises:
+        TypeError: they are no tensor, or not floating point.
+        ValueError: they are not (N, C, L), (N, C, H, W) or (N, C, D, H, W), or empty.
+    """
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"expected images as a (N, C, H, W) tensor, got {type(images).__name__}: convert with "
+            "torchvision.transforms.functional.to_tensor(image).unsqueeze(0)"
+        )
+    if images.ndim not in _NAMED_BATCH or 0 in images.shape:
+        raise ValueError(
+            f"expected images as {', '.join(_NAMED_BATCH.values())} with no empty dimension, got "
+            f"{tuple(images.shape)}"
+        )
+    if not images.is_floating_point():
+        raise TypeError(
+            f"expected floating-point images as the model takes them, got {images.dtype}: "
+            "convert with images.float() / 255 and normalise as in training"
+        )
+    return images
+
+
+def check_batched(model: nn.Module, images: Tensor) -> None:
+    """Check that (N, C, L) is meant, and not a (C, H, W) image without its batch dimension.
+
+    Raises:
+        ValueError: the images have three dimensions and the model's convolutions are 2-D.
+    """
+    if images.ndim != 3:
+        return
+    kinds = {type(m).__name__ for m in model.modules()}
+    if "Conv2d" in kinds and "Conv1d" not in kinds:
+        raise ValueError(
+            f"expected images as (N, C, H, W), got {tuple(images.shape)}: add the batch dimension "
+            "with images.unsqueeze(0)"
+        )
+
+
+def check_mode(model: nn.Module) -> None:
+    """Check that a forward pass of the model changes nothing and draws nothing at random.
+
+    Raises:
+        ValueError: the model, or a part of it, is in training mode.
+    """
+    if not any(module.training for module in model.modules()):
+        return
+    training = [name or "the model itself" for name, m in model.named_modules() if m.training]
+    raise ValueError(
+        f"the model is in training mode ({', '.join(training[:3])}"
+        f"{', ...' if len(training) > 3 else ''}): dropout and batch statistics would make "
+        "the explanation random; call model.eval() first, or explain with create_graph=True to "
+        "train with the maps"
+    )
+
+
+def check_keywords(model: nn.Module, keywords: Iterable[str]) -> None:
+    """Check that no misspelt option of camlens goes to the model as an input.
+
+    Raises:
+        TypeError: ``target`` was given to a model that has no such input.
+    """
+    if "target" in keywords and "target" not in inspect.signature(model.forward).parameters:
+        raise TypeError("unknown option 'target': what to explain is given as targets=...")

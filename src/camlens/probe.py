@@ -1,0 +1,344 @@
+"""One call of an explainer: the passes of the model that it needs, and what they captured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .captures import Capture
+from .derivatives import derivatives
+from .hooks import Call, See, run_hooked
+from .intercept import BackwardRule, Rule
+from .layouts import Layout, read
+from .model import layer, unwrap
+from .targets import Selection, Targets, select
+
+#: Gradients of at most so many bytes are computed at once; more targets go in chunks.
+CHUNK_BYTES = 32 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A layer to capture, and how to read its output as (N, C, *grid); None: as it is."""
+
+    name: str
+    layout: Layout | None = None
+
+
+class Pass:
+    """What one traced forward pass captured.
+
+    Attributes:
+        outputs: what the model returned.
+        selection: the (N, K) scores to explain, their classes and the model's logits.
+        captured: by layer name, what the layer returned, as it is.
+        sites: the captured layers, in the order asked for.
+    """
+
+    def __init__(
+        self,
+        outputs: Any,
+        selection: Selection,
+        captured: Mapping[str, Tensor],
+        sites: Sequence[Site],
+        leaf: Tensor | None,
+        rule: BackwardRule | None,
+    ) -> None:
+        self.outputs = outputs
+        self.selection = selection
+        self.captured = dict(captured)
+        self.sites = tuple(sites)
+        self._leaf = leaf
+        self._rule = rule
+
+    @property
+    def scores(self) -> Tensor:
+        """(N, K) scores to explain, part of the graph."""
+        return self.selection.scores
+
+    def activations(self) -> list[Tensor]:
+        """Return each site's output, read as (N, C, *grid); part of the graph."""
+        return [read(self.captured[s.name], s.layout, s.name, len(self.scores)) for s in self.sites]
+
+    def chunks(self) -> list[slice]:
+        """Cut the K targets into slices whose gradients fit into :data:`CHUNK_BYTES`."""
+        tensors = [self._leaf] if self._leaf is not None else list(self.captured.values())
+        n, k = self.scores.shape
+        each = (sum(t.numel() for t in tensors if t is not None) + n * k) * 4
+        step = max(1, CHUNK_BYTES // each)
+        return [slice(start, start + step) for start in range(0, k, step)]
+
+    def gradients(
+        self, targets: slice = slice(None), *, keep_graph: bool = False, create_graph: bool = False
+    ) -> list[Tensor]:
+        """Return the derivatives of some of the K scores by each site's output.
+
+        Score n is taken to depend on image n alone.
+
+        Args:
+            targets: which of the K.
+            keep_graph: whether the graph is needed again.
+            create_graph: whether the gradients are to be differentiated in turn.
+
+        Returns:
+            For each site (N, K', C, *grid), K' being the number of targets.
+
+        Raises:
+            ValueError: the scores do not depend on a site.
+        """
+        names = [site.name for site in self.sites]
+        sources = [self.captured[name] for name in names]
+        rows = derivatives(
+            self.scores, sources, names, targets, keep_graph=keep_graph, create_graph=create_graph
+        )
+        n = len(self.scores)
+        return [
+            _rows_read(gradient, site, n) for gradient, site in zip(rows, self.sites, strict=True)
+        ]
+
+    def image_gradients(
+        self,
+        targets: slice = slice(None),
+        *,
+        rule: Rule | None = None,
+        keep_graph: bool = False,
+        create_graph: bool = False,
+    ) -> Tensor:
+        """Return (N, K', *image) derivatives of some of the K scores by the images.
+
+        Args:
+            targets: which of the K.
+            rule: how gradients pass a ReLU, if the pass was traced with a backward rule.
+            keep_graph: whether the graph is needed again.
+            create_graph: whether the gradients are to be differentiated in turn.
+
+        Raises:
+            ValueError: the scores do not depend on the images, or the pass did not start there.
+        """
+        if self._leaf is None:
+            raise ValueError('image gradients need a pass traced with start="images"')
+        if rule is not None and self._rule is not None:
+            self._rule.rule = rule
+        (rows,) = derivatives(
+            self.scores,
+            [self._leaf],
+            ["the images"],
+            targets,
+            keep_graph=keep_graph,
+            create_graph=create_graph,
+        )
+        return rows.movedim(0, 1)
+
+    def operations(self) -> set[str]:
+        """Return the kinds of operations from the sites to the scores, by their autograd nodes."""
+        names, seen, queue = set(), set(), [self.scores.grad_fn]
+        ends = {tensor.grad_fn for tensor in self.captured.values()}
+        while queue:
+            node = queue.pop()
+            if node is None or node in seen or node in ends:
+                continue
+            seen.add(node)
+            kind = node.name().rpartition("::")[2].rstrip("0123456789")
+            names.add(kind.removesuffix("Backward"))
+            queue += [following for following, _ in node.next_functions]
+        return names
+
+
+class Probe:
+    """One call of an explainer: a model, its inputs and what to explain.
+
+    Args:
+        model: the module to run, without wrappers.
+        images: (N, C, *size), its first input.
+        inputs: its further positional inputs.
+        keywords: its keyword inputs.
+        targets: what to explain, see :func:`camlens.targets.select`. After the first pass the
+            classes are fixed: changed images are scored for the classes of the unchanged ones.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        inputs: Sequence[Any] = (),
+        keywords: Mapping[str, Any] | None = None,
+        targets: Targets = None,
+    ) -> None:
+        self.model = unwrap(model)
+        self.images = images
+        self.inputs = tuple(inputs)
+        self.keywords = dict(keywords or {})
+        self.targets = targets
+        self._unchanged: Selection | None = None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The images' spatial size in pixels."""
+        return tuple(self.images.shape[2:])
+
+    def run(
+        self,
+        images: Tensor | None = None,
+        *,
+        sites: Sequence[Site] = (),
+        start: Literal["sites", "images", "parameters"] | None = "sites",
+        rule: BackwardRule | None = None,
+    ) -> Pass:
+        """Run the model once and capture the sites.
+
+        Args:
+            images: (N, C, *size) to run on; None: the probe's own.
+            sites: layers to capture.
+            start: where the graph of gradients begins. ``"sites"``: the first site to run, so
+                that a backward pass costs no more than the part behind it. ``"images"``: a copy
+                of the images. ``"parameters"``: wherever the model's own graph does. None: no
+                gradients.
+            rule: a backward rule for the model's ReLUs.
+
+        Raises:
+            LookupError: a site did not run.
+            TypeError: a site gives no floating-point tensor, or the output holds no scores.
+            ValueError: a shape does not fit.
+        """
+        given = self.images if images is None else images
+        leaf = None
+        if start == "images":
+            leaf = given.detach().clone().requires_grad_()
+            given = leaf.clone()
+        names = [site.name for site in sites]
+        capture = Capture(record=start is not None)
+        everywhere = start in ("images", "parameters")
+        outputs, recording = self.execute(names, capture, given, gradients=everywhere, rule=rule)
+        capture.check_ran(names, self.model)
+        if rule is not None:
+            rule.check_used()
+        if start is not None and names and (capture.interrupted or not recording):
+            # The model runs a part of itself under no_grad, and leaving that block restored the
+            # mode around the run. Once more, with gradients as that mode.
+            capture = Capture(record=True)
+            outputs, _ = self.execute(names, capture, given, gradients=True, rule=rule)
+        with torch.set_grad_enabled(start is not None):
+            selection = self.select(outputs, len(given))
+        if images is None and self._unchanged is None:
+            self._unchanged = selection
+        return Pass(outputs, selection, capture.captured, sites, leaf, rule)
+
+    def select(self, outputs: Any, n: int) -> Selection:
+        """Select the scores of ``n`` images to explain.
+
+        Raises:
+            ValueError: the scores are of another number of images.
+        """
+        selection = select(outputs, self.targets)
+        if len(selection.scores) != n:
+            raise ValueError(
+                f"expected one row of scores for each of {n} images, got "
+                f"{tuple(selection.scores.shape)}"
+            )
+        return selection
+
+    def unchanged(self) -> Selection:
+        """Return the scores of the unchanged images, from the first pass that ran on them."""
+        if self._unchanged is None:
+            self.run(start=None)
+        selection = self._unchanged
+        if selection is None:
+            raise RuntimeError("a pass on the unchanged images kept no selection")
+        return selection
+
+    @torch.no_grad()
+    def selections(
+        self, make: Callable[[slice], Tensor], source: Tensor, *, batch_size: int = 64
+    ) -> Iterator[Selection]:
+        """Score M changed images, a batch at a time, without gradients.
+
+        Args:
+            make: from a slice of the M changed images to the images, (m, C, *size).
+            source: (M,) int64: which of the probe's images each was made from. It is scored for
+                that image's classes, and beside that image's further inputs.
+            batch_size: how many images run at once.
+
+        Yields:
+            The selection of each batch.
+
+        Raises:
+            ValueError: a shape does not fit.
+        """
+        classes = self.targets if callable(self.targets) else self.unchanged().classes
+        for first in range(0, len(source), batch_size):
+            rows = slice(first, first + batch_size)
+            origin = source[rows]
+            targets = classes
+            if isinstance(classes, Tensor):
+                targets = classes[origin.to(classes.device)]
+            inputs = [self._of_rows(value, origin) for value in self.inputs]
+            keywords = {k: self._of_rows(v, origin) for k, v in self.keywords.items()}
+            part = Probe(self.model, make(rows), inputs, keywords, targets)
+            yield part.run(start=None).selection
+
+    def scores(
+        self, make: Callable[[slice], Tensor], source: Tensor, *, batch_size: int = 64
+    ) -> Tensor:
+        """Return the (M, K) scores of M changed images, without gradients.
+
+        Args:
+            make: as :meth:`selections` takes it.
+            source: as :meth:`selections` takes it.
+            batch_size: how many images run at once.
+        """
+        parts = self.selections(make, source, batch_size=batch_size)
+        return torch.cat([part.scores for part in parts])
+
+    def execute(
+        self,
+        names: Sequence[str],
+        see: See,
+        images: Tensor | None = None,
+        *,
+        gradients: bool = False,
+        rule: BackwardRule | None = None,
+    ) -> tuple[Any, bool]:
+        """Run the model and show ``see`` what each layer returns.
+
+        Returns:
+            The model's outputs, and whether gradients were being recorded when it ended.
+        """
+        given = self.images if images is None else images
+        layers = {name: layer(self.model, name) for name in names}
+        call = Call(self.model, (given, *self.inputs), self.keywords)
+        try:
+            return run_hooked(call, layers, see, gradients=gradients, mode=rule)
+        except RuntimeError as error:
+            if gradients or "register a hook on a tensor" not in str(error):
+                raise
+        # A forward hook of the user's registers a hook on a tensor, which then needs gradients.
+        try:
+            return run_hooked(call, layers, see, gradients=True, mode=rule)
+        except RuntimeError as error:
+            hooked = [n for n, m in self.model.named_modules() if m._forward_hooks]
+            raise ValueError(
+                f"a forward hook of yours on one of {hooked} registers a hook on a tensor that "
+                "needs no gradient; remove it while you explain"
+            ) from error
+
+    def _of_rows(self, value: Any, rows: Tensor) -> Any:
+        per_image = isinstance(value, Tensor) and value.ndim and len(value) == len(self.images)
+        return value[rows.to(value.device)] if per_image else value
+
+
+def _rows_read(rows: Tensor, site: Site, n: int) -> Tensor:
+    """Read (K, *output) gradients by a site's layout: (N, K, C, *grid)."""
+    if site.layout is None:
+        return rows.movedim(0, 1)
+    layout = site.layout
+
+    def read_row(row: Tensor) -> Tensor:
+        return read(row, layout, site.name, n)
+
+    if len(rows) == 1:
+        return read_row(rows[0]).unsqueeze(1)
+    return torch.vmap(read_row, out_dims=1)(rows)
