@@ -19,6 +19,7 @@ class Capture:
         self.interrupted = False
 
     def __call__(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
+        """Keep a layer's output, and return a copy that the model goes on with."""
         tensor = first_tensor(output)
         if tensor is None:
             raise TypeError(
@@ -44,11 +45,16 @@ class Capture:
         return replace_first(output, captured.clone())
 
     def check_ran(self, names: Sequence[str], model: nn.Module) -> None:
+        """Check that every layer ran.
+
+        Raises:
+            LookupError: a layer did not run.
+        """
         missing = [name for name in names if name not in self.captured]
         if not missing:
             return
         if isinstance(model, torch.fx.GraphModule):
-            raise LookupError(
+            raise LookupError(  # noqa: TRY004  as below: the layer did not run
                 f"the layers {missing} did not run: this model is an exported or traced program, "
                 "whose graph does not call its submodules; explain the module it was made from"
             )

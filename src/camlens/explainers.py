@@ -16,7 +16,6 @@ from .hooks import undisturbed
 from .intercept import BackwardRule, Rule
 from .layouts import Layout
 from .measured import MeasuredLayers
-from .methods import cam
 from .methods import gradient as rules
 from .model import (
     check_batched,
@@ -27,7 +26,7 @@ from .model import (
     resolve_all,
 )
 from .probe import Pass, Probe, Site
-from .registration import Registration, place
+from .registration import Registration
 from .targets import Targets
 
 
@@ -200,14 +199,17 @@ class LayerExplainer(Explainer):
             )
         self._measured = MeasuredLayers()
 
-    def _sites(self, probe: Probe) -> tuple[Site, ...]:
+    def sites(self, probe: Probe) -> tuple[Site, ...]:
+        """Return the layers to capture and how to read them."""
         return self._measured.sites(probe, self.layers, self.layout)
 
-    def _trace(self, probe: Probe) -> Pass:
+    def trace(self, probe: Probe) -> Pass:
+        """Run one forward pass that records gradients from the first explained layer on."""
         start: Literal["sites", "parameters"] = "parameters" if self.create_graph else "sites"
-        return probe.run(sites=self._sites(probe), start=start)
+        return probe.run(sites=self.sites(probe), start=start)
 
-    def _attribution(self, probe: Probe, traced: Pass, raw: Tensor) -> Attribution:
+    def attribution(self, probe: Probe, traced: Pass, raw: Tensor) -> Attribution:
+        """Return maps on the layers' grid with what is known of the layers."""
         return Attribution(
             raw=raw,
             layers=tuple(site.name for site in traced.sites),
@@ -233,12 +235,12 @@ class LayerAttribution(LayerExplainer):
     @final
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward pass, and a backward pass through what is behind the layer."""
-        traced = self._trace(probe)
-        maps = _fused_maps(traced, self.maps, create_graph=self.create_graph)
-        return self._attribution(probe, traced, maps)
+        traced = self.trace(probe)
+        maps = fused_maps(traced, self.maps, create_graph=self.create_graph)
+        return self.attribution(probe, traced, maps)
 
 
-def _fused_maps(
+def fused_maps(
     traced: Pass,
     method: Callable[[Tensor, Tensor], Tensor],
     *,
@@ -246,7 +248,7 @@ def _fused_maps(
     create_graph: bool = False,
 ) -> Tensor:
     """Return (N, K, *grid) maps, computed a chunk of targets at a time."""
-    activations = [_at_least_float32(maps) for maps in traced.activations()]
+    activations = [at_least_float32(maps) for maps in traced.activations()]
     if not create_graph:
         activations = [maps.detach() for maps in activations]
     chunks, parts = traced.chunks(), []
@@ -255,132 +257,8 @@ def _fused_maps(
             chunk, keep_graph=keep_graph or chunk is not chunks[-1], create_graph=create_graph
         )
         pairs = zip(activations, gradients, strict=True)
-        parts.append(heatmap.fuse([method(a, _at_least_float32(g)) for a, g in pairs]))
+        parts.append(heatmap.fuse([method(a, at_least_float32(g)) for a, g in pairs]))
     return torch.cat(parts, dim=1)
-
-
-@final
-class GradCAM(LayerAttribution):
-    """Grad-CAM (Selvaraju et al. 2017), see :func:`camlens.methods.cam.grad_cam`.
-
-    Example:
-        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
-        >>> explanation = GradCAM(net.eval(), "1")(torch.rand(4, 3, 8, 8), targets="all")
-        >>> explanation.heatmaps.shape, explanation.grid
-        (torch.Size([4, 2, 8, 8]), (6, 6))
-    """
-
-    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Return equation 2 of the paper."""
-        return cam.grad_cam(activations, gradients)
-
-
-@final
-class GradCAMPlusPlus(LayerAttribution):
-    """Grad-CAM++ (Chattopadhay et al. 2018), see :func:`camlens.methods.cam.grad_cam_plus_plus`."""
-
-    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Return the map with the weights of equation 19."""
-        return cam.grad_cam_plus_plus(activations, gradients)
-
-
-@final
-class HiResCAM(LayerAttribution):
-    """HiResCAM (Draelos and Carin 2020), see :func:`camlens.methods.cam.hires_cam`."""
-
-    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Return the sum of activations times gradients."""
-        return cam.hires_cam(activations, gradients)
-
-
-@final
-class LayerCAM(LayerAttribution):
-    """LayerCAM (Jiang et al. 2021), see :func:`camlens.methods.cam.layer_cam`."""
-
-    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Return the sum of activations times positive gradients."""
-        return cam.layer_cam(activations, gradients)
-
-
-@final
-class XGradCAM(LayerAttribution):
-    """XGrad-CAM (Fu et al. 2020), see :func:`camlens.methods.cam.xgrad_cam`."""
-
-    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Return the map with the weights of equation 8."""
-        return cam.xgrad_cam(activations, gradients)
-
-
-@final
-class CAM(LayerExplainer):
-    """CAM (Zhou et al. 2016), see :func:`camlens.methods.cam.class_activation_map`.
-
-    Defined for a score that is average pooling and a linear layer behind the explained layer;
-    any other model is refused. There it equals Grad-CAM but for the scale.
-
-    Raises:
-        ValueError: when called, if what is behind the layer is not pooling and linear.
-    """
-
-    def attribute(self, probe: Probe) -> Attribution:
-        """Read the linear layer's weights off the gradients, and check that they are that."""
-        traced = self._trace(probe)
-        if nonlinear := traced.operations() - _LINEAR:
-            raise ValueError(
-                "CAM is defined for average pooling and a linear layer behind the explained "
-                f"layer, but the score also passes {', '.join(sorted(nonlinear))}: use GradCAM, "
-                "which equals CAM where that is defined"
-            )
-
-        def maps(activations: Tensor, gradients: Tensor) -> Tensor:
-            weights = gradients.flatten(3)
-            spread = (weights.amax(dim=3) - weights.amin(dim=3)).amax()
-            if (spread > 1e-3 * weights.abs().amax()).item():
-                raise ValueError(
-                    "CAM is defined for average pooling and a linear layer behind the explained "
-                    "layer, but here cells of one channel have different weights: use HiResCAM "
-                    "or GradCAM"
-                )
-            return cam.class_activation_map(activations, gradients)
-
-        return self._attribution(
-            probe, traced, _fused_maps(traced, maps, create_graph=self.create_graph)
-        )
-
-
-#: Operations of average pooling and a linear layer, by the names of their autograd nodes.
-_LINEAR = frozenset(
-    [
-        *("AccumulateGrad", "Addmm", "Mm", "Bmm", "T", "Linear", "Add", "Convolution"),
-        *("Mean", "Sum", "Div", "AvgPool", "AdaptiveAvgPool", "AvgPool2D", "AvgPool3D"),
-        *("AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "View", "UnsafeView", "ReshapeAlias"),
-        *("Squeeze", "Unsqueeze", "Permute", "Transpose", "Expand", "Clone", "Alias"),
-        *("Gather", "Select", "Slice", "Index", "ToCopy"),
-    ]
-)
-
-
-@final
-class EigenCAM(LayerExplainer):
-    """Eigen-CAM (Muhammad and Yeasin 2020), see :func:`camlens.methods.cam.eigen_cam`.
-
-    It does not depend on the target: the K maps of an image are the same, and no gradient is
-    computed.
-    """
-
-    def attribute(self, probe: Probe) -> Attribution:
-        """Run one forward pass and decompose the activations."""
-        start: Literal["parameters"] | None = "parameters" if self.create_graph else None
-        traced = probe.run(sites=self._sites(probe), start=start)
-        activations = [_at_least_float32(maps) for maps in traced.activations()]
-        try:
-            maps = heatmap.fuse([cam.eigen_cam(a) for a in activations])
-        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-            # NaN in the activations, and most likely in the scores
-            traced.selection.check(activations[-1])
-            raise
-        raw = maps.expand(-1, traced.scores.shape[1], *maps.shape[2:])
-        return self._attribution(probe, traced, raw)
 
 
 class GradientAttribution(Explainer):
@@ -392,83 +270,18 @@ class GradientAttribution(Explainer):
     @property
     @abc.abstractmethod
     def rule(self) -> Rule | None:
-        """How gradients pass a ReLU, one of :mod:`camlens.methods.gradient`'s rules; None: as is."""
+        """How gradients pass a ReLU, a rule of :mod:`camlens.methods.gradient`; None: as is."""
 
     @final
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward and one backward pass through the whole model."""
         rule = None if self.rule is None else BackwardRule(self.rule)
         traced = probe.run(start="images", rule=rule)
-        gradients = _image_gradients(traced, create_graph=self.create_graph)
+        gradients = image_gradients(traced, create_graph=self.create_graph)
         return Attribution(raw=rules.saliency(gradients), gradients=gradients)
 
 
-@final
-class Saliency(GradientAttribution):
-    """The gradient of a score by the image (Simonyan et al. 2013, arXiv:1312.6034).
-
-    ``raw`` is the largest absolute gradient over the channels, ``gradients`` keeps the signs.
-    """
-
-    @property
-    def rule(self) -> None:
-        """None: gradients pass as they are."""
-
-
-@final
-class Deconvnet(GradientAttribution):
-    """Deconvnet (Zeiler and Fergus 2013), see :func:`camlens.methods.gradient.deconvnet_rule`.
-
-    For models whose rectifiers are ReLU or ReLU6, in any spelling.
-    """
-
-    @property
-    def rule(self) -> Rule:
-        """Gradients pass where they are positive."""
-        return rules.deconvnet_rule
-
-
-@final
-class GuidedBackprop(GradientAttribution):
-    """Guided backprop (Springenberg et al. 2014), :func:`camlens.methods.gradient.guided_rule`.
-
-    For models whose rectifiers are ReLU or ReLU6, in any spelling. It shows sharp structure, but
-    hardly depends on the class or even on the upper layers' weights (Adebayo et al. 2018,
-    arXiv:1810.03292): look at it for texture, not as evidence for a class.
-    """
-
-    @property
-    def rule(self) -> Rule:
-        """Gradients pass where they are positive and the unit was active."""
-        return rules.guided_rule
-
-
-@final
-class GuidedGradCAM(LayerExplainer):
-    """Guided backprop times Grad-CAM, see :func:`camlens.methods.gradient.guided_grad_cam`.
-
-    Both come from one forward pass; Grad-CAM's gradients are the plain ones.
-    """
-
-    def attribute(self, probe: Probe) -> Attribution:
-        """Run one forward pass, a plain backward pass to the layer and a guided one to the image."""
-        traced = probe.run(
-            sites=self._sites(probe), start="images", rule=BackwardRule(rules.plain_rule)
-        )
-        maps = _fused_maps(traced, cam.grad_cam, keep_graph=True, create_graph=self.create_graph)
-        part = self._attribution(probe, traced, maps)
-        guided = _image_gradients(traced, rules.guided_rule, create_graph=self.create_graph)
-        heat = heatmap.scale(place(maps, part.registration))
-        gradients = rules.guided_grad_cam(guided, heat)
-        return dataclasses.replace(
-            part,
-            raw=rules.saliency(gradients),
-            grid=tuple(maps.shape[2:]),
-            gradients=gradients,
-        )
-
-
-def _image_gradients(
+def image_gradients(
     traced: Pass, rule: Rule | None = None, *, create_graph: bool = False
 ) -> Tensor:
     """Return (N, K, C, *size) float32 derivatives of the scores by the images."""
@@ -485,7 +298,7 @@ def _image_gradients(
     return torch.cat(parts, dim=1)
 
 
-def _at_least_float32(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
     """Return values in float32 or wider: sums over a map lose too much in half precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 

@@ -40,6 +40,8 @@ def undisturbed(work: Callable[[], _T]) -> _T:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
+    """A model and the arguments it is called with."""
+
     model: nn.Module
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]

@@ -50,7 +50,7 @@ def layer(model: nn.Module, name: str) -> nn.Module:
     """
     module = unwrap(model.get_submodule(name))
     if isinstance(module, torch.jit.ScriptModule):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004  a module, but of a kind that cannot be explained
             f"the layer {name!r} is a TorchScript module, which takes no hooks: use the model "
             "as it was before torch.jit.script or torch.jit.trace"
         )

@@ -45,6 +45,7 @@ class Pass:
         selection: Selection,
         captured: Mapping[str, Tensor],
         sites: Sequence[Site],
+        *,
         leaf: Tensor | None,
         rule: BackwardRule | None,
     ) -> None:
@@ -225,7 +226,7 @@ class Probe:
             selection = self.select(outputs, len(given))
         if images is None and self._unchanged is None:
             self._unchanged = selection
-        return Pass(outputs, selection, capture.captured, sites, leaf, rule)
+        return Pass(outputs, selection, capture.captured, sites, leaf=leaf, rule=rule)
 
     def select(self, outputs: Any, n: int) -> Selection:
         """Select the scores of ``n`` images to explain.
