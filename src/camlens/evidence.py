@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
-from .graph import Paths, Site, Trace, mixes, successors
+from .graph import Paths, mixes, successors
+from .trace import ModuleCall, Trace
 
 
 class Evidence:
@@ -27,30 +28,30 @@ class Evidence:
         self.trace = trace
         self._roots = [node for node in (trace.scores.grad_fn,) if node is not None]
         self._paths = Paths(self._roots, trace.images, successors)
-        nodes = [site.node for site in trace.sites if site.node is not None]
+        nodes = [call.node for call in trace.calls if call.node is not None]
         self._from_images = Paths(nodes, trace.images, successors)
         if not self._paths.nodes:
             raise LookupError(self._cut())
         self._all_through = frozenset(self._paths.bottlenecks)
 
-    def from_images(self, site: Site) -> bool:
+    def from_images(self, call: ModuleCall) -> bool:
         """Return whether a layer's output depends on the images."""
-        return site.node in self._from_images
+        return call.node in self._from_images
 
-    def partly_through(self, site: Site) -> bool:
+    def partly_through(self, call: ModuleCall) -> bool:
         """Return whether some evidence passes through a layer's output, but not all."""
-        return site.node in self._paths and site.node not in self._all_through
+        return call.node in self._paths and call.node not in self._all_through
 
-    def all_through(self, site: Site) -> bool:
+    def all_through(self, call: ModuleCall) -> bool:
         """Return whether the scores would not depend on the images without a layer's output."""
-        return site.node in self._all_through
+        return call.node in self._all_through
 
-    def detour(self, site: Site) -> str:
+    def detour(self, call: ModuleCall) -> str:
         """Return the last layer by which evidence passes a layer by; "" if no module is there."""
-        detour = set(self._paths.beside(site.node)) - self._all_through if site.node else set()
-        return next((s.name for s in reversed(self.trace.sites) if s.node in detour), "")
+        detour = set(self._paths.beside(call.node)) - self._all_through if call.node else set()
+        return next((s.name for s in reversed(self.trace.calls) if s.node in detour), "")
 
-    def cells_reached(self, site: Site, layout: Callable[[Tensor], Tensor]) -> int:
+    def cells_reached(self, call: ModuleCall, layout: Callable[[Tensor], Tensor]) -> int:
         """Return at how many cells of a layer's map a gradient arrives, at most, in one image.
 
         The layer is one through which all evidence passes. The gradient is the scores'. Where
@@ -59,39 +60,39 @@ class Evidence:
         explained must not hang on such values.
 
         Args:
-            site: the layer.
+            call: the layer.
             layout: from its output to (N, C, *grid).
         """
-        gradient = self._arriving.get(site.node) if site.node is not None else None
+        gradient = self._arriving.get(call.node) if call.node is not None else None
         if gradient is None:
             return 0
         return int((layout(gradient) != 0).any(dim=1).flatten(1).sum(dim=1).max())
 
-    def learned(self, site: Site) -> bool:
+    def learned(self, call: ModuleCall) -> bool:
         """Return whether a convolution, product or parameter lies between images and layer."""
-        if site.node is None:
+        if call.node is None:
             return False
-        nodes = set(Paths([site.node], self.trace.images, successors).nodes)
+        nodes = set(Paths([call.node], self.trace.images, successors).nodes)
         return any(mixes(node) for node in nodes) or any(
             s.node in nodes and next(s.module.parameters(), None) is not None
-            for s in self.trace.sites
+            for s in self.trace.calls
         )
 
-    def shows_output(self, site: Site, shape: tuple[int, ...]) -> bool:
+    def shows_output(self, call: ModuleCall, shape: tuple[int, ...]) -> bool:
         """Return whether a map shows the model's output again.
 
         The output is a map itself, of scores for each place. A map on its grid shows it again,
         and so do its scores before they are resized.
 
         Args:
-            site: the layer.
+            call: the layer.
             shape: (C, *grid) of its map.
         """
         for output, result in self._output_maps:
             if shape[1:] in (tuple(output.shape[2:]), tuple(output.shape[1:-1])):
                 return True
-            if site.node is not None and shape[0] in (output.shape[1], output.shape[-1]):
-                between = Paths([result], site.node, successors).nodes
+            if call.node is not None and shape[0] in (output.shape[1], output.shape[-1]):
+                between = Paths([result], call.node, successors).nodes
                 if between and not any(mixes(node) for node in between):
                     return True
         return False
@@ -115,8 +116,8 @@ class Evidence:
     @functools.cached_property
     def _arriving(self) -> dict[Node, Tensor]:
         """By node of each layer through which all evidence passes, a gradient by its output."""
-        sites = (s for s in self.trace.sites if self.all_through(s) and s.has_cells)
-        nodes = [node for node in dict.fromkeys(s.node for s in sites) if node is not None]
+        calls = (s for s in self.trace.calls if self.all_through(s) and s.has_cells)
+        nodes = [node for node in dict.fromkeys(s.node for s in calls) if node is not None]
         scores = self.trace.scores
         start: Tensor | GradientEdge = scores
         weights = _direction(scores.shape, scores.dtype, scores.device)
@@ -146,7 +147,7 @@ class Evidence:
     def _cut(self) -> str:
         """Return the text of the error where no gradient leads from the scores to the images."""
         where = "the scores carry none" if not self._roots else "theirs ends before the images"
-        reached = [site.name for site in self.trace.sites if self.from_images(site)]
+        reached = [call.name for call in self.trace.calls if self.from_images(call)]
         if reached:
             where += f"; the last layer whose output still depends on the images is {reached[-1]!r}"
         return (
@@ -167,6 +168,22 @@ def tensors_in(outputs: Any) -> Iterator[Tensor]:
         elif not isinstance(part, (str, bytes, type)) and id(part) not in seen:
             seen.add(id(part))
             stack.extend(_parts(part))
+
+
+def all_outputs(outputs: Any, n: int) -> Tensor:
+    """Return all outputs as (n, K) scores, for want of selected ones; each row holds all of them.
+
+    Raises:
+        LookupError: no output carries a gradient.
+    """
+    carrying = [tensor for tensor in tensors_in(outputs) if tensor.requires_grad]
+    if not carrying:
+        raise LookupError(
+            f"no output of the model, a {type(outputs).__name__}, carries a gradient: expected a "
+            "floating-point tensor, computed without detach() or torch.no_grad()"
+        )
+    values = torch.cat([tensor.reshape(1, -1).float() for tensor in carrying], dim=1)
+    return values.expand(n, -1)
 
 
 def _parts(value: Any) -> Iterator[Any]:

@@ -1,18 +1,15 @@
 """The autograd graph from scores back to the images: its paths, and the nodes all of them share.
 
-One traced forward pass leaves the graph behind; what is here reads its structure and runs no
-model. A node is a recorded operation, and its successors are the operations whose results it
-used: paths run from the scores to the images.
+A node is an operation that a forward pass recorded, and its successors are the operations whose
+results it used: paths run from the scores to the images. Only the structure is read here.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 V = TypeVar("V", bound=Hashable)
@@ -23,71 +20,6 @@ _MIXING = (
     *("Convolution", "Mkldnn", "Cudnn", "Miopen", "Slow", "DeformConv", "QuantizedLinear"),
     *("Linear", "Mm", "Bmm", "Addmm", "Addbmm", "Baddbmm", "Mv", "Addmv", "Dot", "ScaledDot"),
 )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Site:
-    """One call of a module in a traced forward pass.
-
-    Attributes:
-        name: dotted name of the module.
-        module: the module.
-        shape: of its output tensor; of a tuple or list, of the first tensor in it.
-        node: the copy of the output that was handed on, a node that nothing else shares; None
-            where no gradient was recorded.
-        repeats: the earlier call whose tensor this one returned untouched: the last part of a
-            container, or what was before an identity.
-        input_shape: of the first tensor among the inputs; None if there is none.
-    """
-
-    name: str
-    module: nn.Module
-    shape: tuple[int, ...]
-    node: Node | None
-    repeats: Site | None = None
-    input_shape: tuple[int, ...] | None = None
-
-    @property
-    def has_cells(self) -> bool:
-        """Whether the output may be more than a vector for each image, by its shape."""
-        longer = sum(length > 1 for length in self.shape)
-        return len(self.shape) > 2 and longer > 1 + (self.shape[0] > 1)
-
-    @property
-    def origin(self) -> Site:
-        """The call that computed the tensor: this one, unless it repeats another."""
-        site = self
-        while site.repeats is not None:
-            site = site.repeats
-        return site
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trace:
-    """One forward pass with gradients from the images to the scores.
-
-    Attributes:
-        sites: every call of a module that gave a floating-point tensor, in the order in which
-            the calls finished.
-        images: the copy of the images that the model was given, as a node.
-        size: the images' spatial axes, in pixels.
-        outputs: what the model returned.
-        scores: (N, K) scores selected from it, with their graph.
-    """
-
-    sites: tuple[Site, ...]
-    images: Node
-    size: tuple[int, ...]
-    outputs: Any
-    scores: Tensor
-
-    def last_calls(self) -> list[Site]:
-        """Return the last call of each module, in the order in which they finished."""
-        latest: dict[str, Site] = {}
-        for site in self.sites:
-            latest.pop(site.name, None)
-            latest[site.name] = site
-        return list(latest.values())
 
 
 def successors(node: Node) -> list[Node]:

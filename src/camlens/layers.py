@@ -1,68 +1,22 @@
-"""Which layers can be explained, and the one that is explained unless another is named.
-
-The default layer answers a question: the last layer, on the way from the images to the explained
-score, whose output is a map of the image and through which all evidence passes. One traced pass
-(:class:`camlens.graph.Trace`) answers all of it but "a map of the image", which a reading says.
-"""
+"""Which layers of a model can be explained."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from .evidence import Evidence
-from .graph import Site, Trace
-
-T = TypeVar("T")
-
-#: Rows of the images on which the default layer is sought: two, as a model may squeeze a single
-#: row away, and as one row cannot show which axis is the batch.
-SEARCH_ROWS = 2
-#: A map of which the score reads a single cell (the largest of all, one pixel of a segmentation)
-#: is a dot; the layer before it says what that cell looks at.
-_CELLS_REACHED = 2
-#: So many layers are named in the error where none will do.
-_NAMED_IN_ERROR = 3
-#: So many maps beside which evidence passes are looked for, for that error.
-_LOOKED_AT_FOR_ERROR = 8
-#: So many layers are read first.
-_READ_AT_ONCE = 8
-
-_RESAMPLING = (
-    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-    *(nn.LPPool1d, nn.LPPool2d, nn.LPPool3d, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d),
-    *(nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d, nn.Upsample),
-)
-
-
-class Reading(Protocol):
-    """How a layer's output is read as maps of the images (:class:`camlens.geometry.Reading`)."""
-
-    @property
-    def layout(self) -> Callable[[Tensor], Tensor] | None:
-        """From the output to (N, C, *grid); None if it is no map of the images."""
-
-    @property
-    def channels(self) -> int:
-        """Number of channels C."""
-
-    @property
-    def grid(self) -> tuple[int, ...]:
-        """Cells along each axis of the images."""
-
-    @property
-    def proven(self) -> bool:
-        """Whether each cell was shown to look at a place of its own."""
-
-    @property
-    def reason(self) -> str:
-        """Why the output is no map of the images, as the text of an error."""
+from .default_layer import CELLS_REACHED, Read, Reading, on_few_rows
+from .evidence import Evidence, all_outputs
+from .model import check_images, check_keywords, check_mode, check_model
+from .probe import Probe
+from .targets import Targets
+from .trace import Trace, trace
 
 
 class Place(Protocol):
@@ -75,10 +29,6 @@ class Place(Protocol):
     @property
     def receptive_field(self) -> tuple[float, ...] | None:
         """Spread of what a cell responds to along each axis, in pixels."""
-
-
-#: Readings of layers by name. It is asked of a few layers at a time, as they share their price.
-Read = Callable[[Sequence[str]], Mapping[str, Reading]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,176 +60,101 @@ class Layer:
     proven: bool
 
 
-def default_layer(trace: Trace, read: Read) -> str:
-    """Return the name of the last layer that is a map of the images and carries all evidence.
-
-    Layers are tried backwards, in the order in which they finished. Poolings, resizings and
-    identities are passed over for the map that they pool or repeat, and so is a map that the
-    model's output shows already: one on the grid of a segmentation's output, or its scores
-    before they are resized.
+def find_layers(
+    model: nn.Module,
+    images: Tensor,
+    *inputs: Any,
+    targets: Targets = None,
+    measure: bool = False,
+    **keywords: Any,
+) -> list[Layer]:
+    """List the layers that can be explained, in the order in which they finish.
 
     Args:
-        trace: a pass with gradients from the images to the scores to explain.
-        read: reads the outputs of layers as maps.
+        model: any module; it is left as it was.
+        images: (N, C, *size), as the model takes them.
+        inputs: further positional inputs of the model.
+        targets: the scores to explain, as the explainers take them. None: each image's highest
+            score, or all outputs together where a model returns more than one tensor of scores.
+        measure: whether pitch and receptive field are measured, at the price of some tens of
+            passes for each layer.
+        keywords: keyword inputs of the model.
+
+    Returns:
+        One :class:`Layer` for each module whose output is a map of the images with more than
+        one cell; of a module that runs several times, the last run counts. A container is
+        listed beside its last part, whose map it returns.
 
     Raises:
-        LookupError: no layer will do; it says for the nearest ones why.
+        LookupError: no gradient leads from the scores to the images.
+        TypeError: the model is no module, or the images no floating-point tensor.
+        ValueError: the images are not (N, C, *size), or the model is in training mode.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
+        >>> for layer in find_layers(net.eval(), torch.rand(2, 3, 8, 8)):
+        ...     print(layer.name, layer.type, layer.channels, layer.grid, layer.all_evidence)
+        0 Conv2d 8 (6, 6) True
+        1 ReLU 8 (6, 6) True
     """
-    evidence = Evidence(trace)
-    sites = [site for site in reversed(trace.last_calls()) if evidence.all_through(site)]
-    sites = [site for site in sites if site.has_cells and not repeats_a_map(site)]
-    failures: list[str] = []
-    for some in _growing(sites):
-        readings = read([site.name for site in some])
-        for site in some:
-            failure = _failure(site, readings[site.name], evidence)
-            if failure is None:
-                return site.name
-            failures.append(failure)
-    raise LookupError(_no_layer(failures, read, evidence))
+    from .measured import placer, reader  # they import this module
+
+    checked = check_model(model)
+    check_images(images)
+    check_mode(checked)
+    check_keywords(checked, keywords)
+
+    def attempt(images: Tensor, targets: Targets) -> list[Layer]:
+        probe = Probe(checked, images, inputs, keywords, targets)
+        try:
+            traced = trace(probe)
+        except (TypeError, ValueError):
+            if targets is not None:
+                raise
+            everything = functools.partial(all_outputs, n=len(images))
+            probe = Probe(checked, images, inputs, keywords, everything)
+            traced = trace(probe)
+        return list_layers(traced, reader(probe), placer(probe) if measure else None)
+
+    with torch.inference_mode(False):
+        return on_few_rows(attempt, images, targets, cut=not inputs and not keywords)
 
 
 def list_layers(
-    trace: Trace, read: Read, place: Callable[[str, Reading], Place] | None = None
+    traced: Trace, read: Read, place: Callable[[str, Reading], Place] | None = None
 ) -> list[Layer]:
     """List the layers whose outputs are maps of the images, in the order in which they finished.
 
     Args:
-        trace: a pass with gradients from the images to the scores to explain.
+        traced: a pass with gradients from the images to the scores to explain.
         read: reads the outputs of layers as maps.
         place: measures where a layer's cells lie; None leaves that out.
 
     Raises:
         LookupError: no gradient leads from the scores to the images.
     """
-    evidence = Evidence(trace)
-    sites = [site for site in trace.last_calls() if len(site.shape) > 2]
-    sites = [site for site in sites if evidence.from_images(site)]
-    readings = read([site.name for site in sites])
+    evidence = Evidence(traced)
+    calls = [call for call in traced.last_calls() if len(call.shape) > 2]
+    calls = [call for call in calls if evidence.from_images(call)]
+    readings = read([call.name for call in calls])
     layers: list[Layer] = []
-    for site in sites:
-        reading = readings[site.name]
+    for call in calls:
+        reading = readings[call.name]
         if reading.layout is None or math.prod(reading.grid) == 1:
             continue
-        cells = evidence.cells_reached(site, reading.layout) if evidence.all_through(site) else 0
-        placed = place(site.name, reading) if place else None
-        stretched = (s / g for s, g in zip(trace.size, reading.grid, strict=True))
+        cells = evidence.cells_reached(call, reading.layout) if evidence.all_through(call) else 0
+        placed = place(call.name, reading) if place else None
+        stretched = (s / g for s, g in zip(traced.size, reading.grid, strict=True))
         layers.append(
             Layer(
-                name=site.name,
-                type=type(site.module).__name__,
+                name=call.name,
+                type=type(call.module).__name__,
                 channels=reading.channels,
                 grid=reading.grid,
-                all_evidence=cells >= _CELLS_REACHED,
+                all_evidence=cells >= CELLS_REACHED,
                 pitch=placed.pitch if placed else tuple(stretched),
                 receptive_field=placed.receptive_field if placed else None,
                 proven=reading.proven,
             )
         )
     return layers
-
-
-def repeats_a_map(site: Site) -> bool:
-    """Return whether a layer only pools, resizes or hands on a map that was there before it.
-
-    A container does what its last part does: the tensor it returns is that part's.
-    """
-    repeated = site.repeats
-    if repeated is not None and not repeated.name.startswith(f"{site.name}."):
-        return True
-    return isinstance(site.origin.module, _RESAMPLING) or _resamples(site.origin)
-
-
-def _resamples(site: Site) -> bool:
-    """Return whether a module without parameters gives its input's channels on other cells."""
-    before, after = site.input_shape, site.shape
-    return (
-        before is not None
-        and len(before) == len(after)
-        and math.prod(before) != math.prod(after)
-        and (before[:2] == after[:2] or (before[0], before[-1]) == (after[0], after[-1]))
-        and next(site.module.parameters(), None) is None
-    )
-
-
-def _failure(site: Site, reading: Reading, evidence: Evidence) -> str | None:
-    """Return why a layer through which all evidence passes is not the default, or None."""
-    shown = f"{site.name!r} {site.shape}"
-    if reading.layout is None:
-        return reading.reason
-    if math.prod(reading.grid) == 1:
-        return f"{shown} is a single cell"
-    cells = evidence.cells_reached(site, reading.layout)
-    if cells < _CELLS_REACHED:
-        return f"the gradient of the score arrives at {cells or 'none'} of the cells of {shown}"
-    if evidence.shows_output(site, (reading.channels, *reading.grid)):
-        return f"{shown} has the grid or the channels of the model's own output and repeats it"
-    if not evidence.learned(site):
-        return f"{shown} holds the images as they were given"
-    return None
-
-
-def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
-    """Return the text of the error where no layer will do."""
-    sites = [s for s in evidence.trace.last_calls() if s.has_cells and s.repeats is None]
-    partial = [s for s in reversed(sites) if evidence.partly_through(s)][:_LOOKED_AT_FOR_ERROR]
-    readings = read([site.name for site in partial]) if partial else {}
-    maps = [s for s in partial if math.prod(readings[s.name].grid) > 1]
-    beside = [
-        f"evidence also passes beside {site.name!r} {site.shape}"
-        + (f", through {other!r}" if (other := evidence.detour(site)) else "")
-        for site in maps[:_NAMED_IN_ERROR]
-    ]
-    reasons = [*failures[:_NAMED_IN_ERROR], *beside]
-    size = " x ".join(map(str, evidence.trace.size))
-    example = repr(maps[0].name) if maps else "layer"
-    return (
-        f"no layer is a map of the images ({size}) through which all evidence for the score "
-        f"passes: {'; '.join(reasons) or 'no module gives more than a vector for each image'}. "
-        f"Name the layer to explain, as in camlens.GradCAM(model, {example}); "
-        "camlens.find_layers(model, images) lists those that can be explained"
-    )
-
-
-def _growing(sites: Sequence[Site]) -> Iterator[Sequence[Site]]:
-    """Yield the sites a few at a time, more and more: the first ones are mostly enough."""
-    start, count = 0, _READ_AT_ONCE
-    while start < len(sites):
-        yield sites[start : start + count]
-        start, count = start + count, 4 * count
-
-
-def on_few_rows(
-    attempt: Callable[[Tensor, Any], T], images: Tensor, targets: Any, *, cut: bool
-) -> T:
-    """Search with the first rows of the images, and with all of them if that fails.
-
-    Args:
-        attempt: the search, a function of images and targets.
-        images: (N, C, *size).
-        targets: what to explain, as the explainers take it; rows are cut as the images are.
-        cut: whether the images may be cut at all: not if the model takes further inputs, whose
-            rows only the caller knows.
-    """
-    n = len(images)
-    if not cut or n <= SEARCH_ROWS:
-        return attempt(images, targets)
-    try:
-        return attempt(images[:SEARCH_ROWS], _first_rows(targets, n))
-    except Exception as failure:  # the model's own error may be of any kind
-        try:
-            return attempt(images, targets)
-        except Exception as error:
-            error.add_note(
-                f"camlens sought the default layer with the first {SEARCH_ROWS} of the {n} images "
-                f"before, which failed as well ({type(failure).__name__}: {failure}); a layer "
-                "given by name needs no search"
-            )
-            raise
-
-
-def _first_rows(targets: Any, n: int) -> Any:
-    one_for_all = targets is None or isinstance(targets, (int, str)) or callable(targets)
-    if one_for_all or getattr(targets, "ndim", 1) == 0 or len(targets) != n:
-        return targets
-    return targets[:SEARCH_ROWS]
