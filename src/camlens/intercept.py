@@ -57,6 +57,22 @@ class Interception(TorchFunctionMode):
             torch._C._pop_torch_function_stack()
 
 
+class UnbrokenGradients(Interception):
+    """Record gradients also where the model switches them off, as a frozen backbone does."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Let every call through but those that switch gradients off."""
+        if self.live and func is torch._C._set_grad_enabled and not args[0]:
+            return None
+        return func(*args, **(kwargs or {}))
+
+
 class BackwardRule(Interception):
     """Give every ReLU that runs while the mode is entered another backward rule.
 

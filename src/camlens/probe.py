@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .captures import Capture
 from .derivatives import derivatives
 from .hooks import Call, See, run_hooked
-from .intercept import BackwardRule, Rule
+from .intercept import BackwardRule, Interception, Rule
 from .layouts import Layout, read
 from .model import layer, unwrap
 from .targets import Selection, Targets, select
@@ -324,7 +324,7 @@ class Probe:
         images: Tensor | None = None,
         *,
         gradients: bool = False,
-        rule: BackwardRule | None = None,
+        rule: Interception | None = None,
     ) -> tuple[Any, bool]:
         """Run the model and show ``see`` what each layer returns.
 

@@ -1,0 +1,201 @@
+"""The layer that is explained unless another is named.
+
+It answers a question: the last layer, on the way from the images to the explained score, whose
+output is a map of the image and through which all evidence passes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from .evidence import Evidence
+from .trace import ModuleCall, Trace
+
+T = TypeVar("T")
+
+#: Rows of the images on which the default layer is sought: two, as a model may squeeze a single
+#: row away, and as one row cannot show which axis is the batch.
+SEARCH_ROWS = 2
+#: A map of which the score reads a single cell (the largest of all, one pixel of a segmentation)
+#: is a dot; the layer before it says what that cell looks at.
+CELLS_REACHED = 2
+#: So many layers are named in the error where none will do.
+_NAMED_IN_ERROR = 2
+#: So many maps beside which evidence passes are looked for, for that error.
+_LOOKED_AT_FOR_ERROR = 8
+#: So many layers are read first.
+_READ_AT_ONCE = 8
+
+_RESAMPLING = (
+    *(nn.modules.pooling._AvgPoolNd, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._LPPoolNd),
+    *(nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd),
+    *(nn.modules.pooling._MaxUnpoolNd, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d),
+    nn.Upsample,
+)
+
+
+class Reading(Protocol):
+    """How a layer's output is read as maps of the images (:class:`camlens.geometry.Reading`)."""
+
+    @property
+    def layout(self) -> Callable[[Tensor], Tensor] | None:
+        """From the output to (N, C, *grid); None if it is no map of the images."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Cells along each axis of the images."""
+
+    @property
+    def proven(self) -> bool:
+        """Whether each cell was shown to look at a place of its own."""
+
+    @property
+    def reason(self) -> str:
+        """Why the output is no map of the images, as the text of an error."""
+
+
+#: Readings of layers by name. It is asked of a few layers at a time, as they share their price.
+Read = Callable[[Sequence[str]], Mapping[str, Reading]]
+
+
+def default_layer(traced: Trace, read: Read) -> str:
+    """Return the name of the last layer that is a map of the images and carries all evidence.
+
+    Layers are tried backwards, in the order in which they finished. Poolings, resizings and
+    identities are passed over for the map that they pool or repeat, and so is a map that the
+    model's output shows already: one on the grid of a segmentation's output, or its scores
+    before they are resized.
+
+    Args:
+        traced: a pass with gradients from the images to the scores to explain.
+        read: reads the outputs of layers as maps.
+
+    Raises:
+        LookupError: no layer will do; it says for the nearest ones why.
+    """
+    evidence = Evidence(traced)
+    calls = [call for call in reversed(traced.last_calls()) if evidence.all_through(call)]
+    calls = [call for call in calls if call.has_cells and not repeats_a_map(call)]
+    failures: dict[ModuleCall, str] = {}
+    for some in _growing(calls):
+        readings = read([call.name for call in some])
+        for call in some:
+            failure = _failure(call, readings[call.name], evidence)
+            if failure is None:
+                return call.name
+            failures.setdefault(call.origin, failure)
+    raise LookupError(_no_layer(list(failures.values()), read, evidence))
+
+
+def repeats_a_map(call: ModuleCall) -> bool:
+    """Return whether a layer only pools, resizes or hands on a map that was there before it.
+
+    A container does what its last part does: the tensor it returns is that part's.
+    """
+    repeated = call.repeats
+    if repeated is not None and not repeated.name.startswith(f"{call.name}."):
+        return True
+    return isinstance(call.origin.module, _RESAMPLING) or _resamples(call.origin)
+
+
+def _resamples(call: ModuleCall) -> bool:
+    """Return whether a module without parameters gives its input's channels on other cells."""
+    before, after = call.input_shape, call.shape
+    return (
+        before is not None
+        and len(before) == len(after)
+        and math.prod(before) != math.prod(after)
+        and (before[:2] == after[:2] or (before[0], before[-1]) == (after[0], after[-1]))
+        and next(call.module.parameters(), None) is None
+    )
+
+
+def _failure(call: ModuleCall, reading: Reading, evidence: Evidence) -> str | None:
+    """Return why a layer through which all evidence passes is not the default, or None."""
+    shown = f"{call.name!r} {call.shape}"
+    if reading.layout is None:
+        return reading.reason
+    if math.prod(reading.grid) == 1:
+        return f"{shown} is a single cell"
+    cells = evidence.cells_reached(call, reading.layout)
+    if cells < CELLS_REACHED:
+        return f"the gradient of the score arrives at {cells or 'none'} of the cells of {shown}"
+    if evidence.shows_output(call, (reading.channels, *reading.grid)):
+        return f"{shown} has the grid or the channels of the model's own output and repeats it"
+    if not evidence.learned(call):
+        return f"{shown} holds the images as they were given"
+    return None
+
+
+def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
+    """Return the text of the error where no layer will do."""
+    calls = [s for s in evidence.trace.last_calls() if s.has_cells and s.repeats is None]
+    partial = [s for s in reversed(calls) if evidence.partly_through(s)][:_LOOKED_AT_FOR_ERROR]
+    readings = read([call.name for call in partial]) if partial else {}
+    maps = [s for s in partial if math.prod(readings[s.name].grid) > 1]
+    beside = [
+        f"evidence also passes beside {call.name!r} {call.shape}"
+        + (f", through {other!r}" if (other := evidence.detour(call)) else "")
+        for call in maps[:_NAMED_IN_ERROR]
+    ]
+    reasons = [*failures[:_NAMED_IN_ERROR], *beside]
+    size = " x ".join(map(str, evidence.trace.size))
+    example = repr(maps[0].name) if maps else "layer"
+    return (
+        f"no layer is a map of the images ({size}) through which all evidence for the score "
+        f"passes: {'; '.join(reasons) or 'no module gives more than a vector for each image'}. "
+        f"Name the layer to explain, as in camlens.GradCAM(model, {example}); "
+        "camlens.find_layers(model, images) lists those that can be explained"
+    )
+
+
+def _growing(calls: Sequence[ModuleCall]) -> Iterator[Sequence[ModuleCall]]:
+    """Yield the calls a few at a time, more and more: the first ones are mostly enough."""
+    start, count = 0, _READ_AT_ONCE
+    while start < len(calls):
+        yield calls[start : start + count]
+        start, count = start + count, 4 * count
+
+
+def on_few_rows(
+    attempt: Callable[[Tensor, Any], T], images: Tensor, targets: Any, *, cut: bool
+) -> T:
+    """Search with the first rows of the images, and with all of them if that fails.
+
+    Args:
+        attempt: the search, a function of images and targets.
+        images: (N, C, *size).
+        targets: what to explain, as the explainers take it; rows are cut as the images are.
+        cut: whether the images may be cut at all: not if the model takes further inputs, whose
+            rows only the caller knows.
+    """
+    n = len(images)
+    if not cut or n <= SEARCH_ROWS:
+        return attempt(images, targets)
+    try:
+        return attempt(images[:SEARCH_ROWS], _first_rows(targets, n))
+    except Exception as failure:  # the model's own error may be of any kind
+        try:
+            return attempt(images, targets)
+        except Exception as error:
+            error.add_note(
+                f"camlens sought the default layer with the first {SEARCH_ROWS} of the {n} images "
+                f"before, which failed as well ({type(failure).__name__}: {failure}); a layer "
+                "given by name needs no search"
+            )
+            raise
+
+
+def _first_rows(targets: Any, n: int) -> Any:
+    for_each = isinstance(targets, (Tensor, Sequence)) and not isinstance(targets, str)
+    if not for_each or getattr(targets, "ndim", 1) == 0 or len(targets) != n:
+        return targets
+    return targets[:SEARCH_ROWS]

@@ -1,0 +1,154 @@
+"""One traced pass of a model: every module's output, and the autograd graph between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node, get_gradient_edge
+
+from .captures import first_tensor, replace_first
+from .graph import successors, walk
+from .intercept import Interception, UnbrokenGradients
+from .model import named
+from .probe import Probe
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModuleCall:
+    """One call of a module in a traced pass.
+
+    Attributes:
+        name: dotted name of the module.
+        module: the module.
+        shape: of its output tensor; of a tuple or list, of the first tensor in it.
+        node: the copy of the output that the model went on with, a node that nothing else
+            shares; None where no gradient was recorded.
+        repeats: the earlier call whose tensor this one returned untouched: the last part of a
+            container, or what was before an identity.
+        input_shape: of the first tensor among the inputs; None if there is none.
+    """
+
+    name: str
+    module: nn.Module
+    shape: tuple[int, ...]
+    node: Node | None
+    repeats: ModuleCall | None = None
+    input_shape: tuple[int, ...] | None = None
+
+    @property
+    def has_cells(self) -> bool:
+        """Whether the output may be more than a vector for each image, by its shape."""
+        longer = sum(length > 1 for length in self.shape)
+        return len(self.shape) > 2 and longer > 1 + (self.shape[0] > 1)
+
+    @property
+    def origin(self) -> ModuleCall:
+        """The call that computed the tensor: this one, unless it repeats another."""
+        call = self
+        while call.repeats is not None:
+            call = call.repeats
+        return call
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trace:
+    """One forward pass with gradients from the images to the scores.
+
+    Attributes:
+        calls: every call of a module that gave a floating-point tensor, in the order in which
+            they finished.
+        images: the copy of the images that the model was given, as a node.
+        size: the images' spatial axes, in pixels.
+        outputs: what the model returned.
+        scores: (N, K) scores selected from it, with their graph.
+    """
+
+    calls: tuple[ModuleCall, ...]
+    images: Node
+    size: tuple[int, ...]
+    outputs: Any
+    scores: Tensor
+
+    def last_calls(self) -> list[ModuleCall]:
+        """Return the last call of each module, in the order in which they finished."""
+        latest: dict[str, ModuleCall] = {}
+        for call in self.calls:
+            latest.pop(call.name, None)
+            latest[call.name] = call
+        return list(latest.values())
+
+
+class _Tracer:
+    """Records what each module returns, and hands on a copy of it."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self.modules = modules
+        self.calls: list[ModuleCall] = []
+        self._handed_on: dict[int, tuple[Tensor, int, ModuleCall]] = {}
+
+    def __call__(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
+        tensor = first_tensor(output)
+        if tensor is None:
+            return None
+        copy = tensor.clone()
+        before = next((x for x in inputs if isinstance(x, Tensor)), None)
+        call = ModuleCall(
+            name=name,
+            module=self.modules[name],
+            shape=tuple(tensor.shape),
+            node=copy.grad_fn,
+            repeats=self._handed_on_as(tensor),
+            input_shape=None if before is None else tuple(before.shape),
+        )
+        self.calls.append(call)
+        self._handed_on[id(copy)] = copy, copy._version, call
+        return replace_first(output, copy)
+
+    def _handed_on_as(self, tensor: Tensor) -> ModuleCall | None:
+        """Return the call that handed on this very tensor, unless it was written to since."""
+        copy, version, call = self._handed_on.get(id(tensor), (None, 0, None))
+        return call if copy is tensor and copy._version == version else None
+
+
+def trace(probe: Probe) -> Trace:
+    """Run the model once with gradients from a copy of the images, and record every module.
+
+    Where the model switches gradients off on the way, it runs once more with gradients throughout.
+
+    Raises:
+        TypeError: the output holds no scores.
+        ValueError: the scores are of another number of images.
+    """
+    traced = _trace(probe, None)
+    if traced.scores.grad_fn is not None and traced.images in walk(
+        [traced.scores.grad_fn], successors
+    ):
+        return traced
+    try:
+        return _trace(probe, UnbrokenGradients())
+    except RuntimeError:  # such as a parameter that is written to under no_grad
+        return traced
+    finally:
+        for buffer in probe.model.buffers():
+            if buffer.grad_fn is not None:  # written to, now with gradients
+                buffer.detach_()
+
+
+def _trace(probe: Probe, mode: Interception | None) -> Trace:
+    modules = {
+        name: module
+        for name, module in named(probe.model).items()
+        if not isinstance(module, torch.jit.ScriptModule)
+    }
+    tracer = _Tracer(modules)
+    with torch.enable_grad():
+        given = probe.images.detach().requires_grad_().clone()
+        # Taken before the model has it: one that writes to its input gives it another node.
+        images = get_gradient_edge(given).node
+        outputs, _ = probe.execute(list(modules), tracer, given, gradients=True, rule=mode)
+        scores = probe.select(outputs, len(given)).scores
+    return Trace(tuple(tracer.calls), images, probe.size, outputs, scores)
