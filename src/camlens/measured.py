@@ -13,9 +13,9 @@ from torch import Tensor
 
 from . import centres, geometry
 from .captures import first_tensor
+from .default_layer import default_layer, on_few_rows
 from .geometry import Reading
 from .hooks import in_evaluation
-from .default_layer import default_layer, on_few_rows
 from .layouts import Layout
 from .model import layer, named
 from .probe import Pass, Probe, Site
@@ -121,7 +121,13 @@ class MeasuredLayers:
                 f"{len(traced.sites)}: explain them one by one, or stretched"
             )
         site, channels = traced.sites[0], traced.activations()[0].shape[1]
-        key = (site.name, shape)
+        return self.place(probe, site, channels, grid, proven=proven)
+
+    def place(
+        self, probe: Probe, site: Site, channels: int, grid: tuple[int, ...], *, proven: bool
+    ) -> Registration:
+        """Return where the cells of one layer lie, measured where that is not known."""
+        key = (site.name, probe.images.shape[1:])
         if key not in self._registrations:
             with self._lock:
                 if key not in self._registrations:
