@@ -130,10 +130,11 @@ def run_hooked(
     """
     outer, before = _thread.see, _Thread.state()
     handles: list[RemovableHandle] = []
-    compiled = any(_is_compiled(module) for module in call.model.modules())
-    entered = mode
-    if mode is None and any(isinstance(m, _FUSED) for m in call.model.modules()):
-        entered = Interception()
+    compiled = fused = False
+    for module in call.model.modules():
+        compiled |= _is_compiled(module)
+        fused |= isinstance(module, _FUSED)
+    entered = Interception() if mode is None and fused else mode
     if entered is not None:
         entered.live = True
     try:
@@ -146,7 +147,7 @@ def run_hooked(
             _uncompiled.enter(handles)
         torch.set_grad_enabled(gradients)
         if entered is not None:
-            entered.__enter__()
+            entered.__enter__()  # type: ignore[no-untyped-call]
         _thread.see = see
         return call.model(*call.arguments, **call.keywords), torch.is_grad_enabled()
     except BaseException as error:
