@@ -1,6 +1,6 @@
 """Where in this image did the network find its evidence, and is that claim true?"""
 
-from . import heatmap, layers, methods, rectifiers, regions, render, taps, targets
+from . import heatmap, layers, methods, rectifiers, regions, render, slices, taps, targets
 from .cam_explainers import (
     CAM,
     EigenCAM,
@@ -10,7 +10,6 @@ from .cam_explainers import (
     LayerCAM,
     XGradCAM,
 )
-from .contact_sheet import sheet
 from .explain import Explainer
 from .explanation import Explanation
 from .gradient_explainers import (
@@ -22,6 +21,7 @@ from .gradient_explainers import (
 )
 from .layers import Layer, find_layers
 from .render import contours, overlay
+from .sheets import sheet
 
 __version__ = "0.1.0"
 
@@ -51,6 +51,7 @@ __all__ = [
     "regions",
     "render",
     "sheet",
+    "slices",
     "taps",
     "targets",
 ]
