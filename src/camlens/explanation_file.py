@@ -76,7 +76,7 @@ def _parsed(header: str) -> dict[str, Any]:
     version = facts.pop("format", None)
     if version != FORMAT:
         raise ValueError(
-            f"it is of format {version!r}, expected {FORMAT!r}: it was not written by "
+            f"it is of format {version!r:.60}, expected {FORMAT!r}: it was not written by "
             "Explanation.save, or by another version of camlens; upgrade with pip install -U "
             "camlens, or save it again"
         )
@@ -96,18 +96,20 @@ def _checked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _facts(facts: dict[str, Any]) -> dict[str, Any]:
     if set(facts) != _FACTS:
-        raise ValueError(f"expected the fields {sorted(_FACTS)}, got {sorted(facts)}")
+        raise ValueError(f"expected the fields {sorted(_FACTS)}, got {sorted(facts)!s:.200}")
     for name in ("size", "grid"):
         if not _is_shape(facts[name]):
-            raise ValueError(f"expected {name} as 1 to 3 positive integers, got {facts[name]!r}")
+            raise ValueError(
+                f"expected {name} as 1 to 3 positive integers, got {facts[name]!r:.60}"
+            )
         if math.prod(facts[name]) > MAX_PIXELS:
             raise ValueError(f"expected {name} of at most {MAX_PIXELS} pixels, got {facts[name]}")
     if not isinstance(facts["layers"], list) or not all(
         isinstance(name, str) for name in facts["layers"]
     ):
-        raise ValueError(f"expected layers as a list of names, got {facts['layers']!r}")
+        raise ValueError(f"expected layers as a list of names, got {facts['layers']!r:.60}")
     if not isinstance(facts["method"], str):
-        raise TypeError(f"expected method as a name, got {facts['method']!r}")
+        raise TypeError(f"expected method as a name, got {facts['method']!r:.60}")
     return {
         "size": tuple(facts["size"]),
         "grid": tuple(facts["grid"]),
@@ -120,13 +122,17 @@ def _facts(facts: dict[str, Any]) -> dict[str, Any]:
 def _registration(fields: Any) -> Registration | None:
     if fields is None:
         return None
+    if not isinstance(fields, dict):
+        raise TypeError(f"expected a registration as a JSON object, got {fields!r:.60}")
+    for name, value in fields.items():
+        plain = name in ("kind", "proven") or value is None
+        # A pitch that was not measured along an axis has no error.
+        if not plain and not _are_numbers(value, or_null=name == "pitch_error"):
+            raise ValueError(f"expected the registration's {name} as numbers, got {value!r:.60}")
     try:
-        registration = Registration.from_dict(fields)
-        for axis in range(len(registration.size)):
-            registration.centres(axis)  # computes with all the numbers
-    except (AttributeError, IndexError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"expected a registration, got {fields!r} ({error})") from error
-    return registration
+        return Registration.from_dict(fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected a registration, got {fields!r:.200} ({error})") from error
 
 
 def _is_shape(value: Any) -> bool:
@@ -134,4 +140,10 @@ def _is_shape(value: Any) -> bool:
         isinstance(value, list)
         and 1 <= len(value) <= 3
         and all(type(number) is int and number > 0 for number in value)
+    )
+
+
+def _are_numbers(value: Any, *, or_null: bool) -> bool:
+    return isinstance(value, list) and all(
+        (or_null and v is None) or (type(v) in (int, float) and math.isfinite(v)) for v in value
     )
