@@ -18,6 +18,9 @@ from .registration import Registration, place
 if TYPE_CHECKING:
     from .figures import Figure
 
+# The fields with a row for each image.
+_TENSORS = ("raw", "scores", "targets", "gradients", "outputs")
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Explanation:
@@ -212,7 +215,7 @@ class Explanation:
             raise ValueError(f"{path} is not an explanation that can be read: {error}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields = {name: getattr(self, name) for name in _TENSORS}
         return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
 
     def _replaced(self, tensors: dict[str, Any], images: ImageReference) -> Explanation:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from . import heatmap
 
-#: Pixels. Below this an offset or a pitch's difference is rounding, whatever its standard error.
-_ROUNDING = 0.01
+#: Of a pitch: what moves no cell by more than this is not applied, whatever its standard error.
+_NEGLIGIBLE = 0.02
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,16 +81,24 @@ class Registration:
 
     @property
     def applied_offset(self) -> tuple[float, ...]:
-        """Shift of the drawn map in pixels: zero within two standard errors of zero."""
+        """Shift of the drawn map in pixels.
+
+        An offset within two standard errors of zero, or within a fiftieth of a pitch, is not
+        applied.
+        """
         if self.kind == "stretched" or not self.proven or self.offset is None:
             return (0.0,) * len(self.size)
         errors = cast("tuple[float, ...]", self.offset_error)
-        pairs = zip(self.offset, errors, strict=True)
-        return tuple(o if abs(o) > max(2 * e, _ROUNDING) else 0.0 for o, e in pairs)
+        axes = zip(self.offset, errors, self.pitch, strict=True)
+        return tuple(o if abs(o) > max(2 * e, _NEGLIGIBLE * p) else 0.0 for o, e, p in axes)
 
     @property
     def applied_pitch(self) -> tuple[float, ...]:
-        """Pitch of the drawn map in pixels: size / grid within two standard errors of it."""
+        """Pitch of the drawn map in pixels.
+
+        It is size / grid where the measured pitch is within two standard errors of that, is not
+        two standard errors above zero, or would move no cell by a fiftieth of a pitch.
+        """
         nominal = _stretched_pitch(self.size, self.grid)
         if self.kind == "stretched" or not self.proven or self.pitch_error is None:
             return nominal
@@ -120,7 +128,10 @@ class Registration:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Registration:
         """Return the registration that :meth:`to_dict` was called on, JSON's lists as tuples."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
+        }
+        return cls(**values)
 
 
 def _stretched_pitch(size: tuple[int, ...], grid: tuple[int, ...]) -> tuple[float, ...]:
@@ -132,7 +143,7 @@ def _differs(pitch: float, error: float | None, nominal: float, cells: int) -> b
     if error is None or pitch <= 2 * error:
         return False
     # A difference of pitch adds up over half the grid.
-    return abs(pitch - nominal) > max(2 * error, 2 * _ROUNDING / cells)
+    return abs(pitch - nominal) > max(2 * error, 2 * _NEGLIGIBLE * pitch / cells)
 
 
 def place(maps: Tensor, registration: Registration) -> Tensor:
