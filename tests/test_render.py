@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from camlens import render
+from camlens import render, slices
 
 
 def test_overlay_is_the_weighted_mean_of_image_and_colour():
@@ -166,3 +166,47 @@ def test_a_rounding_error_beyond_the_range_is_none():
     assert (render.overlay(image, torch.zeros(1, 1, 2, 2), alpha=0.0) == 255).all()
     with pytest.raises(ValueError, match=r"expected images in \[0, 1\]"):
         render.overlay(image + 0.01, torch.zeros(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_overlay_of_a_volume_is_the_overlay_of_its_slices(channels, axis):
+    volumes = torch.randint(0, 256, (2, channels, 4, 5, 6), dtype=torch.uint8)
+    heat = torch.rand(2, 3, 4, 5, 6)
+    every = render.overlay(volumes, heat, slices=range(volumes.shape[2 + axis]), axis=axis)
+    for index in range(volumes.shape[2 + axis]):
+        expected = render.overlay(volumes.select(2 + axis, index), heat.select(2 + axis, index))
+        assert torch.equal(every[:, :, index], expected)
+        assert torch.equal(render.overlay(volumes, heat, slices=index, axis=axis), expected)
+    hottest = render.overlay(volumes, heat, axis=axis)
+    chosen = slices.hottest(heat, axis=axis)
+    for n in range(2):
+        for k in range(3):
+            assert torch.equal(hottest[n, k], every[n, k, chosen[n, k]])
+
+
+def test_overlay_resizes_the_heat_of_volumes_before_cutting():
+    heat = torch.zeros(1, 1, 2, 1, 1)
+    heat[0, 0, 1] = 1
+    picture = render.overlay(
+        torch.zeros(1, 1, 4, 1, 1), heat, colormap="gray", alpha=1.0, slices=range(4)
+    )
+    assert picture[0, 0, :, 0, 0, 0].tolist() == [0, 64, 191, 255]
+
+
+def test_bad_volumes_and_signals():
+    volume, heat = torch.rand(2, 3, 4, 5, 6), torch.rand(2, 1, 4, 5, 6)
+    with pytest.raises(ValueError, match=r"heatmaps as \(2, K, d, h, w\), got \(2, 1, 5, 6\)"):
+        render.overlay(volume, heat[:, :, 0])
+    with pytest.raises(ValueError, match=r"\(N, 1, D, H, W\) or \(N, 3, D, H, W\), got \(2, 2,"):
+        render.overlay(volume[:, :2], heat)
+    with pytest.raises(IndexError, match="slices from 0 to 3 along axis 0"):
+        render.overlay(volume, heat, slices=4)
+    with pytest.raises(ValueError, match=r"choose a cut through volumes .*\(2, 3, 5, 6\)"):
+        render.overlay(volume[:, :, 0], heat[:, :, 0], slices=0)
+    with pytest.raises(ValueError, match="undo the normalisation"):
+        render.overlay(volume * 3, heat)
+    with pytest.raises(ValueError, match=r"explanation\.show\(signals\)"):
+        render.overlay(torch.rand(2, 1, 50), torch.rand(2, 1, 50))
+    with pytest.raises(ValueError, match=r"images\.unsqueeze\(0\)"):
+        render.overlay(volume[0, :, 0], heat[:, :, 0])

@@ -1,8 +1,10 @@
 """Where in this image did the network find its evidence, and is that claim true?"""
 
-from . import heatmap, methods, render, targets
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import heatmap, layouts, methods, probe, render, slices, targets
 from .cams import CAM, EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
-from .contact_sheet import sheet
 from .explainers import (
     Attribution,
     Explainer,
@@ -13,9 +15,22 @@ from .explainers import (
 from .explanation import Explanation
 from .image_gradients import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
 from .layers import Layer, find_layers
+from .registration import Registration
 from .render import contours, overlay
+from .sheets import sheet
+
+if TYPE_CHECKING:
+    from . import dataset as dataset
+    from . import faces as faces
+    from . import faithfulness as faithfulness
+    from . import loading as loading
+    from . import regions as regions
+    from . import report as report
 
 __version__ = "0.1.0"
+
+#: Sub-packages that are loaded when they are first used.
+_ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report")
 
 __all__ = [
     "CAM",
@@ -34,14 +49,31 @@ __all__ = [
     "LayerAttribution",
     "LayerCAM",
     "LayerExplainer",
+    "Registration",
     "Saliency",
     "XGradCAM",
     "contours",
     "find_layers",
     "heatmap",
+    "layouts",
     "methods",
     "overlay",
+    "probe",
     "render",
     "sheet",
+    "slices",
     "targets",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Load a sub-package when it is first used."""
+        if name in _ON_DEMAND:
+            return importlib.import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """List the public names, sub-packages that are not loaded yet too."""
+        return sorted({*globals(), *_ON_DEMAND})

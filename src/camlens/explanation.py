@@ -1,39 +1,60 @@
-"""The result of explaining: frozen, movable between devices, saved without pickle."""
+"""The result of an explainer: maps, scores and targets; frozen, indexed by image, and drawn."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from . import heatmap
-from .files import write_whole
+from . import explanation_file, heatmap
+from .image_rows import ImageReference, Index, rows_of
+from .registration import Registration, place
 
-_FORMAT = "camlens.explanation.1"
+if TYPE_CHECKING:
+    from .figures import Figure
+
+# The fields with a row for each image.
+_TENSORS = ("raw", "scores", "targets", "gradients", "outputs")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Explanation:
-    """Maps for N images and K targets each, and what is needed to judge them.
+    """Maps for N images and K targets each, with what is needed to judge and draw them.
+
+    A *grid* has one axis for signals (N, C, L), two for images (N, C, H, W) and three for volumes
+    (N, C, D, H, W); ``size`` and ``grid`` have as many numbers.
+
+    ``len(explanation)`` is N. ``explanation[i]`` is the explanation of one image (N = 1);
+    ``explanation[index]`` with a slice, a sequence of indices, an (M,) int64 tensor or an (N,) mask
+    is that of several. A notebook shows an explanation as :meth:`show` draws it.
 
     Attributes:
-        raw: (N, K, h, w) float32, not negative: the map at the layer's own grid, not scaled and
-            not resized. Of several layers, the mean of their maps, each scaled to a maximum of
-            1, on the finest grid. Of the input-gradient family, (N, K, H, W): the largest
-            absolute gradient over the channels.
-        scores: (N, K) float32, the explained scores as the model gave them.
+        raw: (N, K, *grid) floating point, not negative: the maps on the layer's grid, neither
+            scaled nor resized. Of several layers, the mean of their maps, each scaled to a maximum
+            of 1, on the finest grid. Of input gradients, (N, K, *size): the largest absolute
+            gradient over the channels.
+        scores: (N, K) floating point, the explained scores.
         targets: (N, K) int64 class ids; -1 where a callable computed the score.
-        size: (H, W) of the images in pixels.
-        grid: (h, w), the finest detail the method can tell apart. Of guided Grad-CAM the grid
-            of its Grad-CAM, since the finer structure inside a cell is not specific to a class.
-        layers: names of the explained layers; empty for the input-gradient family.
+        size: the images' size in pixels, (H, W).
+        grid: the finest detail that the method resolves, (h, w). Of guided Grad-CAM it is the grid
+            of its Grad-CAM, since the structure within a cell is not specific to a class.
+        layers: names of the explained layers; empty for input gradients.
         method: name of the method, such as ``"GradCAM"``.
-        gradients: (N, K, C, H, W) float32, signed; None for class activation maps.
+        gradients: (N, K, C, *size) floating point, signed; None for class activation maps.
+        outputs: (N, ...) the model's output for the unchanged images, detached; None where the
+            output is not a single tensor of scores.
+        registration: where the grid's cells lie in the image; None where it was not asked for.
+        images: an argument of the constructor, no attribute: the images as the explainer got
+            them, for :meth:`show`. They are referred to weakly and never kept in memory.
+
+    Raises:
+        TypeError: a tensor has the wrong type.
+        ValueError: the shapes contradict each other.
 
     Example:
         >>> raw = torch.tensor([[[[0.0, 2.0]]]])
@@ -51,99 +72,213 @@ class Explanation:
     raw: Tensor
     scores: Tensor
     targets: Tensor
-    size: tuple[int, int]
-    grid: tuple[int, int]
+    size: tuple[int, ...]
+    grid: tuple[int, ...]
     layers: tuple[str, ...] = ()
     method: str = ""
     gradients: Tensor | None = None
     outputs: Tensor | None = None
-    registration: object = None
-    images: object = None
+    registration: Registration | None = None
+    images: dataclasses.InitVar[Tensor | None] = None
+    # dataclasses.replace resets it: maps of other images must not be drawn over these.
+    _images: ImageReference = dataclasses.field(
+        init=False, repr=False, default_factory=ImageReference
+    )
+
+    def __post_init__(self, images: Tensor | None) -> None:
+        """Check the fields against each other; see the class."""
+        self._check_types()
+        self._check_shapes()
+        object.__setattr__(self, "_images", ImageReference(images))
 
     @functools.cached_property
     def heatmaps(self) -> Tensor:
-        """(N, K, H, W) float32 in [0, 1]: ``raw`` at the images' size, over its maximum.
+        """(N, K, *size) in [0, 1]: the maps at the images' size, divided by their maximum.
 
-        Each map is resized first and then divided by its own maximum, so that its largest
-        value is 1; a map without evidence is all zero.
+        Each map is first placed at the image's size, as ``registration`` says or else stretched
+        over the whole image, and then divided by its maximum; without evidence it is all zero.
 
-        Computed when first asked for, and kept: for a thousand classes it is a thousand times
-        the size of the images, ``raw`` is not.
+        Computed at the first access and kept. For a thousand classes the heatmaps are a thousand
+        times as large as the images; ``raw`` is not.
         """
-        return heatmap.scale(heatmap.resize(self.raw, self.size))
+        # On another grid than the registered one, maps are at the image's size already.
+        if self.registration is None or self.raw.shape[2:] != self.registration.grid:
+            return heatmap.scale(heatmap.resize(self.raw, self.size))
+        return heatmap.scale(place(self.raw, self.registration))
 
     @property
     def evidence(self) -> Tensor:
-        """(N, K) bool: whether the map has any positive value at all."""
+        """(N, K) bool: whether the map has any positive value."""
         return heatmap.evidence(self.raw)
+
+    def __len__(self) -> int:
+        """Return N, the number of images."""
+        return len(self.raw)
+
+    def __iter__(self) -> Iterator[Explanation]:
+        """Iterate over the explanations of the single images."""
+        return (self[row] for row in range(len(self)))
+
+    def __getitem__(self, index: Index) -> Explanation:
+        """Return the explanation of some of the images.
+
+        Args:
+            index: an int for one image (N stays as 1); a slice, a sequence of ints, an (M,) int64
+                tensor or an (N,) bool mask for several.
+
+        Raises:
+            IndexError: there is no such image, or the mask has another length.
+            TypeError: the index is of another type.
+        """
+        rows = rows_of(index, len(self))
+        tensors: dict[str, Any] = {
+            name: t[rows if isinstance(rows, slice) else rows.to(t.device)]
+            for name, t in self._tensors().items()
+        }
+        return self._replaced(tensors, self._images[rows])
 
     def to(self, device: torch.device | str) -> Explanation:
         """Return the explanation with its tensors on another device."""
-        moved: dict[str, Any] = {k: v.to(device) for k, v in self._tensors().items()}
-        return dataclasses.replace(self, **moved)
+        moved: dict[str, Any] = {name: t.to(device) for name, t in self._tensors().items()}
+        return self._replaced(moved, self._images)
 
     def cpu(self) -> Explanation:
         """Return the explanation with its tensors in main memory."""
         return self.to("cpu")
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the explanation to one safetensors file, whole or not at all.
+    def show(
+        self,
+        images: Tensor | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        rows: int = 4,
+        columns: int = 4,
+    ) -> Figure:
+        """Draw images and heatmaps, with targets, scores and a colour bar.
+
+        One row an image, one column a target. Images are drawn beside their overlays; volumes are
+        cut at the slice with the most heat; signals are drawn as lines over their heat.
+
+        The explanation does not keep the images it explains. Without ``images`` the figure uses
+        those that were explained if your program still holds them unchanged, and else draws the
+        maps alone.
+
+        Args:
+            images: (N, C, *size), the explained images or pictures of the same view at another
+                resolution: uint8, or floating point in [0, 1]. Others, such as normalised ones,
+                are stretched to full contrast, which the caption says.
+            classes: names of the classes, in the order of the model's outputs.
+            rows: the largest number of images to draw. The caption says how many are left out.
+            columns: the largest number of targets to draw of each image. Of more targets those with
+                the highest scores are drawn.
+
+        Returns:
+            A matplotlib figure. A notebook shows it at the end of a cell.
 
         Raises:
-            OSError: the folder is missing or not writable, or the disk is full; a file that was
-                there before is then unchanged.
+            TypeError: the images or class names are of the wrong type.
+            ValueError: their number or shape does not fit, or there is nothing to draw.
         """
-        from safetensors.torch import save
+        from . import display
 
+        images = self._images.get(len(self)) if images is None else images
+        return display.draw(self, images, classes=classes, rows=rows, columns=columns)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the explanation to a safetensors file, completely or not at all.
+
+        Raises:
+            OSError: the folder is missing or not writable, or the disk is full; an existing file
+                is then unchanged.
+        """
         facts = {
             "size": self.size,
             "grid": self.grid,
             "layers": self.layers,
             "method": self.method,
-            "format": _FORMAT,
+            "registration": self.registration and self.registration.to_dict(),
         }
-        tensors = {k: v.cpu().contiguous() for k, v in self._tensors().items()}
-        write_whole(path, save(tensors, metadata={"camlens": json.dumps(facts)}))
+        explanation_file.write(path, self._tensors(), facts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Explanation:
-        """Read what :meth:`save` wrote. Nothing in the file is executed.
+        """Read a file that :meth:`save` wrote. No code in the file is executed.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is not an explanation, is damaged, or of a newer format.
+            ValueError: it is no explanation, is damaged, or has another format.
         """
-        from safetensors import SafetensorError, safe_open
-
+        fields = explanation_file.read(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {}).get("camlens", "{}"))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
-        found = facts.pop("format", None)
-        if found != _FORMAT:
-            raise ValueError(
-                f"{path} is of format {found!r}, expected {_FORMAT!r}: it was not written by "
-                "Explanation.save, or by a newer camlens; upgrade with pip install -U camlens"
-            )
-        return cls(
-            **tensors,
-            size=tuple(facts["size"]),
-            grid=tuple(facts["grid"]),
-            layers=tuple(facts["layers"]),
-            method=facts["method"],
-        )
+            return cls(**fields)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not an explanation that can be read: {error}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields = {name: getattr(self, name) for name in _TENSORS}
         return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+
+    def _replaced(self, tensors: dict[str, Any], images: ImageReference) -> Explanation:
+        explanation = dataclasses.replace(self, **tensors)
+        object.__setattr__(explanation, "_images", images)
+        return explanation
+
+    def _check_types(self) -> None:
+        for name in ("raw", "scores", "targets"):
+            if not isinstance(getattr(self, name), Tensor):
+                kind = type(getattr(self, name)).__name__
+                raise TypeError(f"expected {name} as a tensor, got {kind}")
+        for name, tensor in self._tensors().items():
+            if name == "targets":
+                if tensor.dtype != torch.int64:
+                    raise TypeError(f"expected targets as int64 class ids, got {tensor.dtype}")
+            elif not tensor.is_floating_point():
+                raise TypeError(f"expected {name} in floating point, got {tensor.dtype}")
+
+    def _check_shapes(self) -> None:
+        shape, size, grid = self.raw.shape, tuple(self.size), tuple(self.grid)
+        if len(shape) not in (3, 4, 5) or len(size) != len(grid) or len(size) != len(shape) - 2:
+            raise ValueError(
+                "expected raw as (N, K, *grid), and size and grid with 1 to 3 numbers each, got "
+                f"raw of {tuple(shape)}, size {size} and grid {grid}"
+            )
+        if tuple(shape[2:]) not in (grid, size):
+            raise ValueError(f"expected raw on the grid {grid} or {size}, got {tuple(shape)}")
+        for name in ("scores", "targets"):
+            if getattr(self, name).shape != shape[:2]:
+                raise ValueError(
+                    f"expected {name} as (N, K) = {tuple(shape[:2])}, as raw has it, got "
+                    f"{tuple(getattr(self, name).shape)}"
+                )
+        signed = None if self.gradients is None else tuple(self.gradients.shape)
+        if signed is not None and (signed[:2] != tuple(shape[:2]) or signed[3:] != size):
+            raise ValueError(
+                f"expected gradients as (N, K, C, *size) of {tuple(shape[:2])} and {size}, got "
+                f"{signed}"
+            )
+        if self.outputs is not None and self.outputs.shape[:1] != shape[:1]:
+            raise ValueError(
+                f"expected outputs with {shape[0]} rows, got {tuple(self.outputs.shape)}"
+            )
+        record = self.registration
+        if record is not None and (record.size, record.grid) != (size, grid):
+            raise ValueError(
+                f"expected a registration of size {size} and grid {grid}, got {record.size} and "
+                f"{record.grid}"
+            )
+
+    def _repr_png_(self) -> bytes | None:
+        """Return what a notebook shows; None, for the text alone, where nothing can be drawn."""
+        drawable = self.raw.numel() > 0 and not self.raw.is_meta
+        return self.show()._repr_png_() if drawable else None
 
     def __repr__(self) -> str:
         """Return a line that says what is explained, without the numbers."""
         n, k = self.scores.shape
-        where = f" at {', '.join(self.layers)}" if self.layers else ""
+        layers = f" at {', '.join(self.layers)}" if self.layers else ""
+        images = f"{n} image{'s' * (n != 1)} of {tuple(self.size)}"
+        targets = f"{k} target{'s' * (k != 1)}{' each' * (n != 1)}"
         return (
-            f"Explanation({self.method}{where}: {n} images of {self.size}, {k} targets each, "
-            f"grid {self.grid}, on {self.raw.device})"
+            f"Explanation({self.method}{layers}: {images}, {targets}, grid {tuple(self.grid)}, on "
+            f"{self.raw.device})"
         )

@@ -1,44 +1,70 @@
-"""From a map at a layer's grid to a heatmap at the picture's size: resize, then scale."""
+"""From maps on a layer's grid to heatmaps at the image's size: resize, scale, fuse.
+
+A grid has one axis for signals, two for images and three for volumes.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+#: Linear interpolation by the number of grid axes, as torch names it.
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
-def resize(maps: Float[Tensor, "n k *grid"], size: tuple[int, ...]) -> Float[Tensor, "n k *size"]:
-    """Resize maps bilinearly (``align_corners=False``, the pixel-area convention).
+
+def resize(maps: Float[Tensor, "n k *grid"], size: Sequence[int]) -> Float[Tensor, "n k *size"]:
+    """Resize maps linearly, bilinearly or trilinearly.
+
+    Cells and pixels are areas (``align_corners=False``): a cell's value lies at the cell's centre,
+    and pixels beyond the outermost centres take the outermost value.
 
     Args:
-        maps: (N, K, h, w), any range.
-        size: (H, W) in pixels.
+        maps: (N, K, *grid) with one, two or three grid axes, any range.
+        size: the new length of each axis in samples, pixels or voxels: (L,), (H, W) or (D, H, W).
 
     Returns:
-        (N, K, H, W); no value lies outside the range of its own map.
+        (N, K, *size). Each value lies within the range of its own map. Maps that have the size
+        already are returned as they are.
+
+    Raises:
+        ValueError: ``size`` has another number of axes than the maps, or they have none or more
+            than three.
 
     Example:
         >>> import torch
-        >>> resize(torch.tensor([[[[0.0, 1.0]]]]), (1, 4)).flatten().tolist()
+        >>> resize(torch.tensor([[[0.0, 1.0]]]), (4,)).flatten().tolist()
         [0.0, 0.25, 0.75, 1.0]
     """
-    if maps.shape[-2:] == size:
+    axes, size = maps.ndim - 2, tuple(size)
+    if axes not in _MODES:
+        raise ValueError(
+            f"expected maps with 1 to 3 grid axes as (N, K, *grid), got {tuple(maps.shape)}"
+        )
+    if len(size) != axes:
+        raise ValueError(
+            f"expected a size of {axes} numbers for maps of {tuple(maps.shape)}, got {size}"
+        )
+    if tuple(maps.shape[2:]) == size:
         return maps
-    return interpolate(maps, size, mode="bilinear", align_corners=False)
+    return interpolate(maps, size, mode=_MODES[axes], align_corners=False)
 
 
 def scale(maps: Float[Tensor, "n k *grid"]) -> Float[Tensor, "n k *grid"]:
-    """Divide the positive part of each map by its own maximum.
+    """Divide the positive part of each map by its maximum.
 
-    There is no stretching from the minimum, since zero means "no evidence", and no epsilon,
-    since a map's scale is that of the logits and says nothing: maps that differ by any
-    positive factor give the same heatmap.
+    The minimum is not subtracted, since zero means "no evidence". No epsilon is added, since the
+    unit of a map is that of the logits, which is arbitrary: maps that differ by a positive factor
+    give the same heatmap.
 
     Args:
-        maps: (N, K, h, w), any range; negative values count as no evidence.
+        maps: (N, K, *grid), any range; negative values count as no evidence.
 
     Returns:
-        (N, K, h, w) in [0, 1]. The largest value of each map is 1; a map without a positive
+        (N, K, *grid) in [0, 1]. The largest value of each map is 1; a map without a positive
         value is all zero.
 
     Example:
@@ -47,32 +73,35 @@ def scale(maps: Float[Tensor, "n k *grid"]) -> Float[Tensor, "n k *grid"]:
         [0.0, 0.5, 1.0]
     """
     positive = maps.clamp(min=0)
-    maximum = positive.amax(dim=(-2, -1), keepdim=True)
+    maximum = positive.amax(dim=_grid_axes(maps), keepdim=True)
     return positive / maximum.where(maximum > 0, 1)
 
 
 def evidence(maps: Float[Tensor, "n k *grid"]) -> Bool[Tensor, "n k"]:
-    """Say which maps hold any positive value at all.
+    """Say which maps have any positive value.
 
     Example:
         >>> import torch
         >>> evidence(torch.tensor([[[[0.0]], [[3.0]]]])).tolist()
         [[False, True]]
     """
-    return maps.amax(dim=(-2, -1)) > 0
+    return maps.amax(dim=_grid_axes(maps)) > 0
 
 
-def fuse(maps: list[Float[Tensor, "n k ..."]]) -> Float[Tensor, "n k *grid"]:
-    """Average the maps of several layers, each scaled to its own maximum, on the finest grid.
+def fuse(maps: Sequence[Float[Tensor, "n k ..."]]) -> Float[Tensor, "n k *grid"]:
+    """Average the maps of several layers on the finest of their grids.
 
-    The maps of different layers have different units, hence the scaling. One map alone is
-    returned as it is.
+    Each map is first divided by its maximum (:func:`scale`), since the maps of different layers
+    have different units. A single layer's map is returned as it is.
 
     Args:
-        maps: one (N, K, h, w) for each layer, on any grids.
+        maps: (N, K, *grid) for each layer, on any grids of the same number of axes.
 
     Returns:
-        (N, K, h, w) on the grid with the most cells.
+        (N, K, *grid) on the grid with the most cells.
+
+    Raises:
+        ValueError: the maps differ in their number of grid axes.
 
     Example:
         >>> import torch
@@ -82,6 +111,10 @@ def fuse(maps: list[Float[Tensor, "n k ..."]]) -> Float[Tensor, "n k *grid"]:
     """
     if len(maps) == 1:
         return maps[0]
-    height, width = max((m.shape[-2:] for m in maps), key=lambda size: size[0] * size[1])
-    resized = [resize(scale(m), (height, width)) for m in maps]
+    finest = max((m.shape[2:] for m in maps), key=math.prod)
+    resized = [resize(scale(m), finest) for m in maps]
     return sum(resized[1:], resized[0]) / len(resized)
+
+
+def _grid_axes(maps: Tensor) -> tuple[int, ...]:
+    return tuple(range(2, maps.ndim))

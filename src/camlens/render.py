@@ -1,12 +1,13 @@
 """From images and heatmaps to pictures: overlays, contour lines, signed gradients.
 
-Everything is drawn for the whole batch at once, on the tensors' own device, as floating
-point; pictures become uint8 once, at the end. Values are resized first and coloured after:
-a resized colour is none of the colormap's.
+Everything is drawn for the whole batch at once, on the tensors' device, in floating point;
+pictures are rounded to uint8 once, at the end. Values are resized before they are coloured: a
+blend of two colours of a colormap is in general no colour of that colormap.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,12 +15,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from . import heatmap
+from .slices import cut
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
 
-# Resizing a picture of values in [0, 1] can leave it by a rounding error.
+# Interpolation of values in [0, 1] can leave that range by a rounding error.
 _ROUNDING = 1e-4
 
 
@@ -29,39 +31,67 @@ def overlay(
     *,
     colormap: str | Colormap = "turbo",
     alpha: float = 0.5,
+    slices: int | Sequence[int] | None = None,
+    axis: int = 0,
 ) -> Tensor:
-    """Lay heatmaps over images.
+    """Blend heatmaps over images, or over slices of volumes.
 
     Args:
-        images: (N, 1, H, W) grey or (N, 3, H, W) RGB, uint8, or floating point in [0, 1].
-        heatmaps: (N, K, h, w) in [0, 1]; resized to the images where the size differs.
+        images: (N, 1, H, W) grey or (N, 3, H, W) RGB, uint8, or floating point in [0, 1]. Volumes
+            and videos are (N, 1 or 3, D, H, W).
+        heatmaps: (N, K, h, w) in [0, 1], of volumes (N, K, d, h, w); resized to the images where
+            the size differs.
         colormap: a matplotlib colormap or its name.
         alpha: weight of the heatmap's colour in [0, 1]; the image has the rest.
+        slices: which slices of volumes to draw: an index, or several. None draws of each heatmap
+            the slice with the most heat (:func:`camlens.slices.hottest`).
+        axis: the axis of volumes that is cut: 0 for D, 1 for H, 2 for W.
 
     Returns:
-        (N, K, 3, H, W) uint8, on the images' device.
+        uint8 on the images' device. Of images, (N, K, 3, H, W). Of volumes the same, or
+        (N, K, S, 3, H, W) where ``slices`` is a sequence of S indices; (H, W) are then the two axes
+        that are not cut.
 
     Raises:
         TypeError: the images are neither uint8 nor floating point.
-        ValueError: a wrong shape or range (normalised images are a common cause), or an unknown
-            colormap.
+        IndexError: the volumes have no such slice.
+        ValueError: a wrong shape or range (normalised images are a common cause), an unknown
+            colormap, or ``slices`` or ``axis`` given for images.
 
     Example:
         >>> images, heatmaps = torch.rand(2, 3, 8, 8), torch.rand(2, 4, 8, 8)
         >>> overlay(images, heatmaps).shape
         torch.Size([2, 4, 3, 8, 8])
+        >>> volumes, heatmaps = torch.rand(2, 1, 6, 8, 8), torch.rand(2, 4, 3, 4, 4)
+        >>> overlay(volumes, heatmaps, slices=[0, 2, 4]).shape
+        torch.Size([2, 4, 3, 3, 8, 8])
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"expected alpha in [0, 1], got {alpha}")
-    base = as_rgb(images).mul(255 * (1 - alpha)).unsqueeze(1)
-    heat = _fitting(heatmaps, base)
-    table = (_table(colormap).to(heat.device) * (255 * alpha)).T.contiguous()
+    if isinstance(images, Tensor) and images.ndim == 5:
+        heat = _fitting(heatmaps, len(images), images.shape[2:])
+        base, heat = cut(_rgb(images), heat, slices=slices, axis=axis)
+    elif slices is None and axis == 0:
+        base = as_rgb(images).unsqueeze(1)
+        heat = _fitting(heatmaps, len(images), images.shape[2:])
+    else:
+        raise ValueError(
+            "slices and axis choose a cut through volumes as (N, 1 or 3, D, H, W), got images of "
+            f"{tuple(images.shape)}"
+        )
+    return _blended(base.mul(255 * (1 - alpha)), heat, _table(colormap) * (255 * alpha))
+
+
+def _blended(base: Tensor, heat: Tensor, table: Tensor) -> Tensor:
+    """Add the heat's colours to (N, 1 or K, ..., 3, H, W) images; both are in [0, 255] already."""
+    intensities = table.to(heat.device).T.contiguous()
     entry = heat.mul(255).add_(0.5).long()
-    n, k, h, w = entry.shape
-    pictures = torch.empty(n, k, 3, h, w, dtype=torch.uint8, device=heat.device)
-    for channel, intensities in enumerate(table):  # plane by plane memory is read in order
-        plane = intensities.index_select(0, entry.flatten()).view(n, k, h, w)
-        pictures[:, :, channel] = plane.add_(base[:, :, channel]).add_(0.5)
+    pictures = torch.empty(
+        *entry.shape[:-2], 3, *entry.shape[-2:], dtype=torch.uint8, device=heat.device
+    )
+    for channel in range(3):  # plane by plane memory is read in order
+        plane = intensities[channel].index_select(0, entry.flatten()).view(entry.shape)
+        pictures.select(-3, channel).copy_(plane.add_(base.select(-3, channel)).add_(0.5))
     return pictures
 
 
@@ -73,16 +103,16 @@ def contours(
     width: float = 1.5,
     color: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Draw the line on which each heatmap has a given value.
+    """Draw the line along which each heatmap has a given value.
 
-    A pixel's distance from the line is how far its value is from the level over how fast the
-    value changes there, so the line has the same width in flat and in steep places.
+    A pixel's distance from the line is estimated as the difference between its value and the level,
+    divided by the local rate of change; the line is thus equally wide in flat and in steep places.
 
     Args:
         pictures: images as :func:`overlay` takes them, or its (N, K, 3, H, W) result.
         heatmaps: (N, K, h, w) in [0, 1].
-        level: the value, in (0, 1); 0.5 encloses what has at least half the maximum.
-        width: of the line in pixels.
+        level: the value, in (0, 1); 0.5 encloses the pixels with at least half the maximum.
+        width: width of the line in pixels.
         color: red, green and blue in [0, 1].
 
     Returns:
@@ -90,8 +120,8 @@ def contours(
 
     Raises:
         TypeError: see :func:`overlay`.
-        ValueError: see :func:`overlay`; or the level, width or color is out of range, or there are
-            not as many heatmaps as pictures.
+        ValueError: see :func:`overlay`; or the level, width or color is out of range, or the number
+            of heatmaps differs from the number of pictures.
 
     Example:
         >>> heat = torch.linspace(0, 1, 9).repeat(9, 1)[None, None]
@@ -105,7 +135,7 @@ def contours(
         raise ValueError(f"expected a color of values in [0, 1], got {color}")
     flat = pictures.flatten(0, 1) if pictures.ndim == 5 else pictures
     base = as_rgb(flat).unflatten(0, (len(pictures), -1))
-    heat = _fitting(heatmaps, base)
+    heat = _fitting(heatmaps, len(base), base.shape[-2:])
     if base.shape[1] not in (1, heat.shape[1]):
         raise ValueError(
             f"expected {base.shape[1]} heatmaps an image, as many as pictures, got {heat.shape[1]}"
@@ -120,9 +150,9 @@ def contours(
 
 
 def _steepness(heat: Tensor) -> Tensor:
-    """Return how fast values change at each pixel, towards the neighbour that differs more.
+    """Return the rate of change at each pixel, towards the neighbour that differs more.
 
-    The mean over both neighbours would halve it at the edge of a mask, and with it the line.
+    The mean over both neighbours would halve the rate, and with it the line, at a mask's edge.
     """
     down, right = heat.diff(dim=-2).abs(), heat.diff(dim=-1).abs()
     down = torch.maximum(pad(down, (0, 0, 1, 0)), pad(down, (0, 0, 0, 1)))
@@ -131,11 +161,11 @@ def _steepness(heat: Tensor) -> Tensor:
 
 
 def signed(gradients: Tensor) -> Tensor:
-    """Show signed gradients in colour: grey is zero, lighter is positive, darker negative.
+    """Draw signed gradients: grey is zero, lighter is positive, darker is negative.
 
     Args:
-        gradients: (N, K, C, H, W) with C of 1 or 3, as of ``Explanation.gradients``. Each map is
-            divided by the largest absolute value in it.
+        gradients: (N, K, C, H, W) with C of 1 or 3, such as ``Explanation.gradients``. Each map is
+            divided by its largest absolute value.
 
     Returns:
         (N, K, 3, H, W) uint8.
@@ -168,9 +198,25 @@ def as_rgb(images: Tensor) -> Tensor:
     """
     if not isinstance(images, Tensor):
         raise TypeError(f"expected images as a tensor, got {type(images).__name__}")
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    if images.ndim == 3:
+        raise ValueError(
+            f"expected images as (N, 1, H, W) or (N, 3, H, W), got {tuple(images.shape)}: add the "
+            "batch dimension to a single image with images.unsqueeze(0); signals as (N, C, L) are "
+            "drawn by explanation.show(signals)"
+        )
+    if images.ndim != 4:
         raise ValueError(
             f"expected images as (N, 1, H, W) or (N, 3, H, W), got {tuple(images.shape)}"
+        )
+    return _rgb(images)
+
+
+def _rgb(images: Tensor) -> Tensor:
+    """Return (N, 1 or 3, *size) images or volumes as (N, 3, *size) in [0, 1]."""
+    if images.shape[1] not in (1, 3):
+        size = "H, W" if images.ndim == 4 else "D, H, W"
+        raise ValueError(
+            f"expected images as (N, 1, {size}) or (N, 3, {size}), got {tuple(images.shape)}"
         )
     if images.dtype == torch.uint8:
         values = images.float() / 255
@@ -183,25 +229,23 @@ def as_rgb(images: Tensor) -> Tensor:
         )
     else:
         raise TypeError(f"expected uint8 or floating-point images, got {images.dtype}")
-    return values.clamp(0, 1).expand(-1, 3, -1, -1)
+    return values.clamp(0, 1).expand(-1, 3, *images.shape[2:])
 
 
-def _fitting(heatmaps: Tensor, pictures: Tensor) -> Tensor:
-    """Return (N, K, H, W) heatmaps in [0, 1] of the pictures' number and size."""
-    size = (pictures.shape[-2], pictures.shape[-1])
-    if heatmaps.ndim != 4 or len(heatmaps) != len(pictures):
-        raise ValueError(
-            f"expected heatmaps as ({len(pictures)}, K, h, w), got {tuple(heatmaps.shape)}"
-        )
+def _fitting(heatmaps: Tensor, count: int, size: Sequence[int]) -> Tensor:
+    """Return (N, K, *size) heatmaps of N pictures, in [0, 1] and at the pictures' size."""
+    if heatmaps.ndim != 2 + len(size) or len(heatmaps) != count:
+        grid = "h, w" if len(size) == 2 else "d, h, w"
+        raise ValueError(f"expected heatmaps as ({count}, K, {grid}), got {tuple(heatmaps.shape)}")
     check_range(heatmaps, "heatmaps", "pass explanation.heatmaps, or camlens.heatmap.scale(maps)")
     return heatmap.resize(heatmaps.float().clamp(0, 1), size)
 
 
 def check_range(values: Tensor, kind: str, remedy: str) -> None:
-    """Check that values are in [0, 1], but for what rounding adds.
+    """Check that values are in [0, 1], up to a rounding error.
 
     Raises:
-        ValueError: they are not, or are not numbers.
+        ValueError: a value is out of range or NaN.
     """
     low, high = values.aminmax()
     if not (

@@ -104,10 +104,8 @@ def scored(explanation: Explanation, regions: Regions) -> Scores:
     parts = []
     for start in range(0, n, step):
         some = slice(start, start + step)
-        changes = {name: getattr(explanation, name)[some] for name in ("raw", "scores", "targets")}
-        one = dataclasses.replace(explanation, **changes, gradients=None)
         masks = regions.masks if len(regions.masks) == 1 else regions.masks[some]
-        parts.append(score(one, Regions(regions.names, masks)))
+        parts.append(score(explanation[some], Regions(regions.names, masks)))
     return joined(parts)
 
 

@@ -64,25 +64,30 @@ def in_batches(
     for some, wanted in zip(images.split(_BATCH), targets.split(_BATCH), strict=True):
         part = explainer(some, targets=wanted)
         parts.append(part if gradients else dataclasses.replace(part, gradients=None))
-    kept = [part.gradients for part in parts if part.gradients is not None]
     return dataclasses.replace(
         parts[0],
         raw=torch.cat([part.raw for part in parts]),
         scores=torch.cat([part.scores for part in parts]),
         targets=torch.cat([part.targets for part in parts]),
-        gradients=torch.cat(kept) if kept else None,
+        gradients=_joined([part.gradients for part in parts]),
+        outputs=_joined([part.outputs for part in parts]),
     )
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    tensors = [part for part in parts if part is not None]
+    return torch.cat(tensors) if tensors else None
 
 
 def take(explanation: camlens.Explanation, which: Tensor, targets: int) -> camlens.Explanation:
     """Return the explanation of some faces, by their indices, and of their first targets."""
-    gradients = explanation.gradients
+    faces = explanation[which]
     return dataclasses.replace(
-        explanation,
-        raw=explanation.raw[which, :targets],
-        scores=explanation.scores[which, :targets],
-        targets=explanation.targets[which, :targets],
-        gradients=None if gradients is None else gradients[which, :targets],
+        faces,
+        raw=faces.raw[:, :targets],
+        scores=faces.scores[:, :targets],
+        targets=faces.targets[:, :targets],
+        gradients=None if faces.gradients is None else faces.gradients[:, :targets],
     )
 
 

@@ -1,4 +1,4 @@
-"""Contact sheets: pictures side by side, with labels."""
+"""Contact sheets: pictures in rows and columns, with labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from .figures import Figure
 
 
 def sheet(
@@ -24,16 +24,17 @@ def sheet(
 
     Args:
         pictures: (rows, columns, 3, H, W) uint8, such as an overlay's (N, K, 3, H, W).
-        rows: a label for each row, to its left.
-        columns: a label for each column, above it.
-        title: a line above everything.
-        scale: size of a picture's pixel on the sheet; best a whole number.
+        rows: a label for each row, drawn on its left.
+        columns: a label for each column, drawn above it.
+        title: the title of the sheet.
+        scale: size of a picture's pixel in pixels of the sheet; whole numbers give sharp pixels.
 
     Returns:
-        A matplotlib figure; notebooks show it, ``figure.savefig("sheet.png")`` writes it.
+        A matplotlib figure. A notebook shows it at the end of a cell;
+        ``figure.savefig("sheet.png")`` writes it to a file.
 
     Raises:
-        ValueError: a wrong shape or scale, or not as many labels as rows or columns.
+        ValueError: a wrong shape or scale, or another number of labels than of rows or columns.
     """
     if pictures.ndim != 5 or pictures.shape[2] != 3 or pictures.dtype != torch.uint8:
         raise ValueError(
@@ -65,8 +66,8 @@ def _labelled(
     title: str,
     scale: float,
 ) -> Figure:
-    """Put the canvas on a figure with room for the labels; lengths are in pixels."""
-    from matplotlib.figure import Figure
+    """Draw the canvas and the labels around it; ``pitch`` is the distance of pictures in pixels."""
+    from .figures import Figure
 
     figure = Figure(dpi=100)
     height, width = canvas.shape[1] * scale, canvas.shape[2] * scale

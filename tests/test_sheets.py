@@ -1,5 +1,9 @@
 """Contact sheets, checked cell by cell."""
 
+import io
+
+import matplotlib.image
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -29,3 +33,11 @@ def test_bad_sheets():
         sheet(torch.zeros(1, 2, 3, 4, 4, dtype=torch.uint8), columns=["only"])
     with pytest.raises(ValueError, match="expected a scale > 0"):
         sheet(torch.zeros(1, 1, 3, 4, 4, dtype=torch.uint8), scale=0)
+
+
+def test_sheets_show_themselves():
+    figure = sheet(torch.randint(0, 256, (1, 2, 3, 20, 30), dtype=torch.uint8), scale=2)
+    picture = matplotlib.image.imread(io.BytesIO(figure._repr_png_()))
+    width, height = figure.get_size_inches() * 100
+    assert picture.shape == (round(height), round(width), 4)
+    assert plt.get_fignums() == []

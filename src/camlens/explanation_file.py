@@ -1,0 +1,149 @@
+"""The file format of explanations: safetensors, with the other fields as JSON in its header."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .files import write_whole
+from .registration import Registration
+
+FORMAT = "camlens.explanation.2"
+
+#: More pixels than this in one image (256 GiB of float32) are taken for damage.
+MAX_PIXELS = 2**36
+
+_TENSORS = {"raw", "scores", "targets"}
+_OPTIONAL_TENSORS = {"gradients", "outputs"}
+_FACTS = {"size", "grid", "layers", "method", "registration"}
+
+
+def write(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> None:
+    """Write tensors and JSON-compatible facts to one file, completely or not at all.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full; an existing file is
+            then unchanged.
+    """
+    from safetensors.torch import save
+
+    # Clones: safetensors refuses tensors that share memory, such as scores and outputs.
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    header = json.dumps({**facts, "format": FORMAT})
+    write_whole(path, save(plain, metadata={"camlens": header}))
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return an explanation's fields by name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no explanation, is damaged, or has another format. The shapes of
+            the tensors are not checked.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get("camlens", "{}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    try:
+        return {**_facts(_parsed(header)), **_checked(tensors)}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not an explanation that can be read: {error}") from error
+
+
+def _parsed(header: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(header)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its header is not JSON ({type(error).__name__})") from error
+    if not isinstance(facts, dict):
+        raise TypeError(f"expected its header as a JSON object, got {type(facts).__name__}")
+    version = facts.pop("format", None)
+    if version != FORMAT:
+        raise ValueError(
+            f"it is of format {version!r:.60}, expected {FORMAT!r}: it was not written by "
+            "Explanation.save, or by another version of camlens; upgrade with pip install -U "
+            "camlens, or save it again"
+        )
+    return facts
+
+
+def _checked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    names = set(tensors)
+    if missing := sorted(_TENSORS - names):
+        raise ValueError(
+            f"the tensors {missing} are missing; it was not written by Explanation.save"
+        )
+    if unknown := sorted(names - _TENSORS - _OPTIONAL_TENSORS):
+        raise ValueError(f"it has unknown tensors {unknown}")
+    return tensors
+
+
+def _facts(facts: dict[str, Any]) -> dict[str, Any]:
+    if set(facts) != _FACTS:
+        raise ValueError(f"expected the fields {sorted(_FACTS)}, got {sorted(facts)!s:.200}")
+    for name in ("size", "grid"):
+        if not _is_shape(facts[name]):
+            raise ValueError(
+                f"expected {name} as 1 to 3 positive integers, got {facts[name]!r:.60}"
+            )
+        if math.prod(facts[name]) > MAX_PIXELS:
+            raise ValueError(f"expected {name} of at most {MAX_PIXELS} pixels, got {facts[name]}")
+    if not isinstance(facts["layers"], list) or not all(
+        isinstance(name, str) for name in facts["layers"]
+    ):
+        raise ValueError(f"expected layers as a list of names, got {facts['layers']!r:.60}")
+    if not isinstance(facts["method"], str):
+        raise TypeError(f"expected method as a name, got {facts['method']!r:.60}")
+    return {
+        "size": tuple(facts["size"]),
+        "grid": tuple(facts["grid"]),
+        "layers": tuple(facts["layers"]),
+        "method": facts["method"],
+        "registration": _registration(facts["registration"]),
+    }
+
+
+def _registration(fields: Any) -> Registration | None:
+    if fields is None:
+        return None
+    if not isinstance(fields, dict):
+        raise TypeError(f"expected a registration as a JSON object, got {fields!r:.60}")
+    for name, value in fields.items():
+        plain = name in ("kind", "proven") or value is None
+        # A pitch that was not measured along an axis has no error.
+        if not plain and not _are_numbers(value, or_null=name == "pitch_error"):
+            raise ValueError(f"expected the registration's {name} as numbers, got {value!r:.60}")
+    try:
+        return Registration.from_dict(fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected a registration, got {fields!r:.200} ({error})") from error
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and 1 <= len(value) <= 3
+        and all(type(number) is int and number > 0 for number in value)
+    )
+
+
+def _are_numbers(value: Any, *, or_null: bool) -> bool:
+    return isinstance(value, list) and all(
+        (or_null and v is None) or (type(v) in (int, float) and math.isfinite(v)) for v in value
+    )
