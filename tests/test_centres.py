@@ -257,6 +257,26 @@ def test_the_standard_error_is_that_of_repeated_measurements():
     assert ((ratio > 0.6) & (ratio < 1.5)).all()
 
 
+@pytest.mark.parametrize(("count", "rows"), [(1, 8), (5, 5), (20, 8)])
+def test_every_call_has_the_rows_asked_for(count, rows):
+    """A model may take no other number of images, or further inputs for each of them."""
+    model, images = nn.Conv2d(1, 4, 4, 4), torch.randn(count, 1, 32, 32)
+    gradients = gradients_of(model, model)
+    calls = []
+
+    def watched(batch, cells, signs):
+        calls.append((batch.sum(dim=(1, 2, 3)), len(cells), len(signs)))
+        return gradients(batch, cells, signs)
+
+    measure_place(watched, images, (8, 8), 4, pairs=12, rows=rows)
+    assert len(calls) == 2 * -(-12 // rows)
+    expected = images.sum(dim=(1, 2, 3))[torch.arange(rows) % count]
+    for sums, *lengths in calls:
+        # Shifting and mirroring an image leaves its sum alone.
+        torch.testing.assert_close(sums, expected, atol=1e-4, rtol=1e-4)
+        assert lengths == [rows, rows]
+
+
 def test_measuring_leaves_the_generator_and_the_parameters_alone():
     model = nn.Conv2d(3, 8, 4, 4)
     images = torch.randn(1, 3, 32, 32)
