@@ -59,13 +59,14 @@ class Arithmetic:
         self.pitch *= stride
 
     def free(self, cells, pixels):
-        """Return whether the three or four middle cells stay a stretched pitch off the border.
+        """Return whether the border is far from the three or four middle cells.
 
-        Closer than half of one, a cell counts as clipped by the border.
+        A cell counts as clipped when there is a gradient in a band along the border, as wide as
+        half a stretched pitch and as the gradient's spread (less than 0.4 of its width).
         """
         indices = range((cells - 3) // 2, cells - (cells - 3) // 2)
         centres = [self.first + j * self.pitch for j in indices]
-        reach = self.field / 2 + pixels / max(cells, 1)
+        reach = self.field / 2 + max(pixels / max(cells, 1), 0.4 * self.field)
         return cells >= 3 and centres[0] >= reach and centres[-1] <= pixels - reach
 
 

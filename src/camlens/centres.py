@@ -213,13 +213,13 @@ def _clipped(spread: Tensor, variance: Tensor, distance: Tensor, pitch: float) -
     """Estimate by how many pixels the image's border moves the centroids of pairs.
 
     Cutting a distribution off where its density is p moves its mean by its variance times p: for
-    a normal distribution exactly so. Strides and dilations can leave gaps at the border; cells
-    that have lost a part beyond a gap are narrower than others.
+    a normal distribution exactly so. Strides and dilations can leave gaps at the border, hence a
+    band of it is looked at, and cells that have lost a part beyond it are narrower than others.
 
     Returns:
         (P,), the same for all pairs of one distance from the middle; infinite of narrow cells.
     """
-    band = max(1, round(pitch / 2))
+    band = max(1, round(max(pitch / 2, variance.mean().sqrt().item())))
     border = (spread[..., :band].sum(dim=-1) + spread[..., -band:].sum(dim=-1)) / band
     shift = (variance * border).mean(dim=1)
     levels, level = distance.unique(return_inverse=True)
