@@ -59,13 +59,14 @@ class Arithmetic:
         self.pitch *= stride
 
     def free(self, cells, pixels):
-        """Return whether the three or four middle cells stay a stretched pitch off the border.
+        """Return whether the border is far from the three or four middle cells.
 
-        Closer than half of one, a cell counts as clipped by the border.
+        A cell counts as clipped when there is a gradient in a band along the border, as wide as
+        half a stretched pitch and as the gradient's spread (less than 0.4 of its width).
         """
         indices = range((cells - 3) // 2, cells - (cells - 3) // 2)
         centres = [self.first + j * self.pitch for j in indices]
-        reach = self.field / 2 + pixels / max(cells, 1)
+        reach = self.field / 2 + max(pixels / max(cells, 1), 0.4 * self.field)
         return cells >= 3 and centres[0] >= reach and centres[-1] <= pixels - reach
 
 
@@ -255,6 +256,26 @@ def test_the_standard_error_is_that_of_repeated_measurements():
     errors = torch.tensor([run.offset_error for run in runs]).mean(dim=0)
     ratio = offsets.std(dim=0) / errors
     assert ((ratio > 0.6) & (ratio < 1.5)).all()
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 8), (5, 5), (20, 8)])
+def test_every_call_has_the_rows_asked_for(count, rows):
+    """A model may take no other number of images, or further inputs for each of them."""
+    model, images = nn.Conv2d(1, 4, 4, 4), torch.randn(count, 1, 32, 32)
+    gradients = gradients_of(model, model)
+    calls = []
+
+    def watched(batch, cells, signs):
+        calls.append((batch.sum(dim=(1, 2, 3)), len(cells), len(signs)))
+        return gradients(batch, cells, signs)
+
+    measure_place(watched, images, (8, 8), 4, pairs=12, rows=rows)
+    assert len(calls) == 2 * -(-12 // rows)
+    expected = images.sum(dim=(1, 2, 3))[torch.arange(rows) % count]
+    for sums, *lengths in calls:
+        # Shifting and mirroring an image leaves its sum alone.
+        torch.testing.assert_close(sums, expected, atol=1e-4, rtol=1e-4)
+        assert lengths == [rows, rows]
 
 
 def test_measuring_leaves_the_generator_and_the_parameters_alone():

@@ -45,12 +45,13 @@ def measure_place(
 
     Args:
         gradients: what runs the model, see :data:`Gradients`. Row r is made from image r % N.
-        images: (N, C, *size); of more than ``rows`` the first ones are used.
+        images: (N, C, *size); of more than ``rows`` the first ones are used, fewer are repeated.
         grid: cells of the layer, one number for each axis of ``size``.
         channels: channels of the layer.
         proven: whether the cells were shown to respond to their own place.
-        pairs: pairs of samples. The standard errors fall with its square root.
-        rows: images in one call of ``gradients``.
+        pairs: pairs of samples, rounded up to a multiple of ``rows``. The standard errors fall
+            with its square root.
+        rows: images in every call of ``gradients``.
         seed: seed of the cells and signs that are drawn; the global generator is left alone.
 
     Returns:
@@ -59,19 +60,18 @@ def measure_place(
     """
     source = images.detach()[torch.arange(rows, device=images.device) % len(images)]
     generator = torch.Generator().manual_seed(seed)
-    cells = _draw_cells(grid, pairs, generator)
-    opposite = torch.tensor(grid) - 1 - cells
+    calls = math.ceil(pairs / rows)
+    cells = _draw_cells(grid, calls * rows, generator)
     sides: tuple[list[list[Tensor]], list[list[Tensor]]] = ([], [])
-    for start in range(0, pairs, rows):
-        drawn = slice(start, min(start + rows, pairs))
-        count = drawn.stop - start
-        signs = torch.randint(2, (count, channels), generator=generator) * 2 - 1
+    for chosen in cells.split(rows):
+        signs = torch.randint(2, (rows, channels), generator=generator) * 2 - 1
         signs = signs.to(images.device, images.dtype)
-        shifted = _shift(source[:count], generator)
+        shifted = _shift(source, generator)
         mirrored = shifted.flip(tuple(range(2, images.ndim)))
-        batches = ((shifted, cells[drawn]), (mirrored, opposite[drawn]))
-        for side, (batch, chosen) in zip(sides, batches, strict=True):
-            side.append(marginals(gradients(batch, chosen.to(images.device), signs)))
+        opposite = torch.tensor(grid) - 1 - chosen
+        batches = ((shifted, chosen), (mirrored, opposite))
+        for side, (batch, at) in zip(sides, batches, strict=True):
+            side.append(marginals(gradients(batch, at.to(images.device), signs)))
     axes = [
         torch.stack([torch.cat([spreads[axis] for spreads in side]) for side in sides], dim=1)
         for axis in range(len(grid))
@@ -213,13 +213,13 @@ def _clipped(spread: Tensor, variance: Tensor, distance: Tensor, pitch: float) -
     """Estimate by how many pixels the image's border moves the centroids of pairs.
 
     Cutting a distribution off where its density is p moves its mean by its variance times p: for
-    a normal distribution exactly so. Strides and dilations can leave gaps at the border; cells
-    that have lost a part beyond a gap are narrower than others.
+    a normal distribution exactly so. Strides and dilations can leave gaps at the border, hence a
+    band of it is looked at, and cells that have lost a part beyond it are narrower than others.
 
     Returns:
         (P,), the same for all pairs of one distance from the middle; infinite of narrow cells.
     """
-    band = max(1, round(pitch / 2))
+    band = max(1, round(max(pitch / 2, variance.mean().sqrt().item())))
     border = (spread[..., :band].sum(dim=-1) + spread[..., -band:].sum(dim=-1)) / band
     shift = (variance * border).mean(dim=1)
     levels, level = distance.unique(return_inverse=True)
