@@ -43,16 +43,14 @@ def bare_forward(case: Loaded) -> Call:
 
 
 def camlens_grad_cam(case: Loaded) -> Call:
-    def call() -> Any:
-        explainer = camlens.GradCAM(case.model, case.layer)
-        return explainer(case.images, targets=case.classes).heatmaps
-
-    return call
+    explainer = camlens.GradCAM(case.model, case.layer)
+    return lambda: explainer(case.images, targets=case.classes).heatmaps
 
 
 def camlens_grad_cam_all(case: Loaded) -> Call:
     """Every class of the model; raw maps, since heatmaps of all are 1000 times the images."""
-    return lambda: camlens.GradCAM(case.model, case.layer)(case.images, targets="all").raw
+    explainer = camlens.GradCAM(case.model, case.layer)
+    return lambda: explainer(case.images, targets="all").raw
 
 
 def camlens_guided(case: Loaded) -> Call:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from dataset_cost import KEEP
+from first_call import first_call_costs, later_call_overhead
 from growth import GROWTH, formats, growth
 from imports import import_times
 from measure import flop_ratios, time_ratios
@@ -119,6 +120,19 @@ def dataset_section(device: str, effort: Effort) -> str:
     return "\n".join(found)
 
 
+def first_call_section(device: str, effort: Effort) -> str:
+    """Measure what the first call adds, and what each later call does."""
+    head = ("Extra forward passes of one image in the first call", "named layer")
+    lines = first_call_costs(device, quick=effort.quick)
+    for line in lines:
+        _progress(f"first call: {', '.join(line)}")
+    costs = table((*head, "default layer", 'registration="measured"'), lines)
+    overhead = later_call_overhead(device, quick=effort.quick)
+    _progress(f"later calls: {', '.join(overhead)}")
+    names = ("forward and backward of a tiny network", "Grad-CAM, a later call", "overhead")
+    return costs + "\n" + table(names, [overhead])
+
+
 def import_section(device: str, effort: Effort) -> str:
     """Measure what importing costs."""
     torch_s, camlens_s, ratio = import_times(effort.rounds)
@@ -130,6 +144,7 @@ def import_section(device: str, effort: Effort) -> str:
 
 SECTIONS: dict[str, Callable[[str, Effort], str]] = {
     **{s: lambda device, effort, s=s: bars_section(s, device, effort) for s in MEASURES},
+    "first_call": first_call_section,
     "import": import_section,
     "precision": precision_section,
     "growth": growth_section,

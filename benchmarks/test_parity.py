@@ -32,6 +32,7 @@ from zennit.attribution import Gradient
 from zennit.composites import GuidedBackprop as ZennitGuidedBackprop
 
 import camlens
+from camlens.probe import Probe, Site
 
 
 def image_like(output: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ def assert_close(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
         assert apart <= tolerance, f"image {i}"
 
 
-def ours(explainer: camlens.CAM, ready: Ready) -> Tensor:
+def ours(explainer: camlens.LayerExplainer, ready: Ready) -> Tensor:
     return explainer(ready.images, targets=ready.targets).raw[:, 0]
 
 
@@ -214,9 +215,9 @@ def test_grad_cam_plus_plus_is_grad_cams(ready: Ready) -> None:
 
 @over(SUBJECTS)
 def test_eigen_cam_is_numpys_svd(ready: Ready) -> None:
-    with camlens.taps.tap(ready.model, ready.subject.layer) as tapped, torch.no_grad():
-        ready.model(ready.images)
-    activations = ready.subject.layout(tapped.activations[ready.subject.layer]).double()
+    site = Site(ready.subject.layer, ready.subject.layout)
+    (maps,) = Probe(ready.model, ready.images).run(sites=[site], start=None).activations()
+    activations = maps.double()
     references = []
     for image in activations.flatten(2).numpy():  # (C, hw)
         _, _, directions = np.linalg.svd(image.T, full_matrices=False)
@@ -228,10 +229,10 @@ def test_eigen_cam_is_numpys_svd(ready: Ready) -> None:
 
 
 @over(SUBJECTS)
-def test_input_gradient_is_captums_saliency(ready: Ready) -> None:
+def test_saliency_is_captums(ready: Ready) -> None:
     saliency = captum.attr.Saliency(ready.model)
     reference = saliency.attribute(ready.images.clone(), ready.targets, abs=False)
-    explanation = camlens.InputGradient(ready.model)(ready.images, targets=ready.targets)
+    explanation = camlens.Saliency(ready.model)(ready.images, targets=ready.targets)
     assert_close(explanation.gradients[:, 0], reference, 1e-4)
 
 

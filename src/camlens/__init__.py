@@ -12,6 +12,7 @@ from .explainers import (
 )
 from .explanation import Explanation
 from .image_gradients import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
+from .layers import Layer, find_layers
 from .render import contours, overlay
 
 __version__ = "0.1.0"
@@ -29,12 +30,14 @@ __all__ = [
     "GuidedBackprop",
     "GuidedGradCAM",
     "HiResCAM",
+    "Layer",
     "LayerAttribution",
     "LayerCAM",
     "LayerExplainer",
     "Saliency",
     "XGradCAM",
     "contours",
+    "find_layers",
     "heatmap",
     "methods",
     "overlay",

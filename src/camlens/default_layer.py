@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from .evidence import Evidence
+from .geometry import Reading
 from .trace import ModuleCall, Trace
 
 T = TypeVar("T")
@@ -38,31 +39,7 @@ _RESAMPLING = (
 )
 
 
-class Reading(Protocol):
-    """How a layer's output is read as maps of the images (:class:`camlens.geometry.Reading`)."""
-
-    @property
-    def layout(self) -> Callable[[Tensor], Tensor] | None:
-        """From the output to (N, C, *grid); None if it is no map of the images."""
-
-    @property
-    def channels(self) -> int:
-        """Number of channels C."""
-
-    @property
-    def grid(self) -> tuple[int, ...]:
-        """Cells along each axis of the images."""
-
-    @property
-    def proven(self) -> bool:
-        """Whether each cell was shown to look at a place of its own."""
-
-    @property
-    def reason(self) -> str:
-        """Why the output is no map of the images, as the text of an error."""
-
-
-#: Readings of layers by name. It is asked of a few layers at a time, as they share their price.
+#: Readings of layers by name; of a few layers at a time, which share the price.
 Read = Callable[[Sequence[str]], Mapping[str, Reading]]
 
 

@@ -45,7 +45,7 @@ def derivatives(
     n, k = scores.shape
     columns = range(k)[targets]
     rows = scores.new_zeros(len(columns), 1, k)
-    rows[torch.arange(len(columns)), 0, torch.arange(columns.start, columns.stop)] = 1
+    rows[:, 0].diagonal(columns.start).fill_(1)
 
     def backward(row: Tensor, *, batched: bool, keep: bool) -> Sequence[Tensor | None]:
         grads: Sequence[Tensor | None] = torch.autograd.grad(

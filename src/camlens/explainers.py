@@ -208,12 +208,16 @@ class LayerExplainer(Explainer):
         start: Literal["sites", "parameters"] = "parameters" if self.create_graph else "sites"
         return probe.run(sites=self.sites(probe), start=start)
 
+    def placed(self, probe: Probe, traced: Pass) -> Registration:
+        """Return where the cells of the layers' map lie in the image."""
+        return self._measured.registration(probe, traced, self.registration)
+
     def attribution(self, probe: Probe, traced: Pass, raw: Tensor) -> Attribution:
         """Return maps on the layers' grid with what is known of the layers."""
         return Attribution(
             raw=raw,
             layers=tuple(site.name for site in traced.sites),
-            registration=self._measured.registration(probe, traced.sites, self.registration),
+            registration=self.placed(probe, traced),
         )
 
 

@@ -38,6 +38,29 @@ def undisturbed(work: Callable[[], _T]) -> _T:
             raise
 
 
+def in_evaluation(model: nn.Module, work: Callable[[], _T]) -> _T:
+    """Call ``work`` with the model in evaluation mode, so that it measures and changes nothing.
+
+    Only a model that trains with its maps is in training mode here, on a thread of its own.
+    """
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        return work()
+    finally:
+        try:
+            _set_training(training)
+        except BaseException:  # an interrupt while restoring: restore all the same, then raise
+            _set_training(training)
+            raise
+
+
+def _set_training(modules: list[nn.Module]) -> None:
+    for module in modules:
+        module.training = True
+
+
 @dataclasses.dataclass(frozen=True)
 class Call:
     """A model and the arguments it is called with."""
@@ -107,10 +130,11 @@ def run_hooked(
     """
     outer, before = _thread.see, _Thread.state()
     handles: list[RemovableHandle] = []
-    compiled = any(_is_compiled(module) for module in call.model.modules())
-    entered = mode
-    if mode is None and any(isinstance(m, _FUSED) for m in call.model.modules()):
-        entered = Interception()
+    compiled = fused = False
+    for module in call.model.modules():
+        compiled |= _is_compiled(module)
+        fused |= isinstance(module, _FUSED)
+    entered = Interception() if mode is None and fused else mode
     if entered is not None:
         entered.live = True
     try:
@@ -123,7 +147,7 @@ def run_hooked(
             _uncompiled.enter(handles)
         torch.set_grad_enabled(gradients)
         if entered is not None:
-            entered.__enter__()
+            entered.__enter__()  # type: ignore[no-untyped-call]
         _thread.see = see
         return call.model(*call.arguments, **call.keywords), torch.is_grad_enabled()
     except BaseException as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import final
 
 from . import heatmap
@@ -73,13 +72,14 @@ class GuidedGradCAM(LayerExplainer):
             sites=self.sites(probe), start="images", rule=BackwardRule(rules.plain_rule)
         )
         maps = fused_maps(traced, cam.grad_cam, keep_graph=True, create_graph=self.create_graph)
-        part = self.attribution(probe, traced, maps)
+        registration = self.placed(probe, traced)
         guided = image_gradients(traced, rules.guided_rule, create_graph=self.create_graph)
-        heat = heatmap.scale(place(maps, part.registration))
+        heat = heatmap.scale(place(maps, registration))
         gradients = rules.guided_grad_cam(guided, heat)
-        return dataclasses.replace(
-            part,
+        return Attribution(
             raw=rules.saliency(gradients),
             grid=tuple(maps.shape[2:]),
+            layers=tuple(site.name for site in traced.sites),
+            registration=registration,
             gradients=gradients,
         )

@@ -6,29 +6,21 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .default_layer import CELLS_REACHED, Read, Reading, on_few_rows
+from .default_layer import CELLS_REACHED, Read, on_few_rows
 from .evidence import Evidence, all_outputs
+from .geometry import Reading
+from .hooks import undisturbed
+from .measured import MeasuredLayers
 from .model import check_images, check_keywords, check_mode, check_model
-from .probe import Probe
+from .probe import Probe, Site
+from .registration import Registration
 from .targets import Targets
 from .trace import Trace, trace
-
-
-class Place(Protocol):
-    """Where a layer's cells lie on the images (:class:`camlens.registration.Registration`)."""
-
-    @property
-    def pitch(self) -> tuple[float, ...]:
-        """Distance of neighbouring cells along each axis, in pixels."""
-
-    @property
-    def receptive_field(self) -> tuple[float, ...] | None:
-        """Spread of what a cell responds to along each axis, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +66,10 @@ def find_layers(
         model: any module; it is left as it was.
         images: (N, C, *size), as the model takes them.
         inputs: further positional inputs of the model.
-        targets: the scores to explain, as the explainers take them. None: each image's highest
-            score, or all outputs together where a model returns more than one tensor of scores.
-        measure: whether pitch and receptive field are measured, at the price of some tens of
-            passes for each layer.
+        targets: the scores to explain, as the explainers take them. None: all classes, or all
+            outputs together where a model returns more than one tensor of scores.
+        measure: whether pitch and receptive field are measured, for about 64 forward and backward
+            passes of one image for each layer.
         keywords: keyword inputs of the model.
 
     Returns:
@@ -97,15 +89,15 @@ def find_layers(
         0 Conv2d 8 (6, 6) True
         1 ReLU 8 (6, 6) True
     """
-    from .measured import placer, reader  # they import this module
-
     checked = check_model(model)
     check_images(images)
     check_mode(checked)
     check_keywords(checked, keywords)
 
+    measured = MeasuredLayers()
+
     def attempt(images: Tensor, targets: Targets) -> list[Layer]:
-        probe = Probe(checked, images, inputs, keywords, targets)
+        probe = Probe(checked, images, inputs, keywords, "all" if targets is None else targets)
         try:
             traced = trace(probe)
         except (TypeError, ValueError):
@@ -114,14 +106,26 @@ def find_layers(
             everything = functools.partial(all_outputs, n=len(images))
             probe = Probe(checked, images, inputs, keywords, everything)
             traced = trace(probe)
-        return list_layers(traced, reader(probe), placer(probe) if measure else None)
 
-    with torch.inference_mode(False):
-        return on_few_rows(attempt, images, targets, cut=not inputs and not keywords)
+        def place(name: str, reading: Reading) -> Registration:
+            site = Site(name, reading.layout)
+            return measured.place(
+                probe, site, reading.channels, reading.grid, proven=reading.proven
+            )
+
+        return list_layers(
+            traced, lambda names: measured.readings(probe, names), place if measure else None
+        )
+
+    def search() -> list[Layer]:
+        with torch.inference_mode(False):
+            return on_few_rows(attempt, images, targets, cut=not inputs and not keywords)
+
+    return undisturbed(search)
 
 
 def list_layers(
-    traced: Trace, read: Read, place: Callable[[str, Reading], Place] | None = None
+    traced: Trace, read: Read, place: Callable[[str, Reading], Registration] | None = None
 ) -> list[Layer]:
     """List the layers whose outputs are maps of the images, in the order in which they finished.
 

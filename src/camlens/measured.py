@@ -1,19 +1,217 @@
-"""Stub."""
+"""What is measured of a model's layers, once for each layer and input shape, and kept."""
 
 from __future__ import annotations
 
-from . import layouts
-from .probe import Probe, Site
+import dataclasses
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from . import centres, geometry
+from .captures import first_tensor
+from .default_layer import default_layer, on_few_rows
+from .geometry import Reading
+from .hooks import in_evaluation
+from .layouts import Layout
+from .model import layer, named
+from .probe import Pass, Probe, Site
 from .registration import Registration
+from .targets import Targets
+from .trace import trace
+
+#: Default layers are kept for so many targets that are callables.
+_CALLABLES = 16
+#: Images that run at once where cells are placed.
+_ROWS = 8
 
 
 class MeasuredLayers:
-    def sites(self, probe: Probe, names, layout):
-        if names is None:
-            names = [
-                n for n, m in probe.model.named_modules() if type(m).__name__ in ("Conv2d", "ReLU")
-            ][-1:]
-        return tuple(Site(n, layout or layouts.nchw) for n in names)
+    """Readings, default layers and registrations of one model's layers; shared by threads."""
 
-    def registration(self, probe, sites, kind):
-        return Registration(kind, probe.size, ())
+    def __init__(self) -> None:
+        self._readings: dict[tuple[str, torch.Size], Reading] = {}
+        self._defaults: dict[tuple[torch.Size, _Scores], str] = {}
+        self._registrations: dict[tuple[str, torch.Size], Registration] = {}
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be measured again: another process may run another device."""
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Start with nothing measured."""
+        self.__init__()  # type: ignore[misc]
+
+    def sites(
+        self, probe: Probe, names: Sequence[str] | None, layout: Layout | None
+    ) -> tuple[Site, ...]:
+        """Return the layers to capture in a call, and how to read them.
+
+        Args:
+            probe: the call.
+            names: layers; None: the default layer.
+            layout: how to read them; None: as measured.
+
+        Raises:
+            LookupError: there is no default layer, or a layer did not run.
+            ValueError: a layer's output is no map of the images.
+        """
+        names = (self.default(probe),) if names is None else names
+        if layout is not None:
+            return tuple(Site(name, layout) for name in names)
+        readings = self.readings(probe, names)
+        return tuple(Site(name, _layout_of(readings[name])) for name in names)
+
+    def readings(self, probe: Probe, names: Sequence[str]) -> Mapping[str, Reading]:
+        """Return what layers' outputs are, measured where that is not known."""
+        shape = probe.images.shape[1:]
+        known = self._readings
+        if any((name, shape) not in known for name in names):
+            with self._lock:
+                missing = [name for name in names if (name, shape) not in known]
+                if missing:
+                    measured = in_evaluation(probe.model, lambda: _measure(probe, missing))
+                    known.update({(name, shape): r for name, r in measured.items()})
+        return {name: known[name, shape] for name in names}
+
+    def default(self, probe: Probe) -> str:
+        """Return the layer to explain where none is named.
+
+        It is searched once for each input shape, for all classes together, and once for each
+        callable that makes scores.
+
+        Raises:
+            LookupError: no layer will do.
+        """
+        shape = probe.images.shape[1:]
+        scores = probe.targets if callable(probe.targets) else None
+        key = (shape, _Scores(scores))
+        if key not in self._defaults:
+            with self._lock:
+                if key not in self._defaults:
+                    name = in_evaluation(probe.model, lambda: self._search(probe))
+                    kept = [k for k in self._defaults if k[1].value is not None]
+                    if len(kept) >= _CALLABLES:
+                        self._defaults.pop(kept[0])
+                    self._defaults[key] = name
+        return self._defaults[key]
+
+    def registration(
+        self, probe: Probe, traced: Pass, kind: Literal["stretched", "measured"]
+    ) -> Registration:
+        """Return where the cells of the layers' map lie.
+
+        Raises:
+            ValueError: it is to be measured for several layers.
+        """
+        shape = probe.images.shape[1:]
+        grids = [tuple(maps.shape[2:]) for maps in traced.activations()]
+        grid = max(grids, key=math.prod)
+        readings = [self._readings.get((site.name, shape)) for site in traced.sites]
+        proven = all(reading is None or reading.proven for reading in readings)
+        if kind == "stretched":
+            return Registration.stretched(probe.size, grid, proven=proven)
+        if len(traced.sites) > 1:
+            raise ValueError(
+                'registration="measured" places the map of a single layer, got '
+                f"{len(traced.sites)}: explain them one by one, or stretched"
+            )
+        site, channels = traced.sites[0], traced.activations()[0].shape[1]
+        return self.place(probe, site, channels, grid, proven=proven)
+
+    def place(
+        self, probe: Probe, site: Site, channels: int, grid: tuple[int, ...], *, proven: bool
+    ) -> Registration:
+        """Return where the cells of one layer lie, measured where that is not known."""
+        key = (site.name, probe.images.shape[1:])
+        if key not in self._registrations:
+            with self._lock:
+                if key not in self._registrations:
+                    self._registrations[key] = in_evaluation(
+                        probe.model,
+                        lambda: measure_registration(probe, site, grid, channels, proven=proven),
+                    )
+        return self._registrations[key]
+
+    def _search(self, probe: Probe) -> str:
+        def attempt(images: Tensor, targets: Targets) -> str:
+            part = Probe(probe.model, images, probe.inputs, probe.keywords, targets)
+            return default_layer(trace(part), lambda names: self.readings(part, names))
+
+        targets = probe.targets if callable(probe.targets) else "all"
+        alone = not probe.inputs and not probe.keywords
+        return on_few_rows(attempt, probe.images, targets, cut=alone)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scores:
+    """A callable that makes scores, compared by identity and kept alive; None for classes."""
+
+    value: Callable[[Any], Tensor] | None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Scores) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def measure_registration(
+    probe: Probe, site: Site, grid: tuple[int, ...], channels: int, *, proven: bool
+) -> Registration:
+    """Measure where a layer's cells lie, see :func:`camlens.centres.measure_place`."""
+    images = probe.images
+
+    def gradients(images: Tensor, cells: Tensor, signs: Tensor) -> Tensor:
+        return probe.cell_gradients(site, images, cells, signs)
+
+    def measured(rows: int) -> Registration:
+        return centres.measure_place(gradients, images, grid, channels, proven=proven, rows=rows)
+
+    if probe.inputs or probe.keywords:
+        return measured(len(images))
+    try:
+        return measured(_ROWS)
+    except Exception:  # a model may take no other number of images, and fail in any way
+        return measured(len(images))
+
+
+def _measure(probe: Probe, names: Sequence[str]) -> dict[str, Reading]:
+    """Measure readings on two of the images, or on all of them if the model needs that."""
+    modules = {
+        name: type(module)
+        for name, module in named(probe.model).items()
+        if not isinstance(module, torch.jit.ScriptModule)
+    }
+    for name in names:
+        layer(probe.model, name)  # its error says why a layer takes no hooks
+
+    def run(images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = {}
+
+        def keep(name: str, _: tuple[Any, ...], output: Any) -> None:
+            tensor = first_tensor(output)
+            outputs.pop(name, None)
+            if tensor is not None:
+                outputs[name] = tensor.detach().clone()
+
+        probe.execute(layers, keep, images)
+        return outputs
+
+    fixed = bool(probe.inputs or probe.keywords)
+    try:
+        return geometry.measure(run, names, probe.images, kinds=modules, fixed=fixed)
+    except Exception:  # a model may take no other number of images, and fail in any way
+        if fixed:
+            raise
+        return geometry.measure(run, names, probe.images, kinds=modules, fixed=True)
+
+
+def _layout_of(reading: Reading) -> Layout:
+    if reading.layout is None:
+        raise ValueError(reading.reason)
+    return reading.layout

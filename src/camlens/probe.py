@@ -294,6 +294,29 @@ class Probe:
         parts = self.selections(make, source, batch_size=batch_size)
         return torch.cat([part.scores for part in parts])
 
+    def cell_gradients(self, site: Site, images: Tensor, cells: Tensor, signs: Tensor) -> Tensor:
+        """Return the gradient by each image of the signed sum over the channels of one cell.
+
+        Args:
+            site: the layer, with its layout.
+            images: (R, C, *size).
+            cells: (R, d) int64: of each image, a cell of the layer's grid.
+            signs: (R, channels).
+
+        Returns:
+            (R, C, *size); zero where nothing of an image reaches its cell.
+        """
+        leaf = images.detach().clone().requires_grad_()
+        capture = Capture(record=True)
+        self.execute([site.name], capture, leaf.clone(), gradients=True)
+        capture.check_ran([site.name], self.model)
+        maps = read(capture.captured[site.name], site.layout, site.name, len(images))
+        rows = torch.arange(len(images), device=maps.device)
+        with torch.enable_grad():
+            values = (maps.movedim(1, -1)[rows, *cells.unbind(1)] * signs).sum()
+        (gradient,) = torch.autograd.grad(values, [leaf], allow_unused=True)
+        return torch.zeros_like(leaf) if gradient is None else gradient
+
     def execute(
         self,
         names: Sequence[str],

@@ -1,0 +1,231 @@
+"""Where a layer's cells lie in the image, measured from the gradients of single cells.
+
+The network is taken as trained: where a cell looks follows from its weights, not only from
+strides and paddings. Content attracts gradients, so it is taken out twice: every sample shifts its
+image around by a random amount, since photographs have their content in the middle, which would
+pull all cells there; and samples come in pairs whose pulls cancel: a cell, and the mirrored cell of
+the mirrored image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .registration import Registration
+
+#: (images (R, ...), cells (R, d), signs (R, C)) -> (R, ...): the gradient by image r of the sum of
+#: ``signs[r] * output[r]`` over the channels at cell ``cells[r]``.
+Gradients = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+#: Of a pitch: a cell whose centroid the image's border moves by more is not used where others are.
+_CLIPPED = 0.05
+#: Of the largest variance: a cell with less has lost a part beyond the border.
+_NARROW = 0.7
+#: Fewer pairs than this are too few for a standard error.
+_LEAST = 4
+
+
+def measure_place(
+    gradients: Gradients,
+    images: Tensor,
+    grid: tuple[int, ...],
+    channels: int,
+    *,
+    proven: bool = False,
+    pairs: int = 32,
+    rows: int = 8,
+    seed: int = 0,
+) -> Registration:
+    """Measure a layer's registration: ``2 * pairs`` forward and backward passes of one image.
+
+    Args:
+        gradients: what runs the model, see :data:`Gradients`. Row r is made from image r % N.
+        images: (N, C, *size); of more than ``rows`` the first ones are used.
+        grid: cells of the layer, one number for each axis of ``size``.
+        channels: channels of the layer.
+        proven: whether the cells were shown to respond to their own place.
+        pairs: pairs of samples. The standard errors fall with its square root.
+        rows: images in one call of ``gradients``.
+        seed: seed of the cells and signs that are drawn; the global generator is left alone.
+
+    Returns:
+        The registration, of kind ``"measured"``; of kind ``"stretched"``, with nothing measured,
+        where hardly any cell has a gradient.
+    """
+    source = images.detach()[torch.arange(rows, device=images.device) % len(images)]
+    generator = torch.Generator().manual_seed(seed)
+    cells = _draw_cells(grid, pairs, generator)
+    opposite = torch.tensor(grid) - 1 - cells
+    sides: tuple[list[list[Tensor]], list[list[Tensor]]] = ([], [])
+    for start in range(0, pairs, rows):
+        drawn = slice(start, min(start + rows, pairs))
+        count = drawn.stop - start
+        signs = torch.randint(2, (count, channels), generator=generator) * 2 - 1
+        signs = signs.to(images.device, images.dtype)
+        shifted = _shift(source[:count], generator)
+        mirrored = shifted.flip(tuple(range(2, images.ndim)))
+        batches = ((shifted, cells[drawn]), (mirrored, opposite[drawn]))
+        for side, (batch, chosen) in zip(sides, batches, strict=True):
+            side.append(marginals(gradients(batch, chosen.to(images.device), signs)))
+    axes = [
+        torch.stack([torch.cat([spreads[axis] for spreads in side]) for side in sides], dim=1)
+        for axis in range(len(grid))
+    ]
+    return fit(axes, cells, grid, proven=proven)
+
+
+def _draw_cells(grid: tuple[int, ...], pairs: int, generator: torch.Generator) -> Tensor:
+    """Draw (pairs, d) cells of the middle half of each axis, every index as often as the others."""
+    axes = []
+    for cells in grid:
+        # At least three, where there are three: with fewer a pitch cannot be told from noise.
+        margin = max(min(round(cells / 4), (cells - 3) // 2), 0)
+        inner = cells - 2 * margin
+        repeats = math.ceil(pairs / inner)
+        order = [torch.randperm(inner, generator=generator) for _ in range(repeats)]
+        axes.append(torch.cat(order)[:pairs] + margin)
+    return torch.stack(axes, dim=1)
+
+
+def _shift(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each image by a random amount; what leaves it at one side comes in at the other."""
+    axes = tuple(range(1, images.ndim - 1))
+    shifts = [torch.randint(n, (len(images),), generator=generator) for n in images.shape[2:]]
+    by_image = torch.stack(shifts, dim=1).tolist()
+    return torch.stack([i.roll(by, axes) for i, by in zip(images, by_image, strict=True)])
+
+
+def marginals(gradients: Tensor) -> list[Tensor]:
+    """Return by axis how the squared gradient is spread along it.
+
+    Args:
+        gradients: (R, C, *size) by the image.
+
+    Returns:
+        For each axis (R, size[axis]) float64 in main memory, each row with sum 1; NaN in the rows
+        without a gradient.
+    """
+    flat = gradients.detach().flatten(1).abs()
+    largest = flat.amax(dim=1).view(-1, *(1,) * (gradients.ndim - 1))
+    # Squares of small gradients would vanish.
+    squares = (gradients.detach() / largest).square().float()
+    spreads = []
+    for axis in range(2, gradients.ndim):
+        others = [a for a in range(1, gradients.ndim) if a != axis]
+        spread = squares.sum(dim=others).cpu().double()
+        spreads.append(spread / spread.sum(dim=1, keepdim=True))
+    return spreads
+
+
+def fit(
+    spreads: Sequence[Tensor], cells: Tensor, grid: tuple[int, ...], *, proven: bool = False
+) -> Registration:
+    """Fit centres, pitch and receptive field to the squared gradients of single cells.
+
+    Along each axis, of the P pairs whose cells the image's border does not clip: the offset is the
+    mean of the pairs' mean centroids, the pitch the slope of half their difference over the
+    distance of the cells. Where too few are free of the border the offset is that of all,
+    drawn towards zero by the clipping, and the pitch is size / grid.
+
+    Args:
+        spreads: for each axis (P, 2, size[axis]), as :func:`marginals` returns them: of a cell,
+            and of the mirrored cell of the mirrored image.
+        cells: (P, d) the first cell of each pair; the second is ``grid - 1 - cells``.
+        grid: cells along each axis.
+        proven: whether the cells were shown to respond to their own place.
+
+    Returns:
+        A registration of kind ``"measured"``; ``"stretched"`` where fewer than four pairs have a
+        gradient.
+
+    Example:
+        >>> spread = torch.zeros(4, 2, 16)
+        >>> spread[:, 0, 3], spread[:, 1, 11] = 1, 1
+        >>> cells = torch.zeros(4, 1, dtype=torch.long)
+        >>> fit([spread], cells, (2,)).offset
+        (-0.5,)
+    """
+    size = tuple(s.shape[-1] for s in spreads)
+    alive = torch.stack([s.isfinite().all(dim=-1).all(dim=-1) for s in spreads]).all(dim=0)
+    if alive.sum() < _LEAST:
+        return Registration.stretched(size, grid, proven=proven)
+    axes = [_fit_axis(s[alive], cells[alive, a], grid[a]) for a, s in enumerate(spreads)]
+    return Registration(
+        kind="measured",
+        size=size,
+        grid=grid,
+        proven=proven,
+        offset=tuple(a.offset for a in axes),
+        offset_error=tuple(a.offset_error for a in axes),
+        pitch=tuple(a.pitch for a in axes),
+        pitch_error=tuple(a.pitch_error for a in axes),
+        receptive_field=tuple(a.receptive_field for a in axes),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    offset: float
+    offset_error: float
+    pitch: float
+    pitch_error: float | None
+    receptive_field: float
+
+
+def _fit_axis(spread: Tensor, cells: Tensor, count: int) -> _Axis:
+    pixels = spread.shape[-1]
+    position = torch.arange(pixels, dtype=spread.dtype) + 0.5
+    centroid = spread @ position
+    # A pixel has an extent, hence the twelfth: a box of P pixels has a variance of P^2 / 12.
+    square = spread @ position.square() + 1 / 12
+    variance = square - centroid.square()
+    distance = cells.to(spread.dtype) - (count - 1) / 2
+    pitch, pitch_error = pixels / count, None
+    clipped = _clipped(spread, variance, distance.abs(), pitch)
+    free = clipped <= _CLIPPED * pitch
+    if free.sum() >= _LEAST:
+        centroid, square, distance = centroid[free], square[free], distance[free]
+        if len(torch.cat([distance, -distance]).unique()) >= 3:
+            apart = (centroid[:, 0] - centroid[:, 1]) / 2
+            pitch, pitch_error = _slope(distance, apart, clipped[free])
+    offsets = centroid.mean(dim=1) - pixels / 2
+    offset, error = offsets.mean().item(), (offsets.std() / len(offsets) ** 0.5).item()
+    centre = pixels / 2 + offset + pitch * torch.stack([distance, -distance], dim=1)
+    about = square - 2 * centre * centroid + centre.square()
+    return _Axis(offset, error, pitch, pitch_error, (12 * about.mean()).sqrt().item())
+
+
+def _slope(x: Tensor, y: Tensor, bias: Tensor) -> tuple[float, float]:
+    """Return the slope of a line through the origin, and its error with the bias of ``y`` in it."""
+    weight = x.square().sum()
+    slope = (x * y).sum() / weight
+    noise = (y - slope * x).square().sum() / (len(x) - 1) / weight
+    systematic = (x.abs() * bias).sum() / weight
+    return slope.item(), (noise + systematic.square()).sqrt().item()
+
+
+def _clipped(spread: Tensor, variance: Tensor, distance: Tensor, pitch: float) -> Tensor:
+    """Estimate by how many pixels the image's border moves the centroids of pairs.
+
+    Cutting a distribution off where its density is p moves its mean by its variance times p: for
+    a normal distribution exactly so. Strides and dilations can leave gaps at the border; cells
+    that have lost a part beyond a gap are narrower than others.
+
+    Returns:
+        (P,), the same for all pairs of one distance from the middle; infinite of narrow cells.
+    """
+    band = max(1, round(pitch / 2))
+    border = (spread[..., :band].sum(dim=-1) + spread[..., -band:].sum(dim=-1)) / band
+    shift = (variance * border).mean(dim=1)
+    levels, level = distance.unique(return_inverse=True)
+    # For each level the mean of its pairs.
+    share = nn.functional.one_hot(level, len(levels)).to(shift.dtype)
+    share = share / share.sum(dim=0)
+    width = variance.mean(dim=1) @ share
+    means = (shift @ share).where(width >= _NARROW * width.max(), torch.inf)
+    return means[level]
