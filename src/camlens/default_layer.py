@@ -103,6 +103,9 @@ def _failure(call: ModuleCall, reading: Reading, evidence: Evidence) -> str | No
     if math.prod(reading.grid) == 1:
         return f"{shown} is a single cell"
     cells = evidence.cells_reached(call, reading.layout)
+    if cells >= CELLS_REACHED and len(evidence.trace.scores[0]) > 1:
+        # Each score may read a cell of its own. None at all is left to the gradient of all.
+        cells = evidence.cells_reached_by_top(call, reading.layout) or cells
     if cells < CELLS_REACHED:
         return f"the gradient of the score arrives at {cells or 'none'} of the cells of {shown}"
     if evidence.shows_output(call, (reading.channels, *reading.grid)):

@@ -54,19 +54,25 @@ class Evidence:
     def cells_reached(self, call: ModuleCall, layout: Callable[[Tensor], Tensor]) -> int:
         """Return at how many cells of a layer's map a gradient arrives, at most, in one image.
 
-        The layer is one through which all evidence passes. The gradient is the scores'. Where
-        that is zero everywhere, as behind a saturated sigmoid or an untrained head of zeros, it
-        is that of the nearest result on all paths whose gradient is not: which layer is
-        explained must not hang on such values.
+        The layer is one through which all evidence passes. The gradient is that of all K scores
+        at once. Where it is zero everywhere, as behind a saturated sigmoid or an untrained head
+        of zeros, it is that of the nearest result on all paths whose gradient is not: which layer
+        is explained must not hang on such values.
 
         Args:
             call: the layer.
             layout: from its output to (N, C, *grid).
         """
         gradient = self._arriving.get(call.node) if call.node is not None else None
-        if gradient is None:
-            return 0
-        return int((layout(gradient) != 0).any(dim=1).flatten(1).sum(dim=1).max())
+        return 0 if gradient is None else _cells(layout(gradient))
+
+    def cells_reached_by_top(self, call: ModuleCall, layout: Callable[[Tensor], Tensor]) -> int:
+        """Return at how many cells the gradient of each image's highest score arrives, at most."""
+        scores = self.trace.scores
+        weights = torch.zeros_like(scores).scatter_(1, scores.detach().argmax(1, keepdim=True), 1)
+        nodes = [call.node] if call.node is not None else []
+        gradients = _gradients(scores, weights, nodes).values()
+        return max((_cells(layout(gradient)) for gradient in gradients), default=0)
 
     def learned(self, call: ModuleCall) -> bool:
         """Return whether a convolution, product or parameter lies between images and layer."""
@@ -200,6 +206,11 @@ def _parts(value: Any) -> Iterator[Any]:
 def _slots(kind: type) -> tuple[str, ...]:
     slots = kind.__dict__.get("__slots__", ())
     return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _cells(gradient: Tensor) -> int:
+    """Return how many cells of (N, C, *grid) are not zero, in the image with most of them."""
+    return int((gradient != 0).any(dim=1).flatten(1).sum(dim=1).max())
 
 
 def _direction(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

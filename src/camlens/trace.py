@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -123,18 +124,18 @@ def trace(probe: Probe) -> Trace:
         TypeError: the output holds no scores.
         ValueError: the scores are of another number of images.
     """
-    traced = _trace(probe, None)
-    if traced.scores.grad_fn is not None and traced.images in walk(
-        [traced.scores.grad_fn], successors
-    ):
-        return traced
+    constant = [buffer for buffer in probe.model.buffers() if not buffer.requires_grad]
     try:
-        return _trace(probe, UnbrokenGradients())
-    except RuntimeError:  # such as a parameter that is written to under no_grad
+        traced = _trace(probe, None)
+        roots = [node for node in (traced.scores.grad_fn,) if node is not None]
+        if traced.images not in walk(roots, successors):
+            # A parameter that is written to under no_grad is an error with gradients.
+            with contextlib.suppress(RuntimeError):
+                traced = _trace(probe, UnbrokenGradients())
         return traced
     finally:
-        for buffer in probe.model.buffers():
-            if buffer.grad_fn is not None:  # written to, now with gradients
+        for buffer in constant:
+            if buffer.requires_grad:  # the model wrote to it
                 buffer.detach_()
 
 
