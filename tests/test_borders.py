@@ -13,12 +13,13 @@ SOURCE = Path(__file__).parents[1] / "src" / "camlens"
 #: In the order of the data's way; a module imports only from those before it.
 FLOW = [
     "files",
-    "photos",
-    "preprocessing",
-    "weights",
-    "programs",
-    "factories",
-    "models",
+    "loading.photographs",
+    "loading.preprocessing",
+    "loading.weights",
+    "loading.exported_programs",
+    "loading.factories",
+    "loading.models",
+    "loading",
     "modules",
     "checks",
     "methods.cam",
@@ -97,7 +98,7 @@ FLOW = [
 ]
 
 #: Names that stand for what is in them.
-PACKAGES = ("methods", "regions", "dataset", "report", "cli")
+PACKAGES = ("loading", "methods", "regions", "dataset", "report", "cli")
 
 
 def imports(name):
@@ -167,9 +168,23 @@ def test_importing_loads_nothing_optional():
     }
 
 
+def test_importing_loads_no_sub_package_before_it_is_used():
+    script = """
+import sys, camlens
+names = ("dataset", "loading", "regions", "report")
+assert not [name for name in names if f"camlens.{name}" in sys.modules]
+assert set(names) <= set(dir(camlens))
+for name in names:
+    assert getattr(camlens, name) is sys.modules[f"camlens.{name}"]
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_the_public_names_exist():
     import camlens
 
     assert sorted(camlens.__all__) == camlens.__all__
     for name in camlens.__all__:
         assert hasattr(camlens, name)
+    with pytest.raises(AttributeError, match="module 'camlens' has no attribute 'region'"):
+        _ = camlens.region

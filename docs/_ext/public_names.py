@@ -15,9 +15,7 @@ MODULES = (
     "camlens.regions",
     "camlens.dataset",
     "camlens.report",
-    "camlens.photos",
-    "camlens.models",
-    "camlens.preprocessing",
+    "camlens.loading",
 )
 
 _log = logging.getLogger(__name__)

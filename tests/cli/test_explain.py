@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import camlens
-from camlens import photos, regions
+from camlens import loading, regions
 from tests.cli.conftest import net
 
 
@@ -23,7 +23,7 @@ def picture(path):
 
 @pytest.fixture
 def hopper(folder):
-    return photos.read(folder / "hopper.png")[None]
+    return loading.read_photograph(folder / "hopper.png")[None]
 
 
 def test_files_hold_what_the_library_gives(run, model, folder, hopper):
@@ -108,7 +108,7 @@ def test_layers_and_preprocessing(run, model, hopper, folder):
     got = run("explain", "hopper.png", *model, *words, "--out", "out")
     assert got.code == 0, got.err
     saved = camlens.Explanation.load(folder / "out" / "hopper.safetensors")
-    how = camlens.preprocessing.Preprocessing(size=(32, 32), mean=(0.5,), std=(0.1, 0.2, 0.4))
+    how = camlens.loading.Preprocessing(size=(32, 32), mean=(0.5,), std=(0.1, 0.2, 0.4))
     expected = camlens.GradCAM(net().eval(), ["1", "4"])(how(hopper[0])[0][None])
     assert torch.equal(saved.raw, expected.raw)
     assert picture("out/hopper.overlay.png").shape == (3, 32, 32)

@@ -42,7 +42,9 @@ def test_a_folder_becomes_a_run(run, words, images, folder):
     assert made.manifest["heatmaps"] == "float16"
     assert made.images["name"].tolist()[:2] == ["happy/00.png", "happy/02.png"]
     assert made.images["label"].fillna(-1).tolist() == [1] * 6 + [-1] + [2] * 6
-    pictures = torch.stack([camlens.photos.read(images / name) for name in made.images["name"]])
+    pictures = torch.stack(
+        [camlens.loading.read_photograph(images / name) for name in made.images["name"]]
+    )
     expected = camlens.GradCAM(net().eval())(pictures / 255)
     assert made.maps["target"].tolist() == expected.targets[:, 0].tolist()
     assert made.maps["score"].tolist() == pytest.approx(expected.scores[:, 0].tolist(), abs=1e-5)
@@ -194,9 +196,9 @@ def test_what_cannot_be_compared(run, model, images, folder):
 
 def test_preprocessing_is_a_part_of_the_fingerprint(images):
     from camlens.cli.folders import Labelled
-    from camlens.models import load
+    from camlens.loading import load_model
 
-    loaded = load("tests.cli.conftest:net")
+    loaded = load_model("tests.cli.conftest:net")
     other = dataclasses.replace(
         loaded, preprocessing=dataclasses.replace(loaded.preprocessing, mean=(0.5,))
     )

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 from torch import Tensor
 
-from .. import photos, regions
+from .. import regions
 from ..explain import Explainer
 from ..explanation import Explanation
 from ..files import write_whole
-from ..models import LoadedModel
+from ..loading import LoadedModel, read_photograph
 from ..targets import select
 from . import console, errors, faces, options, outputs
 
@@ -105,7 +105,7 @@ class _Task:
 
     def run(self, file: Path) -> dict[str, Any]:
         """Explain one photograph, write its files, and return what is said of it."""
-        image, picture = self.loaded.preprocessing(photos.read(file))
+        image, picture = self.loaded.preprocessing(read_photograph(file))
         images = image[None].to(next(self.explainer.model.parameters(), image).device)
         explanation, prediction = self._explained(images)
         table = None

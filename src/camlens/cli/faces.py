@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 from torch import Tensor
 
-from ..factories import near
+from ..loading.factories import near
 from ..regions import Regions, YuNet, face_template, from_landmarks
 from ..regions.fills import FILLS
 

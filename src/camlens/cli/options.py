@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 import camlens
 
-from ..factories import near
-from ..models import LoadedModel, load
+from .. import loading
+from ..loading import LoadedModel
+from ..loading.factories import near
 
 Model = Annotated[
     str,
@@ -105,7 +106,8 @@ def load_model(
 
     Raises:
         typer.BadParameter: an option's text means nothing.
-        ImportError, LookupError, OSError, TypeError, ValueError: see :func:`camlens.models.load`.
+        ImportError, LookupError, OSError, TypeError, ValueError: as
+            :func:`camlens.loading.load_model`.
     """
     changes: dict[str, object] = {}
     if size is not None:
@@ -116,7 +118,7 @@ def load_model(
         changes["std"] = numbers(std, "--std")
     names = None if classes is None else tuple(classes.read_text("utf-8").split("\n"))
     place = on_device(device)
-    found = load(spec, weights, trusted_pickle=trusted_pickle)
+    found = loading.load_model(spec, weights, trusted_pickle=trusted_pickle)
     try:
         preprocessing = replace(found.preprocessing, **changes)  # type: ignore[arg-type]
     except ValueError as error:

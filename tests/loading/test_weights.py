@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from camlens import weights
+from camlens.loading import weights
 
 
 class Sly:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torchvision.models import EfficientNet_B1_Weights, ResNet50_Weights, VGG19_Weights
 
-from camlens.models import _of_transforms
-from camlens.preprocessing import Preprocessing
+from camlens.loading import Preprocessing
+from camlens.loading.models import _of_transforms
 
 
 def noise(h, w):

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 
-def load(
+def load_program(
     path: str | os.PathLike[str], *, trusted_pickle: bool = False
 ) -> tuple[nn.Module, tuple[int, ...]]:
     """Load an exported program as a module.

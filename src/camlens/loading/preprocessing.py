@@ -73,7 +73,7 @@ class Preprocessing:
         """Make a model's input of a picture.
 
         Args:
-            picture: (3, H, W) uint8 RGB, as :func:`camlens.photos.read` gives it.
+            picture: (3, H, W) uint8 RGB, as :func:`camlens.loading.read_photograph` gives it.
 
         Returns:
             The input, (channels, h, w) float32, and the picture that the model sees, (3, h, w)

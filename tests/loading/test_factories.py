@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from camlens import models
-from camlens.preprocessing import Preprocessing
+from camlens import loading
+from camlens.loading import Preprocessing
 
 FACTORY = """
 from torch import nn
@@ -38,26 +38,26 @@ def factory(tmp_path, monkeypatch):
 
 def test_a_function_in_the_current_folder(factory, tmp_path):
     before = list(sys.path)
-    found = models.load(f"{factory}:net")
+    found = loading.load_model(f"{factory}:net")
     assert sys.path == before
     assert not found.model.training
     assert found.preprocessing == Preprocessing(channels=1)
     state = {name: torch.ones_like(value) for name, value in found.model.state_dict().items()}
     save_file(state, tmp_path / "ones.safetensors")
-    found = models.load(f"{factory}:net", "ones.safetensors")
+    found = loading.load_model(f"{factory}:net", "ones.safetensors")
     assert torch.equal(found.model[0].weight, torch.ones(4, 1, 3, 3))
-    assert isinstance(models.load(f"{factory}:needs_nothing").model, nn.Sequential)
+    assert isinstance(loading.load_model(f"{factory}:needs_nothing").model, nn.Sequential)
 
 
 def test_functions_that_give_no_model(factory):
     with pytest.raises(ValueError, match=rf"{factory}:broken\(\) failed with KeyError: 'setting'"):
-        models.load(f"{factory}:broken")
+        loading.load_model(f"{factory}:broken")
     with pytest.raises(TypeError, match=r"to return a torch\.nn\.Module, got int"):
-        models.load(f"{factory}:number")
+        loading.load_model(f"{factory}:number")
 
 
 def test_a_module_that_lacks_something(tmp_path, monkeypatch):
     (tmp_path / "lacking_module.py").write_text("import a_package_that_is_not_there\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImportError, match="a_package_that_is_not_there"):
-        models.load("lacking_module:net")
+        loading.load_model("lacking_module:net")

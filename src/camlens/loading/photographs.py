@@ -21,7 +21,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "find", "read"]
+__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "find_photographs", "read_photograph"]
 
 #: An image of more pixels is refused before it is decoded: 100 megapixels are 300 MB.
 MAX_PIXELS = 100_000_000
@@ -29,7 +29,7 @@ MAX_PIXELS = 100_000_000
 #: The decoders that are tried, by Pillow's names. Some of its others run programs (EPS).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
-#: How names of image files end, in lower case: what :func:`find` looks for.
+#: How names of image files end, in lower case: what :func:`find_photographs` looks for.
 SUFFIXES = frozenset(
     {
         *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
@@ -38,7 +38,7 @@ SUFFIXES = frozenset(
 )
 
 
-def read(path: str | os.PathLike[str]) -> Tensor:
+def read_photograph(path: str | os.PathLike[str]) -> Tensor:
     """Read one image file as the picture a viewer would show.
 
     The EXIF orientation is applied; an orientation that cannot be read counts as none. Grey,
@@ -66,7 +66,7 @@ def read(path: str | os.PathLike[str]) -> Tensor:
         >>> from PIL import Image
         >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
         ...     Image.new("RGBA", (2, 1), (255, 0, 0, 51)).save(file.name)
-        ...     read(file.name)[:, 0, 0].tolist()  # a fifth red, the rest white
+        ...     read_photograph(file.name)[:, 0, 0].tolist()  # a fifth red, the rest white
         [255, 204, 204]
     """
     path = Path(path)
@@ -101,7 +101,7 @@ def read(path: str | os.PathLike[str]) -> Tensor:
     return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
 
 
-def find(root: str | os.PathLike[str]) -> list[Path]:
+def find_photographs(root: str | os.PathLike[str]) -> list[Path]:
     """List the image files in a folder and in the folders below it, in a fixed order.
 
     Image files are told by their names' ends (:data:`SUFFIXES`). Left out is what is hidden (a
@@ -122,7 +122,7 @@ def find(root: str | os.PathLike[str]) -> list[Path]:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for name in ("b.PNG", "a.jpg", ".hidden.jpg", "notes.txt"):
         ...         _ = Path(folder, name).write_bytes(b"")
-        ...     [path.name for path in find(folder)]
+        ...     [path.name for path in find_photographs(folder)]
         ['a.jpg', 'b.PNG']
     """
     root = Path(root)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from camlens import photos
+from camlens.loading import find_photographs, photographs, read_photograph
 
 LOSSLESS = {"webp": {"lossless": True}}
 
@@ -38,7 +38,7 @@ def as_hwc(found):
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm", "webp"])
 def test_rgb_is_read_as_it_is(tmp_path, picture, suffix):
     path = written(tmp_path / f"a.{suffix}", picture, **LOSSLESS.get(suffix, {}))
-    assert (as_hwc(photos.read(path)) == picture).all()
+    assert (as_hwc(read_photograph(path)) == picture).all()
 
 
 # What each EXIF orientation means: how the stored rows and columns become the upright picture.
@@ -61,7 +61,7 @@ def test_exif_orientation_is_applied(tmp_path, picture, orientation, suffix):
     path = written(
         tmp_path / f"a.{suffix}", picture, exif=exif.tobytes(), **LOSSLESS.get(suffix, {})
     )
-    assert (as_hwc(photos.read(path)) == TURNS[orientation](picture)).all()
+    assert (as_hwc(read_photograph(path)) == TURNS[orientation](picture)).all()
 
 
 def test_a_jpeg_taken_with_the_camera_on_its_side(tmp_path):
@@ -69,7 +69,7 @@ def test_a_jpeg_taken_with_the_camera_on_its_side(tmp_path):
     stored[:, :20] = 255  # the stored left is the upright top
     exif = Image.Exif()
     exif[0x0112] = 6
-    found = as_hwc(photos.read(written(tmp_path / "a.jpg", stored, exif=exif.tobytes())))
+    found = as_hwc(read_photograph(written(tmp_path / "a.jpg", stored, exif=exif.tobytes())))
     assert found.shape == (60, 40, 3)
     assert found[5:10].min() > 240
     assert found[40:].max() < 15
@@ -77,12 +77,12 @@ def test_a_jpeg_taken_with_the_camera_on_its_side(tmp_path):
 
 def test_damaged_exif_counts_as_none(tmp_path, picture):
     path = written(tmp_path / "a.png", picture, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\x01\x12")
-    assert (as_hwc(photos.read(path)) == picture).all()
+    assert (as_hwc(read_photograph(path)) == picture).all()
 
 
 def test_cmyk(tmp_path):
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
-    found = photos.read(tmp_path / "a.jpg").float().mean(dim=(1, 2))
+    found = read_photograph(tmp_path / "a.jpg").float().mean(dim=(1, 2))
     assert torch.allclose(found, torch.tensor([255.0, 0, 0]), atol=3)
 
 
@@ -90,7 +90,7 @@ def test_cmyk(tmp_path):
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, suffix):
     values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
     path = written(tmp_path / f"a.{suffix}", values)
-    assert photos.read(path)[1].tolist() == [[0, 1, 128, 255]]
+    assert read_photograph(path)[1].tolist() == [[0, 1, 128, 255]]
 
 
 def test_sixteen_bit_colour(tmp_path):
@@ -105,7 +105,7 @@ def test_sixteen_bit_colour(tmp_path):
     header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
-    assert photos.read(tmp_path / "a.png").permute(1, 2, 0).tolist() == [
+    assert read_photograph(tmp_path / "a.png").permute(1, 2, 0).tolist() == [
         [[0, 1, 255], [128, 2, 255]]
     ]
 
@@ -114,29 +114,31 @@ def test_sixteen_bit_colour(tmp_path):
 def test_values_of_unknown_range_are_refused(tmp_path, dtype):
     path = written(tmp_path / "a.tiff", np.zeros((2, 2), dtype))
     with pytest.raises(ValueError, match=r"a\.tiff has 32-bit pixels .* scale them to 8 or 16"):
-        photos.read(path)
+        read_photograph(path)
 
 
 def test_palette_grey_and_bits(tmp_path, picture):
     Image.fromarray(picture).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "p.png")
-    assert (as_hwc(photos.read(tmp_path / "p.png")) == picture).all()
+    assert (as_hwc(read_photograph(tmp_path / "p.png")) == picture).all()
     path = written(tmp_path / "l.png", np.array([[0, 100, 255]], np.uint8))
-    assert photos.read(path).tolist() == [[[0, 100, 255]]] * 3
+    assert read_photograph(path).tolist() == [[[0, 100, 255]]] * 3
     path = written(tmp_path / "1.png", np.array([[True, False]]))
-    assert photos.read(path).tolist() == [[[255, 0]]] * 3
+    assert read_photograph(path).tolist() == [[[255, 0]]] * 3
 
 
 def test_what_is_transparent_is_laid_over_white(tmp_path):
     rgba = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [100, 0, 0, 51]]], np.uint8)
     path = written(tmp_path / "a.png", rgba)
-    assert as_hwc(photos.read(path)).tolist() == [[[200, 0, 0], [255, 255, 255], [224, 204, 204]]]
+    assert as_hwc(read_photograph(path)).tolist() == [
+        [[200, 0, 0], [255, 255, 255], [224, 204, 204]]
+    ]
     palette = Image.new("P", (2, 1))
     palette.putpalette([1, 2, 3, 40, 50, 60])
     palette.putdata([0, 1])
     palette.save(tmp_path / "b.png", transparency=1)
-    assert as_hwc(photos.read(tmp_path / "b.png")).tolist() == [[[1, 2, 3], [255, 255, 255]]]
+    assert as_hwc(read_photograph(tmp_path / "b.png")).tolist() == [[[1, 2, 3], [255, 255, 255]]]
     path = written(tmp_path / "c.png", np.array([[[0, 255], [0, 0]]], np.uint8))  # grey and alpha
-    assert photos.read(path)[0].tolist() == [[0, 255]]
+    assert read_photograph(path)[0].tolist() == [[0, 255]]
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
@@ -144,7 +146,7 @@ def test_of_an_animation_the_first_frame(tmp_path, suffix):
     frames = [Image.new("RGB", (4, 4), (value, 0, 0)) for value in (200, 10, 20)]
     path = tmp_path / f"a.{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:], **LOSSLESS.get(suffix, {}))
-    assert (as_hwc(photos.read(path)) == [200, 0, 0]).all()
+    assert (as_hwc(read_photograph(path)) == [200, 0, 0]).all()
 
 
 def bomb(path, width, height):
@@ -162,14 +164,14 @@ def bomb(path, width, height):
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, size, monkeypatch):
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("it was decoded"))
     with pytest.raises(ValueError, match=r"boom\.png is refused: .* pixels"):
-        photos.read(bomb(tmp_path / "boom.png", *size))
+        read_photograph(bomb(tmp_path / "boom.png", *size))
 
 
 def test_the_limit_itself_is_decoded(tmp_path, picture, monkeypatch):
-    monkeypatch.setattr(photos, "MAX_PIXELS", 6)
-    assert photos.read(written(tmp_path / "a.png", picture)).shape == (3, 2, 3)
+    monkeypatch.setattr(photographs, "MAX_PIXELS", 6)
+    assert read_photograph(written(tmp_path / "a.png", picture)).shape == (3, 2, 3)
     with pytest.raises(ValueError, match=r"3 x 3 pixels are more than"):
-        photos.read(written(tmp_path / "b.png", np.zeros((3, 3, 3), np.uint8)))
+        read_photograph(written(tmp_path / "b.png", np.zeros((3, 3, 3), np.uint8)))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "webp", "tiff"])
@@ -178,7 +180,7 @@ def test_cut_off(tmp_path, suffix):
     path = written(tmp_path / f"a.{suffix}", noise)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=rf"a\.{suffix} is .*(get a whole copy|leave it out)"):
-        photos.read(path)
+        read_photograph(path)
 
 
 @pytest.mark.parametrize("step", ["PIL.ImageFile.ImageFile.load", "PIL.ImageOps.exif_transpose"])
@@ -194,7 +196,7 @@ def test_what_the_machine_lacks_is_not_said_of_the_file(
     path = written(tmp_path / "a.png", picture)
     monkeypatch.setattr(step, fail)
     with pytest.raises(type(error)) as raised:
-        photos.read(path)
+        read_photograph(path)
     assert raised.value is error
 
 
@@ -204,7 +206,7 @@ def test_too_many_open_files_are_not_said_of_the_file(tmp_path, picture):
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         with pytest.raises(OSError, match="Too many open files") as raised:
-            photos.read(path)
+            read_photograph(path)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert raised.value.errno == errno.EMFILE
@@ -219,7 +221,7 @@ def test_a_seek_to_where_no_file_goes_is_said_of_the_file(tmp_path, picture, mon
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", seek)
     with pytest.raises(ValueError, match=r"damaged or cut off \(\[Errno 22\]"):
-        photos.read(path)
+        read_photograph(path)
 
 
 def test_what_is_no_image(tmp_path):
@@ -238,12 +240,12 @@ def test_what_is_no_image(tmp_path):
     }
     for name, (kind, message) in cases.items():
         with pytest.raises(kind, match=message):
-            photos.read(tmp_path / name)
+            read_photograph(tmp_path / name)
     with pytest.raises(OSError, match="is a pipe, socket or device"):
-        photos.read("/dev/zero")
+        read_photograph("/dev/zero")
 
 
-def test_find(tmp_path):
+def test_find_photographs(tmp_path):
     root = tmp_path / "root"
     for name in (
         "b/2.jpg",
@@ -262,13 +264,13 @@ def test_find(tmp_path):
     (root / "dangling.jpg").symlink_to(root / "nothing.jpg")
     (root / "loop").symlink_to(root)
     os.mkfifo(root / "pipe.jpg")
-    found = [str(path.relative_to(root)) for path in photos.find(root)]
+    found = [str(path.relative_to(root)) for path in find_photographs(root)]
     assert found == ["a.png", "b/10.JPG", "b/2.jpg", "c/d/e.webp", "in.jpg"]
 
 
 def test_find_says_what_is_wrong(tmp_path):
     (tmp_path / "a.jpg").touch()
     with pytest.raises(NotADirectoryError, match=r"expected a folder .*a\.jpg is no folder"):
-        photos.find(tmp_path / "a.jpg")
+        find_photographs(tmp_path / "a.jpg")
     with pytest.raises(NotADirectoryError, match="does not exist"):
-        photos.find(tmp_path / "absent")
+        find_photographs(tmp_path / "absent")

@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import ResNet18_Weights, VGG19_Weights, resnet18
 
-from camlens import models
-from camlens.preprocessing import Preprocessing
+from camlens import loading
+from camlens.loading import Preprocessing
 
 
 def test_torchvision_without_weights():
-    found = models.load("torchvision:vgg11", "none")
+    found = loading.load_model("torchvision:vgg11", "none")
     assert type(found.model).__name__ == "VGG"
     assert not any(part.training for part in found.model.modules())
     assert found.classes is None
@@ -29,11 +29,11 @@ def test_torchvision_without_weights():
 def test_torchvision_with_a_file_of_other_classes(tmp_path):
     trained = resnet18(num_classes=7)
     save_file(trained.state_dict(), tmp_path / "a.safetensors")
-    found = models.load("torchvision:resnet18", str(tmp_path / "a.safetensors"))
+    found = loading.load_model("torchvision:resnet18", str(tmp_path / "a.safetensors"))
     assert torch.equal(found.model.fc.weight, trained.fc.weight)
     assert not found.model.training
     with pytest.raises(ValueError, match=r"a\.safetensors does not fit VGG"):
-        models.load("torchvision:vgg11", str(tmp_path / "a.safetensors"))
+        loading.load_model("torchvision:vgg11", str(tmp_path / "a.safetensors"))
 
 
 @pytest.mark.parametrize("weights", [None, "default", "IMAGENET1K_V1"])
@@ -42,7 +42,7 @@ def test_published_weights_bring_preprocessing_and_classes(tmp_path, monkeypatch
     torch.manual_seed(1)
     state = resnet18().state_dict()
     monkeypatch.setattr(ResNet18_Weights.DEFAULT, "get_state_dict", lambda *_, **__: state, False)
-    found = models.load("torchvision:resnet18", weights)
+    found = loading.load_model("torchvision:resnet18", weights)
     assert torch.equal(found.model.fc.weight, state["fc.weight"])
     assert len(found.classes) == 1000
     assert found.classes[652] == "military uniform"
@@ -59,7 +59,7 @@ def test_no_network(tmp_path, monkeypatch):
     place = tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth"
     message = rf"no network.*download https://\S*{place.name} .* put the file at {place}, or name"
     with pytest.raises(OSError, match=message):
-        models.load("torchvision:vgg19")
+        loading.load_model("torchvision:vgg19")
     assert VGG19_Weights.DEFAULT.url.endswith(place.name)
 
 
@@ -73,10 +73,10 @@ def test_a_pickle_in_the_cache_does_not_run(tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     torch.save({"fc.weight": Sly()}, file)
     with pytest.raises(ValueError, match=rf"{file} is damaged, or holds more than tensors"):
-        models.load("torchvision:resnet18")
+        loading.load_model("torchvision:resnet18")
     assert not (tmp_path / "ran").exists()
     torch.save(resnet18().state_dict(), file)
-    assert len(models.load("torchvision:resnet18").classes) == 1000
+    assert len(loading.load_model("torchvision:resnet18").classes) == 1000
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_pickle_in_the_cache_does_not_run(tmp_path, monkeypatch):
 )
 def test_wrong_names(spec, weights, message):
     with pytest.raises(LookupError, match=message):
-        models.load(spec, weights)
+        loading.load_model(spec, weights)
 
 
 def test_an_exported_program_knows_its_size(tmp_path):
@@ -103,8 +103,8 @@ def test_an_exported_program_knows_its_size(tmp_path):
     program = torch.export.export(model.eval(), (torch.rand(1, 1, 10, 12),))
     torch.export.save(program, tmp_path / "net.pt2")
     with pytest.raises(ValueError, match=r"can run any code of.*--unsafe-pickle"):
-        models.load(str(tmp_path / "net.pt2"))
-    found = models.load(str(tmp_path / "net.pt2"), trusted_pickle=True)
+        loading.load_model(str(tmp_path / "net.pt2"))
+    found = loading.load_model(str(tmp_path / "net.pt2"), trusted_pickle=True)
     assert found.preprocessing == Preprocessing(size=(10, 12), channels=1)
     assert found.batch == 1
 
@@ -113,10 +113,10 @@ def test_a_pickled_module_only_if_trusted(tmp_path):
     torch.save(nn.Sequential(nn.Conv2d(3, 2, 3)), tmp_path / "net.pt")
     path = str(tmp_path / "net.pt")
     with pytest.raises(ValueError, match=r"would have to be unpickled.*--unsafe-pickle"):
-        models.load(path)
-    assert not models.load(path, trusted_pickle=True).model.training
+        loading.load_model(path)
+    assert not loading.load_model(path, trusted_pickle=True).model.training
     torch.save({"a": torch.zeros(1)}, path)
     with pytest.raises(TypeError, match="to hold a module, got dict: a state dict is given as"):
-        models.load(path, trusted_pickle=True)
+        loading.load_model(path, trusted_pickle=True)
     with pytest.raises(FileNotFoundError, match="there is no file"):
-        models.load(str(Path(path).with_name("absent.pt")))
+        loading.load_model(str(Path(path).with_name("absent.pt")))

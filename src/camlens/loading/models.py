@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import programs
+from . import exported_programs
 from . import weights as weight_files
 from .factories import make, near
 from .preprocessing import Preprocessing
 
-__all__ = ["LoadedModel", "load"]
+__all__ = ["LoadedModel", "load_model"]
 
 #: Weights that are no file: an architecture as it was drawn, and torchvision's best.
 NONE, DEFAULT = "none", "default"
@@ -42,7 +42,9 @@ class LoadedModel:
     batch: int | None = None
 
 
-def load(spec: str, weights: str | None = None, *, trusted_pickle: bool = False) -> LoadedModel:
+def load_model(
+    spec: str, weights: str | None = None, *, trusted_pickle: bool = False
+) -> LoadedModel:
     """Load a model.
 
     Args:
@@ -70,8 +72,8 @@ def load(spec: str, weights: str | None = None, *, trusted_pickle: bool = False)
         ValueError: a file is damaged, does not fit, or could run code; or the function failed.
 
     Example:
-        >>> found = load("torch.nn:Identity")
-        >>> found.model, found.preprocessing.size
+        >>> loaded = load_model("torch.nn:Identity")
+        >>> loaded.model, loaded.preprocessing.size
         (Identity(), None)
     """
     if spec.startswith(_TORCHVISION):
@@ -79,7 +81,7 @@ def load(spec: str, weights: str | None = None, *, trusted_pickle: bool = False)
     suffix = Path(spec).suffix
     shape: tuple[int, ...] = ()
     if suffix == ".pt2":
-        model, shape = programs.load(spec, trusted_pickle=trusted_pickle)
+        model, shape = exported_programs.load_program(spec, trusted_pickle=trusted_pickle)
     elif suffix in weight_files.PICKLES:
         model = _pickled(Path(spec), trusted_pickle)
     else:

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import camlens
-from camlens import programs
+from camlens.loading import exported_programs
 
-from .nets import Small
+from ..nets import Small
 
 REFUSED = r"\.pt2 is an exported program, .* can run any code .*--unsafe-pickle.*safetensors"
 
@@ -44,7 +44,7 @@ def saved(tmp_path_factory):
 
 def test_maps_equal_those_of_the_model(saved):
     net, path = saved
-    model, shape = programs.load(path, trusted_pickle=True)
+    model, shape = exported_programs.load_program(path, trusted_pickle=True)
     assert shape == (0, 3, 16, 16)
     assert not any(part.training for part in model.modules())
     images = torch.rand(3, 3, 16, 16)
@@ -58,7 +58,7 @@ def test_maps_equal_those_of_the_model(saved):
 
 def test_guided_methods_say_that_they_see_no_relu(saved):
     # An exported graph calls the operators below all spellings that the rectifiers meet.
-    model, _ = programs.load(saved[1], trusted_pickle=True)
+    model, _ = exported_programs.load_program(saved[1], trusted_pickle=True)
     with pytest.raises(ValueError, match=r"no ReLU ran.*Use camlens\.InputGradient"):
         camlens.GuidedBackprop(model)(torch.rand(1, 3, 16, 16))
 
@@ -66,7 +66,7 @@ def test_guided_methods_say_that_they_see_no_relu(saved):
 def test_a_fixed_batch_is_told(tmp_path):
     net = Small("functional").eval()
     path = exported(net, tmp_path / "net.pt2", batch=1)
-    model, shape = programs.load(path, trusted_pickle=True)
+    model, shape = exported_programs.load_program(path, trusted_pickle=True)
     assert shape == (1, 3, 16, 16)
     images = torch.rand(1, 3, 16, 16)
     found = camlens.GradCAM(model, "conv2")(images)
@@ -124,18 +124,18 @@ def test_code_in_a_program_does_not_run_unless_it_is_trusted(saved, tmp_path, ma
     mark = tmp_path / "ran"
     path = with_entries(saved[1], tmp_path / "sly.pt2", make(mark, tmp_path))
     with pytest.raises(ValueError, match=REFUSED):
-        programs.load(path)
+        exported_programs.load_program(path)
     assert not mark.exists()
     # Else the lines above would say nothing.
     with pytest.raises(ValueError, match="no whole exported program"):
-        programs.load(path, trusted_pickle=True)
+        exported_programs.load_program(path, trusted_pickle=True)
     assert mark.exists()
 
 
 def test_no_program_is_loaded_without_consent(saved, monkeypatch):
     monkeypatch.setattr(torch.export, "load", lambda _: pytest.fail("it was loaded"))
     with pytest.raises(ValueError, match=REFUSED):
-        programs.load(saved[1])
+        exported_programs.load_program(saved[1])
 
 
 def test_what_is_no_program(tmp_path, saved):
@@ -145,6 +145,6 @@ def test_what_is_no_program(tmp_path, saved):
         archive.writestr("a/b.txt", "")
     for name in ("text", "half", "other"):
         with pytest.raises(ValueError, match=rf"{name}\.pt2 is no whole exported program"):
-            programs.load(tmp_path / f"{name}.pt2", trusted_pickle=True)
+            exported_programs.load_program(tmp_path / f"{name}.pt2", trusted_pickle=True)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*absent\.pt2"):
-        programs.load(tmp_path / "absent.pt2")
+        exported_programs.load_program(tmp_path / "absent.pt2")
