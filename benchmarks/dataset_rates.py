@@ -30,7 +30,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import camlens
-from camlens import loading, regions
+from camlens import loading
 from camlens.dataset import Sample, explain_dataset
 from camlens.loading import Preprocessing
 
@@ -93,7 +93,7 @@ def rows(
                 explainer,
                 data,
                 Path(out) / "run",
-                regions=regions.face_template(size),
+                regions=camlens.faces.face_template(size),
                 num_workers=args.workers,
                 concurrent_batches=args.concurrent,
                 progress=False,

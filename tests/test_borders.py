@@ -37,13 +37,7 @@ FLOW = [
     "gradient_explainers",
     "render",
     "contact_sheet",
-    "regions.polygons",
     "regions.masks",
-    "regions.face",
-    "regions.landmarks",
-    "regions.model_files",
-    "regions.detection",
-    "regions.detectors",
     "regions.scores",
     "regions.agreements",
     "regions.fills",
@@ -56,6 +50,14 @@ FLOW = [
     "regions.cells",
     "regions.plots",
     "regions",
+    "faces.polygons",
+    "faces.template",
+    "faces.landmarks",
+    "faces.model_files",
+    "faces.detector",
+    "faces.yunet",
+    "faces.mediapipe",
+    "faces",
     "dataset.descriptions",
     "dataset.samples",
     "dataset.thumbnails",
@@ -98,7 +100,7 @@ FLOW = [
 ]
 
 #: Names that stand for what is in them.
-PACKAGES = ("loading", "methods", "regions", "dataset", "report", "cli")
+PACKAGES = ("loading", "methods", "regions", "faces", "dataset", "report", "cli")
 
 
 def imports(name):
@@ -134,7 +136,7 @@ def test_imports_run_one_way(name):
         *("methods.cam", "methods.gradient", "heatmap", "render", "contact_sheet", "explanation"),
         # Of the regions only the check, and what puts everything together.
         *(n for n in FLOW if n.startswith("regions.") and n != "regions.effects"),
-        *(n for n in FLOW if n.startswith("report.")),
+        *(n for n in FLOW if n.startswith(("faces.", "report."))),
     ],
 )
 def test_what_never_sees_a_model(name):
@@ -171,7 +173,7 @@ def test_importing_loads_nothing_optional():
 def test_importing_loads_no_sub_package_before_it_is_used():
     script = """
 import sys, camlens
-names = ("dataset", "loading", "regions", "report")
+names = ("dataset", "faces", "loading", "regions", "report")
 assert not [name for name in names if f"camlens.{name}" in sys.modules]
 assert set(names) <= set(dir(camlens))
 for name in names:

@@ -13,6 +13,7 @@ from sphinx.util import logging
 MODULES = (
     "camlens",
     "camlens.regions",
+    "camlens.faces",
     "camlens.dataset",
     "camlens.report",
     "camlens.loading",

@@ -21,7 +21,7 @@ images = photos.to_images(faces)
 pictures = torch.stack([face.picture for face in faces])
 names = [face.name for face in faces]
 
-face = regions.face_template(48)
+face = camlens.faces.face_template(48)
 features = face.pick("brows", "eyes", "nose", "mouth")
 outlined = features.draw(pictures)
 

@@ -117,7 +117,7 @@ def test_layers_and_preprocessing(run, model, hopper, folder):
 def test_template_regions_and_their_effect(run, model, hopper, folder):
     words = ("--regions", "template", "--fill", "blur", "--target", "1", "--out", "out")
     got = run("explain", "hopper.png", *model, *words, "--json")
-    net_, face = net().eval(), regions.face_template(64)
+    net_, face = net().eval(), camlens.faces.face_template(64)
     expected = camlens.GradCAM(net_)(hopper / 255, targets=1)
     effect = regions.effect(net_, hopper / 255, face, targets=1, fill="blur")
     table = regions.table(regions.score(expected, face), effect=effect)
@@ -143,8 +143,8 @@ def test_face_regions(run, model, shared, hopper):
     env = {"CAMLENS_MODELS": str(shared / "models")}
     got = run("explain", "hopper.png", "noise.png", *model, "--regions", "face", "--json", env=env)
     face, nothing = got.json["photos"]
-    points = regions.YuNet(shared / "models/face_detection_yunet_2026may.onnx")(hopper).points
-    masks = regions.from_landmarks(points[:, 0], (64, 64)).masks.mean((-2, -1))[0]
+    points = camlens.faces.YuNet(shared / "models/face_detection_yunet_2026may.onnx")(hopper).points
+    masks = camlens.faces.from_landmarks(points[:, 0], (64, 64)).masks.mean((-2, -1))[0]
     assert [row["area"] for row in face["regions"]] == pytest.approx(masks.tolist(), rel=1e-5)
     assert {row["area"] for row in nothing["regions"]} == {0.0}
     text = run("explain", "noise.png", *model, "--regions", "face", env=env).out

@@ -48,7 +48,7 @@ def test_a_folder_becomes_a_run(run, words, images, folder):
     expected = camlens.GradCAM(net().eval())(pictures / 255)
     assert made.maps["target"].tolist() == expected.targets[:, 0].tolist()
     assert made.maps["score"].tolist() == pytest.approx(expected.scores[:, 0].tolist(), abs=1e-5)
-    table = regions.table(regions.score(expected, regions.face_template(24)))
+    table = regions.table(regions.score(expected, camlens.faces.face_template(24)))
     assert made.regions["density"].tolist() == pytest.approx(
         table["density"].tolist(), rel=1e-4, nan_ok=True
     )

@@ -11,9 +11,9 @@ from torch import nn
 from torch.testing import assert_close
 
 import camlens
+from camlens.faces.template import face_template
 from camlens.regions.agreements import agreement
 from camlens.regions.effects import effect
-from camlens.regions.face import face_template
 from camlens.regions.fills import FILLS
 from camlens.regions.masks import Regions
 from camlens.regions.scores import score

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from camlens.regions.face import face_template
+from camlens.faces import face_template
 from camlens.regions.masks import Regions
 
 

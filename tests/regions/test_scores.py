@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from torch.testing import assert_close
 
 from camlens import Explanation, heatmap
-from camlens.regions.face import NAMES, face_template
+from camlens.faces.template import NAMES, face_template
 from camlens.regions.masks import Regions
 from camlens.regions.scores import places, resolvable, score
 

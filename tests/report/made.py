@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from PIL import Image, ImageDraw
 
+import camlens
 from camlens import heatmap, regions
 from camlens.regions.effects import Effect
 
@@ -74,7 +75,7 @@ def _manifest(made, shards):
 
 
 def _masks(made):
-    masks = regions.face_template(SIDE)
+    masks = camlens.faces.face_template(SIDE)
     return regions.Regions(made.region_names or masks.names, masks.masks)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import typer
 from torch import Tensor
 
+from ..faces import YuNet, face_template, from_landmarks
 from ..loading.factories import near
-from ..regions import Regions, YuNet, face_template, from_landmarks
+from ..regions import Regions
 from ..regions.fills import FILLS
 
 NAMES = ("face", "template", "none")

@@ -4,12 +4,8 @@ Masks (:class:`Regions`), scores (:func:`score`), the check (:func:`effect`), an
 statistics. Only the check sees a model.
 """
 
-from . import face, landmarks
 from .agreements import agreement
-from .detectors import Faces, MediaPipe, YuNet
 from .effects import Effect, effect
-from .face import face_template
-from .landmarks import from_landmarks
 from .masks import Regions
 from .plots import density_against_effect, density_map
 from .scores import Scores, score
@@ -18,21 +14,14 @@ from .tables import read, table, write
 
 __all__ = [
     "Effect",
-    "Faces",
-    "MediaPipe",
     "Regions",
     "Scores",
-    "YuNet",
     "agreement",
     "compare",
     "density_against_effect",
     "density_map",
     "differences",
     "effect",
-    "face",
-    "face_template",
-    "from_landmarks",
-    "landmarks",
     "read",
     "score",
     "summarize",

@@ -57,7 +57,7 @@ def planted(images: Tensor, region: str, *, seed: int = 0, steps: int = 150) -> 
         steps: training steps of 64 pictures.
     """
     held = min(200, len(images) // 4)
-    mask = regions.face_template(SIDE).pick(region).masks[0]
+    mask = camlens.faces.face_template(SIDE).pick(region).masks[0]
     random = torch.Generator().manual_seed(seed)
     labels = torch.randint(2, (len(images),), generator=random)
     pictures = plant(images, mask, labels)
@@ -102,7 +102,7 @@ def _judge(
     model: nn.Module, pictures: Tensor, labels: Tensor | None, region: str
 ) -> tuple[float, float, float]:
     """Return accuracy, how often the planted region is found, and its mean density."""
-    template = regions.face_template(SIDE)
+    template = camlens.faces.face_template(SIDE)
     explanation = camlens.GradCAM(model)(pictures)
     scores = regions.score(explanation, template)
     effect = regions.effect(model, pictures, template, targets=explanation.targets)

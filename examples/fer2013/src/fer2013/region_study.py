@@ -156,8 +156,8 @@ def study(
     subject: Subject,
     out: Path,
     *,
-    mesh: regions.MediaPipe | None,
-    yunet: regions.YuNet,
+    mesh: camlens.faces.MediaPipe | None,
+    yunet: camlens.faces.YuNet,
     network: str = "base",
 ) -> Iterator[str]:
     """Carry out the whole study, and say what was found, line by line."""

@@ -1,14 +1,16 @@
-"""What face detectors share: their result, and the way from photographs to it."""
+"""The base of the face detectors, and their result: the faces found in a batch of photographs."""
 
 from __future__ import annotations
 
 import abc
 import contextlib
 import dataclasses
+import importlib
 import math
 import os
 from collections.abc import Callable
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -152,3 +154,23 @@ class Detector(abc.ABC):
 
         What is given finds the faces in a picture, at least ``faces`` if there are as many.
         """
+
+
+def import_library(name: str, need: str, extra: str) -> Any:
+    """Import an optional library, or name the extra that installs it.
+
+    Raises:
+        ImportError: the library is missing.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f'{need}: pip install "camlens[{extra}]" ({error})') from error
+
+
+def unreadable(path: Path, reader: str) -> ValueError:
+    """Return the error for a model file that a library could not open."""
+    return ValueError(
+        f"{reader} could not read {path} as a model of faces: expected the file that "
+        "camlens.faces.model_files names (not Git LFS's few lines of text that point to it)"
+    )

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from camlens.regions.face import NAMES, face_template, template_points
-from camlens.regions.landmarks import MESH, from_landmarks
+from camlens.faces.landmarks import MESH, from_landmarks
+from camlens.faces.template import NAMES, face_template, template_points
 
 
 def five(side=48.0):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from camlens.regions.face import (
+from camlens.faces.template import (
     NAMES,
     Outlines,
     face_regions,

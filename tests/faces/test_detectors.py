@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from camlens.regions import detectors
-from camlens.regions.detection import Detector, Faces
-from camlens.regions.detectors import MediaPipe, YuNet
+from camlens.faces import MediaPipe, YuNet
+from camlens.faces import yunet as yunet_module
+from camlens.faces.detector import Detector, Faces
 
 RIGHT_EYE = [33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7]
 LEFT_EYE = [263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249]
@@ -205,12 +205,12 @@ def row(left, top, width, height, confidence):
 def test_findings_of_one_face_are_averaged_by_confidence():
     rows = np.array([row(0, 0, 8, 10, 0.2), row(2, 0, 10, 10, 0.6)], np.float32)
     rows[0, 5:], rows[1, 5:] = 4, 8
-    merged = detectors._merged(rows)
+    merged = yunet_module._merged(rows)
     # Common 60 of 120, exactly half of the union: two faces by the first rule, dropped by the
     # second, since it is more than half of the smaller.
     assert_close(merged, rows[1:])
     rows[0, 2] = 9  # common 70 of 120
-    merged = detectors._merged(rows)
+    merged = yunet_module._merged(rows)
     assert merged.shape == (1, 15)
     assert_close(merged[0, :5], np.float32([1.5, 0, 9.75, 10, 0.6]))
     assert_close(merged[0, 5:], np.full(10, 7, np.float32))
@@ -218,24 +218,24 @@ def test_findings_of_one_face_are_averaged_by_confidence():
 
 def test_parts_of_a_face_are_no_faces():
     whole, part, beside = row(0, 0, 40, 40, 0.9), row(5, 5, 10, 10, 0.7), row(60, 0, 9, 9, 0.65)
-    merged = detectors._merged(np.array([part, whole, beside], np.float32))
+    merged = yunet_module._merged(np.array([part, whole, beside], np.float32))
     assert_close(merged, np.array([whole, beside], np.float32))
-    assert detectors._merged(np.empty((0, 15), np.float32)).shape == (0, 15)
+    assert yunet_module._merged(np.empty((0, 15), np.float32)).shape == (0, 15)
 
 
 def test_a_mirrored_row_is_mirrored_back():
     mirrored = row(10, 3, 20, 30, 0.5)
     mirrored[5:] = [28, 9, 14, 8, 20, 15, 26, 22, 16, 21]
-    back = detectors._mirrored(np.array([mirrored], np.float32), 100)[0]
+    back = yunet_module._mirrored(np.array([mirrored], np.float32), 100)[0]
     expected = [70, 3, 20, 30, 0.5, 86, 8, 72, 9, 80, 15, 84, 21, 74, 22]
     assert_close(back, np.float32(expected))
 
 
 def test_the_sizes_of_the_search():
-    assert detectors._sizes(240, 240) == [(240, 240)]
-    assert detectors._sizes(401, 9) == [(401, 9), (200, 4)]
-    assert detectors._sizes(3001, 2000) == [(1500, 1000), (750, 500), (375, 250)]
-    assert detectors._sizes(7000, 1) == [(875, 1), (437, 1), (218, 1)]
+    assert yunet_module._sizes(240, 240) == [(240, 240)]
+    assert yunet_module._sizes(401, 9) == [(401, 9), (200, 4)]
+    assert yunet_module._sizes(3001, 2000) == [(1500, 1000), (750, 500), (375, 250)]
+    assert yunet_module._sizes(7000, 1) == [(875, 1), (437, 1), (218, 1)]
 
 
 def as_batch(pixels, device):
@@ -456,7 +456,7 @@ def test_mediapipe_arms_no_profiling_timer(shared):
     code = """
 import sys, torch
 from pathlib import Path
-from camlens.regions import MediaPipe
+from camlens.faces import MediaPipe
 MediaPipe(sys.argv[1])(torch.zeros(1, 3, 64, 64))
 signals = [line for line in Path("/proc/self/status").read_text().splitlines()
            if line.startswith(("SigIgn", "SigCgt"))]

@@ -29,7 +29,7 @@ class ModelFile:
     licence: str
 
 
-#: The files of :class:`~camlens.regions.detectors.YuNet` and ``MediaPipe``. The addresses could
+#: The files of :class:`~camlens.faces.YuNet` and ``MediaPipe``. The addresses could
 #: not be tried where this was written, a place without a network.
 MODEL_FILES = {
     "yunet": ModelFile(

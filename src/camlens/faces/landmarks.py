@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .face import PAD, Outlines, face_regions, template_outlines, template_points
-from .masks import Regions
+from ..regions.masks import Regions
 from .polygons import smooth
+from .template import PAD, Outlines, face_regions, template_outlines, template_points
 
 #: Points of MediaPipe's mesh, in order around each part; the mirror image of a point has another
 #: number. Nose, mouth and oval begin in the middle of the top and go to the person's right.

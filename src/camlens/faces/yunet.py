@@ -1,25 +1,19 @@
-"""Face detectors: from photographs to points on the faces in them."""
+"""YuNet, the face detector of OpenCV: five points on each face."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
 
-from .detection import Detector, Faces, Find, Picture, Rows
-
-__all__ = ["Faces", "MediaPipe", "YuNet"]
+from .detector import Detector, Find, Picture, Rows, import_library, unreadable
 
 _FACE = 400  # pixels; of larger faces YuNet sees parts only
 _PHOTO = 1600  # pixels; a larger photograph is not searched at its own size, for the time it takes
-_MOST_FACES = 32  # that MediaPipe looks for, so that the largest is among them
 _OPENING = threading.Lock()
 
 
@@ -63,7 +57,7 @@ class YuNet(Detector):
         enlarge: int | None = None,
         border: float = 0.25,
     ) -> None:
-        self._cv2 = _library("cv2", "YuNet needs OpenCV", "regions")
+        self._cv2 = import_library("cv2", "YuNet needs OpenCV", "regions")
         super().__init__(path, model="yunet", threshold=threshold, enlarge=enlarge, border=border)
 
     @contextlib.contextmanager
@@ -88,7 +82,7 @@ class YuNet(Detector):
                     str(self._path), "", (320, 320), self._threshold
                 )
             except self._cv2.error as error:
-                raise _unreadable(self._path, f"OpenCV {self._cv2.__version__}") from error
+                raise unreadable(self._path, f"OpenCV {self._cv2.__version__}") from error
             finally:
                 log.setLogLevel(level)
 
@@ -104,77 +98,6 @@ class YuNet(Detector):
         scale = np.array(picture.shape[1::-1], np.float32) / np.array(size, np.float32)
         positions = (rows[:, :14].reshape(-1, 7, 2) * scale).reshape(-1, 14)
         return np.concatenate([positions[:, :4], rows[:, 14:], positions[:, 4:]], axis=1)
-
-
-@final
-class MediaPipe(Detector):
-    """The 478 points of a face mesh, by MediaPipe's Face Landmarker.
-
-    The boxes enclose the points; there is no confidence. Faces that are small in the photograph
-    (less than about a tenth of its side) are missed. MediaPipe writes a few lines to the
-    standard error stream when it opens a model, once a call.
-
-    Args:
-        path: the model file; by default the published one, see :func:`.model_files.find`.
-        threshold: the least confidence of a face, and of its mesh, in (0, 1).
-        enlarge: as of :class:`YuNet`.
-        border: as of :class:`YuNet`.
-
-    Raises:
-        ImportError: MediaPipe is not installed, or pooch where the model has to be downloaded.
-        OSError: there is no model file, see :func:`.model_files.find`.
-        ValueError: an option is out of range.
-
-    Source:
-        Kartynnik, Ablavatski, Grishchenko, Grundmann: Real-time facial surface geometry from
-        monocular video on mobile GPUs. arXiv:1907.06724 (2019).
-    """
-
-    _points = 478
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        threshold: float = 0.5,
-        enlarge: int | None = None,
-        border: float = 0.25,
-    ) -> None:
-        # Its library arms a profiling timer when it first runs (seen in 1.2.3), and the timer's
-        # signal can end the process ("Profiling timer expired"). This is its own switch for that.
-        os.environ.setdefault("CPUPROFILE_FREQUENCY", "0")
-        self._mediapipe = _library("mediapipe", "MediaPipe needs mediapipe", "faces")
-        super().__init__(
-            path, model="face_landmarker", threshold=threshold, enlarge=enlarge, border=border
-        )
-
-    @contextlib.contextmanager
-    def _opened(self, faces: int) -> Iterator[Find]:
-        with self._landmarker(faces) as landmarker:
-
-            def find(picture: Picture) -> Rows:
-                image = self._mediapipe.Image(
-                    image_format=self._mediapipe.ImageFormat.SRGB, data=picture
-                )
-                meshes = landmarker.detect(image).face_landmarks
-                points = np.array([[(p.x, p.y) for p in mesh] for mesh in meshes], np.float32)
-                size = np.array(picture.shape[1::-1], np.float32)
-                return _boxed(points.reshape(-1, self._points, 2) * size)
-
-            yield find
-
-    def _landmarker(self, faces: int) -> Any:
-        tasks = self._mediapipe.tasks
-        options = tasks.vision.FaceLandmarkerOptions(
-            base_options=tasks.BaseOptions(model_asset_path=str(self._path)),
-            num_faces=max(faces, _MOST_FACES),
-            min_face_detection_confidence=self._threshold,
-            min_face_presence_confidence=self._threshold,
-        )
-        try:
-            return tasks.vision.FaceLandmarker.create_from_options(options)
-        except (RuntimeError, ValueError) as error:
-            raise _unreadable(self._path, "MediaPipe") from error
 
 
 def _sizes(width: int, height: int) -> list[tuple[int, int]]:
@@ -218,25 +141,3 @@ def _common(row: Rows, rows: Rows) -> Rows:
     end = np.minimum(row[:2] + row[2:4], rows[:, :2] + rows[:, 2:4])
     area: Rows = (end - start).clip(0).prod(axis=1)
     return area
-
-
-def _boxed(points: npt.NDArray[np.float32]) -> Rows:
-    """Return rows of (F, P, 2) points, without a confidence."""
-    flat = points.reshape(len(points), points.shape[1] * 2)
-    start, end = points.min(axis=1), points.max(axis=1)
-    unknown = np.full((len(points), 1), np.nan, np.float32)
-    return np.concatenate([start, end - start, unknown, flat], axis=1)
-
-
-def _library(name: str, need: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f'{need}: pip install "camlens[{extra}]" ({error})') from error
-
-
-def _unreadable(path: Path, reader: str) -> ValueError:
-    return ValueError(
-        f"{reader} could not read {path} as a model of faces: expected the file that "
-        "camlens.regions.model_files names (not Git LFS's few lines of text that point to it)"
-    )

@@ -8,7 +8,7 @@ import torch
 from matplotlib.path import Path
 from torch.testing import assert_close
 
-from camlens.regions.polygons import coverage, signed_distance, smooth
+from camlens.faces.polygons import coverage, signed_distance, smooth
 
 
 def ring(count, radius, centre, height=None):

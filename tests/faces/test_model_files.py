@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from camlens.regions import model_files
-from camlens.regions.model_files import MODEL_FILES, ModelFile, find
+from camlens.faces import model_files
+from camlens.faces.model_files import MODEL_FILES, ModelFile, find
 
 pooch = pytest.importorskip("pooch")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .masks import BACKGROUND, Regions
+from ..regions.masks import BACKGROUND, Regions
 from .polygons import coverage, signed_distance, smooth
 
 #: The regions of a face: the four features, the rest of the face, and what is around it.
