@@ -14,6 +14,7 @@ MODULES = (
     "camlens",
     "camlens.regions",
     "camlens.faces",
+    "camlens.faithfulness",
     "camlens.dataset",
     "camlens.report",
     "camlens.loading",

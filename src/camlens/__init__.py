@@ -29,6 +29,7 @@ from .render import contours, overlay
 if TYPE_CHECKING:
     from . import dataset as dataset
     from . import faces as faces
+    from . import faithfulness as faithfulness
     from . import loading as loading
     from . import regions as regions
     from . import report as report
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 #: Sub-packages that are loaded when they are first used.
-_ON_DEMAND = ("dataset", "faces", "loading", "regions", "report")
+_ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report")
 
 __all__ = [
     "CAM",

@@ -15,6 +15,9 @@ Targets = int | str | Tensor | Sequence[Any] | Callable[[Any], Tensor] | None
 #: The class id of a score that a callable computed.
 NO_CLASS = -1
 
+#: What turns a model's outputs into probabilities.
+ACTIVATIONS = ("softmax", "sigmoid", "none")
+
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
@@ -95,6 +98,49 @@ def select(outputs: Any, targets: Targets) -> Selection:
         picked = as_classes(targets, n).to(logits.device, non_blocking=True)
     scores = logits.gather(1, picked.clamp(0, classes - 1))  # Selection.check judges the range
     return Selection(scores, picked, classes)
+
+
+def probabilities(outputs: Tensor, activation: str = "softmax") -> Tensor:
+    """Turn a model's outputs into probabilities of its classes.
+
+    A model with one output is a binary classifier or a regression. A softmax over one output is
+    always 1, so it has no probability unless the caller says that the output is a sigmoid's.
+
+    Args:
+        outputs: (N, C) floating-point outputs.
+        activation: ``"softmax"``: one class per image. ``"sigmoid"``: each class is independent,
+            as in multi-label models. ``"none"``: the outputs are probabilities already.
+
+    Returns:
+        (N, C) float32; NaN for a single output unless ``activation`` is ``"sigmoid"``.
+
+    Raises:
+        ValueError: an unknown activation.
+
+    Example:
+        >>> probabilities(torch.tensor([[0.0, 0.0]])).tolist()
+        [[0.5, 0.5]]
+        >>> single = torch.tensor([[0.0]])
+        >>> probabilities(single).item(), probabilities(single, "sigmoid").item()
+        (nan, 0.5)
+    """
+    check_activation(activation)
+    values = outputs.float()
+    if activation == "sigmoid":
+        return values.sigmoid()
+    if values.shape[1] == 1:
+        return torch.full_like(values, torch.nan)
+    return values.softmax(dim=1) if activation == "softmax" else values
+
+
+def check_activation(activation: str) -> None:
+    """Check the name of an activation.
+
+    Raises:
+        ValueError: an unknown activation.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"expected an activation out of {ACTIVATIONS}, got {activation!r}")
 
 
 def _logits(outputs: Any) -> Tensor:

@@ -115,12 +115,14 @@ def test_layers_and_preprocessing(run, model, hopper, folder):
 
 
 def test_template_regions_and_their_effect(run, model, hopper, folder):
-    words = ("--regions", "template", "--fill", "blur", "--target", "1", "--out", "out")
+    words = ("--regions", "template", "--infill", "blur", "--target", "1", "--out", "out")
     got = run("explain", "hopper.png", *model, *words, "--json")
     net_, face = net().eval(), camlens.faces.face_template(64)
     expected = camlens.GradCAM(net_)(hopper / 255, targets=1)
-    effect = regions.effect(net_, hopper / 255, face, targets=1, fill="blur")
-    table = regions.table(regions.score(expected, face), effect=effect)
+    ablation = camlens.faithfulness.ablate_regions(
+        net_, hopper / 255, face, targets=1, infill="blur"
+    )
+    table = regions.table(regions.score(expected, face), ablation=ablation)
     with (folder / "out" / "hopper.regions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["region"] for row in rows] == list(table["region"])
@@ -234,11 +236,11 @@ def test_no_photograph_given_is_replaced(run, model, folder, target):
         (("--target", "hapy", "--classes", "names.txt"), 2, "no class 'hapy'; did you mean happy"),
         (("--target", "all", "--target", "1"), 2, "expected all alone"),
         (("--regions", "faces"), 2, "expected --regions as face, template, none.*mean face"),
-        (("--fill", "blur"), 2, "--fill takes regions away, but there are none: give --regions"),
+        (("--infill", "blur"), 2, "--infill removes regions, but there are none: give --regions"),
         (
-            ("--fill", "blurr", "--regions", "template"),
+            ("--infill", "blurr", "--regions", "template"),
             2,
-            "expected --fill as blur, mean, inpaint, got 'blurr'; did you mean blur",
+            "expected --infill as blur, mean, inpaint, got 'blurr'; did you mean blur",
         ),
         (
             ("--layer", "1", "--method", "GuidedBackprop"),

@@ -119,8 +119,8 @@ def not_small():
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--regions", "none", "--fill", "blur"), "--fill takes regions away, but there are none"),
-        (("--fill", "gray"), "expected --fill as blur, mean, inpaint, got 'gray'"),
+        (("--regions", "none", "--infill", "blur"), "--infill removes regions, but there are none"),
+        (("--infill", "gray"), "expected --infill as blur, mean, inpaint, got 'gray'"),
         (
             ("--layer", "1", "--method", "InputGradient", "--method", "Deconvnet"),
             "--layer means nothing to InputGradient, Deconvnet: leave it out",

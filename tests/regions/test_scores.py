@@ -13,9 +13,9 @@ from torch.testing import assert_close
 from camlens import Explanation, heatmap
 from camlens.faces.template import NAMES, face_template
 from camlens.regions.masks import Regions
-from camlens.regions.scores import places, resolvable, score
+from camlens.regions.scores import ranks, resolvable, score
 
-MEASURES = ("share", "density", "hit", "overlap", "rank")
+MEASURES = ("share", "density", "pointing_game", "iou", "density_rank")
 FACTORS = st.sampled_from([1e-30, 1e-20, 1e-8, 1.0, 1e8, 1e20])
 few = settings(max_examples=20, deadline=None)
 
@@ -54,10 +54,10 @@ def test_by_hand():
     found = one(heat, left, top, corner)
     assert found["share"] == [2 / 8, 3 / 8, 4 / 8]
     assert found["density"] == [0.5, 0.75, 4]
-    assert found["hit"] == [0, 0, 1]
-    assert found["rank"] == [3, 2, 1]
+    assert found["pointing_game"] == [0, 0, 1]
+    assert found["density_rank"] == [3, 2, 1]
     # The four hottest pixels are all that is warm: left has two of them, so union is six.
-    assert found["overlap"] == pytest.approx([2 / 6, 2 / 6, 1])
+    assert found["iou"] == pytest.approx([2 / 6, 2 / 6, 1])
     assert found["resolvable"] == [True, True, True]
 
 
@@ -65,11 +65,11 @@ def test_soft_masks_count_in_part_and_overlapping_ones_twice():
     found = one([[6, 2, 0, 0]], [[0.5, 1, 0, 0]], [[0.75, 0.25, 1, 0]], [[0.25, 0.25, 0, 0]])
     assert found["share"][:2] == pytest.approx([5 / 8, 5 / 8])
     assert found["density"][:2] == pytest.approx([5 / 3, 5 / 4])
-    assert found["hit"][:2] == [1, 1]
+    assert found["pointing_game"][:2] == [1, 1]
     # As hot as 1.5 pixels: all of the first and half of the second; then min over max.
-    assert found["overlap"][0] == pytest.approx((0.5 + 0.5) / (1 + 1))
-    assert found["overlap"][1] == pytest.approx((0.75 + 0.25 + 0) / (1 + 1 + 1))
-    assert found["rank"][:2] == [1, 2]
+    assert found["iou"][0] == pytest.approx((0.5 + 0.5) / (1 + 1))
+    assert found["iou"][1] == pytest.approx((0.75 + 0.25 + 0) / (1 + 1 + 1))
+    assert found["density_rank"][:2] == [1, 2]
     assert math.isnan(found["share"][2])  # half a pixel
 
 
@@ -77,30 +77,30 @@ def test_a_region_of_less_than_a_pixel_is_not_resolvable():
     found = one([[6, 2, 0, 0]], [[0.5, 0.4, 0, 0]], [[0.5, 0.5, 0, 0]])
     assert found["resolvable"] == [False, True]
     assert math.isnan(found["density"][0])
-    assert found["rank"][1] == 1
+    assert found["density_rank"][1] == 1
 
 
 def test_peaks_that_are_equally_hot_count_by_their_mean():
     flat, left = [[5, 5, 5, 0]], [[1, 1, 0, 0]]
-    assert one(flat, left, [[1, 0, 0, 0]], [[0, 0, 0, 1]])["hit"] == [1, 0, 0]
-    assert one([[5, 5, 0, 0]], [[1, 0, 0, 0]], [[0.9, 0.2, 0, 0]])["hit"] == [1, 1]
-    assert one([[5, 5, 0, 0]], [[0.9, 0.2, 0, 0]], [[0.6, 0.3, 0, 1]])["hit"] == [1, 0]
-    assert one([[5, 0, 0, 0]], [[0.49, 1, 0, 0]], [[0.51, 1, 0, 0]])["hit"] == [0, 1]
+    assert one(flat, left, [[1, 0, 0, 0]], [[0, 0, 0, 1]])["pointing_game"] == [1, 0, 0]
+    assert one([[5, 5, 0, 0]], [[1, 0, 0, 0]], [[0.9, 0.2, 0, 0]])["pointing_game"] == [1, 1]
+    assert one([[5, 5, 0, 0]], [[0.9, 0.2, 0, 0]], [[0.6, 0.3, 0, 1]])["pointing_game"] == [1, 0]
+    assert one([[5, 0, 0, 0]], [[0.49, 1, 0, 0]], [[0.51, 1, 0, 0]])["pointing_game"] == [0, 1]
 
 
 def test_pixels_that_are_equally_hot_overlap_in_part():
     first = [[1, 0, 0, 0]]
-    assert one([[1, 1, 0, 0]], first)["overlap"] == pytest.approx([0.5 / 1.5])
-    assert one([[1, 1, 1, 1]], first)["overlap"] == pytest.approx([0.25 / 1.75])
+    assert one([[1, 1, 0, 0]], first)["iou"] == pytest.approx([0.5 / 1.5])
+    assert one([[1, 1, 1, 1]], first)["iou"] == pytest.approx([0.25 / 1.75])
     # One pixel is hot and half of it is the region's; of the cold ones each is in by a third.
-    assert one([[9, 0, 0, 0]], [[1, 1, 0, 0]])["overlap"] == pytest.approx([(1 + 1 / 3) / (8 / 3)])
-    assert one([[9, 5, 5, 0]], [[1, 1, 0, 0]])["overlap"] == pytest.approx([1.5 / 2.5])
-    assert one([[9, 5, 5, 0]], [[0, 0, 0, 1]])["overlap"] == [0]
-    assert one([[9, 5, 5, 0]], [[1, 1, 1, 1]])["overlap"] == [1]
+    assert one([[9, 0, 0, 0]], [[1, 1, 0, 0]])["iou"] == pytest.approx([(1 + 1 / 3) / (8 / 3)])
+    assert one([[9, 5, 5, 0]], [[1, 1, 0, 0]])["iou"] == pytest.approx([1.5 / 2.5])
+    assert one([[9, 5, 5, 0]], [[0, 0, 0, 1]])["iou"] == [0]
+    assert one([[9, 5, 5, 0]], [[1, 1, 1, 1]])["iou"] == [1]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_overlap_is_that_of_sets(seed):
+def test_iou_is_that_of_sets(seed):
     """Without ties and with hard masks: intersection over union of sets of pixels."""
     random = np.random.default_rng(seed)
     heat = random.permutation(15 * 11).reshape(15, 11)
@@ -108,7 +108,7 @@ def test_overlap_is_that_of_sets(seed):
     hottest = set(np.argsort(-heat, axis=None)[: mask.sum()].tolist())
     region = set(np.flatnonzero(mask).tolist())
     expected = len(hottest & region) / len(hottest | region)
-    assert one(heat, mask.tolist())["overlap"] == pytest.approx([expected], abs=1e-6)
+    assert one(heat, mask.tolist())["iou"] == pytest.approx([expected], abs=1e-6)
 
 
 # Fails until "equally hot" allows for rounding: a resized map is constant beyond its outermost
@@ -123,14 +123,14 @@ def test_a_peak_in_a_corner_is_the_same_in_every_corner(corner):
     masks[1, :4, :4] = 1 - masks[0, :4, :4]
     masks = masks.flip([d for d, end in ((-2, corner[0]), (-1, corner[1])) if end])
     found = score(heatmap.resize(raw, (48, 48)), Regions(["three", "one"], masks))
-    assert (found.hit == torch.tensor([1.0, 0.0])).all()
-    assert_close(found.overlap[..., 0], torch.full((1, 40), (12 * 3 / 4) / (12 + 4 * 3 / 4)))
+    assert (found.pointing_game == torch.tensor([1.0, 0.0])).all()
+    assert_close(found.iou[..., 0], torch.full((1, 40), (12 * 3 / 4) / (12 + 4 * 3 / 4)))
 
 
 # May fail, in the hits, with "equally hot" taken by the last digit.
 @few
 @given(st.integers(0, 1000))
-def test_share_density_hit_and_rank_are_those_of_numpy(seed):
+def test_share_density_pointing_game_and_rank_are_those_of_numpy(seed):
     heat, regions = maps(seed), soft(seed)
     found = score(heat, regions)
     h, m = heat.double().cpu().numpy(), regions.masks.double().cpu().numpy()
@@ -141,11 +141,11 @@ def test_share_density_hit_and_rank_are_those_of_numpy(seed):
     assert_close(found.area, torch.tensor(m.mean((-2, -1)), dtype=torch.float32))
     if np.diff(np.sort(density)).min() > 2e-4:
         expected = torch.tensor(rankdata(-density, axis=-1), dtype=torch.float32)
-        assert_close(found.rank, expected)
+        assert_close(found.density_rank, expected)
     for n, k in np.ndindex(2, 3):
         inside = m[n][:, h[n, k] > h[n, k].max() * (1 - 1e-5)].mean(-1)
         if (abs(inside - 0.5) > 1e-3).all():
-            assert found.hit[n, k].tolist() == (inside >= 0.5).tolist()
+            assert found.pointing_game[n, k].tolist() == (inside >= 0.5).tolist()
 
 
 @few
@@ -157,7 +157,7 @@ def test_shares_of_a_face_sum_to_one(seed):
     assert_close(found.share.sum(-1), torch.ones(2, 3), atol=1e-5, rtol=0)
     assert_close((found.density * found.area.unsqueeze(1)).sum(-1), torch.ones(2, 3))
     assert found.share.amin() >= 0
-    assert (found.rank.sum(-1) == 36).all()
+    assert (found.density_rank.sum(-1) == 36).all()
 
 
 @few
@@ -167,7 +167,7 @@ def test_a_uniform_map_has_density_one_everywhere(seed, factor):
     found = score(torch.full((2, 1, 12, 16), factor), regions)
     assert_close(found.density, torch.ones(2, 1, 4), atol=1e-4, rtol=0)
     assert_close(found.share[:, 0], found.area, atol=1e-5, rtol=0)
-    assert (found.rank == 2.5).all()
+    assert (found.density_rank == 2.5).all()
     template = score(torch.full((1, 1, 48, 48), factor), face_template(48))
     assert_close(template.density, torch.ones(1, 1, 8), atol=1e-4, rtol=0)
 
@@ -285,7 +285,7 @@ def test_what_cannot_be_said_is_nan(explanation):
         assert values[..., unknown].isnan().all()
         assert values[0][:, ~unknown].isfinite().all()
     known = int((~unknown).sum())
-    assert coarse.rank[0, 0, ~unknown].sort().values.tolist() == list(range(1, known + 1))
+    assert coarse.density_rank[0, 0, ~unknown].sort().values.tolist() == list(range(1, known + 1))
 
 
 def test_a_grid_resolves_what_is_as_large_as_its_cells():
@@ -357,22 +357,22 @@ def test_an_absent_region_is_not_resolvable():
     for name in MEASURES:
         assert getattr(found, name)[1, :, 0].isnan().all()
         assert getattr(found, name)[1, :, 1].isfinite().all()
-    assert (found.rank[1, :, 1] == 1).all()
+    assert (found.density_rank[1, :, 1] == 1).all()
 
 
 def test_equal_densities_share_their_places():
     found = one([[1, 1, 3, 0, 0, 0]], *torch.eye(6).unsqueeze(1).tolist())
-    assert found["rank"] == [2.5, 2.5, 1, 5, 5, 5]
+    assert found["density_rank"] == [2.5, 2.5, 1, 5, 5, 5]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_places_are_scipys(seed):
     values = np.random.default_rng(seed).integers(0, 5, (3, 4, 7)).astype(np.float32)
     expected = torch.tensor(rankdata(values, axis=-1), dtype=torch.float32)
-    assert_close(places(torch.tensor(values)), expected)
+    assert_close(ranks(torch.tensor(values)), expected)
     values[values == 4] = np.nan
     expected = rankdata(values, axis=-1, nan_policy="omit")
-    found = places(torch.tensor(values)).cpu().numpy()
+    found = ranks(torch.tensor(values)).cpu().numpy()
     known = ~np.isnan(values)
     np.testing.assert_allclose(found[known], expected[known])
 

@@ -116,14 +116,16 @@ def test_the_check_in_bfloat16_is_nearly_that_in_float32(subject):
     where, options = subject.located.regions, {"targets": subject.targets}
     reduced = dataclasses.replace(subject, precision=torch.bfloat16)
     exact, rounded = (
-        regions.effect(one.scores, one.images, where, **options).excess
+        camlens.faithfulness.ablate_regions(one.scores, one.images, where, **options).excess
         for one in (subject, reduced)
     )
     assert not torch.equal(exact, rounded)
     # bfloat16's step between 1 and 2, the size of these logits
     assert (rounded - exact).abs().mean() < 2**-7
-    plain = regions.effect(subject.model, subject.images, where, **options).excess
-    assert torch.equal(exact, plain)
+    plain = camlens.faithfulness.ablate_regions(
+        subject.model, subject.images, where, **options
+    ).excess
+    assert torch.equal(exact, plain.excess)
 
 
 @pytest.mark.slow
@@ -236,7 +238,7 @@ def test_the_command_writes_the_whole_study(csv_file, tmp_path, shared, capsys):
         same = same[same[column] == row[column]]
     assert same["density"].mean() == pytest.approx(row["mean"], rel=1e-3)
     written = {path.name for path in (tmp_path / "new").iterdir()}
-    assert {"claims_GradCAM_blocks_block4.csv", "density_against_effect.png"} <= written
+    assert {"claims_GradCAM_blocks_block4.csv", "density_against_excess.png"} <= written
 
 
 def test_the_study_without_a_detector(csv_file, tmp_path, capsys):

@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import regions
 from ..explain import Explainer
 from ..explanation import Explanation
+from ..faithfulness import ablate_regions
 from ..files import write_whole
 from ..loading import LoadedModel, read_photograph
 from ..targets import select
@@ -36,7 +37,7 @@ def explain(
         ),
     ] = None,
     region_kind: options.RegionsOption = "none",
-    fill: options.Fill = None,
+    infill: options.Infill = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("camlens-out"),
     size: options.Size = None,
     mean: options.Mean = None,
@@ -55,7 +56,7 @@ def explain(
     photograph that cannot be explained is listed with its reason, the others are explained all
     the same, and the exit code is then 1.
     """
-    faces.check_fill(fill, region_kind)
+    faces.check_infill(infill, region_kind)
     loaded = options.load_model(
         model,
         weights,
@@ -68,7 +69,7 @@ def explain(
     )
     (explainer,) = options.explainers([method], loaded.model, layer)
     wanted = options.targets(target or ["predicted"], loaded.classes)
-    task = _Task(loaded, explainer, wanted, faces.named(region_kind), fill, out, files)
+    task = _Task(loaded, explainer, wanted, faces.named(region_kind), infill, out, files)
     outputs.prepare(out)
     done, failed = [], []
     for file in console.counted(files, "Explaining"):
@@ -98,7 +99,7 @@ class _Task:
     explainer: Explainer
     targets: Any
     regions_of: Any
-    fill: str | None
+    infill: str | None
     out: Path
     photos: Sequence[Path]
     names: outputs.Names = dataclasses.field(default_factory=outputs.Names)
@@ -161,12 +162,12 @@ class _Task:
 
     def _table(self, images: Tensor, picture: Tensor, explanation: Explanation) -> Any:
         found = self.regions_of(picture[None]).to(images.device)
-        effect = None
-        if self.fill is not None:
+        ablation = None
+        if self.infill is not None:
             model, targets = self.explainer.model, explanation.targets
-            effect = regions.effect(model, images, found, targets=targets, fill=self.fill)
+            ablation = ablate_regions(model, images, found, targets=targets, infill=self.infill)
         return regions.table(
-            regions.score(explanation, found), effect=effect, classes=self.loaded.classes
+            regions.score(explanation, found), ablation=ablation, classes=self.loaded.classes
         )
 
     def _targets(self, explanation: Explanation) -> list[dict[str, Any]]:

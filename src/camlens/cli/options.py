@@ -71,10 +71,10 @@ RegionsOption = Annotated[
         "picture as FER2013's do; none.",
     ),
 ]
-Fill = Annotated[
+Infill = Annotated[
     str | None,
     typer.Option(
-        help="Also take each region away and measure what the score loses: blur, mean or inpaint.",
+        help="Also remove each region and measure how far the score falls: blur, mean or inpaint.",
         show_default="not done",
     ),
 ]

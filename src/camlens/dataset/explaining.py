@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..explain import Explainer
 from ..explanation import Explanation
-from ..regions.effects import effect
+from ..faithfulness import ablate_regions
 from ..regions.masks import Regions
 from ..targets import Selection, Targets, select
 from .keeping import Explained, kept, scored
@@ -35,21 +35,21 @@ def explain_group(
 
     Raises:
         LookupError, TypeError, ValueError: as the explainers, :func:`camlens.regions.score` and
-            :func:`camlens.regions.effect` raise them.
+            :func:`camlens.faithfulness.ablate_regions` raise them.
     """
     images = group.images.to(device_of(asked.explainers[0]))
     targets = targets_of(group, asked.targets)
     found = [_explained(explainer, images, targets) for explainer in asked.explainers]
     explanations = [explanation for explanation, _ in found]
     predictions, confidences = _predictions(found[0][1], len(images))
-    measured = None
-    if regions is not None and asked.fill is not None:
-        measured = effect(
+    ablation = None
+    if regions is not None and asked.infill is not None:
+        ablation = ablate_regions(
             asked.explainers[0].model,
             images,
             regions.to(images.device),
             targets=targets if callable(targets) else explanations[0].targets,
-            fill=asked.fill,
+            infill=asked.infill,
             seed=group.indexes[0],  # other random places in each batch, the same in each run
             batch=asked.batch_size,
         )
@@ -63,7 +63,7 @@ def explain_group(
         confidences=confidences,
         maps=tuple(kept(explanation, asked.heatmaps) for explanation in explanations),
         scores=() if regions is None else tuple(scored(e, regions) for e in explanations),
-        effect=measured,
+        ablation=ablation,
     ).copied(Tensor.cpu)
 
 

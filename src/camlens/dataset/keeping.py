@@ -1,4 +1,4 @@
-"""What is kept of a group of images: heat, scores, effects."""
+"""What is kept of a group of images: heat, scores, ablations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import heatmap
 from ..explanation import Explanation
-from ..regions.effects import Effect
+from ..faithfulness import RegionAblation
 from ..regions.masks import Regions
 from ..regions.scores import Scores, score
 
@@ -50,7 +50,7 @@ class Explained:
         confidences: (N,) softmax probabilities of the predictions, NaN where there is none.
         maps: one for each explainer.
         scores: one for each explainer, where there are regions.
-        effect: where a fill was given.
+        ablation: where an infill was given.
     """
 
     indexes: tuple[int, ...]
@@ -62,7 +62,7 @@ class Explained:
     confidences: Tensor
     maps: tuple[Maps, ...]
     scores: tuple[Scores, ...]
-    effect: Effect | None
+    ablation: RegionAblation | None
 
     def copied(self, change: Callable[[Tensor], Tensor]) -> Explained:
         """Return it with all tensors changed, such as moved to main memory."""
@@ -70,11 +70,11 @@ class Explained:
             _changed(self, change),
             maps=tuple(_changed(one, change) for one in self.maps),
             scores=tuple(_changed(one, change) for one in self.scores),
-            effect=None if self.effect is None else _changed(self.effect, change),
+            ablation=None if self.ablation is None else _changed(self.ablation, change),
         )
 
 
-_Found = TypeVar("_Found", Explained, Maps, Scores, Effect)
+_Found = TypeVar("_Found", Explained, Maps, Scores, RegionAblation)
 
 
 def kept(explanation: Explanation, heatmaps: str) -> Maps:
@@ -112,7 +112,7 @@ def scored(explanation: Explanation, regions: Regions) -> Scores:
 
 
 def joined(parts: Sequence[_Found]) -> _Found:
-    """Put the scores or effects of several groups of images together.
+    """Put the scores or ablations of several groups of images together.
 
     They are of the same regions, targets an image, method, layers and grid.
     """

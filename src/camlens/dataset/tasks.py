@@ -41,7 +41,7 @@ class ShardTask:
     out: str | os.PathLike[str]
     regions: RegionsOf | None = None
     targets: Targets = None
-    fill: str | None = None
+    infill: str | None = None
     classes: Sequence[str] | None = None
     picture: Callable[[Tensor], Tensor] | None = None
     batch_size: int = 32
@@ -55,7 +55,7 @@ class ShardTask:
         arguments.check_installed()
         arguments.check_explainers(self.explainers)
         arguments.check_dataset(self.dataset)
-        arguments.check_regions(self.regions, self.fill)
+        arguments.check_regions(self.regions, self.infill)
         arguments.check_numbers(
             batch_size=self.batch_size,
             num_workers=self.num_workers,
@@ -153,7 +153,7 @@ class ShardTask:
             progress: told the number of images after each batch, by another thread.
 
         Raises:
-            LookupError, TypeError, ValueError: as the explainers, scores and effects raise them.
+            LookupError, TypeError, ValueError: as the explainers, scores and ablations raise them.
             OSError: a shard cannot be written. Those written before are kept.
             RuntimeError: a process that reads images died.
         """
@@ -217,7 +217,7 @@ class ShardTask:
             explainers=self.explainers,
             targets=self.targets,
             regions=self.regions,
-            fill=self.fill,
+            infill=self.infill,
             classes=self.classes,
             picture=self.picture,
             heatmaps=self.heatmaps,

@@ -31,12 +31,12 @@ class Scores:
             counts by the mask's value, of overlapping ones it counts for each.
         density: (N, K, R), the share over the region's share of the image's area. 1 is what a
             map without any preference has.
-        hit: (N, K, R), 1 if the hottest pixel lies inside (the mask is at least 0.5 there; its
+        pointing_game: (N, K, R), 1 if the hottest pixel lies inside (the mask is at least 0.5 there; its
             mean over several equally hot pixels), else 0. The pointing game of Zhang et al. 2018
             (arXiv:1608.00507).
-        overlap: (N, K, R) in [0, 1], intersection over union of the region and the hottest
+        iou: (N, K, R) in [0, 1], intersection over union of the region and the hottest
             pixels, as many as the region's area; of equally hot pixels each counts in part.
-        rank: (N, K, R), the place of the region's density among the regions of the map, 1 the
+        density_rank: (N, K, R), the place of the region's density among the regions of the map, 1 the
             densest; equal ones share the mean of their places.
         resolvable: (N, K, R) bool, False where the region is smaller than a cell of the map's
             grid: its area is, or there is no place at which it fills half of a cell's window. A
@@ -53,9 +53,9 @@ class Scores:
     names: tuple[str, ...]
     share: Tensor
     density: Tensor
-    hit: Tensor
-    overlap: Tensor
-    rank: Tensor
+    pointing_game: Tensor
+    iou: Tensor
+    density_rank: Tensor
     resolvable: Tensor
     evidence: Tensor
     area: Tensor
@@ -100,7 +100,7 @@ def score(
         >>> found = score(torch.tensor([[[[0.0, 1, 1, 2], [0.0, 0, 0, 0]]]]), halves)
         >>> found.share.flatten().tolist(), found.density.flatten().tolist()
         ([0.25, 0.75], [0.5, 1.5])
-        >>> found.hit.flatten().tolist(), found.rank.flatten().tolist()
+        >>> found.pointing_game.flatten().tolist(), found.density_rank.flatten().tolist()
         ([0.0, 1.0], [2.0, 1.0])
     """
     if not isinstance(regions, Regions):
@@ -124,17 +124,17 @@ def score(
     evidence = total.squeeze(-1) > 0
     with torch.autocast(heat.device.type, enabled=False):  # it would multiply in half precision
         share = flat @ masks.transpose(1, 2) / total
-        hit = _hit(flat, masks)
+        peak_inside = _pointing_game(flat, masks)
     usable = large & evidence.unsqueeze(-1)
     density = (share / area.unsqueeze(1)).where(usable, torch.nan)
     return Scores(
         names=regions.names,
         share=share.where(usable, torch.nan),
         density=density,
-        hit=hit.where(usable, torch.nan),
-        overlap=_overlap(flat, masks).where(usable, torch.nan),
+        pointing_game=peak_inside.where(usable, torch.nan),
+        iou=_iou(flat, masks).where(usable, torch.nan),
         # Rounded, since a rounding error is no order.
-        rank=places(-density.round(decimals=4)).where(usable, torch.nan),
+        density_rank=ranks(-density.round(decimals=4)).where(usable, torch.nan),
         resolvable=large,
         evidence=evidence,
         area=area,
@@ -172,13 +172,13 @@ def resolvable(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     return (corners[..., -1, -1] >= least) & (filled >= least / 2)
 
 
-def places(values: Tensor) -> Tensor:
+def ranks(values: Tensor) -> Tensor:
     """Rank values along the last dimension, 1 the lowest; equal ones share the mean place.
 
     NaN are left out of the count, and have a place of their own that means nothing.
 
     Example:
-        >>> places(torch.tensor([0.5, 3.0, 0.5])).tolist()
+        >>> ranks(torch.tensor([0.5, 3.0, 0.5])).tolist()
         [1.5, 3.0, 1.5]
     """
     below = values.unsqueeze(-1) > values.unsqueeze(-2)
@@ -224,14 +224,14 @@ def _read(
     return (wide / largest.where(largest > 0, 1)).float(), {"grid": grid, **unknown}
 
 
-def _hit(heat: Tensor, masks: Tensor) -> Tensor:
+def _pointing_game(heat: Tensor, masks: Tensor) -> Tensor:
     """Return (N, K, R): whether the peak of (N, K, P) heat lies in (N, R, P) masks."""
     peak = _reaches(heat, heat.amax(dim=-1, keepdim=True) - _ROUNDING)
     inside = peak @ masks.transpose(1, 2) / peak.sum(dim=-1, keepdim=True)
     return (inside >= 0.5).float()
 
 
-def _overlap(heat: Tensor, masks: Tensor) -> Tensor:
+def _iou(heat: Tensor, masks: Tensor) -> Tensor:
     """Return (N, K, R): intersection over union with the hottest pixels of the same area."""
     pixels = heat.shape[-1]
     ordered = _ordered(heat)

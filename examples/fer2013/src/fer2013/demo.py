@@ -97,9 +97,11 @@ def _measured(
     """Return the table of regions: where the heat is, and what the score loses without it."""
     template = camlens.faces.face_template(SIDE)
     scores = regions.score(explanation, template)
-    effect = regions.effect(model, images, template, targets=explanation.targets, draws=32)
+    ablation = camlens.faithfulness.ablate_regions(
+        model, images, template, targets=explanation.targets, placements=32
+    )
     table = regions.table(
-        scores, effect=effect, classes=CLASSES, images=[face.name for face in faces]
+        scores, ablation=ablation, classes=CLASSES, images=[face.name for face in faces]
     )
     table["map"] = table["image"] + ", " + table["target"]
     order = table["map"].drop_duplicates()

@@ -41,7 +41,7 @@ def write_page(model: nn.Module, faces: list[Face], targets: Tensor, out: Path) 
             folder,
             regions=camlens.faces.face_template(SIDE),
             targets=targets.cpu(),
-            fill="blur",
+            infill="blur",
             classes=CLASSES,
             progress=False,
         )

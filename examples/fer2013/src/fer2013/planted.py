@@ -105,10 +105,12 @@ def _judge(
     template = camlens.faces.face_template(SIDE)
     explanation = camlens.GradCAM(model)(pictures)
     scores = regions.score(explanation, template)
-    effect = regions.effect(model, pictures, template, targets=explanation.targets)
+    ablation = camlens.faithfulness.ablate_regions(
+        model, pictures, template, targets=explanation.targets
+    )
     place = template.names.index(region)
     density = scores.density[:, 0, place].nan_to_num(0)  # no evidence is not found
-    found = (density > LEAST_DENSITY) & (effect.excess[:, 0].argmax(dim=-1) == place)
+    found = (density > LEAST_DENSITY) & (ablation.excess[:, 0].argmax(dim=-1) == place)
     right = torch.ones_like(found) if labels is None else explanation.targets[:, 0] == labels
     mean = [x[right].float().mean().item() for x in (found, density)]
     return right.float().mean().item(), mean[0], mean[1]

@@ -7,13 +7,13 @@ import torch
 from torch.testing import assert_close
 from torchvision.transforms.functional import gaussian_blur
 
-from camlens.regions.fills import FILLS, replaced
+from camlens.faithfulness.infill import INFILLS, replace
 
 ONE = {"atol": 2e-6, "rtol": 1e-5}
 
 
-@pytest.fixture(params=FILLS)
-def fill(request):
+@pytest.fixture(params=INFILLS)
+def infill(request):
     if request.param == "inpaint":
         pytest.importorskip("cv2")
     return request.param
@@ -52,7 +52,7 @@ def test_blur_is_torchvisions(size, channels):
     sigma = 0.1 * min(size)
     radius = -int(-3 * sigma // 1)
     expected = gaussian_blur(images, [2 * radius + 1] * 2, [sigma, sigma])
-    found = replaced(images, torch.ones(2, 1, *size), "blur")
+    found = replace(images, torch.ones(2, 1, *size), "blur")
     assert_close(found[:, 0], expected, **ONE)
 
 
@@ -61,16 +61,16 @@ def test_blur_is_opencvs():
     image = torch.rand(1, 1, 40, 60)
     plane = image[0, 0].cpu().numpy()
     expected = cv2.GaussianBlur(plane, (25, 25), 4.0, borderType=cv2.BORDER_REFLECT_101)
-    found = replaced(image, torch.ones(1, 1, 40, 60), "blur")[0, 0, 0]
+    found = replace(image, torch.ones(1, 1, 40, 60), "blur")[0, 0, 0]
     assert_close(found, torch.from_numpy(expected).to(found), **ONE)
 
 
 def test_mean_is_the_whole_images_by_channel():
     images = torch.rand(2, 3, 6, 8)
-    found = replaced(images, hole((6, 8), (1, 2, 4, 5)).expand(2, 2, -1, -1), "mean")
+    found = replace(images, hole((6, 8), (1, 2, 4, 5)).expand(2, 2, -1, -1), "mean")
     mean = images.mean((-2, -1))
     assert_close(found[:, 0, :, 1:4, 2:5], mean[..., None, None].expand(-1, -1, 3, 3))
-    half = replaced(images, torch.full((2, 1, 6, 8), 0.25), "mean")[:, 0]
+    half = replace(images, torch.full((2, 1, 6, 8), 0.25), "mean")[:, 0]
     assert_close(half, 0.75 * images + 0.25 * mean[..., None, None])
 
 
@@ -81,7 +81,7 @@ def test_inpainting_is_opencvs(box):
     pytest.importorskip("cv2")
     levels = (photograph() * 255).round()
     mask = hole((40, 48), box)
-    found = replaced(levels / 255, mask, "inpaint")[0, 0] * 255
+    found = replace(levels / 255, mask, "inpaint")[0, 0] * 255
     expected = inpainted(levels[0], mask[0, 0])
     assert (found - expected).abs().amax() < 12
     inside = (found - expected)[:, mask[0, 0] == 1].abs().mean()
@@ -95,8 +95,8 @@ def test_inpainting_is_opencvs(box):
 def test_inpainting_knows_no_units(scale, shift):
     pytest.importorskip("cv2")
     images, mask = photograph(), hole((40, 48), (10, 12, 24, 30))
-    expected = replaced(images, mask, "inpaint")
-    found = replaced((images + shift) * scale, mask, "inpaint") / scale - shift
+    expected = replace(images, mask, "inpaint")
+    found = replace((images + shift) * scale, mask, "inpaint") / scale - shift
     assert_close(found, expected, atol=2e-3, rtol=0)
 
 
@@ -106,18 +106,18 @@ def test_inpainting_continues_what_is_around():
     flat = torch.full((1, 1, 30, 30), 0.3)
     flat[..., 20:] = 0.8
     mask = hole((30, 30), (8, 4, 20, 12))
-    found = replaced(flat, mask, "inpaint")[0, 0, 0, 8:20, 4:12]
+    found = replace(flat, mask, "inpaint")[0, 0, 0, 8:20, 4:12]
     assert_close(found, torch.full_like(found, 0.3), atol=0.01, rtol=0)
     constant = torch.full((1, 3, 8, 8), -2.0)
-    assert_close(replaced(constant, hole((8, 8), (2, 2, 6, 6)), "inpaint")[:, 0], constant)
+    assert_close(replace(constant, hole((8, 8), (2, 2, 6, 6)), "inpaint")[:, 0], constant)
 
 
 def test_inpainting_does_not_see_what_it_replaces():
     pytest.importorskip("cv2")
     images, mask = photograph(), hole((40, 48), (10, 12, 24, 30))
     other = images.where(mask == 0, torch.rand_like(images))
-    found = replaced(images, mask, "inpaint")
-    assert_close(replaced(other, mask, "inpaint"), found, atol=2e-3, rtol=0)
+    found = replace(images, mask, "inpaint")
+    assert_close(replace(other, mask, "inpaint"), found, atol=2e-3, rtol=0)
 
 
 def test_inpainting_cuts_masks_at_a_half():
@@ -125,28 +125,28 @@ def test_inpainting_cuts_masks_at_a_half():
     images = photograph()
     soft = torch.where(hole((40, 48), (10, 12, 20, 30)) == 1, 0.5, 0.49)
     hard = hole((40, 48), (10, 12, 20, 30))
-    assert torch.equal(replaced(images, soft, "inpaint"), replaced(images, hard, "inpaint"))
-    assert_close(replaced(images, hard * 0.49, "inpaint")[:, 0], images)
+    assert torch.equal(replace(images, soft, "inpaint"), replace(images, hard, "inpaint"))
+    assert_close(replace(images, hard * 0.49, "inpaint")[:, 0], images)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_outside_the_mask_nothing_changes(fill, channels):
+def test_outside_the_mask_nothing_changes(infill, channels):
     images = torch.randn(2, channels, 20, 24)
     masks = torch.cat([hole((20, 24), (2, 3, 9, 11)), hole((20, 24), (0, 0, 20, 5))], dim=1)
-    found = replaced(images, masks.expand(2, -1, -1, -1), fill)
+    found = replace(images, masks.expand(2, -1, -1, -1), infill)
     assert found.shape == (2, 2, channels, 20, 24)
     for index in range(2):
         outside = masks[0, index] == 0
         assert_close(found[:, index][..., outside], images[..., outside], atol=1e-6, rtol=0)
         assert (found[:, index][..., ~outside] != images[..., ~outside]).any()
-    assert_close(replaced(images, torch.zeros(2, 1, 20, 24), fill)[:, 0], images)
+    assert_close(replace(images, torch.zeros(2, 1, 20, 24), infill)[:, 0], images)
 
 
 # Fails, for "inpaint", with the ones above.
 @pytest.mark.parametrize("side", [1, 2, 3, 4])
-def test_tiny_images(fill, side):
+def test_tiny_images(infill, side):
     images = torch.rand(1, 3, side, side)
-    found = replaced(images, hole((side, side), (0, 0, 1, 1)), fill)
+    found = replace(images, hole((side, side), (0, 0, 1, 1)), infill)
     assert found.shape == (1, 1, 3, side, side)
     assert found.isfinite().all()
     assert (found >= -0.6).all()
@@ -155,37 +155,37 @@ def test_tiny_images(fill, side):
     assert_close(flat, images[0].flatten(1)[:, 1:])
 
 
-def test_thin_images(fill):
+def test_thin_images(infill):
     for size in ((1, 9), (9, 1), (2, 30)):
-        found = replaced(torch.rand(1, 1, *size), torch.ones(1, 1, *size), fill)
+        found = replace(torch.rand(1, 1, *size), torch.ones(1, 1, *size), infill)
         assert found.isfinite().all()
 
 
-def test_each_image_is_filled_from_itself(fill):
+def test_each_image_is_filled_from_itself(infill):
     images = torch.cat([photograph(), photograph().flip(-1)])
     mask = hole((40, 48), (10, 12, 24, 30))
-    both = replaced(images, torch.cat([mask, mask.flip(-1)]), fill)
+    both = replace(images, torch.cat([mask, mask.flip(-1)]), infill)
     for index in range(2):
-        alone = replaced(images[index : index + 1], mask if index == 0 else mask.flip(-1), fill)
+        alone = replace(images[index : index + 1], mask if index == 0 else mask.flip(-1), infill)
         assert_close(both[index], alone[0])
 
 
 # Fails, for "inpaint", with the ones above, and with bfloat16, which numpy does not have.
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_images_keep_their_type(fill, dtype):
+def test_images_keep_their_type(infill, dtype):
     images, masks = photograph(), hole((40, 48), (10, 12, 20, 30))
-    found = replaced(images.to(dtype), masks.to(dtype), fill)
+    found = replace(images.to(dtype), masks.to(dtype), infill)
     assert found.dtype == dtype
-    assert_close(found.float(), replaced(images, masks, fill), atol=0.03, rtol=0)
+    assert_close(found.float(), replace(images, masks, infill), atol=0.03, rtol=0)
 
 
-def test_memory_formats_do_not_matter(fill):
+def test_memory_formats_do_not_matter(infill):
     images, masks = photograph(), hole((40, 48), (10, 12, 20, 30))
     last = images.contiguous(memory_format=torch.channels_last)
-    assert_close(replaced(last, masks, fill), replaced(images, masks, fill))
+    assert_close(replace(last, masks, infill), replace(images, masks, infill))
 
 
 def test_inpainting_without_opencv(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ImportError, match=r'needs OpenCV: pip install "camlens\[regions\]"'):
-        replaced(torch.rand(1, 1, 4, 4), torch.ones(1, 1, 4, 4), "inpaint")
+        replace(torch.rand(1, 1, 4, 4), torch.ones(1, 1, 4, 4), "inpaint")

@@ -1,4 +1,4 @@
-"""What is lost without a region: by hand, beside every place it may be at, and by scipy's ranks."""
+"""Region ablation: by hand, beside every place it may be at, and by scipy's ranks."""
 
 import copy
 
@@ -12,16 +12,16 @@ from torch.testing import assert_close
 
 import camlens
 from camlens.faces.template import face_template
-from camlens.regions.agreements import agreement
-from camlens.regions.effects import effect
-from camlens.regions.fills import FILLS
+from camlens.faithfulness import ablate_regions
+from camlens.faithfulness.infill import INFILLS
 from camlens.regions.masks import Regions
 from camlens.regions.scores import score
+from camlens.regions.tables import agreement
 
 from ..nets import Small
-from .made import effect_of, scores_of
+from ..regions.made import ablation_of, scores_of
 
-FALLS = ("drop", "chance", "probability_drop", "probability_chance")
+FALLS = ("drop", "baseline", "probability_drop", "probability_baseline")
 
 
 class Seen(nn.Module):
@@ -65,14 +65,14 @@ def test_the_drop_of_a_linear_model_by_hand(images):
     """Filled with the mean, a region's sum becomes its number of pixels times the mean."""
     regions = boxes()
     weights = torch.stack([regions.masks[0, 0], regions.masks[0, 1] * 2, torch.zeros(8, 8)])
-    found = effect(Seen(weights), images, regions, targets="all", fill="mean")
+    found = ablate_regions(Seen(weights), images, regions, targets="all", infill="mean")
     x, mean = images.double(), images.double().mean((-2, -1))
     top = (x[:, :, 0:2, 1:4].sum((-2, -1)) - 6 * mean).sum(1)
     low = 2 * (x[:, :, 5:8, 3:7].sum((-2, -1)) - 12 * mean).sum(1)
     drop = torch.zeros(3, 3, 3)
     drop[:, 0, 0], drop[:, 1, 1], drop[:, :, 2] = top.float(), low.float(), torch.nan
     assert_close(found.drop, drop, equal_nan=True, atol=1e-5, rtol=1e-5)
-    assert (found.names, found.fill, found.draws) == (("top", "low", "none"), "mean", 4)
+    assert (found.names, found.infill, found.placements) == (("top", "low", "none"), "mean", 4)
     assert found.targets.tolist() == [[0, 1, 2]] * 3
     # Softmax, before and after.
     before = torch.einsum("nchw,khw->nk", images, weights)
@@ -85,34 +85,40 @@ def test_the_drop_of_a_linear_model_by_hand(images):
 def test_soft_masks_take_away_in_part(images):
     masks = torch.rand(1, 2, 8, 8)
     weights = torch.randn(2, 8, 8)
-    found = effect(Seen(weights), images, Regions(["a", "b"], masks), targets="all", fill="mean")
+    found = ablate_regions(
+        Seen(weights), images, Regions(["a", "b"], masks), targets="all", infill="mean"
+    )
     lost = images - images.mean((-2, -1), keepdim=True)
     expected = torch.einsum("nchw,khw,rhw->nkr", lost, weights, masks[0])
     assert_close(found.drop, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("fill", FILLS)
-def test_what_is_ignored_has_no_effect(images, fill):
-    if fill == "inpaint":
+@pytest.mark.parametrize("infill", INFILLS)
+def test_what_is_ignored_has_no_effect(images, infill):
+    if infill == "inpaint":
         pytest.importorskip("cv2")
     regions = boxes()
     model = Seen(regions.masks[0, :1])
-    found = effect(model, images, regions, targets=0, fill=fill)
+    found = ablate_regions(model, images, regions, targets=0, infill=infill)
     assert_close(found.drop[..., 1], torch.zeros(3, 1), atol=1e-6, rtol=0)
     assert found.drop[..., 0].abs().amin() > 1e-3
-    assert_close(found.excess, found.drop - found.chance, equal_nan=True)
+    assert_close(found.excess, found.drop - found.baseline, equal_nan=True)
     assert_close(
-        found.probability_excess, found.probability_drop - found.probability_chance, equal_nan=True
+        found.probability_excess,
+        found.probability_drop - found.probability_baseline,
+        equal_nan=True,
     )
 
 
-def test_chance_is_the_mean_over_the_same_mask_elsewhere():
+def test_the_baseline_is_the_mean_over_the_same_mask_elsewhere():
     """The model keeps what it saw: each picture lacks the mask rolled to some place."""
     images = torch.rand(2, 1, 6, 5) + 1
     mask = torch.zeros(6, 5)
     mask[1, 1], mask[1, 2], mask[2, 1] = 1, 1, 1
     model = Seen(torch.randn(1, 6, 5))
-    found = effect(model, images, Regions(["a"], mask[None]), targets=0, fill="mean", draws=7)
+    found = ablate_regions(
+        model, images, Regions(["a"], mask[None]), targets=0, infill="mean", placements=7
+    )
     seen = torch.cat(model.images[1:])
     assert seen.shape == (2 * 8, 1, 6, 5)
     rolled = {(y, x): mask.roll((y, x), (0, 1)) for y in range(6) for x in range(5)}
@@ -128,15 +134,19 @@ def test_chance_is_the_mean_over_the_same_mask_elsewhere():
         assert places[0] == (0, 0)
         assert len(set(places[1:])) > 3
         assert_close(found.drop[index, 0, 0], falls[0], atol=1e-5, rtol=1e-4)
-        assert_close(found.chance[index, 0, 0], torch.stack(falls[1:]).mean(), atol=1e-5, rtol=1e-4)
+        assert_close(
+            found.baseline[index, 0, 0], torch.stack(falls[1:]).mean(), atol=1e-5, rtol=1e-4
+        )
 
 
 def test_places_are_even_over_the_image():
-    """With many draws, chance is the mean over all places, which has a closed form."""
+    """With many placements, the baseline is the mean over all places, which has a closed form."""
     images = torch.rand(1, 1, 6, 5)
     weights = torch.randn(1, 6, 5)
     regions = Regions(["a", "b"], torch.rand(1, 2, 6, 5))
-    found = effect(Seen(weights), images, regions, targets=0, fill="mean", draws=4000)
+    found = ablate_regions(
+        Seen(weights), images, regions, targets=0, infill="mean", placements=4000
+    )
     lost = (images - images.mean())[0, 0] * weights[0]
     for index in range(2):
         mask = regions.masks[0, index]
@@ -145,10 +155,10 @@ def test_places_are_even_over_the_image():
         )
         assert_close(each.mean(), lost.sum() * mask.mean(), atol=1e-5, rtol=1e-4)
         bound = 4 * each.std() / 4000**0.5
-        assert (found.chance[0, 0, index] - each.mean()).abs() < bound
+        assert (found.baseline[0, 0, index] - each.mean()).abs() < bound
 
 
-def test_where_every_place_is_the_same_the_drop_is_chance():
+def test_where_every_place_is_the_same_the_drop_is_the_baseline():
     """A checkerboard's every second place, under a model that knows no places."""
 
     def model(images):
@@ -157,67 +167,69 @@ def test_where_every_place_is_the_same_the_drop_is_chance():
     board = (torch.arange(8)[:, None] + torch.arange(8)) % 2
     images = board.float().expand(2, 3, 8, 8)
     regions = Regions.from_boxes(["a", "b"], [[0, 0, 2, 4], [4, 2, 8, 6]], (8, 8))
-    found = effect(model, images, regions, targets="all", fill="mean", draws=3)
+    found = ablate_regions(model, images, regions, targets="all", infill="mean", placements=3)
     # Half of a region's pixels are 1 and half 0; all become a half.
     assert_close(found.drop, (torch.tensor([8.0, 16.0]) / 64 / 4).expand(2, 3, 2))
     assert_close(found.excess, torch.zeros(2, 3, 2), atol=1e-6, rtol=0)
     assert_close(found.probability_excess, torch.zeros(2, 3, 2), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("fill", FILLS)
-def test_many_targets_are_single_ones(images, small, fill):
-    if fill == "inpaint":
+@pytest.mark.parametrize("infill", INFILLS)
+def test_many_targets_are_single_ones(images, small, infill):
+    if infill == "inpaint":
         pytest.importorskip("cv2")
-    together = effect(small, images, boxes(), targets="all", fill=fill)
+    together = ablate_regions(small, images, boxes(), targets="all", infill=infill)
     for target in range(5):
-        alone = effect(small, images, boxes(), targets=target, fill=fill)
+        alone = ablate_regions(small, images, boxes(), targets=target, infill=infill)
         for name in FALLS:
             one = getattr(together, name)[:, target : target + 1]
             assert_close(getattr(alone, name), one, equal_nan=True)
     rows = torch.tensor([[4, 0], [1, 1], [2, 3]])
-    some = effect(small, images, boxes(), targets=rows, fill=fill)
+    some = ablate_regions(small, images, boxes(), targets=rows, infill=infill)
     expected = together.drop.gather(1, rows.unsqueeze(-1).expand(-1, -1, 3))
     assert_close(some.drop, expected, equal_nan=True)
     assert torch.equal(some.targets, rows)
 
 
 def test_the_predicted_class_is_that_of_the_whole_image(images, small):
-    found = effect(small, images, boxes())
+    found = ablate_regions(small, images, boxes())
     predicted = small(images).argmax(1, keepdim=True)
     assert torch.equal(found.targets, predicted)
-    assert_same(found, effect(small, images, boxes(), targets=predicted))
-    assert_same(found, effect(small, images, boxes(), targets=predicted.flatten().tolist()))
+    assert_same(found, ablate_regions(small, images, boxes(), targets=predicted))
+    assert_same(found, ablate_regions(small, images, boxes(), targets=predicted.flatten().tolist()))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 15, 31, 1000])
 def test_the_batch_size_does_not_matter(images, small, batch):
-    expected = effect(small, images, boxes(), targets="all")
-    found = effect(small, images, boxes(), targets="all", batch=batch)
+    expected = ablate_regions(small, images, boxes(), targets="all")
+    found = ablate_regions(small, images, boxes(), targets="all", batch=batch)
     assert_same(found, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_no_more_images_at_once_than_asked(images):
     model = Seen(torch.ones(2, 8, 8))
-    effect(model, images, boxes(), batch=4, draws=3)
+    ablate_regions(model, images, boxes(), batch=4, placements=3)
     assert max(len(batch) for batch in model.images) == 4
     assert sum(len(batch) for batch in model.images) == 3 * (1 + 3 * (1 + 3))
 
 
 def test_images_do_not_meet(images, small):
     """Drops are those of single calls; the first image's places are too."""
-    found = effect(small, images, boxes())
+    found = ablate_regions(small, images, boxes())
     for index in range(3):
-        alone = effect(small, images[index : index + 1], boxes())
+        alone = ablate_regions(small, images[index : index + 1], boxes())
         assert_close(alone.drop[0], found.drop[index], equal_nan=True)
-    first = effect(small, images[:1], boxes())
-    assert_close(first.chance[0], found.chance[0], equal_nan=True)
+    first = ablate_regions(small, images[:1], boxes())
+    assert_close(first.baseline[0], found.baseline[0], equal_nan=True)
 
 
 def test_each_image_has_its_own_masks(images):
     masks = torch.zeros(3, 1, 8, 8)
     masks[0, 0, :2], masks[1, 0, 2:5] = 1, 1
     weights = torch.randn(2, 8, 8)
-    found = effect(Seen(weights), images, Regions(["a"], masks), targets="all", fill="mean")
+    found = ablate_regions(
+        Seen(weights), images, Regions(["a"], masks), targets="all", infill="mean"
+    )
     lost = images - images.mean((-2, -1), keepdim=True)
     expected = torch.einsum("nchw,khw,nhw->nk", lost, weights, masks[:, 0])
     assert_close(found.drop[:2, :, 0], expected[:2], atol=1e-5, rtol=1e-4)
@@ -232,45 +244,45 @@ def test_inpainting_without_a_hole_or_without_surroundings_is_nan(images, small)
     masks = torch.zeros(1, 3, 8, 8)
     masks[0, 0], masks[0, 1, 2:4, 2:4], masks[0, 2, 2:4, 2:4] = 1, 0.4, 0.6
     regions = Regions(["all", "faint", "some"], masks)
-    found = effect(small, images, regions, fill="inpaint")
+    found = ablate_regions(small, images, regions, infill="inpaint")
     for name in FALLS:
         assert getattr(found, name).isnan().all(0).flatten().tolist() == [True, True, False]
-    assert effect(small, images, regions, fill="mean").drop.isfinite().all()
+    assert ablate_regions(small, images, regions, infill="mean").drop.isfinite().all()
 
 
 def test_seeds(images, small):
-    first = effect(small, images, boxes(), seed=1)
-    assert_same(effect(small, images, boxes(), seed=1), first, atol=0, rtol=0)
-    other = effect(small, images, boxes(), seed=2)
+    first = ablate_regions(small, images, boxes(), seed=1)
+    assert_same(ablate_regions(small, images, boxes(), seed=1), first, atol=0, rtol=0)
+    other = ablate_regions(small, images, boxes(), seed=2)
     assert_close(other.drop, first.drop, equal_nan=True)
-    assert (other.chance - first.chance)[..., :2].abs().amin() > 0
+    assert (other.baseline - first.baseline)[..., :2].abs().amin() > 0
 
 
 def test_a_callable_has_scores_but_no_probabilities(images, small):
-    found = effect(small, images, boxes(), targets=lambda out: out[:, :2].square())
+    found = ablate_regions(small, images, boxes(), targets=lambda out: out[:, :2].square())
     assert (found.targets == -1).all()
     assert found.targets.shape == (3, 2)
     assert found.probability_drop.isnan().all()
-    assert found.probability_chance.isnan().all()
+    assert found.probability_baseline.isnan().all()
     assert found.drop[..., :2].isfinite().all()
-    plain = effect(small, images, boxes(), targets="all")
-    picked = effect(small, images, boxes(), targets=lambda out: out)
+    plain = ablate_regions(small, images, boxes(), targets="all")
+    picked = ablate_regions(small, images, boxes(), targets=lambda out: out)
     assert_close(picked.drop, plain.drop, equal_nan=True)
-    assert_close(picked.chance, plain.chance, equal_nan=True)
+    assert_close(picked.baseline, plain.baseline, equal_nan=True)
 
 
 def test_outputs_of_any_kind_with_a_callable(images, small):
     def model(x):
         return {"logits": small(x), "other": None}
 
-    found = effect(model, images, boxes(), targets=lambda out: out["logits"][:, 3])
-    assert_close(found.drop, effect(small, images, boxes(), targets=3).drop, equal_nan=True)
+    found = ablate_regions(model, images, boxes(), targets=lambda out: out["logits"][:, 3])
+    assert_close(found.drop, ablate_regions(small, images, boxes(), targets=3).drop, equal_nan=True)
 
 
 def test_a_model_may_be_a_function(images, small):
-    expected = effect(small, images, boxes())
-    assert_same(effect(small.forward, images, boxes()), expected)
-    assert_same(effect(nn.DataParallel(small).eval(), images, boxes()), expected)
+    expected = ablate_regions(small, images, boxes())
+    assert_same(ablate_regions(small.forward, images, boxes()), expected)
+    assert_same(ablate_regions(nn.DataParallel(small).eval(), images, boxes()), expected)
 
 
 def test_the_model_and_the_process_stay_as_they_are(images, small):
@@ -280,7 +292,7 @@ def test_the_model_and_the_process_stay_as_they_are(images, small):
     pictures, regions = images.clone(), boxes()
     masks = regions.masks.clone()
     random = torch.get_rng_state()
-    effect(small, images, regions)
+    ablate_regions(small, images, regions)
     assert torch.equal(torch.get_rng_state(), random)
     assert torch.is_grad_enabled()
     assert torch.equal(images, pictures)
@@ -300,27 +312,27 @@ def test_the_grad_mode_stays_after_an_error(images):
         raise RuntimeError("out of order")
 
     with pytest.raises(RuntimeError, match="out of order"):
-        effect(broken, images, boxes())
+        ablate_regions(broken, images, boxes())
     assert torch.is_grad_enabled()
     with torch.no_grad():
-        effect(Seen(torch.ones(2, 8, 8)), images, boxes())
+        ablate_regions(Seen(torch.ones(2, 8, 8)), images, boxes())
         assert not torch.is_grad_enabled()
 
 
 def test_modes_of_gradients_do_not_matter(images, small):
-    expected = effect(small, images, boxes())
+    expected = ablate_regions(small, images, boxes())
     assert not expected.drop.requires_grad
     with torch.inference_mode():
-        assert_same(effect(small, images, boxes()), expected)
+        assert_same(ablate_regions(small, images, boxes()), expected)
     with torch.no_grad():
-        assert_same(effect(small, images, boxes()), expected)
-    assert_same(effect(small, images.requires_grad_(), boxes()), expected)
+        assert_same(ablate_regions(small, images, boxes()), expected)
+    assert_same(ablate_regions(small, images.requires_grad_(), boxes()), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_precisions(images, small, dtype):
-    expected = effect(small, images, boxes(), targets=1)
-    found = effect(small.to(dtype), images.to(dtype), boxes(), targets=1)
+    expected = ablate_regions(small, images, boxes(), targets=1)
+    found = ablate_regions(small.to(dtype), images.to(dtype), boxes(), targets=1)
     assert found.drop.dtype == torch.float32
     assert_close(found.drop, expected.drop, equal_nan=True, atol=0.05, rtol=0)
 
@@ -328,10 +340,10 @@ def test_other_precisions(images, small, dtype):
 # Fails until torch.randint is told its device: it then asks a generator of the default device.
 def test_the_default_device_does_not_matter(images, small):
     regions = boxes()
-    options = {"fill": "mean", "targets": lambda out: out}
-    expected = effect(small, images, regions, **options)
+    options = {"infill": "mean", "targets": lambda out: out}
+    expected = ablate_regions(small, images, regions, **options)
     with torch.device("meta"):
-        found = effect(small, images, regions, **options)
+        found = ablate_regions(small, images, regions, **options)
     assert_same(found, expected)
 
 
@@ -340,7 +352,7 @@ def test_a_real_network_and_its_explanation():
     images = torch.randn(2, 3, 64, 64)
     explanation = camlens.GradCAM(network, "layer2")(images, targets=[[0, 3], [6, 1]])
     regions = face_template(64)
-    found = effect(network, images, regions, targets=explanation.targets, draws=2)
+    found = ablate_regions(network, images, regions, targets=explanation.targets, placements=2)
     assert torch.equal(found.targets, explanation.targets)
     with torch.no_grad():
         blurred = torchvision.transforms.functional.gaussian_blur(images, [41, 41], [6.4, 6.4])
@@ -360,8 +372,12 @@ def test_a_real_network_and_its_explanation():
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        ({"fill": "black"}, ValueError, r"fill out of \('blur', 'mean', 'inpaint'\), got 'black'"),
-        ({"draws": 0}, ValueError, "at least 1 draw and a batch of 1, got 0 and 256"),
+        (
+            {"infill": "black"},
+            ValueError,
+            "infill out of .*, got 'black'",
+        ),
+        ({"placements": 0}, ValueError, "at least 1 placement and a batch of 1, got 0 and 256"),
         ({"batch": 0}, ValueError, "got 4 and 0"),
         ({"targets": 5}, ValueError, r"expected classes 0 to 4, got \[5\]"),
         ({"targets": -1}, ValueError, r"got \[-1\]"),
@@ -375,7 +391,7 @@ def test_a_real_network_and_its_explanation():
 )
 def test_bad_options(images, small, options, error, match):
     with pytest.raises(error, match=match):
-        effect(small, images, boxes(), **options)
+        ablate_regions(small, images, boxes(), **options)
 
 
 @pytest.mark.parametrize(
@@ -384,48 +400,48 @@ def test_bad_options(images, small, options, error, match):
 )
 def test_bad_images(small, shape, match):
     with pytest.raises(ValueError, match=match):
-        effect(small, torch.rand(*shape), boxes())
+        ablate_regions(small, torch.rand(*shape), boxes())
     with pytest.raises(TypeError, match=r"images\.float\(\) / 255"):
-        effect(small, torch.ones(1, 3, 8, 8).byte(), boxes())
+        ablate_regions(small, torch.ones(1, 3, 8, 8).byte(), boxes())
     with pytest.raises(TypeError, match="got ndarray"):
-        effect(small, np.ones((1, 3, 8, 8)), boxes())
+        ablate_regions(small, np.ones((1, 3, 8, 8)), boxes())
 
 
 def test_bad_regions(images, small):
     with pytest.raises(ValueError, match=r"size \(8, 8\), of 3 images.*got 1 of \(6, 8\).*resize"):
-        effect(small, images, boxes((6, 8)))
+        ablate_regions(small, images, boxes((6, 8)))
     with pytest.raises(ValueError, match="of 3 images or one for all, got 2 of"):
-        effect(small, images, Regions(["a"], torch.ones(2, 1, 8, 8)))
+        ablate_regions(small, images, Regions(["a"], torch.ones(2, 1, 8, 8)))
 
 
-# Fails until effect looks at the type: an AttributeError today.
+# Fails until ablate_regions looks at the type: an AttributeError today.
 def test_masks_without_names(images, small):
     with pytest.raises(TypeError, match=r"Regions\(names, masks\), got Tensor"):
-        effect(small, images, torch.ones(1, 1, 8, 8))
+        ablate_regions(small, images, torch.ones(1, 1, 8, 8))
 
 
 def test_bad_models(images, small):
     small.norm1.train()
     with pytest.raises(ValueError, match=r"training mode \(norm1\).*call model\.eval\(\)"):
-        effect(small, images, boxes())
+        ablate_regions(small, images, boxes())
     with pytest.raises(ValueError, match=r"returned \(3, 2, 8, 8\), expected \(N, classes\)"):
-        effect(lambda x: x[:, :2], images, boxes())
+        ablate_regions(lambda x: x[:, :2], images, boxes())
     with pytest.raises(TypeError, match="returned dict"):
-        effect(lambda x: {"out": x}, images, boxes())
+        ablate_regions(lambda x: {"out": x}, images, boxes())
 
 
 def test_scores_that_are_not_finite(images):
     broken = images.clone()
     broken[1, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"scores of the images \[1\] are not finite"):
-        effect(Seen(torch.ones(2, 8, 8)), broken, boxes())
+        ablate_regions(Seen(torch.ones(2, 8, 8)), broken, boxes())
 
     def contrast(x):  # infinite for one colour
         return 1 / (x.amax((-2, -1)) - x.amin((-2, -1)))
 
     full = Regions(["all"], torch.ones(1, 8, 8))
     with pytest.raises(ValueError, match="scores of changed images are not finite"):
-        effect(contrast, images, full, fill="mean")
+        ablate_regions(contrast, images, full, infill="mean")
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -436,13 +452,13 @@ def test_agreement_is_scipys(seed):
     drop = random.integers(-3, 4, (4, 3, 8)) / 4
     density[random.uniform(size=density.shape) < 0.25] = np.nan
     drop[random.uniform(size=drop.shape) < 0.25] = np.nan
-    chance = random.integers(0, 2, (4, 3, 8)) / 4
+    baseline = random.integers(0, 2, (4, 3, 8)) / 4
     found = agreement(
-        scores_of(torch.tensor(density)), effect_of(torch.tensor(drop), torch.tensor(chance))
+        scores_of(torch.tensor(density)), ablation_of(torch.tensor(drop), torch.tensor(baseline))
     )
     for index in np.ndindex(4, 3):
         both = ~np.isnan(density[index]) & ~np.isnan(drop[index])
-        a, b = density[index][both], (drop - chance)[index][both]
+        a, b = density[index][both], (drop - baseline)[index][both]
         if both.sum() < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
             assert found[index].isnan()
         else:
@@ -452,26 +468,26 @@ def test_agreement_is_scipys(seed):
 def test_agreement_by_hand():
     density = torch.tensor([[[0.5, 1.0, 2.0, 3.0]]])
     rising, falling = torch.tensor([[[1.0, 2.0, 3.0, 90.0]]]), torch.tensor([[[3.0, 2.0, 1.0, 0]]])
-    assert agreement(scores_of(density), effect_of(rising, 0.5)).item() == 1
-    assert agreement(scores_of(density), effect_of(falling, 0.5)).item() == -1
-    chance = rising - falling  # the excess counts, not the drop
-    assert agreement(scores_of(density), effect_of(rising, chance)).item() == -1
-    assert agreement(scores_of(density), effect_of(torch.ones(1, 1, 4), 0.0)).isnan()
-    assert agreement(scores_of(torch.ones(1, 1, 4)), effect_of(rising, 0.0)).isnan()
+    assert agreement(scores_of(density), ablation_of(rising, 0.5)).item() == 1
+    assert agreement(scores_of(density), ablation_of(falling, 0.5)).item() == -1
+    baseline = rising - falling  # the excess counts, not the drop
+    assert agreement(scores_of(density), ablation_of(rising, baseline)).item() == -1
+    assert agreement(scores_of(density), ablation_of(torch.ones(1, 1, 4), 0.0)).isnan()
+    assert agreement(scores_of(torch.ones(1, 1, 4)), ablation_of(rising, 0.0)).isnan()
     two = torch.tensor([[[0.5, 1.0, torch.nan, torch.nan]]])
-    assert agreement(scores_of(two), effect_of(rising, 0.0)).isnan()
+    assert agreement(scores_of(two), ablation_of(rising, 0.0)).isnan()
     three = torch.tensor([[[0.5, 2.0, torch.nan, 1.0]]])
-    assert agreement(scores_of(three), effect_of(rising, 0.0)).item() == pytest.approx(0.5)
+    assert agreement(scores_of(three), ablation_of(rising, 0.0)).item() == pytest.approx(0.5)
     none = torch.full((1, 1, 4), torch.nan)
-    assert agreement(scores_of(none), effect_of(rising, 0.0)).isnan()
+    assert agreement(scores_of(none), ablation_of(rising, 0.0)).isnan()
 
 
 def test_rounding_is_no_order():
     density = torch.tensor([[[1.0, 1.0 + 1e-6, 1.0 - 1e-6, 2.0]]])
     drop = torch.tensor([[[3.0, 2.0, 1.0, 9.0]]])
     tied = torch.tensor([[[1.0, 1.0, 1.0, 2.0]]])
-    found = agreement(scores_of(density), effect_of(drop, 0.0))
-    assert_close(found, agreement(scores_of(tied), effect_of(drop, 0.0)))
+    found = agreement(scores_of(density), ablation_of(drop, 0.0))
+    assert_close(found, agreement(scores_of(tied), ablation_of(drop, 0.0)))
 
 
 def test_agreement_is_of_the_same_images_targets_and_regions():
@@ -479,15 +495,20 @@ def test_agreement_is_of_the_same_images_targets_and_regions():
     scores = scores_of(three, targets=torch.tensor([[4]]))
     unknown = scores_of(three, targets=torch.tensor([[-1]]))
     for pair in ((scores, [[4]]), (scores, [[-1]]), (unknown, [[2]])):
-        assert agreement(pair[0], effect_of(three, 0.0, targets=torch.tensor(pair[1]))).item() == 1
-    with pytest.raises(ValueError, match=r"other targets: measure.*explanation\.targets"):
-        agreement(scores, effect_of(three, 0.0, targets=torch.tensor([[5]])))
+        assert (
+            agreement(pair[0], ablation_of(three, 0.0, targets=torch.tensor(pair[1]))).item() == 1
+        )
+    with pytest.raises(ValueError, match=r"different targets: ablate.*explanation\.targets"):
+        agreement(scores, ablation_of(three, 0.0, targets=torch.tensor([[5]])))
     with pytest.raises(ValueError, match="same images, targets and regions"):
-        agreement(scores, effect_of(three, 0.0, names=("a", "b", "c")))
+        agreement(scores, ablation_of(three, 0.0, names=("a", "b", "c")))
     with pytest.raises(ValueError, match=r"got \(1, 1, 3\).*\(2, 1, 3\)"):
-        agreement(scores, effect_of(three.expand(2, 1, 3), 0.0))
+        agreement(scores, ablation_of(three.expand(2, 1, 3), 0.0))
 
 
-def test_repr_says_what_was_taken_away(images, small):
-    text = repr(effect(small, images, boxes(), targets="all", draws=2, fill="mean"))
-    assert text == "Effect(mean: 3 images, 5 targets each, 2 random places, regions top, low, none)"
+def test_repr_says_what_was_removed(images, small):
+    text = repr(ablate_regions(small, images, boxes(), targets="all", placements=2, infill="mean"))
+    assert (
+        text == "RegionAblation(mean: 3 images, 5 targets each, 2 placements, "
+        "regions top, low, none)"
+    )
