@@ -38,6 +38,7 @@ FLOW = [
     "render",
     "contact_sheet",
     "regions.masks",
+    "regions.resolution",
     "regions.scores",
     "regions.tables",
     "regions.intervals",

@@ -189,3 +189,37 @@ def test_inpainting_without_opencv(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ImportError, match=r'needs OpenCV: pip install "camlens\[regions\]"'):
         replace(torch.rand(1, 1, 4, 4), torch.ones(1, 1, 4, 4), "inpaint")
+
+
+@pytest.mark.parametrize("infill", ["blur", "mean"])
+@pytest.mark.parametrize("length", [1, 2, 9, 40])
+def test_signals_are_images_of_one_line_in_the_mean(infill, length):
+    signals, masks = torch.randn(2, 3, length), torch.rand(2, 2, length)
+    found = replace(signals, masks, infill)
+    assert found.shape == (2, 2, 3, length)
+    if infill == "mean":
+        expected = replace(signals.unsqueeze(2), masks.unsqueeze(2), infill).squeeze(3)
+        assert_close(found, expected)
+    assert_close(replace(torch.ones(1, 1, length), masks[:1], infill), torch.ones(1, 2, 1, length))
+
+
+@pytest.mark.parametrize("size", [(12,), (10, 12), (10, 11, 12)])
+def test_blur_is_the_same_along_every_axis(size):
+    """Of an image that varies along its last axis only."""
+    line = torch.randn(1, 1, 12)
+    images = line.view(1, 1, *[1] * (len(size) - 1), 12).expand(1, 1, *size)
+    found = replace(images, torch.ones(1, 1, *size), "blur")[0, 0, 0]
+    first = found.reshape(-1, 12)[0]
+    assert_close(found, first.expand(size), atol=1e-5, rtol=1e-5)
+    sigma = 0.1 * min(size)
+    radius = min(-int(-3 * sigma // 1), min(size) - 1)
+    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    padded = torch.nn.functional.pad(line, (radius, radius), mode="reflect")
+    expected = torch.nn.functional.conv1d(padded, (weights / weights.sum()).view(1, 1, -1))[0, 0]
+    assert_close(first, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_inpainting_needs_images():
+    pytest.importorskip("cv2")
+    with pytest.raises(ValueError, match=r'infill="inpaint" needs 2-D images.*got \(1, 1, 9\)'):
+        replace(torch.rand(1, 1, 9), torch.ones(1, 1, 9), "inpaint")

@@ -14,6 +14,7 @@ def scores_of(density, *, names=None, targets=None, resolvable=None, evidence=No
     evidence = torch.ones(n, k, dtype=torch.bool) if evidence is None else evidence
     density = density.where(resolvable & evidence.unsqueeze(-1), torch.nan)
     facts = {"grid": (12, 10), "method": "GradCAM", "layers": ("features.34",), **facts}
+    facts = {"resolution": (4.0, 4.8), "resolution_from": "grid", **facts}
     return Scores(
         names=names or tuple(f"region{i}" for i in range(r)),
         share=density / 10,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -98,7 +99,7 @@ def scored(explanation: Explanation, regions: Regions) -> Scores:
         ValueError: as :func:`camlens.regions.score` raises it.
     """
     n, k = explanation.scores.shape
-    step = max(1, _SCORED_BYTES // (4 * k * explanation.size[0] * explanation.size[1]))
+    step = max(1, _SCORED_BYTES // (4 * k * math.prod(explanation.size)))
     if step >= n:
         return score(explanation, regions)
     parts = []
@@ -106,8 +107,7 @@ def scored(explanation: Explanation, regions: Regions) -> Scores:
         some = slice(start, start + step)
         changes = {name: getattr(explanation, name)[some] for name in ("raw", "scores", "targets")}
         one = dataclasses.replace(explanation, **changes, gradients=None)
-        masks = regions.masks if len(regions.masks) == 1 else regions.masks[some]
-        parts.append(score(one, Regions(regions.names, masks)))
+        parts.append(score(one, regions.of_images(some)))
     return joined(parts)
 
 

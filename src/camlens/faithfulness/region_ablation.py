@@ -263,4 +263,5 @@ def _shifted(masks: Tensor, shifts: Tensor) -> Tensor:
         source = source * length + position % length
     source = source.flatten(3)
     repeated = masks.flatten(2).unsqueeze(1).expand(-1, shifts.shape[1], -1, -1)
-    return repeated.gather(3, source).unflatten(3, size)
+    shifted: Tensor = repeated.gather(3, source).unflatten(3, size)
+    return shifted

@@ -6,6 +6,7 @@ Whether the model depends on a region is measured by :mod:`camlens.faithfulness`
 
 from .masks import Regions
 from .plots import density_against_excess, density_map
+from .resolution import resolvable
 from .scores import Scores, score
 from .statistics import compare, differences, summarize
 from .tables import agreement, read, table, write
@@ -19,6 +20,7 @@ __all__ = [
     "density_map",
     "differences",
     "read",
+    "resolvable",
     "score",
     "summarize",
     "table",
