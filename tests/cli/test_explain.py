@@ -5,6 +5,7 @@ import json
 import math
 import re
 import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,40 @@ def test_what_is_said(run, model, hopper):
     text = run("explain", "hopper.png", *model, "--classes", "names.txt").out
     assert f"predicted: {names[best]} ({best}) (score {float(logits[best]):.4g}" in text
     assert "GradCAM at 4, grid 32x32" in text
+
+
+FACTORY = """
+import torch
+from torch import nn
+
+def one():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, {})
+    )
+"""
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_a_model_with_one_output_has_no_probability(run, folder, outputs, activation):
+    name = f"factory_{outputs}"
+    (folder / f"{name}.py").write_text(FACTORY.format(outputs))
+    words = ("hopper.png", "--model", f"{name}:one", "--activation", activation)
+    (record,) = run("explain", *words, "--json").json["photos"]
+    text = run("explain", *words).out
+    sys.modules.pop(name)
+    score, probability = record["prediction"]["score"], record["prediction"]["probability"]
+    if activation == "sigmoid":
+        assert probability == pytest.approx(1 / (1 + math.exp(-score)), abs=1e-6)
+    elif activation == "none":
+        assert probability == (None if outputs == 1 else score)
+    if outputs > 1 or activation == "sigmoid":
+        assert f", probability {probability:.1%})" in text
+    else:
+        assert probability is None
+        assert f"(score {score:.4g})" in text
+        assert "probability" not in text
 
 
 def test_several_targets_by_number_and_name(run, model, hopper, folder):
@@ -236,6 +271,11 @@ def test_no_photograph_given_is_replaced(run, model, folder, target):
         (("--target", "hapy", "--classes", "names.txt"), 2, "no class 'hapy'; did you mean happy"),
         (("--target", "all", "--target", "1"), 2, "expected all alone"),
         (("--regions", "faces"), 2, "expected --regions as face, template, none.*mean face"),
+        (
+            ("--activation", "sigmoyd"),
+            2,
+            "expected --activation as softmax, sigmoid, none, got 'sigmoyd'; did you mean sigmoid",
+        ),
         (("--infill", "blur"), 2, "--infill removes regions, but there are none: give --regions"),
         (
             ("--infill", "blurr", "--regions", "template"),

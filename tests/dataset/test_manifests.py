@@ -48,6 +48,7 @@ BASE = {"targets": one, "infill": None}
         ({"regions": HALVES.pick("left")}, "region_source.names"),
         ({"regions": None}, "region_source"),
         ({"infill": "blur"}, 'infill is null there, and "blur" now'),
+        ({"activation": "sigmoid"}, 'activation is "softmax" there, and "sigmoid" now'),
         ({"classes": ["a", "b", "c"]}, "classes is null"),
         ({"heatmaps": "float16"}, 'heatmaps is "uint8" there, and "float16" now'),
         ({"batch_size": 4}, "batch_size is 3 there, and 4 now"),

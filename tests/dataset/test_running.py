@@ -244,6 +244,29 @@ def test_without_classes_of_outputs_predictions_are_missing(tmp_path):
     assert set(found.maps["target"]) == {-1}
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_confidence_is_of_the_activation(tmp_path, classes, activation):
+    model = torch.nn.Sequential(*net()[:4], torch.nn.Linear(4, classes)).eval()
+    data = Noise(4)
+    options = {"explainer": GradCAM(model, "1"), "dataset": data, "infill": "mean"}
+    found = run(tmp_path / "run", targets=None, activation=activation, **options)
+    with torch.no_grad():
+        outputs = model(stacked(data, range(4)))
+    expected = {"softmax": outputs.softmax(1), "sigmoid": outputs.sigmoid(), "none": outputs}
+    confidence = expected[activation].amax(1).numpy()
+    known = classes > 1 or activation == "sigmoid"
+    if known:
+        np.testing.assert_allclose(found.images["confidence"], confidence, rtol=1e-4)
+    else:
+        assert found.images["confidence"].isna().all()
+    for name in ("drop", "probability_drop", "probability_baseline", "probability_excess"):
+        assert found.regions[name].notna().all() == (known or name == "drop")
+    assert found.manifest["activation"] == activation
+    with pytest.raises(ValueError, match="expected an activation out of"):
+        run(tmp_path / "other", activation="tanh", **options)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_change_nothing(tmp_path, workers):
     run(tmp_path / "plain")

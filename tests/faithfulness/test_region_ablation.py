@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import camlens
 from camlens.faces.template import face_template
-from camlens.faithfulness import ablate_regions
+from camlens.faithfulness import ablate_regions, region_ablation
 from camlens.faithfulness.infill import INFILLS
 from camlens.regions.masks import Regions
 from camlens.regions.scores import score
@@ -271,6 +271,58 @@ def test_a_callable_has_scores_but_no_probabilities(images, small):
     assert_close(picked.baseline, plain.baseline, equal_nan=True)
 
 
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_probabilities_are_those_of_the_activation(images, classes, activation):
+    weights = torch.randn(classes, 8, 8)
+    found = ablate_regions(
+        Seen(weights), images, boxes(), targets="all", infill="mean", activation=activation
+    )
+    plain = ablate_regions(Seen(weights), images, boxes(), targets="all", infill="mean")
+    assert_close(found.drop, plain.drop, equal_nan=True)
+    before = torch.einsum("nchw,khw->nk", images, weights)
+    after = before[:, :, None] - found.drop[..., :2]
+    function = {
+        "softmax": lambda scores: scores.softmax(1),
+        "sigmoid": torch.sigmoid,
+        "none": lambda scores: scores,
+    }[activation]
+    expected = function(before)[:, :, None] - function(after)
+    if classes == 1 and activation != "sigmoid":
+        for name in FALLS[2:]:
+            assert getattr(found, name).isnan().all()
+        assert found.probability_excess.isnan().all()
+    else:
+        assert_close(found.probability_drop[..., :2], expected, atol=1e-5, rtol=1e-3)
+        assert found.probability_baseline[..., :2].isfinite().all()
+    assert found.drop[..., :2].isfinite().all()
+
+
+def test_targets_of_an_explanation(images, small):
+    explanation = camlens.GradCAM(small)(images, targets=[[1, 0], [2, 2], [4, 3]])
+    found = ablate_regions(small, images, boxes(), targets=explanation)
+    assert_same(found, ablate_regions(small, images, boxes(), targets=explanation.targets))
+    computed = camlens.GradCAM(small)(images, targets=lambda out: out[:, :2])
+    with pytest.raises(ValueError, match=r"computed by a callable.*pass the same callable"):
+        ablate_regions(small, images, boxes(), targets=computed)
+    with pytest.raises(ValueError, match=r"expected targets as one class, \(2,\)"):
+        ablate_regions(small, images[:2], boxes(), targets=explanation)
+
+
+@pytest.mark.parametrize("size", [(7,), (5, 7), (3, 5, 7)])
+def test_masks_are_shifted_around_the_edges(size):
+    axes = len(size)
+    masks = torch.rand(2, 3, *size)
+    shifts = torch.randint(2**31, (2, 4, 3, axes))
+    found = region_ablation._shifted(masks, shifts)
+    assert found.shape == (2, 4, 3, *size)
+    for n, place, region in np.ndindex(2, 4, 3):
+        shift = shifts[n, place, region].tolist()
+        # The mask's value at p is the shifted one's at p - shift.
+        expected = masks[n, region].roll([-s for s in shift], tuple(range(axes)))
+        assert torch.equal(found[n, place, region], expected)
+
+
 def test_outputs_of_any_kind_with_a_callable(images, small):
     def model(x):
         return {"logits": small(x), "other": None}
@@ -379,6 +431,7 @@ def test_a_real_network_and_its_explanation():
         ),
         ({"placements": 0}, ValueError, "at least 1 placement and a batch of 1, got 0 and 256"),
         ({"batch": 0}, ValueError, "got 4 and 0"),
+        ({"activation": "tanh"}, ValueError, "expected an activation out of .*got 'tanh'"),
         ({"targets": 5}, ValueError, r"expected classes 0 to 4, got \[5\]"),
         ({"targets": -1}, ValueError, r"got \[-1\]"),
         ({"targets": [1, 2]}, ValueError, r"expected targets as one class, \(3,\)"),

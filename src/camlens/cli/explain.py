@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from ..explanation import Explanation
 from ..faithfulness import ablate_regions
 from ..files import write_whole
 from ..loading import LoadedModel, read_photograph
-from ..targets import select
+from ..targets import probabilities, select
 from . import console, errors, faces, options, outputs
 
 
@@ -38,6 +39,7 @@ def explain(
     ] = None,
     region_kind: options.RegionsOption = "none",
     infill: options.Infill = None,
+    activation: options.Activation = "softmax",
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("camlens-out"),
     size: options.Size = None,
     mean: options.Mean = None,
@@ -57,6 +59,7 @@ def explain(
     the same, and the exit code is then 1.
     """
     faces.check_infill(infill, region_kind)
+    options.check_activation(activation)
     loaded = options.load_model(
         model,
         weights,
@@ -69,7 +72,16 @@ def explain(
     )
     (explainer,) = options.explainers([method], loaded.model, layer)
     wanted = options.targets(target or ["predicted"], loaded.classes)
-    task = _Task(loaded, explainer, wanted, faces.named(region_kind), infill, out, files)
+    task = _Task(
+        loaded=loaded,
+        explainer=explainer,
+        targets=wanted,
+        regions_of=faces.named(region_kind),
+        infill=infill,
+        activation=activation,
+        out=out,
+        photos=files,
+    )
     outputs.prepare(out)
     done, failed = [], []
     for file in console.counted(files, "Explaining"):
@@ -91,7 +103,7 @@ def explain(
         raise typer.Exit(errors.FAILED)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class _Task:
     """What is done with each photograph."""
 
@@ -100,6 +112,7 @@ class _Task:
     targets: Any
     regions_of: Any
     infill: str | None
+    activation: str
     out: Path
     photos: Sequence[Path]
     names: outputs.Names = dataclasses.field(default_factory=outputs.Names)
@@ -153,10 +166,11 @@ class _Task:
             ) from error
         logits, classes = seen
         best = int(logits.argmax())
+        probability = float(probabilities(logits[None], self.activation)[0, best])
         said = {
             **self._class(best),
             "score": float(logits[best]),
-            "probability": float(logits.softmax(dim=0)[best]),
+            "probability": None if math.isnan(probability) else probability,
         }
         return dataclasses.replace(explanation, targets=classes), said
 
@@ -165,7 +179,14 @@ class _Task:
         ablation = None
         if self.infill is not None:
             model, targets = self.explainer.model, explanation.targets
-            ablation = ablate_regions(model, images, found, targets=targets, infill=self.infill)
+            ablation = ablate_regions(
+                model,
+                images,
+                found,
+                targets=targets,
+                infill=self.infill,
+                activation=self.activation,
+            )
         return regions.table(
             regions.score(explanation, found), ablation=ablation, classes=self.loaded.classes
         )
@@ -187,10 +208,10 @@ def _show(record: dict[str, Any]) -> None:
     """Write what is said of one photograph as tables."""
     said, grid = record["prediction"], "x".join(map(str, record["grid"]))
     console.line(record["photo"])
-    console.line(
-        f"  predicted: {_name(said)} (score {said['score']:.4g}, probability "
-        f"{said['probability']:.1%})"
-    )
+    facts = f"score {said['score']:.4g}"
+    if said["probability"] is not None:  # a model with one output has none
+        facts += f", probability {said['probability']:.1%}"
+    console.line(f"  predicted: {_name(said)} ({facts})")
     where = f" at {', '.join(record['layers'])}" if record["layers"] else ""
     console.line(f"  {record['method']}{where}, grid {grid}")
     console.show(

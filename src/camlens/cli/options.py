@@ -18,6 +18,7 @@ import camlens
 from .. import loading
 from ..loading import LoadedModel
 from ..loading.factories import near
+from ..targets import ACTIVATIONS
 
 Model = Annotated[
     str,
@@ -76,6 +77,13 @@ Infill = Annotated[
     typer.Option(
         help="Also remove each region and measure how far the score falls: blur, mean or inpaint.",
         show_default="not done",
+    ),
+]
+Activation = Annotated[
+    str,
+    typer.Option(
+        help="What turns outputs into probabilities: softmax; sigmoid, for multi-label models; "
+        "none, if the outputs are probabilities."
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
@@ -157,6 +165,19 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         raise typer.BadParameter(
             f"expected {option} as numbers with commas, such as 0.485,0.456,0.406, got {text!r}"
         ) from error
+
+
+def check_activation(text: str) -> None:
+    """Check --activation.
+
+    Raises:
+        typer.BadParameter: an unknown activation.
+    """
+    if text not in ACTIVATIONS:
+        raise typer.BadParameter(
+            f"expected --activation as {', '.join(ACTIVATIONS)}, got {text!r}"
+            f"{near(text, ACTIVATIONS)}"
+        )
 
 
 def on_device(text: str) -> torch.device:

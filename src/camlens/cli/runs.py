@@ -38,6 +38,7 @@ def dataset(
     ] = None,
     region_kind: options.RegionsOption = "none",
     infill: options.Infill = None,
+    activation: options.Activation = "softmax",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     concurrent_batches: Annotated[
@@ -72,6 +73,7 @@ def dataset(
     from .folders import Labelled
 
     faces.check_infill(infill, region_kind)
+    options.check_activation(activation)
     loaded = options.load_model(
         model,
         weights,
@@ -94,6 +96,7 @@ def dataset(
         regions=faces.named(region_kind),
         targets="label" if texts == ["label"] else _for_all(texts, names, len(found)),
         infill=infill,
+        activation=activation,
         classes=names,
         batch_size=min(batch_size, loaded.batch or batch_size),
         num_workers=workers,

@@ -48,7 +48,7 @@ class Explained:
         size: (H, W) of the images.
         pictures: (N, 1 or 3, H, W) uint8.
         predictions: (N,) class ids, -1 where the model gives no (N, classes).
-        confidences: (N,) softmax probabilities of the predictions, NaN where there is none.
+        confidences: (N,) probabilities of the predictions, NaN where there are none.
         maps: one for each explainer.
         scores: one for each explainer, where there are regions.
         ablation: where an infill was given.

@@ -30,6 +30,7 @@ class Questions:
     targets: Targets = None
     regions: RegionsOf | None = None
     infill: str | None = None
+    activation: str = "softmax"
     classes: Sequence[str] | None = None
     picture: Callable[[Tensor], Tensor] | None = None
     heatmaps: str = "uint8"

@@ -24,6 +24,7 @@ def explain_dataset(
     regions: RegionsOf | None = None,
     targets: Targets = None,
     infill: str | None = None,
+    activation: str = "softmax",
     classes: Sequence[str] | None = None,
     picture: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 32,
@@ -65,6 +66,9 @@ def explain_dataset(
         infill: also measure how far the scores fall without each region, see
             :func:`camlens.faithfulness.ablate_regions` (1 + 5 R forward passes per image with R
             regions); its ``seed`` is the index of the first image of the batch.
+        activation: turns the model's outputs into the probabilities of the tables, see
+            :func:`camlens.targets.probabilities`: ``"softmax"``, ``"sigmoid"`` (multi-label) or
+            ``"none"`` (outputs are probabilities).
         classes: the classes' names, by id, for the table of regions.
         picture: from images (N, C, H, W) as the model takes them to what is shown of them,
             (N, 1 or 3, H, W) in [0, 1] or uint8: it undoes the normalisation. A sample's own
@@ -113,6 +117,7 @@ def explain_dataset(
         regions=regions,
         targets=targets,
         infill=infill,
+        activation=activation,
         classes=classes,
         picture=picture,
         batch_size=batch_size,

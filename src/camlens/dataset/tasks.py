@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 
 from .. import checks
 from ..explain import Explainer
-from ..targets import Targets
+from ..targets import Targets, check_activation
 from . import arguments, manifests
 from .facts import completed, first_manifest
 from .loading import Batch, Cut, End, dead_workers_told, load_mapped, load_streamed
@@ -42,6 +42,7 @@ class ShardTask:
     regions: RegionsOf | None = None
     targets: Targets = None
     infill: str | None = None
+    activation: str = "softmax"
     classes: Sequence[str] | None = None
     picture: Callable[[Tensor], Tensor] | None = None
     batch_size: int = 32
@@ -56,6 +57,7 @@ class ShardTask:
         arguments.check_explainers(self.explainers)
         arguments.check_dataset(self.dataset)
         arguments.check_regions(self.regions, self.infill)
+        check_activation(self.activation)
         arguments.check_numbers(
             batch_size=self.batch_size,
             num_workers=self.num_workers,
@@ -218,6 +220,7 @@ class ShardTask:
             targets=self.targets,
             regions=self.regions,
             infill=self.infill,
+            activation=self.activation,
             classes=self.classes,
             picture=self.picture,
             heatmaps=self.heatmaps,
