@@ -110,9 +110,68 @@ def test_sixteen_bit_colour(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int32])
-def test_values_of_unknown_range_are_refused(tmp_path, dtype):
-    path = written(tmp_path / "a.tiff", np.zeros((2, 2), dtype))
+def grey_tiff(path, values, *, white_is_zero=False, bits=None):
+    """Write one row of grey pixels, in the byte order, width and sign of their type."""
+    big = values.dtype.str[0] == ">"
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    data = values.tobytes()
+    tags = {
+        **{256: values.size, 257: 1, 258: bits or 8 * values.itemsize, 259: 1},
+        **{262: 0 if white_is_zero else 1, 273: 8, 277: 1, 278: 1, 279: len(data), 339: kind},
+    }
+    order = ">" if big else "<"
+    directory = struct.pack(f"{order}H", len(tags))
+    for tag, value in tags.items():
+        directory += struct.pack(f"{order}HHII", tag, 4, 1, value)
+    data += b"\0" * (len(data) % 2)
+    header = (b"MM" if big else b"II") + struct.pack(f"{order}HI", 42, 8 + len(data))
+    path.write_bytes(header + data + directory + struct.pack(f"{order}I", 0))
+    return path
+
+
+# 32 bits and floats have no known range, whatever is in them; nor have signed values.
+@pytest.mark.parametrize("white_is_zero", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"])
+def test_grey_tiffs_of_every_kind(tmp_path, kind, order, white_is_zero):
+    dtype = np.dtype(order + kind)
+    if dtype.kind == "f":
+        values = np.linspace(0, 1, 7)
+    else:
+        values = np.linspace(np.iinfo(dtype).min, np.iinfo(dtype).max, 7)
+    path = grey_tiff(tmp_path / "a.tif", values.astype(dtype), white_is_zero=white_is_zero)
+    if (kind, order, white_is_zero) == ("u2", ">", True):
+        with pytest.raises(ValueError, match="a kind of pixels that Pillow does not read"):
+            read_photograph(path)
+    elif kind in ("u1", "u2"):
+        found = read_photograph(path)[0, 0].numpy().astype(int)
+        expected = np.linspace(0, 255, 7)
+        assert abs(found - (expected[::-1] if white_is_zero else expected)).max() <= 1
+    else:
+        with pytest.raises(ValueError, match=r"a\.tif (has|is no image of a known format)"):
+            read_photograph(path)
+
+
+@pytest.mark.parametrize("kind", ["<i1", "<i2", ">i2", "<i4", ">i4"])
+def test_signed_tiffs_are_refused_with_the_reason(tmp_path, kind):
+    values = np.array([-1000, -100, 0, 40, 400, 3000]).clip(np.iinfo(kind).min, np.iinfo(kind).max)
+    path = grey_tiff(tmp_path / "ct.tif", values.astype(kind))
+    with pytest.raises(ValueError, match=r"ct\.tif has signed pixels, such as Hounsfield units"):
+        read_photograph(path)
+
+
+@pytest.mark.parametrize("compression", ["tiff_deflate", "tiff_lzw", "packbits"])
+def test_compressed_white_is_zero(tmp_path, compression):
+    values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.tif", compression=compression, tiffinfo={262: 0})
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.tag_v2[262] == 0
+    assert read_photograph(tmp_path / "a.tif")[1].tolist() == [[255, 254, 127, 0]]
+
+
+@pytest.mark.parametrize("kind", ["<u4", "<f4", ">f4"])
+def test_values_of_unknown_range_are_refused(tmp_path, kind):
+    path = grey_tiff(tmp_path / "a.tiff", np.zeros(2, kind))
     with pytest.raises(ValueError, match=r"a\.tiff has 32-bit pixels .* scale them to 8 or 16"):
         read_photograph(path)
 

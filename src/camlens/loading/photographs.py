@@ -41,10 +41,10 @@ SUFFIXES = frozenset(
 def read_photograph(path: str | os.PathLike[str]) -> Tensor:
     """Read one image file as the picture a viewer would show.
 
-    The EXIF orientation is applied; an orientation that cannot be read counts as none. Grey,
-    palette and CMYK pictures (the latter without their colour profile) become RGB. 16-bit values
-    are scaled, not clipped. What is transparent is laid over white. Of an animation or of several
-    pages the first is read.
+    The EXIF orientation is applied; an orientation that cannot be read is ignored. Grey, palette
+    and CMYK pictures (the latter without their colour profile) become RGB. 16-bit values are
+    scaled, not clipped, and inverted where the file says that white is zero. Transparent pictures
+    are composed over white. Of an animation or of several pages the first is read.
 
     Args:
         path: of the file.
@@ -58,8 +58,8 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
             machine failed to read it (a disk's error, too many open files), with its ``errno``.
         MemoryError: there is not enough memory to decode it.
         ValueError: it is empty, no image of a known format, damaged, cut off, of more than
-            :data:`MAX_PIXELS` pixels, or of pixels without a known range (32-bit integers and
-            floats).
+            :data:`MAX_PIXELS` pixels, or of pixels without a known range (signed values, 32-bit
+            integers and floats).
 
     Example:
         >>> import tempfile
@@ -83,8 +83,9 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
                 pixels = np.asarray(_rgb(image, path))
     except pillow.UnidentifiedImageError as error:
         raise ValueError(
-            f"{path} is no image of a known format ({', '.join(FORMATS)}), or its beginning is "
-            "damaged: leave it out, or save it anew as JPEG or PNG"
+            f"{path} is no image of a known format ({', '.join(FORMATS)}), has a kind of pixels "
+            "that Pillow does not read, or is damaged at its beginning: leave it out, or save it "
+            "anew as JPEG or PNG"
         ) from error
     except pillow.DecompressionBombError as error:
         raise ValueError(f"{path} is refused: {error} Make it smaller first") from error
@@ -142,7 +143,9 @@ def find_photographs(root: str | os.PathLike[str]) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(root).parts)
 
 
-_BITS_PER_SAMPLE = 258  # a tag of TIFF
+# Tags of TIFF, and their values for an inverted grey scale and for signed integers.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 class _RefusedError(ValueError):
@@ -202,6 +205,11 @@ def _turn_upright(image: Image.Image) -> None:
 
 
 def _rgb(image: Image.Image, path: Path) -> Image.Image:
+    if _SIGNED in _tag(image, _SAMPLE_FORMAT, (1,)):
+        raise _RefusedError(
+            f"{path} has signed pixels, such as Hounsfield units, whose range is unknown: scale "
+            "them to unsigned values of 8 or 16 bits first"
+        )
     if image.mode.startswith("I") or image.mode == "F":
         return _from_wide(image, path)
     if image.has_transparency_data:
@@ -213,17 +221,24 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
 
 def _from_wide(image: Image.Image, path: Path) -> Image.Image:
     """Scale grey values of 12 or 16 bits; Pillow's own conversion would clip them."""
-    bits = 16
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]  # type: ignore[attr-defined]
+    bits = _tag(image, _BITS_PER_SAMPLE, (16,))[0]
     if image.mode == "F" or bits not in (12, 16):
         raise _RefusedError(
             f"{path} has {bits}-bit pixels of mode {image.mode}, whose range is unknown: scale "
             "them to 8 or 16 bits first"
         )
     values = np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))
+    if _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO:  # Pillow inverts up to 8 bits only
+        values = 255 - values
     grey: Image.Image = _pillow().fromarray((values + 0.5).clip(0, 255).astype(np.uint8))
     return grey.convert("RGB")
+
+
+def _tag(image: Image.Image, tag: int, default: Any) -> Any:
+    """Return the value of a TIFF file's tag; of other formats the default."""
+    if image.format != "TIFF":
+        return default
+    return image.tag_v2.get(tag, default)  # type: ignore[attr-defined]
 
 
 def _raise(error: OSError) -> None:
