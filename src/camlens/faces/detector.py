@@ -22,7 +22,7 @@ from .. import render
 from . import model_files
 
 Picture = npt.NDArray[np.uint8]  # (H, W, 3) RGB
-# One row a face: left, top, width, height, confidence, then x and y of each point.
+# One row per face: left, top, width, height, confidence, then x and y of each point.
 Rows = npt.NDArray[np.float32]
 Find = Callable[[Picture], Rows]
 
@@ -31,17 +31,17 @@ _SHORT_SIDE = 240  # pixels; photographs with a shorter side are enlarged
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Faces:
-    """The faces in N photographs, at most F of each, the largest first.
+    """The faces in N photographs, at most F in each, the largest first.
 
     Positions are in pixels of the photograph: x to the right, y down, (0, 0) at its upper left
-    corner, so that the centre of the first pixel is at (0.5, 0.5). Of a face cut by the edge
-    some lie outside the photograph. Where there are fewer than F faces the rest is NaN.
+    corner, so that the centre of the first pixel is at (0.5, 0.5). Points of a face that the edge
+    cuts may lie outside. Where there are fewer than F faces the rest is NaN.
 
     Attributes:
         points: (N, F, P, 2) float32, x and y.
         boxes: (N, F, 4) float32: left, top, width and height.
-        confidence: (N, F) float32 in [0, 1]; NaN also where the detector gives none.
-        count: (N,) int64, how many faces were found, which may be more than F.
+        confidence: (N, F) float32 in [0, 1]; NaN also where the detector has none.
+        count: (N,) int64, number of faces found, which may exceed F.
 
     Example:
         >>> nothing = torch.full((1, 1, 5, 2), torch.nan)
@@ -61,12 +61,12 @@ class Faces:
 
     @property
     def found(self) -> Tensor:
-        """(N, F) bool: whether there is such a face."""
+        """(N, F) bool: whether there is a face."""
         return ~self.boxes[..., 0].isnan()
 
 
 class Detector(abc.ABC):
-    """What all detectors share: the photographs' preparation, and the way back to their pixels."""
+    """Base of the detectors: prepares photographs and maps results back to their pixels."""
 
     _points: ClassVar[int]
 
@@ -93,12 +93,12 @@ class Detector(abc.ABC):
 
         Args:
             photos: (N, 3, H, W) RGB or (N, 1, H, W) grey, uint8, or floating point in [0, 1].
-            faces: F, how many to return of each photograph. Of more the largest are returned,
-                by the area of the box, and ``count`` tells how many there were.
+            faces: F, number of faces to return per photograph, the largest by the area of the
+                box; ``count`` is the number found.
 
         Returns:
-            The faces, on the photographs' device. No face, or one too small to be found, is no
-            error: ``count`` is 0 and the values are NaN.
+            The faces, on the photographs' device. Where no face is found, ``count`` is 0 and the
+            values are NaN.
 
         Raises:
             TypeError: the photographs are neither uint8 nor floating point.
@@ -111,9 +111,9 @@ class Detector(abc.ABC):
             raise ValueError(f"expected at least one photograph, got {tuple(photos.shape)}")
         pictures = render.as_rgb(photos).detach().mul(255).add_(0.5).to(torch.uint8).cpu()
         with self._opened(faces) as find:
-            found = [self._sought(picture, find) for picture in pictures]
-        table = np.full((len(found), faces, 5 + 2 * self._points), np.nan, np.float32)
-        for row, rows in zip(table, found, strict=True):
+            detections = [self._detect(picture, find) for picture in pictures]
+        table = np.full((len(detections), faces, 5 + 2 * self._points), np.nan, np.float32)
+        for row, rows in zip(table, detections, strict=True):
             largest = np.argsort(-rows[:, 2] * rows[:, 3], kind="stable")[:faces]
             row[: len(largest)] = rows[largest]
         values = torch.from_numpy(table).to(photos.device)
@@ -121,10 +121,10 @@ class Detector(abc.ABC):
             points=values[..., 5:].unflatten(-1, (self._points, 2)),
             boxes=values[..., :4],
             confidence=values[..., 4],
-            count=torch.tensor([len(rows) for rows in found], device=photos.device),
+            count=torch.tensor([len(rows) for rows in detections], device=photos.device),
         )
 
-    def _sought(self, picture: Tensor, find: Find) -> Rows:
+    def _detect(self, picture: Tensor, find: Find) -> Rows:
         """Return the faces of a (3, H, W) uint8 picture, in its own pixels."""
         rows = self._within(self._border, picture, find)
         return rows if len(rows) or not self._border else self._within(0, picture, find)
@@ -140,8 +140,8 @@ class Detector(abc.ABC):
             wide = interpolate(wide, size, mode="bicubic", align_corners=False)
         pixels = wide[0].add(0.5).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
         rows = find(np.ascontiguousarray(pixels.numpy())).copy()
-        # Both libraries measure from the picture's corner, as here (their points on a picture and
-        # on its mirror image add up to its width), so enlarging is a mere factor.
+        # Both libraries measure from the picture's corner (a point and its mirror image add up to
+        # the width), so positions in the enlarged picture are multiples.
         rows[:, :4] /= factor
         rows[:, 5:] /= factor
         rows[:, [0, *range(5, rows.shape[1], 2)]] -= across
@@ -150,9 +150,10 @@ class Detector(abc.ABC):
 
     @abc.abstractmethod
     def _opened(self, faces: int) -> contextlib.AbstractContextManager[Find]:
-        """Open the model for one call, so that no thread meets another's, and none is left open.
+        """Open the model for one call: it is not shared between threads and always closed.
 
-        What is given finds the faces in a picture, at least ``faces`` if there are as many.
+        Yields:
+            A function that finds the faces in a picture, at least ``faces`` if there are so many.
         """
 
 

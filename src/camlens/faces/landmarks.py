@@ -1,4 +1,4 @@
-"""From points on faces to the faces' regions."""
+"""Regions of faces from landmarks: 5 (YuNet), 68 (iBUG 300-W) or 478 (MediaPipe) points."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ..regions.masks import Regions
 from .polygons import smooth
 from .template import PAD, Outlines, face_regions, template_outlines, template_points
 
-#: Points of MediaPipe's mesh, in order around each part; the mirror image of a point has another
-#: number. Nose, mouth and oval begin in the middle of the top and go to the person's right.
+#: Indices of MediaPipe's mesh, in order around each part. Nose, mouth and oval begin at the middle
+#: of the top and continue to the person's right.
 MESH = {
     "right_brow": (70, 63, 105, 66, 107, 55, 65, 52, 53, 46),
     "left_brow": (300, 293, 334, 296, 336, 285, 295, 282, 283, 276),
@@ -39,28 +39,26 @@ _IBUG = {
 def from_landmarks(
     points: Tensor, size: tuple[int, int], *, sides: bool = False, pad: float = PAD
 ) -> Regions:
-    """Return the regions of the face in each image, from points on it.
+    """Return the regions of one face per image, from its landmarks.
 
     Args:
-        points: (N, P, 2) floating point, or (P, 2) for one image: x and y in pixels, the
-            centre of the first pixel at (0.5, 0.5). P says what the points are: 5, YuNet's (the
-            person's right eye, left eye, nose tip, right and left corner of the mouth), over which
-            the template of :func:`face_template` is laid by the similarity that fits them best;
-            68, of iBUG 300-W, as dlib and many others give them; 468 or 478, MediaPipe's mesh.
-            Points may lie outside the image. An image with a NaN among its points, or with all
-            of them in one place, has no face: all its masks are zero, so nothing is measured of
-            it.
+        points: (N, P, 2) floating point, or (P, 2) for one image: x and y in pixels, with the
+            centre of the first pixel at (0.5, 0.5). P determines their meaning. 5: YuNet's (the
+            person's right eye, left eye, nose tip, right and left corner of the mouth), to which
+            the template of :func:`face_template` is fitted by a similarity transform; 68: iBUG
+            300-W, as in dlib and others; 468 or 478: MediaPipe's mesh. Points may lie outside the
+            image. An image with a NaN among its points, or with all of them at one position, has
+            no face: all its masks are zero and its scores NaN.
         size: (H, W) of the images.
-        sides: whether brows, eyes and cheeks are told apart into left and right, which are the
-            person's own.
-        pad: how far the features' outlines are padded, in distances between the eyes.
+        sides: whether to separate the person's left and right brows, eyes and cheeks.
+        pad: padding of the features' outlines, in distances between the eyes.
 
     Returns:
         The regions of :func:`face_template`, on the points' device.
 
     Raises:
         TypeError: the points are no floating-point tensor.
-        ValueError: a wrong shape or number of points, infinite points, or a bad pad.
+        ValueError: a wrong shape or number of points, infinite points, or ``pad`` out of range.
     """
     if not isinstance(points, Tensor) or not points.is_floating_point():
         kind = points.dtype if isinstance(points, Tensor) else type(points).__name__
@@ -70,13 +68,13 @@ def from_landmarks(
         raise ValueError(f"expected points as (N, P, 2) or (P, 2), got {tuple(points.shape)}")
     if points.isinf().any():
         raise ValueError("expected points that are finite, or NaN where there is no face")
-    readers = {5: _carried, 68: _ibug, 468: _mesh, 478: _mesh}
+    readers = {5: _fitted, 68: _ibug, 468: _mesh, 478: _mesh}
     if points.shape[1] not in readers:
         raise ValueError(
             f"expected 5 points (YuNet), 68 (iBUG 300-W) or 468 or 478 (MediaPipe) a face, got "
             f"{points.shape[1]}"
         )
-    # Not every outline has every point, but a face is whole or not there at all.
+    # Not every outline uses every point, but a face is either complete or absent.
     missing = points.isnan().any(dim=-1).any(dim=-1)
     missing |= (points == points[:, :1]).all(dim=-1).all(dim=-1)
     missing = missing[:, None, None]
@@ -93,8 +91,8 @@ def _ibug(points: Tensor) -> Outlines:
     for brow in ("right_brow", "left_brow"):  # an open line: there and back
         line = points[:, list(_IBUG[brow])]
         parts[brow] = torch.cat([line, line.flip(1)], dim=1)
-    # The 68 points end at the brows. The forehead is closed by the upper half of an ellipse over
-    # the jaw's ends, as high above the brows as the template's.
+    # The 68 points end at the brows. Half an ellipse over the jaw's ends closes the forehead, as
+    # high above the brows as in the template.
     jaw, brows = points[:, :17], points[:, 17:27].mean(dim=1)
     up = (brows - jaw[:, 8]) * 0.27
     middle, half = (jaw[:, 0] + jaw[:, 16]) / 2, (jaw[:, 16] - jaw[:, 0]) / 2
@@ -104,17 +102,17 @@ def _ibug(points: Tensor) -> Outlines:
     return Outlines(**parts, oval=torch.cat([jaw, middle[:, None] + arc], dim=1))
 
 
-def _carried(points: Tensor) -> Outlines:
-    """Lay the template over five points by the similarity of least squared distance."""
-    known = template_points().to(points)
-    here, there = known.mean(dim=0), points.mean(dim=1, keepdim=True)
-    # As complex numbers, a similarity is a multiplication and its least squares have one line.
-    template = torch.view_as_complex((known - here).contiguous())
-    target = torch.view_as_complex((points - there).contiguous())
-    turn = (target * template.conj()).sum(dim=1, keepdim=True) / template.abs().square().sum()
+def _fitted(points: Tensor) -> Outlines:
+    """Fit the template to five points by the similarity transform with the least squared error."""
+    reference = template_points().to(points)
+    origin, centre = reference.mean(dim=0), points.mean(dim=1, keepdim=True)
+    # With complex numbers a similarity is a multiplication, and its least squares take one line.
+    template = torch.view_as_complex((reference - origin).contiguous())
+    target = torch.view_as_complex((points - centre).contiguous())
+    factor = (target * template.conj()).sum(dim=1, keepdim=True) / template.abs().square().sum()
 
-    def carry(outline: Tensor) -> Tensor:
-        relative = torch.view_as_complex((outline.to(points) - here).contiguous())
-        return torch.view_as_real(turn * relative) + there
+    def transform(outline: Tensor) -> Tensor:
+        relative = torch.view_as_complex((outline.to(points) - origin).contiguous())
+        return torch.view_as_real(factor * relative) + centre
 
-    return template_outlines().map(carry)
+    return template_outlines().map(transform)

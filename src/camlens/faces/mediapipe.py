@@ -12,22 +12,21 @@ import numpy.typing as npt
 
 from .detector import Detector, Find, Picture, Rows, import_library, unreadable
 
-_MOST_FACES = 32  # that MediaPipe looks for, so that the largest is among them
+_MOST_FACES = 32  # enough that the largest is among them
 
 
 @final
 class MediaPipe(Detector):
     """The 478 points of a face mesh, by MediaPipe's Face Landmarker.
 
-    The boxes enclose the points; there is no confidence. Faces that are small in the photograph
-    (less than about a tenth of its side) are missed. MediaPipe writes a few lines to the
-    standard error stream when it opens a model, once a call.
+    The boxes enclose the points; there is no confidence. Faces smaller than about a tenth of the
+    photograph's side are missed. MediaPipe writes a few lines to standard error in each call.
 
     Args:
         path: the model file; by default the published one, see :func:`.model_files.find`.
-        threshold: the least confidence of a face, and of its mesh, in (0, 1).
-        enlarge: as of :class:`camlens.faces.YuNet`.
-        border: as of :class:`camlens.faces.YuNet`.
+        threshold: minimum confidence of a face, and of its mesh, in (0, 1).
+        enlarge: see :class:`camlens.faces.YuNet`.
+        border: see :class:`camlens.faces.YuNet`.
 
     Raises:
         ImportError: MediaPipe is not installed, or pooch where the model has to be downloaded.
@@ -49,8 +48,8 @@ class MediaPipe(Detector):
         enlarge: int | None = None,
         border: float = 0.25,
     ) -> None:
-        # Its library arms a profiling timer when it first runs (seen in 1.2.3), and the timer's
-        # signal can end the process ("Profiling timer expired"). This is its own switch for that.
+        # The library arms a profiling timer when it first runs (seen in 1.2.3), whose signal can
+        # end the process ("Profiling timer expired"). This is its own switch against that.
         os.environ.setdefault("CPUPROFILE_FREQUENCY", "0")
         self._mediapipe = import_library("mediapipe", "MediaPipe needs mediapipe", "faces")
         super().__init__(

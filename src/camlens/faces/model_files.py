@@ -1,4 +1,4 @@
-"""The detectors' model files: yours where you name one, else downloaded once and checked."""
+"""The detectors' model files: given by the user, or downloaded once and verified."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class ModelFile:
     """A published model file.
 
     Attributes:
-        name: of the file, as published.
-        url: where it is downloaded from.
-        sha256: its checksum, 64 hexadecimal digits.
-        variable: the environment variable that may name a file to use in its place.
+        name: file name, as published.
+        url: of the download.
+        sha256: checksum, 64 hexadecimal digits.
+        variable: environment variable that may name another file.
         licence: SPDX identifier.
     """
 
@@ -29,14 +29,13 @@ class ModelFile:
     licence: str
 
 
-#: The files of :class:`~camlens.faces.YuNet` and ``MediaPipe``. The addresses could
-#: not be tried where this was written, a place without a network.
+#: The files of :class:`~camlens.faces.YuNet` and ``MediaPipe``. The downloads have
+#: not been tried: this was written without a network.
 MODEL_FILES = {
     "yunet": ModelFile(
         name="face_detection_yunet_2026may.onnx",
-        # The repository keeps its models in Git LFS, where a raw.githubusercontent.com address
-        # gives a few lines of text that point to the file; this host gives the file. The commit
-        # is named, since a branch moves on and its file with it.
+        # The repository keeps its models in Git LFS, of which raw.githubusercontent.com serves the
+        # pointer and this host the file. The commit is pinned, since files on a branch change.
         url="https://media.githubusercontent.com/media/opencv/opencv_zoo/"
         "26cc381e4d2594bb9f47a26eb8fd96c94a13660d/models/face_detection_yunet/"
         "face_detection_yunet_2026may.onnx",
@@ -56,30 +55,29 @@ MODEL_FILES = {
 
 
 def find(model: str | ModelFile, path: str | os.PathLike[str] | None = None) -> Path:
-    """Return a model's file, from the first of these places that is named.
+    """Return a model's file from the first of these sources that is set.
 
     1. ``path``;
-    2. the file that the model's own environment variable names (``CAMLENS_YUNET``,
-       ``CAMLENS_FACE_LANDMARKER``);
-    3. the file of the published name in the folder that ``CAMLENS_MODELS`` names;
-    4. the user's cache, into which it is downloaded if it is not there.
+    2. the environment variable of the model (``CAMLENS_YUNET``, ``CAMLENS_FACE_LANDMARKER``);
+    3. the published file name in the folder ``CAMLENS_MODELS``;
+    4. the user's cache, into which the file is downloaded if it is missing.
 
-    A place that you name is used as it is: without the network and the cache, and with whatever
-    is in it, since it may be a version of your own. Only the cache is held to the checksum.
+    Files from the first three are used without a checksum, since they may be other versions; the
+    cached file is verified.
 
     Args:
-        model: ``"yunet"``, ``"face_landmarker"``, or a file of your own description.
+        model: ``"yunet"``, ``"face_landmarker"``, or a :class:`ModelFile`.
         path: a file to use.
 
     Returns:
         The path of an existing file.
 
     Raises:
-        LookupError: no such model.
-        FileNotFoundError: there is no file at the place that was named.
-        ImportError: no place was named, and pooch, which keeps the cache, is not installed.
-        OSError: the file could not be downloaded, or has another checksum than the published
-            one (nothing is kept then); says where to put it by hand.
+        LookupError: the model is unknown.
+        FileNotFoundError: a source is set, but its file does not exist.
+        ImportError: no source is set, and pooch, which manages the cache, is not installed.
+        OSError: the file could not be downloaded, or its checksum is wrong (it is then deleted);
+            the message says where to put it by hand.
 
     Example:
         >>> import tempfile
@@ -106,15 +104,15 @@ def _entry(model: str | ModelFile) -> ModelFile:
 
 
 def _named(entry: ModelFile, path: str | os.PathLike[str] | None) -> list[tuple[str, Path]]:
-    """Return what names a place and the place, first the one that counts."""
+    """Return the sources that are set and their files, in order of precedence."""
     file, folder = os.environ.get(entry.variable), os.environ.get(_FOLDER_VARIABLE)
-    places = [("path", Path(path))] if path is not None else []
+    sources = [("path", Path(path))] if path is not None else []
     if file:
-        places.append((f"the environment variable {entry.variable}", Path(file)))
+        sources.append((f"the environment variable {entry.variable}", Path(file)))
     if folder:
-        source = f"the environment variable {_FOLDER_VARIABLE}"
-        places.append((source, Path(folder, entry.name)))
-    return [(source, place.expanduser()) for source, place in places]
+        variable = f"the environment variable {_FOLDER_VARIABLE}"
+        sources.append((variable, Path(folder, entry.name)))
+    return [(source, path.expanduser()) for source, path in sources]
 
 
 def _cached(entry: ModelFile) -> Path:
@@ -127,9 +125,9 @@ def _cached(entry: ModelFile) -> Path:
         ) from error
     cache = pooch.os_cache("camlens")
     try:
-        # Written beside its place, checked, and only then moved there.
-        known = f"sha256:{entry.sha256}"
-        return Path(pooch.retrieve(entry.url, known, fname=entry.name, path=cache))
+        # pooch downloads to a temporary file and moves it into the cache once it is verified.
+        checksum = f"sha256:{entry.sha256}"
+        return Path(pooch.retrieve(entry.url, checksum, fname=entry.name, path=cache))
     except (OSError, ValueError) as error:  # ValueError: another checksum
         raise OSError(
             f"could not get {entry.name} ({entry.licence}) from {entry.url}: {error}. Download "

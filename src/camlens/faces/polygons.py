@@ -1,8 +1,8 @@
-"""Polygons as signed distances on the pixel grid: smooth, padded at will, on any device.
+"""Polygons as signed distances on the pixel grid.
 
-Drawing libraries fill one polygon of one image at a time, in main memory, and pad in whole pixels,
-which is a quarter of an eye's height on a face of 48 pixels. A distance is padded by
-subtracting, blended by comparing, and computed for a whole batch at once.
+Drawing libraries fill one polygon of one image at a time, in main memory, and pad by whole pixels,
+which is a quarter of an eye's height on a face of 48 pixels. Distances are padded by subtraction,
+compared to separate neighbours, and computed for a whole batch at once on its device.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ def signed_distance(polygons: Tensor, size: tuple[int, int]) -> Tensor:
 
     Args:
         polygons: (..., P, 2) floating point: x and y in pixels, the centre of the first pixel
-            at (0.5, 0.5). Closed by themselves; inside is what an odd number of edges encloses.
+            at (0.5, 0.5). The last point is joined to the first; points that an odd number of
+            edges encloses are inside.
         size: (H, W) in pixels.
 
     Returns:
-        (..., H, W) in pixels, on the polygons' device; NaN where a point is.
+        (..., H, W) in pixels, on the polygons' device; NaN where a polygon has a NaN.
 
     Example:
         >>> square = torch.tensor([[1.0, 1.0], [4.0, 1.0], [4.0, 4.0], [1.0, 4.0]])
@@ -53,7 +54,7 @@ def coverage(distance: Tensor) -> Tensor:
 
 
 def smooth(polygons: Tensor) -> Tensor:
-    """Put a point on a smooth curve between each two neighbours: (..., P, 2) to (..., 2P, 2).
+    """Insert a point on a smooth curve between neighbours: (..., P, 2) to (..., 2P, 2).
 
     The four-point scheme of Dyn, Levin and Gregory 1987 (doi:10.1016/0167-8396(87)90001-X),
     which keeps the given points.

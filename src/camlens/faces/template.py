@@ -1,7 +1,6 @@
-"""A face's parts as outlines, and the masks made from them.
+"""The outlines of a face's parts, the average face as a template, and masks from outlines.
 
-Left and right are the person's own: the left eye is on the right of a picture, unless it is a
-mirror image.
+Left and right are the person's: the left eye is on the right of a picture, unless it is mirrored.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from torch import Tensor
 from ..regions.masks import BACKGROUND, Regions
 from .polygons import coverage, signed_distance, smooth
 
-#: The regions of a face: the four features, the rest of the face, and what is around it.
+#: The regions of a face: four features, the rest of the face, and the background.
 NAMES = ("brows", "eyes", "nose", "mouth", "cheeks", "forehead", "chin", BACKGROUND)
 
-#: How far the features' outlines are padded, in distances between the eyes' centres.
+#: Padding of the features' outlines, in distances between the eyes' centres.
 PAD = 0.13
 
 
 @dataclasses.dataclass(frozen=True)
 class Outlines:
-    """The outlines of N faces' parts, each (N, P, 2): x and y in pixels, as polygons.
+    """The outlines of N faces' parts: polygons (N, P, 2), x and y in pixels.
 
     Attributes:
         right_brow: of the person's right brow, on the left of the picture.
@@ -50,10 +49,9 @@ class Outlines:
         return Outlines(**{name: function(getattr(self, name)) for name in fields})
 
 
-# Half a face, symmetric about x = 0: the person's right, from x = 0 to the left of the picture,
-# in units of the crop's side; y from the crop's top. Medians over both halves of the 3,709 of
-# FER2013's first 4,000 Training faces in which MediaPipe's mesh and YuNet were found:
-# python -m fer2013 template
+# The person's right half, symmetric about x = 0, in units of the crop's side; y from the crop's
+# top. Medians over both halves of those 3,709 of FER2013's first 4,000 Training faces in which
+# MediaPipe and YuNet both found the face: python -m fer2013 template
 _BROW = (
     (-0.330, 0.295), (-0.298, 0.265), (-0.247, 0.251), (-0.177, 0.259), (-0.091, 0.276),
     (-0.080, 0.322), (-0.171, 0.291), (-0.235, 0.281), (-0.282, 0.290), (-0.312, 0.313),
@@ -107,25 +105,25 @@ def template_points() -> Tensor:
 
 
 def face_template(size: tuple[int, int] | int, *, sides: bool = False, pad: float = PAD) -> Regions:
-    """Return the regions of a face that fills its crop as FER2013's faces do.
+    """Return the regions of an upright, frontal face that fills the crop as in FER2013.
 
-    The brows are a quarter from the top, the chin is on the lower edge and the face upright and
-    seen from the front. Where a face is elsewhere, :func:`from_landmarks` follows it.
+    The brows are a quarter from the top and the chin is on the lower edge. For faces elsewhere see
+    :func:`from_landmarks`.
 
     Args:
         size: (H, W) of the crops in pixels, or the side of a square.
-        sides: whether brows, eyes and cheeks are told apart into left and right, which are the
-            person's own: the left eye is on the right of the picture.
-        pad: how far the features' outlines are padded, in distances between the eyes (0.37 of
-            the crop's side).
+        sides: whether to separate left and right brows, eyes and cheeks; the left eye is the
+            person's, on the right of the picture.
+        pad: padding of the features' outlines, in distances between the eyes (0.37 of the crop's
+            side).
 
     Returns:
         One set of masks, for any number of images, which sum to 1 at each pixel: brows, eyes,
-        nose, mouth, cheeks, forehead, chin and background. The lips' surroundings, such as
-        the upper lip's skin, belong to nose or mouth, whichever is nearer.
+        nose, mouth, cheeks, forehead, chin and background. The skin around the lips belongs to
+        nose or mouth, whichever is nearer.
 
     Raises:
-        ValueError: the size is not positive, or the pad not in [0, 1].
+        ValueError: the size is not positive, or ``pad`` is not in [0, 1].
 
     Example:
         >>> face_template(48)
@@ -143,10 +141,10 @@ def face_regions(
 ) -> Regions:
     """Make the masks of N faces from their outlines.
 
-    The features are their outlines, padded; a pixel that two would claim goes to the nearer. What
-    is left of the face is forehead above the line of the eyes, chin below the mouth, and cheeks
-    between. Face parts beyond the image are cut off; a face of which any point is NaN is no
-    face: all its masks are zero, the background's too.
+    Features are their padded outlines; a pixel inside two of them belongs to the nearer. The rest
+    of the face is forehead above the line of the eyes, chin below the mouth, and cheeks between.
+    Parts outside the image are cut off. If any point is NaN there is no face: all masks are zero,
+    including the background.
 
     Args:
         outlines: in pixels.
@@ -155,7 +153,7 @@ def face_regions(
         pad: see :func:`face_template`.
 
     Raises:
-        ValueError: the pad is not in [0, 1].
+        ValueError: ``pad`` is not in [0, 1].
     """
     if not 0 <= pad <= 1:
         raise ValueError(f"expected a pad in [0, 1] distances between the eyes, got {pad}")
@@ -190,9 +188,9 @@ def face_regions(
 
 
 def _joined(parts: dict[str, Tensor], name: str) -> Tensor:
-    """Return one part, or the sum of its right and left one."""
-    one = name.removesuffix("s")
-    return parts[name] if name in parts else parts[f"right {one}"] + parts[f"left {one}"]
+    """Return a part, or the sum of its right and left side."""
+    side = name.removesuffix("s")
+    return parts[name] if name in parts else parts[f"right {side}"] + parts[f"left {side}"]
 
 
 def _features(outlines: Outlines, size: tuple[int, int], pad: Tensor) -> Tensor:
@@ -203,8 +201,8 @@ def _features(outlines: Outlines, size: tuple[int, int], pad: Tensor) -> Tensor:
     first = torch.arange(len(shapes), device=distance.device).view(1, -1, 1, 1)
     first = first == nearest.indices[:, :1]
     other = nearest.values[:, 1:].where(first, nearest.values[:, :1])
-    # Halfway between two outlines the difference of the distances is zero, and changes by two
-    # for each pixel.
+    # Halfway between two outlines the difference of the distances is zero, and it changes by two
+    # per pixel.
     claimed = torch.maximum(distance - pad, (distance - other) / 2)
     masks = coverage(claimed)
     return masks / masks.sum(dim=1, keepdim=True).clamp(min=1)
@@ -212,13 +210,13 @@ def _features(outlines: Outlines, size: tuple[int, int], pad: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class _Frame:
-    """Where N faces are and how they are turned: all (N, 1, 1), in pixels."""
+    """Position and orientation of N faces: all (N, 1, 1), in pixels."""
 
     origin: tuple[Tensor, Tensor]  # between the eyes
     along: tuple[Tensor, Tensor]  # a unit vector from the right eye to the left one
     eyes: Tensor  # the distance between their centres
-    mouth: Tensor  # how far down the mouth ends
-    middle: Tensor  # where the nose is, across
+    mouth: Tensor  # distance of the mouth's lower end
+    middle: Tensor  # position of the nose along the line of the eyes
 
     @classmethod
     def of(cls, outlines: Outlines) -> _Frame:
@@ -238,7 +236,7 @@ class _Frame:
         return cls((ox, oy), (ax, ay), eyes.view(-1, 1, 1), mouth, middle)
 
     def coordinates(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return how far each pixel is along the line of the eyes and below it, (N, H, W)."""
+        """Return each pixel's position along the line of the eyes and below it, (N, H, W)."""
         x = torch.arange(size[1]).to(self.eyes) + 0.5 - self.origin[0]
         y = (torch.arange(size[0]).to(self.eyes) + 0.5).unsqueeze(1) - self.origin[1]
         return x * self.along[0] + y * self.along[1], y * self.along[0] - x * self.along[1]

@@ -12,8 +12,8 @@ import numpy as np
 
 from .detector import Detector, Find, Picture, Rows, import_library, unreadable
 
-_FACE = 400  # pixels; of larger faces YuNet sees parts only
-_PHOTO = 1600  # pixels; a larger photograph is not searched at its own size, for the time it takes
+_FACE = 400  # pixels; YuNet finds only parts of larger faces
+_PHOTO = 1600  # pixels; larger photographs are not searched at full size, which is slow
 _OPENING = threading.Lock()
 
 
@@ -21,21 +21,21 @@ _OPENING = threading.Lock()
 class YuNet(Detector):
     """Five points on each face, by YuNet in OpenCV.
 
-    They are the person's right eye, left eye, tip of the nose, right and left corner of the mouth;
-    the person's right is on the picture's left. YuNet finds faces of about 12 to 400 pixels, so a
-    photograph is searched at its size (if that is at most 1600 pixels), at a half, a quarter and
-    so on until its longer side is at most 400 pixels. Each time its mirror image is searched too:
-    alone, YuNet sets the points of large faces a little to the left. What agrees is averaged,
+    The points are the person's right eye, left eye, tip of the nose, right and left corner of the
+    mouth; the person's right is on the picture's left. YuNet finds faces of about 12 to 400 pixels,
+    so a photograph is searched at its size (if at most 1600 pixels), at a half, a quarter and so
+    on until its longer side is at most 400 pixels. The mirror image is searched too, because YuNet
+    places the points of large faces a little too far left. Detections that agree are averaged,
     weighted by confidence.
 
     Args:
         path: the model file; by default the published one, see :func:`.model_files.find`.
-        threshold: the least confidence of a face, in (0, 1).
-        enlarge: whole factor by which a photograph is enlarged first; by default the least one
+        threshold: minimum confidence of a face, in (0, 1).
+        enlarge: integer factor by which a photograph is enlarged first; by default the smallest
             that makes its shorter side at least 240 pixels.
-        border: what is added on each side first, by repeating the outermost pixels, as a fraction
-            of height and width. Without it, the points of a face that is cut by the edge are
-            pushed inside. Where nothing is found with it, it is left out.
+        border: width of a border of repeated edge pixels that is added first, as a fraction of
+            height and width. Without it, the points of a face that the edge cuts are pushed
+            inside. If nothing is found with the border, the search is repeated without.
 
     Raises:
         ImportError: OpenCV is not installed, or pooch where the model has to be downloaded.
@@ -75,8 +75,8 @@ class YuNet(Detector):
 
     def _network(self) -> Any:
         log = self._cv2.utils.logging
-        with _OPENING:  # the log level is the whole process's
-            level = log.setLogLevel(log.LOG_LEVEL_ERROR)  # OpenCV 5 warns of its own default
+        with _OPENING:  # the log level is global to the process
+            level = log.setLogLevel(log.LOG_LEVEL_ERROR)  # OpenCV 5 warns about its own default
             try:
                 return self._cv2.FaceDetectorYN.create(
                     str(self._path), "", (320, 320), self._threshold
@@ -87,14 +87,14 @@ class YuNet(Detector):
                 log.setLogLevel(level)
 
     def _at(self, size: tuple[int, int], picture: Picture, network: Any) -> Rows:
-        """Return what is found at a size (width, height), in the picture's pixels."""
+        """Return the detections at a size (width, height), in the picture's pixels."""
         small = self._cv2.resize(picture, size, interpolation=self._cv2.INTER_AREA)
         network.setInputSize(size)
-        _, rows = network.detect(np.ascontiguousarray(small[..., ::-1]))  # blue first
+        _, rows = network.detect(np.ascontiguousarray(small[..., ::-1]))  # OpenCV expects BGR
         if rows is None:
             return np.empty((0, 15), np.float32)
         if max(size) > _FACE:
-            rows = rows[rows[:, 2:4].max(axis=1) <= _FACE]  # left to the next smaller size
+            rows = rows[rows[:, 2:4].max(axis=1) <= _FACE]  # found at the next smaller size
         scale = np.array(picture.shape[1::-1], np.float32) / np.array(size, np.float32)
         positions = (rows[:, :14].reshape(-1, 7, 2) * scale).reshape(-1, 14)
         return np.concatenate([positions[:, :4], rows[:, 14:], positions[:, 4:]], axis=1)
@@ -117,11 +117,11 @@ def _mirrored(rows: Rows, width: int) -> Rows:
 
 
 def _merged(rows: Rows) -> Rows:
-    """Return one row a face: the mean of the findings that agree on it, weighted by confidence.
+    """Return one row per face: the mean of the agreeing detections, weighted by confidence.
 
-    At too large a scale, parts of a face are taken for faces. So a finding is dropped that shares
-    more than half of its box, or of the other's, with a surer one; if it shares more than half of
-    their union, it is of the same face, and counted in.
+    At too large a scale, parts of a face are detected as faces. A detection that shares more than
+    half of the smaller box with a more confident one is therefore dropped; if it also shares more
+    than half of their union, it is of the same face and enters the mean.
     """
     merged = np.empty((0, rows.shape[1]), np.float32)
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
@@ -136,7 +136,7 @@ def _merged(rows: Rows) -> Rows:
 
 
 def _common(row: Rows, rows: Rows) -> Rows:
-    """Return the area that each row's box shares with one row's."""
+    """Return the area that each row's box shares with a given row's."""
     start = np.maximum(row[:2], rows[:, :2])
     end = np.minimum(row[:2] + row[2:4], rows[:, :2] + rows[:, 2:4])
     area: Rows = (end - start).clip(0).prod(axis=1)

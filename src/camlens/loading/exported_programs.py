@@ -1,8 +1,8 @@
-"""Exported programs (``.pt2``) as modules whose layers have names.
+"""Load programs of ``torch.export`` (``.pt2``) as modules with named layers.
 
-A ``.pt2`` file is a program, and torch says of its loader never to give it a file from someone you
-do not trust: it unpickles objects, evaluates expressions and loads compiled libraries out of the
-file, by names that no check from outside keeps up with. So one is loaded only where it is trusted.
+Loading a ``.pt2`` file can run arbitrary code: torch's loader unpickles objects, evaluates
+expressions and loads compiled libraries from the file, in ways that no outside check can cover.
+So a file is loaded only if the caller says that it is trusted.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ def load_program(
     """Load an exported program as a module.
 
     Args:
-        path: a file that ``torch.export.save`` wrote.
-        trusted_pickle: whether the file is trusted as one would a program, since loading it can
-            run any code of whoever made it. It has to be; it is the same consent as to a pickle.
+        path: a file from ``torch.export.save``.
+        trusted_pickle: must be True: loading the file can run any code that its author put in.
 
     Returns:
-        The module in evaluation mode, its submodules named as those of the model that was
-        exported; and the shape of its first input, (N, C, H, W), with 0 where it is free.
+        The module in evaluation mode, with the submodule names of the exported model; and the
+        shape of its first input, (N, C, H, W), with 0 for dynamic sizes.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not trusted, damaged, or no exported program.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not trusted, damaged, or no exported program.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,7 +47,7 @@ def load_program(
             warnings.simplefilter("ignore")
             program = torch.export.load(path)
             module: nn.Module = torch.export.unflatten(program)
-    except Exception as error:  # of a damaged file, almost anything
+    except Exception as error:  # a damaged file can raise almost anything
         raise ValueError(
             f"{path} is no whole exported program that torch {torch.__version__} can load "
             f"({type(error).__name__}: {error}): write it anew with torch.export.save"
@@ -57,9 +56,9 @@ def load_program(
 
 
 def _input_shape(program: torch.export.ExportedProgram) -> tuple[int, ...]:
-    wanted = program.graph_signature.user_inputs
+    inputs = program.graph_signature.user_inputs
     for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in wanted:
+        if node.op == "placeholder" and node.name in inputs:
             shape = getattr(node.meta.get("val"), "shape", ())
             return tuple(size if isinstance(size, int) else 0 for size in shape)
     return ()

@@ -1,4 +1,4 @@
-"""Models from functions of yours, named in a few words."""
+"""Make a model by calling the user's function, named as ``package.module:function``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch import nn
 
 
 def make(spec: str) -> nn.Module:
-    """Return what a function makes, called without arguments.
+    """Call a function without arguments and return the module it returns.
 
     Args:
-        spec: ``package.module:function``; the current folder is searched first. A module that is
-            there already may stand in the function's place.
+        spec: ``package.module:function``; the current folder is searched first. The name of an
+            ``nn.Module`` instance works too.
 
     Raises:
-        ImportError: what the package imports is missing.
-        LookupError: the spec is none, or there is no such package or function.
-        TypeError: the function returned something else than a module.
-        ValueError: the function failed.
+        ImportError: a library that the package imports is missing.
+        LookupError: the spec is malformed, or the package or function does not exist.
+        TypeError: the function did not return a module.
+        ValueError: the function raised an exception.
 
     Example:
         >>> make("torch.nn:Identity")
@@ -38,18 +38,19 @@ def make(spec: str) -> nn.Module:
             f"{spec!r}{hint}"
         )
     with _current_folder():
-        made = _function(module_name, name)
-        if not isinstance(made, nn.Module):
+        model = _attribute(module_name, name)
+        if not isinstance(model, nn.Module):
             try:
-                made = made()
+                model = model()
             except Exception as error:
                 raise ValueError(f"{spec}() failed with {type(error).__name__}: {error}") from error
-    if not isinstance(made, nn.Module):
-        raise TypeError(f"expected {spec}() to return a torch.nn.Module, got {type(made).__name__}")
-    return made
+    if not isinstance(model, nn.Module):
+        kind = type(model).__name__
+        raise TypeError(f"expected {spec}() to return a torch.nn.Module, got {kind}")
+    return model
 
 
-def _function(module_name: str, name: str) -> Any:
+def _attribute(module_name: str, name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -65,7 +66,7 @@ def _function(module_name: str, name: str) -> Any:
 
 @contextlib.contextmanager
 def _current_folder() -> Iterator[None]:
-    """Let modules be imported from the current folder."""
+    """Make modules in the current folder importable."""
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:
@@ -76,11 +77,11 @@ def _current_folder() -> Iterator[None]:
 
 
 def near(name: str, names: Sequence[str]) -> str:
-    """Return the end of a sentence that names what a wrong name may have meant.
+    """Return a "did you mean" clause for a misspelt name, or an empty string.
 
     Example:
         >>> near("vgg91", ["vgg19", "alexnet"])
         '; did you mean vgg19?'
     """
-    found = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+    matches = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""

@@ -1,4 +1,4 @@
-"""A model from a few words: a torchvision name, a function of yours, or an exported program."""
+"""Load a model by name: from torchvision, from the user's function, or from a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .preprocessing import Preprocessing
 
 __all__ = ["LoadedModel", "load_model"]
 
-#: Weights that are no file: an architecture as it was drawn, and torchvision's best.
+#: Values of ``weights`` that are no file: random ones, and torchvision's default.
 NONE, DEFAULT = "none", "default"
 
 _TORCHVISION = "torchvision:"
@@ -27,13 +27,13 @@ _TORCHVISION = "torchvision:"
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class LoadedModel:
-    """A model, and what is known of how to use it.
+    """A model with its preprocessing.
 
     Attributes:
         model: in evaluation mode, in main memory.
-        preprocessing: from a picture to its input.
-        classes: the names of its outputs; None where unknown.
-        batch: the only batch size it takes; None for any.
+        preprocessing: from a picture to the model's input.
+        classes: names of the outputs; None where unknown.
+        batch: the only batch size that the model accepts; None for any.
     """
 
     model: nn.Module
@@ -49,24 +49,24 @@ def load_model(
 
     Args:
         spec: ``torchvision:NAME``, a classification model of torchvision;
-            ``package.module:function``, a function of yours that is called without arguments
-            and returns a module (the current folder is searched first); or, if trusted,
-            ``FILE.pt2``, an exported program, and ``FILE.pt`` or ``.pth``, a pickled module.
-        weights: a ``.safetensors`` file, or a ``.pt`` or ``.pth`` file that holds nothing but
-            tensors. Of torchvision's models also ``"default"`` (as None), ``"none"`` for random
-            ones, or the name of an entry, such as ``"IMAGENET1K_V1"``, with its own preprocessing
+            ``package.module:function``, a function that is called without arguments and returns a
+            module (the current folder is searched first); or, if trusted, ``FILE.pt2``, an
+            exported program, and ``FILE.pt`` or ``.pth``, a pickled module.
+        weights: a ``.safetensors`` file, or a ``.pt`` or ``.pth`` file that contains only tensors.
+            For torchvision's models also ``"default"`` (as None), ``"none"`` for random weights,
+            or the name of an entry, such as ``"IMAGENET1K_V1"``, which has its own preprocessing
             and classes.
-        trusted_pickle: whether files may be loaded that can run any code of whoever made them:
-            exported programs, and pickles of more than tensors.
+        trusted_pickle: whether to load files that can run any code their author put in: exported
+            programs, and pickles of other objects than tensors.
 
     Returns:
-        The model. Unless torchvision's weights say better, pictures are taken at their own size
-        (an exported program's: at the size it was exported for), in [0, 1], not normalised, and
-        turned grey if the model's first convolution takes one channel.
+        The model. Unless torchvision's weights define the preprocessing, pictures keep their size
+        (an exported program's: the size it was exported for), are in [0, 1] without normalisation,
+        and grey if the model's first convolution has one input channel.
 
     Raises:
-        ImportError: torchvision, or what a module of yours imports, is missing.
-        LookupError: a name is unknown; near ones are given.
+        ImportError: torchvision, or a library that the user's module imports, is missing.
+        LookupError: a name is unknown; the message suggests similar ones.
         OSError: a file is missing, or weights could not be downloaded.
         TypeError: the function returned no module.
         ValueError: a file is damaged, does not fit, or could run code; or the function failed.
@@ -129,10 +129,10 @@ def _torchvision(name: str, weights: str | None, trusted_pickle: bool) -> Loaded
         )
     state = weight_files.read(weights, trusted_pickle=trusted_pickle)
     with torch.device("meta"):
-        drawn = _built(models, name)
+        untrained = _built(models, name)
     count = len(entries.DEFAULT.meta["categories"])
     model = _built(
-        models, name, num_classes=weight_files.classes_of(state, drawn.state_dict(), count)
+        models, name, num_classes=weight_files.classes_of(state, untrained.state_dict(), count)
     )
     weight_files.fill(model, state, weights)
     return LoadedModel(model=model, preprocessing=preprocessing)
@@ -140,7 +140,7 @@ def _torchvision(name: str, weights: str | None, trusted_pickle: bool) -> Loaded
 
 def _built(models: Any, name: str, **options: Any) -> nn.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of slow random weights
+        warnings.simplefilter("ignore")  # about slow initialisation of random weights
         model: nn.Module = models.get_model(name, weights=None, **options)
     return model.eval()
 
@@ -148,13 +148,13 @@ def _built(models: Any, name: str, **options: Any) -> nn.Module:
 def _published(models: Any, name: str, entry: Any) -> LoadedModel:
     file = Path(torch.hub.get_dir(), "checkpoints", entry.url.rpartition("/")[2])
     try:
-        with weight_files.tensors_only():  # torchvision's own call would take any pickle
+        with weight_files.tensors_only():  # torchvision would load any pickle
             model = models.get_model(name, weights=entry)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{file} is damaged, or holds more than tensors: remove it, and download {entry.url}"
         ) from error
-    except (OSError, RuntimeError) as error:  # RuntimeError: another checksum
+    except (OSError, RuntimeError) as error:  # RuntimeError: wrong checksum
         raise OSError(
             f"could not get the weights {entry.name} of {name} ({error}): download {entry.url} "
             f"where there is a network and put the file at {file}, or name a file of weights "

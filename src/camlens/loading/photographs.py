@@ -1,7 +1,7 @@
-"""Photographs on disk: one file to a tensor, whatever it holds, and the files of a folder.
+"""Read image files of any common format, and list those in a folder.
 
-Files come from anywhere, so nothing in them is trusted: the size is read before the pixels, and
-only the decoders of :data:`FORMATS` are tried.
+Files are untrusted: the size is checked before the pixels are decoded, and only the decoders of
+:data:`FORMATS` are tried.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "find_photographs", "read_photograph"]
 
-#: An image of more pixels is refused before it is decoded: 100 megapixels are 300 MB.
+#: Larger images are refused before they are decoded; 100 megapixels take 300 MB.
 MAX_PIXELS = 100_000_000
 
-#: The decoders that are tried, by Pillow's names. Some of its others run programs (EPS).
+#: The decoders to try, by Pillow's names. Some of the others run programs (EPS).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
-#: How names of image files end, in lower case: what :func:`find_photographs` looks for.
+#: Suffixes of image files, in lower case, for :func:`find_photographs`.
 SUFFIXES = frozenset(
     {
         *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
@@ -54,11 +54,11 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
 
     Raises:
         ImportError: Pillow is not installed.
-        OSError: there is no such file, it may not be read, or it is a folder or a device; or the
-            machine failed to read it (a disk's error, too many open files), with its ``errno``.
+        OSError: the file does not exist, may not be read, or is a folder or a device; or the
+            system failed to read it (a disk error, too many open files), with its ``errno``.
         MemoryError: there is not enough memory to decode it.
-        ValueError: it is empty, no image of a known format, damaged, cut off, of more than
-            :data:`MAX_PIXELS` pixels, or of pixels without a known range (signed values, 32-bit
+        ValueError: the file is empty, no image of a known format, damaged, truncated, larger than
+            :data:`MAX_PIXELS`, or has pixels without a known range (signed values, 32-bit
             integers and floats).
 
     Example:
@@ -73,7 +73,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
     _check_file(path)
     pillow = _pillow()
     try:
-        # Pillow warns of tags it cannot read, and of sizes that are judged below.
+        # Pillow warns about unreadable tags, and about sizes, which are checked below.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with path.open("rb") as file, pillow.open(file, formats=FORMATS) as image:
@@ -91,9 +91,9 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
         raise ValueError(f"{path} is refused: {error} Make it smaller first") from error
     except (_RefusedError, MemoryError):
         raise
-    # On damaged files decoders raise almost anything: struct.error, SyntaxError, IndexError, ...
+    # Decoders raise almost anything on damaged files: struct.error, SyntaxError, IndexError, ...
     except Exception as error:
-        if _is_of_machine(error):
+        if _is_system_error(error):
             raise
         raise ValueError(
             f"{path} is damaged or cut off ({error or type(error).__name__}): get a whole copy, or "
@@ -103,20 +103,20 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
 
 
 def find_photographs(root: str | os.PathLike[str]) -> list[Path]:
-    """List the image files in a folder and in the folders below it, in a fixed order.
+    """List the image files in a folder and its subfolders, in a fixed order.
 
-    Image files are told by their names' ends (:data:`SUFFIXES`). Left out is what is hidden (a
-    name that begins with a dot), links to folders, links to files outside of the folder, and
-    what is no file, such as a pipe.
+    Image files are recognised by their suffix (:data:`SUFFIXES`). Hidden files and folders (names
+    that begin with a dot), links to folders, links to files outside the folder, and pipes and
+    devices are left out.
 
     Args:
         root: the folder.
 
     Returns:
-        Paths that begin with ``root``, sorted by their parts; none if there is no image.
+        Paths that begin with ``root``, sorted by their parts; empty if there is no image.
 
     Raises:
-        OSError: there is no such folder, or it or one below it may not be read.
+        OSError: the folder does not exist, or it or a subfolder may not be read.
 
     Example:
         >>> import tempfile
@@ -131,7 +131,7 @@ def find_photographs(root: str | os.PathLike[str]) -> list[Path]:
         kind = "is no folder" if root.exists() else "does not exist"
         raise NotADirectoryError(f"expected a folder with images, but {root} {kind}")
     inside = root.resolve()
-    found = []
+    paths = []
     for folder, below, names in os.walk(root, onerror=_raise):
         below[:] = [name for name in below if not name.startswith(".")]
         for name in names:
@@ -139,8 +139,8 @@ def find_photographs(root: str | os.PathLike[str]) -> list[Path]:
             if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
                 continue
             if path.is_file() and path.resolve().is_relative_to(inside):
-                found.append(path)
-    return sorted(found, key=lambda path: path.relative_to(root).parts)
+                paths.append(path)
+    return sorted(paths, key=lambda path: path.relative_to(root).parts)
 
 
 # Tags of TIFF, and their values for an inverted grey scale and for signed integers.
@@ -149,7 +149,7 @@ _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 class _RefusedError(ValueError):
-    """An image that is whole, but not taken; its message needs nothing added."""
+    """An intact image that is refused; its message is complete."""
 
 
 def _pillow() -> Any:
@@ -162,7 +162,7 @@ def _pillow() -> Any:
 
 
 def _check_file(path: Path) -> None:
-    """Check what can be told before the file is opened: opening a pipe would wait for ever."""
+    """Check the file's kind before it is opened: opening a pipe would block."""
     try:
         facts = path.stat()
     except FileNotFoundError as error:
@@ -183,24 +183,24 @@ def _check_size(path: Path, width: int, height: int) -> None:
         )
 
 
-def _is_of_machine(error: Exception) -> bool:
-    """Say whether an error is of the system, not of the file: the next time all may be well.
+def _is_system_error(error: Exception) -> bool:
+    """Return whether an error is the system's and not the file's, so that a retry may succeed.
 
-    Decoders' own errors have no number, but a damaged offset leads to a seek that is invalid.
+    Decoders' own errors have no ``errno``, but a damaged offset leads to an invalid seek (EINVAL).
     """
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def _turn_upright(image: Image.Image) -> None:
-    """Apply the EXIF orientation to a loaded image, if there is one that can be read."""
+    """Apply the EXIF orientation, if it can be read."""
     from PIL import ImageOps
 
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
-    except Exception as error:  # the tags are damaged, the pixels are not
-        if _is_of_machine(error):
+    except Exception as error:  # damaged tags do not affect the pixels
+        if _is_system_error(error):
             raise
 
 

@@ -1,4 +1,4 @@
-"""From a picture on disk to what a model takes, and to what it sees of the picture."""
+"""Preprocessing: from a picture to a model's input."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ __all__ = ["Preprocessing"]
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
-#: Of a picture that is longer than so many widths only the middle is resized: the rest would be
-#: cut off anyway, and of a picture of 1 x 60000 pixels it would be gigabytes.
+#: Pictures with a larger aspect ratio are cropped before they are resized: the rest would be cut
+#: off anyway, and a picture of 1 x 60000 pixels would take gigabytes.
 _LONGEST = 8
 
-#: ITU-R BT.601: how much red, green and blue count in a grey value.
+#: Weights of red, green and blue in a grey value (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Resize, cut out the middle, normalise: what torchvision's weights do to a picture.
+    """Resize, centre-crop and normalise, as torchvision's weights require.
 
     Attributes:
-        size: (H, W) in pixels of the model's input; None leaves the picture's size as it is.
-        resize: (H, W) that the picture is made to cover before the middle is cut out; None: as
-            ``size``.
-        mean: of the values in [0, 1], for each channel or one for all; subtracted.
-        std: what is left is divided by it.
+        size: (H, W) of the model's input in pixels; None keeps the picture's size.
+        resize: (H, W) that the resized picture covers before the crop; None: as ``size``.
+        mean: of values in [0, 1], per channel or one for all; subtracted.
+        std: divides the result, per channel or one for all.
         channels: 3 for RGB, 1 for grey.
         interpolation: ``"bilinear"`` or ``"bicubic"``, both with antialiasing.
 
     Raises:
-        ValueError: a value is out of range, or not one mean and std a channel.
+        ValueError: a value is out of range, or mean and std do not fit the channels.
 
     Example:
-        >>> middle = Preprocessing(size=(1, 1), mean=(0.5,), std=(0.5,))
-        >>> values, picture = middle(torch.tensor([[[0, 255, 0]]] * 3, dtype=torch.uint8))
+        >>> preprocess = Preprocessing(size=(1, 1), mean=(0.5,), std=(0.5,))
+        >>> values, picture = preprocess(torch.tensor([[[0, 255, 0]]] * 3, dtype=torch.uint8))
         >>> picture.flatten().tolist(), values.flatten().tolist()
         ([255, 255, 255], [1.0, 1.0, 1.0])
     """
@@ -70,14 +69,14 @@ class Preprocessing:
             raise ValueError(f"expected one of {INTERPOLATIONS}, got {self.interpolation!r}")
 
     def __call__(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """Make a model's input of a picture.
+        """Return the model's input for a picture.
 
         Args:
             picture: (3, H, W) uint8 RGB, as :func:`camlens.loading.read_photograph` gives it.
 
         Returns:
-            The input, (channels, h, w) float32, and the picture that the model sees, (3, h, w)
-            uint8: resized, cut and, for a model of grey pictures, grey; not normalised.
+            The input, (channels, h, w) float32, and the picture before normalisation, (3, h, w)
+            uint8: resized, cropped and, for a model of grey pictures, grey.
 
         Raises:
             TypeError: the picture is not uint8.
@@ -98,22 +97,22 @@ class Preprocessing:
         return (values - mean) / std, picture.contiguous()
 
     def values(self, picture: Tensor) -> Tensor:
-        """Return the input alone, (channels, h, w) float32."""
+        """Return only the input, (channels, h, w) float32."""
         return self(picture)[0]
 
     def seen(self, picture: Tensor) -> Tensor:
-        """Return the picture that the model sees alone, (3, h, w) uint8."""
+        """Return only the picture before normalisation, (3, h, w) uint8."""
         return self(picture)[1]
 
     def _resized(self, picture: Tensor) -> Tensor:
-        """Return the picture at the least size that covers ``resize`` and keeps its proportions."""
+        """Return the picture at the smallest size that covers ``resize``, proportions kept."""
         goal = self.resize or self.size
         if goal is None:
             return picture
         h, w = picture.shape[-2:]
         picture = self._middle(picture, (min(h, w * _LONGEST), min(w, h * _LONGEST)))
         h, w = picture.shape[-2:]
-        # As torchvision rounds: the longer side down.
+        # Rounded as in torchvision: the longer side down.
         tall = goal[0] * w >= goal[1] * h
         size = (goal[0], int(goal[0] * w / h)) if tall else (int(goal[1] * h / w), goal[1])
         if size == (h, w):
@@ -125,7 +124,7 @@ class Preprocessing:
             align_corners=False,
             antialias=True,
         )
-        # Half to even, as torchvision does.
+        # Half to even, as in torchvision.
         return values[0].round_().clamp_(0, 255).to(torch.uint8)
 
     @staticmethod

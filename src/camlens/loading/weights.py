@@ -1,4 +1,4 @@
-"""Weights from a file into a model, without running what is in the file."""
+"""Load weights from a file into a model, without running code from the file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: Names of files that torch.save writes, which are pickles.
+#: Suffixes of files that torch.save writes, which are pickles.
 PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt"})
 
-#: With this set, ``torch.load`` refuses whatever is more than tensors, whoever calls it.
+#: If set, every ``torch.load`` refuses anything but tensors, whoever calls it.
 ONLY_WEIGHTS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _SETTING = threading.Lock()
 
-# What wrappers put before every name.
+# Prefixes that wrappers add to every name.
 _PREFIXES = ("module.", "_orig_mod.")
 
 
@@ -28,17 +28,16 @@ def read(path: str | os.PathLike[str], *, trusted_pickle: bool = False) -> dict[
     """Read a state dict.
 
     Args:
-        path: a ``.safetensors`` file, or what ``torch.save(model.state_dict(), path)`` wrote.
-        trusted_pickle: whether a pickle of more than tensors is loaded too, which runs whatever
-            code is in it.
+        path: a ``.safetensors`` file, or one from ``torch.save(model.state_dict(), path)``.
+        trusted_pickle: whether to load pickles of other objects too, which can run code.
 
     Returns:
-        The tensors by name, in main memory, without the prefixes of compiled and parallel models.
-        Of a checkpoint with a ``state_dict`` or ``model`` inside, that.
+        Tensors by name, in main memory, without the prefixes of compiled and parallel models. If
+        the file is a checkpoint that contains ``state_dict`` or ``model``, those.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, of another kind, or a pickle that could run code.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, of another kind, or a pickle that could run code.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,10 +57,10 @@ def read(path: str | os.PathLike[str], *, trusted_pickle: bool = False) -> dict[
 
 
 def unpickle(path: Path, *, trusted_pickle: bool) -> Any:
-    """Load what ``torch.save`` wrote; tensors and plain containers only, unless trusted.
+    """Load a file of ``torch.save``; only tensors and plain containers, unless trusted.
 
     Raises:
-        ValueError: it is damaged, or holds more than that and is not trusted.
+        ValueError: the file is damaged, or contains other objects and is not trusted.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=not trusted_pickle)
@@ -73,7 +72,7 @@ def unpickle(path: Path, *, trusted_pickle: bool) -> Any:
             "runs whatever code is in it. Save the weights with safetensors.torch.save_file, or, "
             "if you trust whoever made the file, say so with trusted_pickle=True (--unsafe-pickle)"
         ) from error
-    except Exception as error:  # of a damaged file, almost anything
+    except Exception as error:  # a damaged file can raise almost anything
         raise ValueError(
             f"{path} is no whole file of torch.save ({type(error).__name__}: {error})"
         ) from error
@@ -81,7 +80,7 @@ def unpickle(path: Path, *, trusted_pickle: bool) -> Any:
 
 @contextlib.contextmanager
 def tensors_only() -> Iterator[None]:
-    """Make every ``torch.load`` refuse pickles of more than tensors, torch's own calls too."""
+    """Make every ``torch.load`` refuse anything but tensors, including torch's own calls."""
     with _SETTING:
         before = os.environ.get(ONLY_WEIGHTS)
         os.environ[ONLY_WEIGHTS] = "1"
@@ -95,20 +94,20 @@ def tensors_only() -> Iterator[None]:
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Put all of a state dict into a model.
+    """Load a complete state dict into a model.
 
     Raises:
-        ValueError: names or shapes differ; the first few are named.
+        ValueError: names or shapes differ; the message lists the first few.
     """
-    wanted = model.state_dict()
+    expected = model.state_dict()
     shapes = [
         f"{name} is {tuple(state[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in wanted.items()
+        for name, value in expected.items()
         if name in state and state[name].shape != value.shape
     ]
-    # Whether batches were counted has no influence on an output, and old files lack it.
-    lacking = [n for n in wanted if n not in state and not n.endswith("num_batches_tracked")]
-    unknown = [name for name in state if name not in wanted]
+    # Batch counts do not affect outputs, and old files lack them.
+    lacking = [n for n in expected if n not in state and not n.endswith("num_batches_tracked")]
+    unknown = [name for name in state if name not in expected]
     parts = [
         f"{what}: {', '.join(names[:3])}{f' and {len(names) - 3} more' * (len(names) > 3)}"
         for what, names in (("lacks", lacking), ("has besides", unknown), ("other shapes", shapes))
@@ -122,12 +121,12 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     model.load_state_dict(state, strict=False)
 
 
-def classes_of(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], count: int) -> int:
-    """Return how many classes a state dict has, if it differs from a model only in that.
+def classes_of(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], count: int) -> int:
+    """Return a state dict's number of classes, if it differs from a model only in that.
 
     Args:
         state: of the file.
-        wanted: of the model.
+        expected: of the model.
         count: the model's number of classes.
 
     Example:
@@ -137,7 +136,7 @@ def classes_of(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], count:
     """
     differing = {
         len(state[name])
-        for name, value in wanted.items()
+        for name, value in expected.items()
         if name in state
         and state[name].ndim == value.ndim > 0
         and state[name].shape != value.shape
