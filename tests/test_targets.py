@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from camlens.targets import select
+from camlens.targets import probabilities, select
 
 LOGITS = torch.tensor([[1.0, 5.0, 2.0], [4.0, 0.0, 3.0]])
 MAPS = torch.zeros(1)
@@ -103,3 +103,23 @@ def test_a_callable_that_makes_no_scores(made):
 def test_a_callable_that_makes_a_wrong_shape():
     with pytest.raises(ValueError, match=r"returned \(2, 3, 1\), expected \(N,\) or \(N, K\)"):
         select(LOGITS, lambda out: out[..., None])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_probabilities(dtype):
+    logits = torch.tensor([[1.0, 5.0, -2.0], [4.0, 0.0, 3.0]], dtype=dtype)
+    found = probabilities(logits)
+    assert found.dtype == torch.float32
+    assert_close(found, logits.float().exp() / logits.float().exp().sum(1, keepdim=True))
+    assert_close(probabilities(logits, "sigmoid"), 1 / (1 + (-logits.float()).exp()))
+    assert torch.equal(probabilities(logits, "none"), logits.float())
+    with pytest.raises(ValueError, match=r"activation out of \('softmax', .*got 'tanh'"):
+        probabilities(logits, "tanh")
+
+
+@pytest.mark.parametrize("value", [-3.0, 0.0, 40.0])
+def test_a_single_output_is_no_softmax(value):
+    single = torch.full((4, 1), value)
+    assert probabilities(single).isnan().all()
+    assert probabilities(single, "none").isnan().all()
+    assert_close(probabilities(single, "sigmoid"), single.sigmoid())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ class Top:
 
     count: int
 
+
+#: How a model's scores become probabilities, see :func:`probabilities`.
+ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 #: None (the predicted class), a class, (N,) or (N, K) classes, "all", ``top(k)``, or a callable.
 Targets = int | str | Top | Tensor | Sequence[Any] | Callable[[Any], Tensor] | None
@@ -165,9 +168,7 @@ def scores_in(outputs: Any) -> Tensor | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
-def probabilities(
-    outputs: Tensor, activation: Literal["softmax", "sigmoid", "none"] = "softmax"
-) -> Tensor:
+def probabilities(outputs: Tensor, activation: str = "softmax") -> Tensor:
     """Turn (N, C) scores into (N, C) float32 probabilities.
 
     Args:
@@ -185,18 +186,29 @@ def probabilities(
     Example:
         >>> probabilities(torch.tensor([[0.0, 0.0]])).tolist()
         [[0.5, 0.5]]
-        >>> probabilities(torch.tensor([[3.0]])).isnan().item()
-        True
+        >>> single = torch.tensor([[0.0]])
+        >>> probabilities(single).item(), probabilities(single, "sigmoid").item()
+        (nan, 0.5)
     """
-    if activation == "softmax":
-        if outputs.shape[1] == 1:
-            return torch.full_like(outputs, torch.nan, dtype=torch.float32)
-        return outputs.float().softmax(dim=1)
+    check_activation(activation)
+    values = outputs.float()
     if activation == "sigmoid":
-        return outputs.float().sigmoid()
+        return values.sigmoid()
     if activation == "none":
-        return outputs.float()
-    raise ValueError(f'expected activation "softmax", "sigmoid" or "none", got {activation!r}')
+        return values
+    if values.shape[1] == 1:
+        return torch.full_like(values, torch.nan)
+    return values.softmax(dim=1)
+
+
+def check_activation(activation: str) -> None:
+    """Check the name of an activation.
+
+    Raises:
+        ValueError: the activation is unknown.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"expected an activation out of {ACTIVATIONS}, got {activation!r}")
 
 
 def as_classes(targets: int | Tensor | Sequence[Any], n: int) -> Tensor:

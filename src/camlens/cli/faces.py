@@ -9,9 +9,10 @@ from collections.abc import Callable
 import typer
 from torch import Tensor
 
-from ..factories import near
-from ..regions import Regions, YuNet, face_template, from_landmarks
-from ..regions.fills import FILLS
+from ..faces import YuNet, face_template, from_landmarks
+from ..faithfulness import INFILLS
+from ..loading.factories import near
+from ..regions import Regions
 
 NAMES = ("face", "template", "none")
 
@@ -55,21 +56,21 @@ def named(name: str) -> Callable[[Tensor], Regions] | None:
     return TemplateRegions() if name == "template" else None
 
 
-def check_fill(fill: str | None, region_kind: str) -> None:
-    """Check --fill, which without --regions would take nothing away.
+def check_infill(infill: str | None, region_kind: str) -> None:
+    """Check --infill, which needs --regions.
 
     Raises:
-        typer.BadParameter: there is no such fill, or there are no regions.
+        typer.BadParameter: there is no such infill, or there are no regions.
     """
-    if fill is None:
+    if infill is None:
         return
-    if fill not in FILLS:
+    if infill not in INFILLS:
         raise typer.BadParameter(
-            f"expected --fill as {', '.join(FILLS)}, got {fill!r}{near(fill, FILLS)}"
+            f"expected --infill as {', '.join(INFILLS)}, got {infill!r}{near(infill, INFILLS)}"
         )
     if region_kind == "none":
         raise typer.BadParameter(
-            "--fill takes regions away, but there are none: give --regions too, or leave it out"
+            "--infill removes regions, but there are none: give --regions too, or leave it out"
         )
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..explain import Explainer
 from ..explanation import Explanation
-from ..regions.effects import effect
+from ..faithfulness import ablate_regions
 from ..regions.masks import Regions
-from ..targets import Selection, Targets, select
+from ..targets import Selection, Targets, probabilities, select
 from .keeping import Explained, kept, scored
 from .loading import Group
 from .questions import Questions, targets_of
@@ -35,21 +35,22 @@ def explain_group(
 
     Raises:
         LookupError, TypeError, ValueError: as the explainers, :func:`camlens.regions.score` and
-            :func:`camlens.regions.effect` raise them.
+            :func:`camlens.faithfulness.ablate_regions` raise them.
     """
     images = group.images.to(device_of(asked.explainers[0]))
     targets = targets_of(group, asked.targets)
     found = [_explained(explainer, images, targets) for explainer in asked.explainers]
     explanations = [explanation for explanation, _ in found]
-    predictions, confidences = _predictions(found[0][1], len(images))
-    measured = None
-    if regions is not None and asked.fill is not None:
-        measured = effect(
+    predictions, confidences = _predictions(found[0][1], len(images), asked.activation)
+    ablation = None
+    if regions is not None and asked.infill is not None:
+        ablation = ablate_regions(
             asked.explainers[0].model,
             images,
             regions.to(images.device),
             targets=targets if callable(targets) else explanations[0].targets,
-            fill=asked.fill,
+            infill=asked.infill,
+            activation=asked.activation,
             seed=group.indexes[0],  # other random places in each batch, the same in each run
             batch=asked.batch_size,
         )
@@ -63,7 +64,7 @@ def explain_group(
         confidences=confidences,
         maps=tuple(kept(explanation, asked.heatmaps) for explanation in explanations),
         scores=() if regions is None else tuple(scored(e, regions) for e in explanations),
-        effect=measured,
+        ablation=ablation,
     ).copied(Tensor.cpu)
 
 
@@ -99,7 +100,8 @@ def device_of(explainer: Explainer) -> torch.device:
     return torch.device("cpu") if some is None else some.device
 
 
-def _predictions(outputs: Any, n: int) -> tuple[Tensor, Tensor]:
+def _predictions(outputs: Any, n: int, activation: str) -> tuple[Tensor, Tensor]:
+    """Return the predicted classes and their probabilities, (N,) each; NaN for one output."""
     if (
         not isinstance(outputs, Tensor)
         or outputs.ndim != 2
@@ -107,7 +109,7 @@ def _predictions(outputs: Any, n: int) -> tuple[Tensor, Tensor]:
         or not outputs.is_floating_point()
     ):
         return torch.full((n,), NO_LABEL), torch.full((n,), torch.nan)
-    # Of the scores, as targets=None takes it: of huge ones several have a probability of 1.
+    # The highest score, not probability: several of 1.0 are possible for large scores.
     prediction = outputs.argmax(dim=1, keepdim=True)
-    confidence = outputs.float().softmax(dim=1).gather(1, prediction)
+    confidence = probabilities(outputs, activation).gather(1, prediction)
     return prediction.flatten(), confidence.flatten()

@@ -29,7 +29,8 @@ class Questions:
     explainers: tuple[Explainer, ...]
     targets: Targets = None
     regions: RegionsOf | None = None
-    fill: str | None = None
+    infill: str | None = None
+    activation: str = "softmax"
     classes: Sequence[str] | None = None
     picture: Callable[[Tensor], Tensor] | None = None
     heatmaps: str = "uint8"
