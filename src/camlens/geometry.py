@@ -104,9 +104,7 @@ class _Measurement:
             names = [name for name in names if self.undecided(name)]
             if not names:
                 return
-            measured = respond(
-                self.run, names, self.images, fixed=self.fixed, content=content
-            )
+            measured = respond(self.run, names, self.images, fixed=self.fixed, content=content)
             for name, response in measured.items():
                 if name not in self.responses or not response.fault:
                     self.responses[name] = response
@@ -159,7 +157,9 @@ class _Measurement:
             return layouts.nchw
         grid = response.shape[1:-1]
         # Linear layers also mix heads of (N, tokens, tokens, heads).
-        plausible = all(g in (s // (s // g), -(-s // (s // g))) for g, s in zip(grid, self.size) if g <= s)
+        plausible = all(
+            g in (s // (s // g), -(-s // (s // g))) for g, s in zip(grid, self.size) if g <= s
+        )
         return layouts.nhwc if kind in _CHANNELS_LAST and plausible else None
 
     def _by_shape(self, name: str) -> Layout | None:

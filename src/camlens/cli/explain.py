@@ -12,12 +12,12 @@ import typer
 from torch import Tensor
 
 from .. import regions
-from ..explain import Explainer
+from ..explainers import Explainer
 from ..explanation import Explanation
 from ..faithfulness import ablate_regions
 from ..files import write_whole
 from ..loading import LoadedModel, read_photograph
-from ..targets import probabilities, select
+from ..targets import probabilities
 from . import console, errors, faces, options, outputs
 
 
@@ -145,26 +145,16 @@ class _Task:
 
     def _explained(self, images: Tensor) -> tuple[Explanation, dict[str, Any]]:
         """Explain one image, and say what the model predicts, from the same forward pass."""
-        seen: list[Tensor] = []
-
-        def score(outputs: Any) -> Tensor:
-            chosen = select(outputs, options.for_images(self.targets, 1))
-            seen[:] = [outputs.detach()[0].float(), chosen.classes]
-            if self.targets != "all" and int(chosen.classes.max()) >= chosen.outputs:
-                raise ValueError(
-                    f"the model has classes 0 to {chosen.outputs - 1}, got the target "
-                    f"{int(chosen.classes.max())}"
-                )
-            return chosen.scores
-
         try:
-            explanation = self.explainer(images, targets=score)
+            explanation = self.explainer(images, targets=options.for_images(self.targets, 1))
         except RuntimeError as error:
             raise RuntimeError(
                 f"the model failed on a picture of {tuple(images.shape)} (N, C, H, W): {error}; "
                 "if it takes another size, say so with --size"
             ) from error
-        logits, classes = seen
+        if explanation.outputs is None:
+            raise ValueError("the model returned no (N, classes) scores")
+        logits = explanation.outputs[0].float()
         best = int(logits.argmax())
         probability = float(probabilities(logits[None], self.activation)[0, best])
         said = {
@@ -172,7 +162,7 @@ class _Task:
             "score": float(logits[best]),
             "probability": None if math.isnan(probability) else probability,
         }
-        return dataclasses.replace(explanation, targets=classes), said
+        return explanation, said
 
     def _table(self, images: Tensor, picture: Tensor, explanation: Explanation) -> Any:
         found = self.regions_of(picture[None]).to(images.device)

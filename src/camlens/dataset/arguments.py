@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .. import checks
-from ..explain import Explainer
+from ..explainers import Explainer
 from ..faithfulness import INFILLS
+from ..model import check_mode
 from ..regions.masks import Regions
 from ..targets import Targets, as_classes
 from .descriptions import describe_explainer
@@ -50,7 +50,7 @@ def check_explainers(explainers: Sequence[Any]) -> None:
             raise ValueError(
                 "expected explainers of one model: give each model a run and a folder of its own"
             )
-    checks.check_mode(explainers[0].model)
+    check_mode(explainers[0].model)
     found = [describe_explainer(one) for one in explainers]
     keys = [(one["method"], one["layers"]) for one in found]
     if twice := [key for key in keys if keys.count(key) > 1]:

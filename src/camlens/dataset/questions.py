@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..explain import Explainer
+from ..explainers import Explainer
 from ..regions.masks import Regions
 from ..targets import Targets
 from .loading import Group

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..explain import Explainer
+from ..explainers import Explainer
 from ..targets import Targets
 from .questions import RegionsOf
 from .runs import Run

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .. import checks
-from ..explain import Explainer
+from ..explainers import Explainer
+from ..model import check_mode
 from ..targets import Targets, check_activation
 from . import arguments, manifests
 from .facts import completed, first_manifest
@@ -113,7 +113,7 @@ class ShardTask:
             OSError: the folder cannot be made or written to.
             ValueError: it holds something else, or the data set is empty.
         """
-        checks.check_mode(self.explainers[0].model)
+        check_mode(self.explainers[0].model)
         if self.mapped and len(self.dataset) == 0:
             raise ValueError("the data set has no images: there is nothing to explain")
         asked = first_manifest(self._questions, self.dataset, self.shard_size)

@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import checks, modules
 from ..explanation import Explanation
+from ..model import check_images, check_mode, check_model
+from ..probe import Probe
 from ..regions.masks import Regions
 from ..targets import (
     NO_CLASS,
     Selection,
     Targets,
+    Top,
     as_classes,
     check_activation,
     probabilities,
-    select,
 )
 from .infill import INFILLS, replace
 
@@ -120,7 +121,7 @@ def ablate_regions(
             training mode, scores that are not finite, or an explanation whose targets were
             computed by a callable.
     """
-    model = _checked(model, images, regions)
+    module = _checked(model, images, regions)
     if infill not in INFILLS:
         raise ValueError(f"expected an infill out of {INFILLS}, got {infill!r}")
     check_activation(activation)
@@ -129,8 +130,8 @@ def ablate_regions(
             f"expected at least 1 placement and a batch of 1, got {placements} and {batch}"
         )
     wanted = _as_targets(targets, images)
-    unchanged = _run(model, images, wanted, activation, batch)
-    Selection(unchanged.scores, unchanged.classes, unchanged.outputs).check(unchanged.scores)
+    unchanged = _run(module, images, wanted, activation, batch)
+    Selection(unchanged.scores, unchanged.classes, unchanged.class_count).check(unchanged.scores)
     fixed = wanted if callable(wanted) else unchanged.classes
     masks = regions.masks.to(images).expand(len(images), *[-1] * (images.ndim - 1))
     # Drawn at once and in main memory, so that they are the same for every batch and device.
@@ -146,7 +147,7 @@ def ablate_regions(
         classes = fixed
         if isinstance(classes, Tensor):
             classes = classes[rows].repeat_interleave(placed.shape[1], dim=0)
-        outcome = _run(model, changed, classes, activation, batch)
+        outcome = _run(module, changed, classes, activation, batch)
         values.append(outcome.values.unflatten(1, (len(masks[rows]), variants, -1)))
     drops = unchanged.values[:, :, None, None] - torch.cat(values, dim=1)  # (2, N, variants, R, K)
     if not drops[0].isfinite().all():
@@ -166,11 +167,22 @@ def ablate_regions(
     )
 
 
+class _Function(nn.Module):
+    """A function of images as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Any:
+        return self.function(images)
+
+
 def _checked(
     model: nn.Module | Callable[[Tensor], Any], images: Tensor, regions: Regions
-) -> Callable[[Tensor], Any]:
-    """Check the inputs and return the model without its wrappers."""
-    checks.check_images(images)
+) -> nn.Module:
+    """Check the inputs and return the model without its wrappers, or the function as a module."""
+    check_images(images)
     if not isinstance(regions, Regions):
         raise TypeError(f"expected regions as Regions(names, masks), got {type(regions).__name__}")
     size = tuple(images.shape[2:])
@@ -179,10 +191,11 @@ def _checked(
             f"expected regions of the images' size {size}, of {len(images)} images or one for all, "
             f"got {len(regions.masks)} of {regions.size}: see Regions.resize"
         )
-    if isinstance(model, nn.Module):
-        model = modules.unwrap(model)
-        checks.check_mode(model)
-    return model
+    if not isinstance(model, nn.Module):
+        return _Function(model).eval()
+    module = check_model(model)
+    check_mode(module)
+    return module
 
 
 def _as_targets(targets: Targets | Explanation, images: Tensor) -> Targets:
@@ -194,7 +207,7 @@ def _as_targets(targets: Targets | Explanation, images: Tensor) -> Targets:
                 "pass the same callable as targets="
             )
         targets = targets.targets
-    if callable(targets) or targets is None or isinstance(targets, str):
+    if callable(targets) or targets is None or isinstance(targets, (str, Top)):
         return targets
     return as_classes(targets, len(images)).to(images.device)
 
@@ -205,7 +218,7 @@ class _Outcome:
 
     values: Tensor
     classes: Tensor
-    outputs: int
+    class_count: int
 
     @property
     def scores(self) -> Tensor:
@@ -213,31 +226,26 @@ class _Outcome:
 
 
 def _run(
-    model: Callable[[Tensor], Any], images: Tensor, targets: Targets, activation: str, batch: int
+    model: nn.Module, images: Tensor, targets: Targets, activation: str, batch: int
 ) -> _Outcome:
     """Run a model in batches; each batch takes its rows of (N, K) classes."""
     parts = []
     for rows in _slices(len(images), batch):
-        outputs = model(images[rows])
-        selection = select(outputs, targets[rows] if isinstance(targets, Tensor) else targets)
-        if len(selection.scores) != len(images[rows]):
-            raise ValueError(
-                f"expected one row of scores for each of {len(images[rows])} images, got "
-                f"{tuple(selection.scores.shape)}"
-            )
-        likelihood = _probabilities(outputs, selection, activation)
-        values = torch.stack([selection.scores.float(), likelihood])
-        parts.append(_Outcome(values, selection.classes, selection.outputs))
+        part = targets[rows] if isinstance(targets, Tensor) else targets
+        selection = Probe(model, images[rows], targets=part).run(start=None).selection
+        values = torch.stack([selection.scores.float(), _probabilities(selection, activation)])
+        parts.append(_Outcome(values, selection.classes, selection.class_count))
     values = torch.cat([part.values for part in parts], dim=1)
-    return _Outcome(values, torch.cat([part.classes for part in parts]), parts[0].outputs)
+    return _Outcome(values, torch.cat([part.classes for part in parts]), parts[0].class_count)
 
 
-def _probabilities(outputs: Any, selection: Selection, activation: str) -> Tensor:
+def _probabilities(selection: Selection, activation: str) -> Tensor:
     """Return the selected classes' probabilities, (N, K) float32; NaN where there are none."""
-    if not selection.outputs:
+    if selection.logits is None or not selection.class_count:
         return torch.full_like(selection.scores, torch.nan, dtype=torch.float32)
-    classes = selection.classes.clamp(0, selection.outputs - 1)  # Selection.check judges the range
-    return probabilities(select(outputs, "all").scores, activation).gather(1, classes)
+    # Selection.check judges the range.
+    classes = selection.classes.clamp(0, selection.class_count - 1)
+    return probabilities(selection.logits, activation).gather(1, classes)
 
 
 def _present(masks: Tensor, infill: str) -> Tensor:
