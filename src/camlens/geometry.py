@@ -1,0 +1,240 @@
+"""Measured: which dimension of a layer's output holds the images, and which ones are space.
+
+A tensor's shape does not say what its dimensions are. The model is run on changed images
+(:mod:`camlens.responses`), and a reading of the output is right where the measured places of its
+cells move along the image as the reading says (:mod:`camlens.orders`). All layers share the same
+3 + d runs of two images for d image axes: 10 forward passes of a picture. They are repeated once
+on noise for layers that do not respond to the images given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from . import layouts, orders
+from .layouts import Layout
+from .orders import Fit, Order
+from .responses import Response, Run, respond
+
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.GroupNorm,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.pooling._LPPoolNd,
+    nn.Upsample,
+    nn.PixelShuffle,
+)
+_CHANNELS_LAST = (nn.LayerNorm, nn.Linear, nn.RMSNorm)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a layer's output is.
+
+    Attributes:
+        layout: how to read it as (N, C, *grid), or None where ``reason`` says why not.
+        channels: number of channels C.
+        grid: cells along each axis of the image.
+        proven: whether the measured places of the cells show the layout. False where the cells
+            look everywhere (or there is a single one), and the kind of module, or a proven layer
+            with an output of the same shape, gave it.
+        reason: the text of an error that names the layer, its shape and the remedy; or "".
+    """
+
+    layout: Layout | None
+    channels: int = 0
+    grid: tuple[int, ...] = ()
+    proven: bool = False
+    reason: str = ""
+
+
+def measure(
+    run: Run,
+    names: Sequence[str],
+    images: Tensor,
+    *,
+    kinds: Mapping[str, type[nn.Module]],
+    fixed: bool = False,
+) -> dict[str, Reading]:
+    """Measure what layers' outputs are.
+
+    Args:
+        run: runs the model on images, without gradients; returns the outputs of layers by name.
+        names: layers to read.
+        images: (N, C, *size) as the model takes them.
+        kinds: class of every module that ``run`` can capture, by layer name. Where a layer's
+            cells look everywhere, the other layers are measured too.
+        fixed: whether the model takes no other number of images than N.
+
+    Returns:
+        A reading by layer name, in the order of ``names``.
+    """
+    outcome = _Measurement(run, images, kinds, fixed)
+    outcome.add(names)
+    if any(outcome.undecided(name) for name in names):
+        outcome.add([name for name in kinds if name not in outcome.responses])
+    return {name: outcome.reading(name) for name in names}
+
+
+class _Measurement:
+    """Responses and readings of a model's layers to the same images."""
+
+    def __init__(
+        self, run: Run, images: Tensor, kinds: Mapping[str, type[nn.Module]], fixed: bool
+    ) -> None:
+        self.run, self.images, self.kinds, self.fixed = run, images, kinds, fixed
+        self.size = tuple(images.shape[2:])
+        self.responses: dict[str, Response] = {}
+        self.readings: dict[str, Reading] = {}
+        self.orders: list[Order] = []
+
+    def add(self, names: Sequence[str]) -> None:
+        """Measure layers, those that do not respond to the images on noise as well."""
+        for content in ("images", "noise"):
+            names = [name for name in names if self.undecided(name)]
+            if not names:
+                return
+            measured = respond(
+                self.run, names, self.images, fixed=self.fixed, content=content
+            )
+            measured = {
+                name: response
+                for name, response in measured.items()
+                if name not in self.responses or not response.fault
+            }
+            self.responses |= measured
+            # Layers whose module says how they are laid out decide for others of their shape.
+            for name in sorted(measured, key=lambda name: self._by_kind(name) is None):
+                self._decide(name)
+
+    def undecided(self, name: str) -> bool:
+        """Return whether nothing measured so far says what a layer's output is."""
+        silent = name in self.responses and self.responses[name].fault == "silent"
+        return name not in self.readings or silent
+
+    def _decide(self, name: str) -> None:
+        """Keep the reading that the responses show, or the reason why there can be none."""
+        response = self.responses[name]
+        self.readings.pop(name, None)
+        if response.fault:
+            self.readings[name] = Reading(None, reason=_fault(name, response, self.kinds[name]))
+            return
+        fits: dict[Fit, Order | None] = {fit: None for fit in orders.dense(response, self.size)}
+        fits.update(orders.sequences(response, self.size, self.orders))
+        if self._by_kind(name) is layouts.nchw:
+            fits = {fit: order for fit, order in fits.items() if fit.layout is layouts.nchw}
+        likely = self._by_kind(name) or self._by_peers(name)
+        share = max((fit.share for fit in fits if fit.layout == likely), default=0.0)
+        best = max((fit.share for fit in fits), default=0.0)
+        if likely and best < max(share + 0.5, orders.RARE):
+            fits = {fit: order for fit, order in fits.items() if fit.layout == likely}
+            best = share
+        fit = next((fit for fit in fits if fit.share >= best - orders.MARGIN and fit.holds), None)
+        if fit is None:
+            return
+        if order := fits[fit]:
+            self.orders.insert(0, order)
+        self.readings[name] = Reading(fit.layout, fit.channels, fit.grid, proven=True)
+
+    def reading(self, name: str) -> Reading:
+        """Return what was measured, or what the structure says where cells look everywhere."""
+        if name in self.readings:
+            return self.readings[name]
+        response = self.responses[name]
+        layout = self._by_kind(name) or self._by_shape(name) or self._by_peers(name)
+        if layout is None and _single_cell(response, len(self.size)):
+            layout = layouts.nhwc if response.shape[1] == 1 else layouts.nchw
+        if layout is None or orders.contradicts(response, layout, self.size):
+            return Reading(None, reason=_unordered(name, response, self.size))
+        shape = layout(torch.empty(response.shape, device="meta")).shape
+        return Reading(layout, shape[1], tuple(shape[2:]), proven=False)
+
+    def _by_kind(self, name: str) -> Layout | None:
+        """Return the layout that the kind of module says."""
+        response, kind = self.responses[name], self.kinds[name]
+        if response.fault or response.batch != 0 or len(response.shape) != len(self.size) + 2:
+            return None
+        if issubclass(kind, _CHANNELS_FIRST):
+            return layouts.nchw
+        # Linear layers also mix heads of (N, tokens, tokens, heads).
+        plausible = all(
+            grid in (size, size // round(size / grid), -(-size // round(size / grid)))
+            for grid, size in zip(response.shape[1:-1], self.size, strict=True)
+            if grid <= size
+        )
+        return layouts.nhwc if kind in _CHANNELS_LAST and plausible else None
+
+    def _peers(self, name: str) -> list[str]:
+        """Return the layers with an output of the same shape."""
+        response = self.responses[name]
+        return [
+            other
+            for other, peer in self.responses.items()
+            if (peer.shape, peer.batch, peer.fault) == (response.shape, response.batch, "")
+        ]
+
+    def _by_peers(self, name: str) -> Layout | None:
+        """Return the one layout that the kinds of modules with an output of this shape say."""
+        kinds = {self._by_kind(other) for other in self._peers(name)} - {None}
+        return kinds.pop() if len(kinds) == 1 else None
+
+    def _by_shape(self, name: str) -> Layout | None:
+        """Return the one layout of proven layers with an output of the same shape."""
+        readings = [self.readings.get(other) for other in self._peers(name)]
+        proven = {reading.layout for reading in readings if reading and reading.proven}
+        return proven.pop() if len(proven) == 1 else None
+
+
+def _single_cell(response: Response, d: int) -> bool:
+    """Return whether the output has d + 1 dimensions beside the batch, d of them of length 1."""
+    sides = sorted(n for dim, n in enumerate(response.shape) if dim != response.batch)
+    return len(sides) == d + 1 and math.prod(sides[:-1]) == 1
+
+
+def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
+    shape, n = response.shape, response.images
+    layer = f"layer {name!r} ({kind.__name__})"
+    choose = "choose another layer: camlens.find_layers(model, images) lists them"
+    if response.fault == "absent":
+        return f"{layer} did not run, or gives no floating-point tensor: {choose}"
+    if response.fault == "shape":
+        return f"{layer} gives {shape}, and other shapes for changed images: {choose}"
+    if response.fault == "silent":
+        return f"{layer} gives {shape}, which does not depend on the images: {choose}"
+    group = (
+        f"layout=camlens.layouts.groups({response.group}) if consecutive rows are maps of one "
+        "image, "
+        if response.group
+        else ""
+    )
+    reason = (
+        f"expected one row for each of {n} images, but no dimension holds {n}: windows, frames, "
+        "pairs or proposals lie in rows"
+        if response.fault == "rows"
+        else f"expected one row for each of {n} images, but a change of the first image changes "
+        "other rows too"
+    )
+    return (
+        f"{layer} gives {shape} for {n} images: {reason}. Pass {group}layout= a function that "
+        f"returns (N, C, *grid), or {choose}"
+    )
+
+
+def _unordered(name: str, response: Response, size: tuple[int, ...]) -> str:
+    return (
+        f"layer {name!r} gives {response.shape} for {response.images} images of {size}: neither "
+        "channels first or last nor tokens in rows or windows explain how its values respond to "
+        "changes at places in the images. Pass layout= a function that returns (N, C, *grid), "
+        "such as camlens.layouts.tokens(prefix, grid), or choose another layer: "
+        "camlens.find_layers(model, images) lists them"
+    )

@@ -1,0 +1,239 @@
+"""How the outputs of a model's layers respond to changes of its images.
+
+White noise is added to the images twice for each image axis: once with a strength that grows
+along the axis from 0 to 1, once with one that falls from 1 to 0. The share of the first in a
+cell's two responses (squared differences from the output for unchanged images) tells where along
+the axis the cell looks: for small noise it is the centroid of the squared gradient, as a fraction
+of the axis. Being a share, it does not feel how a cell responds to stronger or weaker noise. In
+one more run a single image changes, which tells rows of the batch from everything else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+#: Runs the model on images, without gradients; returns the outputs of the layers named.
+Run = Callable[[Tensor, Sequence[str]], Mapping[str, Tensor]]
+
+#: Standard deviation of the noise, in standard deviations of the images.
+NOISE = 0.3
+#: Images of fewer pixels than this are repeated in a run, up to 32 times.
+PIXELS = 4096
+#: Squared response below which a row counts as unchanged, as a fraction of the changed row's.
+#: Kernels that sum in another order at each run leave about 1e-12.
+LEAK = 1e-4
+#: Squared response below which an index counts as unchanged, as a fraction of the largest one's.
+SILENT = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+    """What one layer's output does when images change.
+
+    Attributes:
+        shape: the output's shape.
+        images: number of images R in a run.
+        fault: why the output has no row for each image: "", "absent" (no tensor came), "shape"
+            (its shape changes with the images' values), "silent" (no response), "rows" (no
+            dimension of size R), or "mixed" (one has, but other rows respond to the first image).
+        batch: dimension that holds the images.
+        group: consecutive rows that belong to an image, where there is more than one; or 0.
+        centres: by dimension other than the batch, (2, d, length) centres of the evidence along
+            each image axis, from two independent draws; NaN where nothing responds.
+    """
+
+    shape: tuple[int, ...] = ()
+    images: int = 0
+    fault: str = ""
+    batch: int = 0
+    group: int = 0
+    centres: Mapping[int, Tensor] = dataclasses.field(default_factory=dict)
+
+
+def respond(
+    run: Run, names: Sequence[str], images: Tensor, *, fixed: bool = False, content: str = "images"
+) -> dict[str, Response]:
+    """Measure how layers respond to changed images.
+
+    The model runs 2 + 2 d times on two images (more if they are tiny), an image and another one
+    flipped, so that what the images show at some place does not look like a property of the model.
+
+    Args:
+        run: runs the model.
+        names: layers to measure.
+        images: (N, C, *size) as the model takes them.
+        fixed: whether the model takes these N images only; a single one is run 2 (1 + 2 d) times.
+        content: "images", or "noise" of the same mean and deviation in their place.
+
+    Returns:
+        A response by layer name.
+    """
+    generator = torch.Generator().manual_seed(0)
+    scale = _scale(images)
+    if content == "noise":
+        images = images.float().mean() + scale * _noise(images, generator)
+    measured = {name: _Sums() for name in names}
+    for number, batch in enumerate(_batches(images, fixed, scale, generator)):
+        noise = NOISE * scale * _noise(batch, generator)
+        base = run(batch, names)
+        if number == 0 and len(batch) > 1:
+            first = torch.zeros_like(noise)
+            first[0] = noise[0]
+            rows = run((batch + first).to(batch.dtype), names)
+            for name, sums in measured.items():
+                sums.find_rows(base.get(name), rows.get(name), len(batch))
+            del rows
+        for axis, ramp in enumerate(_ramps(batch)):
+            for direction, strength in enumerate((ramp, 1 - ramp)):
+                changed = run((batch + noise * strength.sqrt()).to(batch.dtype), names)
+                step = (axis, direction)
+                for name, sums in measured.items():
+                    sums.add(base.get(name), changed.get(name), step, number, len(batch))
+                del changed
+    return {name: sums.response(images.ndim - 2) for name, sums in measured.items()}
+
+
+def _scale(images: Tensor) -> Tensor:
+    values = images.detach().float()
+    deviation = values.std() if values.numel() > 1 else values.abs().mean()
+    fallback = torch.where(values.abs().mean() > 0, values.abs().mean(), torch.ones_like(deviation))
+    return torch.where(deviation > 0, deviation, fallback)
+
+
+def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(images.shape, generator=generator).to(images.device, torch.float32)
+
+
+def _batches(
+    images: Tensor, fixed: bool, scale: Tensor, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield the unchanged images of each pass; those with odd numbers are flipped.
+
+    Few pixels make a noisy measurement, and a cheap one, so tiny images are followed by noise
+    images, in which other units are active.
+    """
+    images = images.detach()
+    draws = 2 * min(max(1, PIXELS // math.prod(images.shape[2:])), 16)
+    if not fixed:
+        images = torch.stack([images[0], images[-1]])
+    turned = images.flip(tuple(range(2, images.ndim)))
+    odd = torch.arange(len(images), device=images.device).view(-1, *[1] * (images.ndim - 1)) % 2
+    passes = [images, turned] if len(images) == 1 else [torch.where(odd == 1, turned, images)]
+    others = max(0, draws - len(passes) * len(images))
+    noise = [
+        (images.float().mean() + scale * _noise(images, generator)).to(images.dtype)
+        for _ in range(2 * (others // (2 * len(images))))
+    ]
+    yield from passes + noise if fixed else [torch.cat(passes + noise)]
+
+
+def _ramps(images: Tensor) -> list[Tensor]:
+    """Return strengths that grow along each image axis from 0 to 1."""
+    ramps = []
+    for axis, size in enumerate(images.shape[2:]):
+        steps = (torch.arange(size, device=images.device) + 0.5) / size
+        ramps.append(steps.view([-1 if i == axis else 1 for i in range(images.ndim - 2)]))
+    return ramps
+
+
+class _Sums:
+    """Squared responses of one layer, summed over all dimensions but one at a time."""
+
+    def __init__(self) -> None:
+        self.shape: tuple[int, ...] | None = None
+        self.images = 0
+        self.fault = ""
+        self.batch: int | None = None
+        self.group = 0
+        # By ((axis, direction), dimension): (2, length) of both draws.
+        self.energy: dict[tuple[tuple[int, int], int], Tensor] = {}
+
+    def _difference(self, base: Tensor | None, changed: Tensor | None) -> Tensor | None:
+        if base is None or changed is None:
+            self.fault = self.fault or "absent"
+            return None
+        self.shape = self.shape or tuple(base.shape)
+        if not self.shape == base.shape == changed.shape:
+            self.fault = self.fault or "shape"
+            return None
+        return changed.float() - base.float()
+
+    def find_rows(self, base: Tensor | None, changed: Tensor | None, n: int) -> None:
+        """Find the dimension on which only index 0 responds to a change of image 0."""
+        self.images = n
+        difference = self._difference(base, changed)
+        if difference is None:
+            return
+        energy = difference.square()
+        profiles = [_marginal(energy, dim) for dim in range(energy.ndim)]
+        if not any((profile > 0).any() for profile in profiles):
+            self.fault = self.fault or "silent"
+            return
+        sized = [dim for dim, length in enumerate(self.shape or ()) if length == n]
+        for dim in sized:
+            if profiles[dim][1:].max() <= LEAK * profiles[dim][0]:
+                self.batch = dim
+                return
+        self.fault = self.fault or ("mixed" if sized else "rows")
+        if profiles and (count := len(profiles[0]) // n) > 1 and len(profiles[0]) == n * count:
+            first, rest = profiles[0][:count], profiles[0][count:]
+            self.group = count if rest.max() <= LEAK * first.max() else 0
+
+    def add(
+        self,
+        base: Tensor | None,
+        changed: Tensor | None,
+        step: tuple[int, int],
+        draw: int,
+        n: int,
+    ) -> None:
+        """Add one run's responses; even and odd rows are independent draws."""
+        self.images = n
+        difference = self._difference(base, changed)
+        if difference is None or self.fault:
+            return
+        if self.batch is None:  # a single image: no other row could tell
+            ones = [dim for dim, length in enumerate(difference.shape) if length == n]
+            if not ones:
+                self.fault = "rows"
+                return
+            self.batch = ones[0]
+        energy = difference.movedim(self.batch, 0).square()
+        for dim in range(1, energy.ndim):
+            profile = _marginal(energy, dim, rows=True)
+            draws = (
+                torch.stack([profile[0::2].sum(0), profile[1::2].sum(0)])
+                if n > 1
+                else torch.stack([profile[0] * (draw % 2 == 0), profile[0] * (draw % 2 == 1)])
+            )
+            key = (step, dim - 1 if dim <= self.batch else dim)
+            self.energy[key] = self.energy.get(key, 0) + draws
+
+    def response(self, axes: int) -> Response:
+        """Return the centres: shares of the response that the growing ramps caused."""
+        shape = self.shape or ()
+        if self.fault or self.batch is None:
+            fault = self.fault or "silent"
+            return Response(shape, self.images, fault, group=self.group)
+        centres = {}
+        for dim in range(len(shape)):
+            if dim == self.batch:
+                continue
+            growing = torch.stack([self.energy[(axis, 0), dim] for axis in range(axes)], dim=1)
+            falling = torch.stack([self.energy[(axis, 1), dim] for axis in range(axes)], dim=1)
+            full = growing + falling
+            shares = (growing / full).masked_fill(full <= SILENT * full.max(), torch.nan)
+            centres[dim] = shares.cpu()
+        if all(centre.isnan().all() for centre in centres.values()):
+            return Response(shape, self.images, "silent")
+        return Response(shape, self.images, "", self.batch, 0, centres)
+
+
+def _marginal(energy: Tensor, dim: int, *, rows: bool = False) -> Tensor:
+    others = [i for i in range(int(rows), energy.ndim) if i != dim]
+    return energy.sum(others) if others else energy
