@@ -34,7 +34,8 @@ class Registration:
         pitch_error: its standard error; None along an axis where ``pitch`` was not measured.
         receptive_field: how much of the image a cell responds to: the width of a box with the same
             spread as the squared gradient of a cell, so that a patch embedding of P x P pixels
-            with weights of equal variance has P. None where it was not measured.
+            with weights of equal variance has P; too small where the image's border clips it.
+            None where it was not measured.
 
     Example:
         >>> stretched = Registration.stretched((8,), (2,))
