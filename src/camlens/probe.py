@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .captures import Capture
-from .derivatives import derivatives
+from .derivatives import derivatives, remedy
 from .hooks import Call, See, run_hooked
 from .intercept import BackwardRule, Rule
 from .layouts import Layout, read
@@ -314,6 +314,8 @@ class Probe:
         try:
             return run_hooked(call, layers, see, gradients=gradients, mode=rule)
         except RuntimeError as error:
+            if text := remedy(error):
+                raise ValueError(text) from error
             if gradients or "register a hook on a tensor" not in str(error):
                 raise
         # A forward hook of the user's registers a hook on a tensor, which then needs gradients.
