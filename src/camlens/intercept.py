@@ -31,11 +31,13 @@ class Interception(TorchFunctionMode):
     Attributes:
         live: whether calls are intercepted. Set to False the mode does nothing, even if an
             interrupt left it entered; :meth:`discard_dead` takes it off.
+        suspended: whether calls pass for the moment, while a nested run is under way.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.live = True
+        self.suspended = False
 
     def __torch_function__(
         self,
@@ -129,7 +131,7 @@ class BackwardRule(Interception):
         kwargs = kwargs or {}
         spelled = getattr(func, "__name__", "")
         name = spelled.strip("_")
-        if not self.live:
+        if not self.live or self.suspended:
             return func(*args, **kwargs)
         if name not in _ARGUMENTS:
             if name in UNRULED:

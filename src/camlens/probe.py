@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .captures import Capture
-from .derivatives import derivatives
+from .derivatives import derivatives, remedy
 from .hooks import Call, See, run_hooked
 from .intercept import BackwardRule, Interception, Rule
 from .layouts import Layout, read
@@ -68,10 +68,12 @@ class Pass:
     def chunks(self) -> list[slice]:
         """Cut the K targets into slices whose gradients fit into :data:`CHUNK_BYTES`."""
         tensors = [self._leaf] if self._leaf is not None else list(self.captured.values())
-        n, k = self.scores.shape
-        each = (sum(t.numel() for t in tensors if t is not None) + n * k) * 4
+        # The gradients of a few classes pass the model's scores of all classes.
+        outputs = self.scores if self.selection.logits is None else self.selection.logits
+        widest = max(self.scores.numel(), outputs.numel())
+        each = (sum(t.numel() for t in tensors if t is not None) + widest) * 4
         step = max(1, CHUNK_BYTES // each)
-        return [slice(start, start + step) for start in range(0, k, step)]
+        return [slice(start, start + step) for start in range(0, self.scores.shape[1], step)]
 
     def gradients(
         self, targets: slice = slice(None), *, keep_graph: bool = False, create_graph: bool = False
@@ -157,8 +159,8 @@ class Probe:
         images: (N, C, *size), its first input.
         inputs: its further positional inputs.
         keywords: its keyword inputs.
-        targets: what to explain, see :func:`camlens.targets.select`. After the first pass the
-            classes are fixed: changed images are scored for the classes of the unchanged ones.
+        targets: what to explain, see :func:`camlens.targets.select`. Changed images are scored
+            for the classes of the unchanged ones.
     """
 
     def __init__(
@@ -223,24 +225,33 @@ class Probe:
             capture = Capture(record=True)
             outputs, _ = self.execute(names, capture, given, gradients=True, rule=rule)
         with torch.set_grad_enabled(start is not None):
-            selection = self.select(outputs, len(given))
+            selection = self.select(outputs, len(given), changed=images is not None)
         if images is None and self._unchanged is None:
             self._unchanged = selection
         return Pass(outputs, selection, capture.captured, sites, leaf=leaf, rule=rule)
 
-    def select(self, outputs: Any, n: int) -> Selection:
+    def select(self, outputs: Any, n: int, *, changed: bool = False) -> Selection:
         """Select the scores of ``n`` images to explain.
+
+        Args:
+            outputs: what the model returned for them.
+            n: how many there are.
+            changed: whether they are changed images, scored for the unchanged images' classes.
 
         Raises:
             ValueError: the scores are of another number of images.
         """
-        selection = select(outputs, self.targets)
+        selection = select(outputs, self.fixed_targets() if changed else self.targets)
         if len(selection.scores) != n:
             raise ValueError(
                 f"expected one row of scores for each of {n} images, got "
                 f"{tuple(selection.scores.shape)}"
             )
         return selection
+
+    def fixed_targets(self) -> Targets:
+        """Return the targets of changed images: the unchanged images' classes, or the callable."""
+        return self.targets if callable(self.targets) else self.unchanged().classes
 
     def unchanged(self) -> Selection:
         """Return the scores of the unchanged images, from the first pass that ran on them."""
@@ -269,13 +280,11 @@ class Probe:
         Raises:
             ValueError: a shape does not fit.
         """
-        classes = self.targets if callable(self.targets) else self.unchanged().classes
+        fixed = self.fixed_targets()
         for first in range(0, len(source), batch_size):
             rows = slice(first, first + batch_size)
             origin = source[rows]
-            targets = classes
-            if isinstance(classes, Tensor):
-                targets = classes[origin.to(classes.device)]
+            targets = fixed[origin.to(fixed.device)] if isinstance(fixed, Tensor) else fixed
             inputs = [self._of_rows(value, origin) for value in self.inputs]
             keywords = {k: self._of_rows(v, origin) for k, v in self.keywords.items()}
             part = Probe(self.model, make(rows), inputs, keywords, targets)
@@ -337,6 +346,8 @@ class Probe:
         try:
             return run_hooked(call, layers, see, gradients=gradients, mode=rule)
         except RuntimeError as error:
+            if text := remedy(error):
+                raise ValueError(text) from error
             if gradients or "register a hook on a tensor" not in str(error):
                 raise
         # A forward hook of the user's registers a hook on a tensor, which then needs gradients.

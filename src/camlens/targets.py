@@ -63,17 +63,22 @@ class Selection:
         """Check the values of ``classes``, ``scores`` and the maps made from them.
 
         Reading a value from an accelerator waits for it, so this happens once, at the end.
+        A float64 map that float32 would round to zero passes for one without evidence.
 
         Args:
-            maps: float32, or wider.
+            maps: (N, K, *grid), float32 or wider.
 
         Raises:
-            ValueError: a class is out of range, or a score or a map is not finite in float32.
+            ValueError: a class is out of range, a score or a map is not finite in float32, or a
+                map vanishes there.
         """
         known = self.class_count == 0
         in_range = ((self.classes >= 0) & (self.classes < self.class_count)) | known
         finite = self.scores.float().isfinite()
-        if (in_range.all() & finite.all() & maps.float().isfinite().all()).item():
+        narrow = maps.float()
+        vanished = maps.flatten(2).any(dim=2) & ~narrow.flatten(2).any(dim=2)
+        right = in_range.all() & finite.all() & narrow.isfinite().all() & ~vanished.any()
+        if right.item():
             return
         if not in_range.all():
             wrong = self.classes[~in_range].unique().tolist()[:5]
@@ -81,7 +86,8 @@ class Selection:
                 f"expected classes 0 to {self.class_count - 1}, got {wrong}: the model has "
                 f"{self.class_count} outputs"
             )
-        if self.scores.isfinite().all() and maps.isfinite().all():
+        wide = self.scores.isfinite().all() and maps.isfinite().all()
+        if wide and not (finite.all() and narrow.isfinite().all()):
             raise ValueError(
                 f"the {self.scores.dtype} scores or their maps exceed the range of float32, in "
                 "which explanations are kept: explain smaller scores, such as their logarithm or "
@@ -92,6 +98,12 @@ class Selection:
             raise ValueError(
                 f"the explained scores of the images {rows} are not finite: look for NaN or "
                 "infinity in the images and in the model's weights"
+            )
+        if maps.isfinite().all():
+            raise ValueError(
+                f"the {maps.dtype} maps are too small for float32, in which explanations are kept, "
+                "and would all be zero: explain larger scores, such as "
+                "targets=lambda out: out[:, 3] * 1e30"
             )
         raise ValueError(
             "the scores are finite but their gradients or the layer's activations are not: in "

@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional
 from torch.testing import assert_close
 
+from camlens.intercept import UNRULED as UNRULED_NAMES
+from camlens.intercept import BackwardRule, Interception
 from camlens.methods import gradient as rules
 
 from .nets import SPELLINGS, Small
@@ -23,7 +25,7 @@ def images():
 def test_every_spelling_of_relu_takes_the_rule(images, spelling, rule):
     model = Small(spelling).eval()
     x = images.clone().requires_grad_()
-    with rectifiers(rule) as mode:
+    with BackwardRule(rule) as mode:
         scores = model(x)[:, 1]
     actual = torch.autograd.grad(scores.sum(), x)[0]
     assert mode.count == 2
@@ -45,7 +47,7 @@ def test_every_spelling_of_relu_takes_the_rule(images, spelling, rule):
 def test_the_rule_can_change_between_two_backward_passes():
     x = torch.tensor([-1.0, 1.0, 2.0], requires_grad=True)
     weights = torch.tensor([1.0, -1.0, 1.0])
-    with rectifiers(rules.plain_rule) as mode:
+    with BackwardRule(rules.plain_rule) as mode:
         score = (x.relu() * weights).sum()
     plain = torch.autograd.grad(score, x, retain_graph=True)[0]
     mode.rule = rules.guided_rule
@@ -59,7 +61,7 @@ def test_the_rule_can_change_between_two_backward_passes():
 )
 def test_relu6_is_silent_above_six(relu6):
     x = torch.tensor([-1.0, 3.0, 7.0], requires_grad=True)
-    with rectifiers(rules.guided_rule):
+    with BackwardRule(rules.guided_rule):
         y = relu6(x.clone())
     assert y.tolist() == [0, 3, 6]
     assert torch.autograd.grad(y.sum(), x)[0].tolist() == [0, 1, 0]
@@ -96,7 +98,7 @@ def test_every_activation_without_a_rule_is_tested():
 def test_activations_without_a_rule(activation, name):
     with (
         pytest.raises(ValueError, match=f"ReLU6; this model also uses {name}"),
-        rectifiers(rules.guided_rule),
+        BackwardRule(rules.guided_rule),
     ):
         activation(torch.rand(4).relu())
 
@@ -113,7 +115,7 @@ def test_activations_without_a_rule(activation, name):
 )
 def test_a_clamp_at_zero_is_a_relu(relu):
     x = torch.tensor([-1.0, 1.0, 2.0], requires_grad=True)
-    with rectifiers(rules.deconvnet_rule) as mode:
+    with BackwardRule(rules.deconvnet_rule) as mode:
         y = relu(x.clone())
     assert mode.count == 1
     gradient = torch.autograd.grad((y * torch.tensor([1.0, -1.0, 1.0])).sum(), x)[0]
@@ -122,7 +124,7 @@ def test_a_clamp_at_zero_is_a_relu(relu):
 
 def test_other_clamps_are_arithmetic():
     x = torch.tensor([-1.0, 1.0], requires_grad=True)
-    with rectifiers(rules.deconvnet_rule) as mode:
+    with BackwardRule(rules.deconvnet_rule) as mode:
         y = x.clamp(-0.5, 0.5) + x.clamp_min(0.1) + x.clamp(max=0) + x.relu()
     assert mode.count == 1
     assert_close(y, torch.tensor([-0.5 + 0.1 - 1, 0.5 + 1 + 0 + 1]))
@@ -130,12 +132,60 @@ def test_other_clamps_are_arithmetic():
 
 
 def test_no_relu_at_all():
-    with pytest.raises(ValueError, match="no ReLU ran"), rectifiers(rules.guided_rule):
+    rule = BackwardRule(rules.guided_rule)
+    with rule:
         torch.rand(3).sigmoid()
+    with pytest.raises(ValueError, match=r"no ReLU ran: .*camlens\.Saliency"):
+        rule.check_used()
 
 
 def test_the_mode_ends_with_the_block():
-    with rectifiers(rules.deconvnet_rule):
+    with BackwardRule(rules.deconvnet_rule):
         torch.rand(3).relu()
     x = torch.tensor([-1.0], requires_grad=True)
     assert torch.autograd.grad(x.relu().sum(), x)[0].item() == 0
+
+
+@pytest.mark.parametrize("flag", ["live", "suspended"])
+def test_a_mode_that_is_switched_off_lets_every_call_through(flag):
+    rule = BackwardRule(rules.deconvnet_rule)
+    x = torch.tensor([-1.0, 1.0], requires_grad=True)
+    with rule:
+        setattr(rule, flag, flag == "suspended")
+        y = x.relu()
+        nn.functional.gelu(x)
+    assert torch.autograd.grad(y.sum(), x)[0].tolist() == [0, 1]
+    assert rule.count == 0
+
+
+def test_only_dead_modes_of_camlens_are_discarded():
+    foreign, live, dead = torch.overrides.BaseTorchFunctionMode(), Interception(), Interception()
+    for mode in (foreign, live, dead):
+        mode.__enter__()
+    dead.live = False
+    Interception.discard_dead()
+    assert torch._C._len_torch_function_stack() == 2
+    live.live = False
+    Interception.discard_dead()
+    assert torch._C._len_torch_function_stack() == 1
+    Interception.discard_dead()
+    assert torch._C._len_torch_function_stack() == 1
+    foreign.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("rule", [rules.plain_rule, rules.deconvnet_rule, rules.guided_rule])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_second_derivatives_pass_a_rule(rule, spelling):
+    """With create_graph the rule's gradients are differentiated by what they were made of."""
+    x = torch.tensor([-1.0, 1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    w = torch.tensor([0.5, -1.0, 3.0], dtype=torch.float64, requires_grad=True)
+    with BackwardRule(rule):
+        y = Small(spelling).rectify(x.clone())
+    gradient = torch.autograd.grad((w * y).sum(), x, create_graph=True)[0]
+    passed = {
+        rules.plain_rule: [0, 1, 1],
+        rules.deconvnet_rule: [1, 0, 1],
+        rules.guided_rule: [0, 0, 1],
+    }[rule]
+    by_w = torch.autograd.grad(gradient.sum(), w)[0]
+    assert by_w.tolist() == passed
