@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from camlens.rectifiers import UNRULED as UNRULED_NAMES
-from camlens.rectifiers import rectifiers
 from torch import nn
 from torch.nn import functional
 from torch.testing import assert_close

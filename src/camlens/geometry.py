@@ -104,9 +104,7 @@ class _Measurement:
             names = [name for name in names if self.undecided(name)]
             if not names:
                 return
-            measured = respond(
-                self.run, names, self.images, fixed=self.fixed, content=content
-            )
+            measured = respond(self.run, names, self.images, fixed=self.fixed, content=content)
             measured = {
                 name: response
                 for name, response in measured.items()
@@ -129,7 +127,7 @@ class _Measurement:
         if response.fault:
             self.readings[name] = Reading(None, reason=_fault(name, response, self.kinds[name]))
             return
-        fits: dict[Fit, Order | None] = {fit: None for fit in orders.dense(response, self.size)}
+        fits: dict[Fit, Order | None] = dict.fromkeys(orders.dense(response, self.size))
         fits.update(orders.sequences(response, self.size, self.orders))
         if self._by_kind(name) is layouts.nchw:
             fits = {fit: order for fit, order in fits.items() if fit.layout is layouts.nchw}

@@ -292,9 +292,7 @@ def _sequence(grid: tuple[int, ...], prefix: int, suffix: int) -> Order:
 @functools.lru_cache(maxsize=256)
 def _usual(count: int, size: tuple[int, ...]) -> tuple[Order, ...]:
     """Return prefix tokens and a grid into which the image divides, in rows or in windows."""
-    grids = [
-        grid for grid in _grids(count, size, divide=True) if count - math.prod(grid) <= PREFIX
-    ]
+    grids = [grid for grid in _grids(count, size, divide=True) if count - math.prod(grid) <= PREFIX]
     plain = [_sequence(grid, count - math.prod(grid), 0) for grid in grids]
     return (*plain, *(order for g in grids if math.prod(g) == count for order in _by_windows(g)))
 
@@ -331,13 +329,13 @@ def _shifted(count: int, size: tuple[int, ...]) -> Iterator[Order]:
 def _grids(count: int, size: tuple[int, ...], *, divide: bool) -> tuple[tuple[int, ...], ...]:
     """Return grids of at most ``count`` cells and at least an eighth, the largest first."""
     sides = [
-        sorted({n for p in range(1, s + 1) for n in ((s // p,) if divide else (s // p, -(-s // p)))})
+        sorted(
+            {n for p in range(1, s + 1) for n in ((s // p,) if divide else (s // p, -(-s // p)))}
+        )
         for s in size
     ]
     grids = {
-        grid
-        for grid in itertools.product(*sides)
-        if max(4, count / 8) <= math.prod(grid) <= count
+        grid for grid in itertools.product(*sides) if max(4, count / 8) <= math.prod(grid) <= count
     }
     return tuple(sorted(grids, key=lambda grid: (-math.prod(grid), abs(_aspect(grid, size)), grid)))
 

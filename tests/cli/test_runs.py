@@ -122,8 +122,8 @@ def not_small():
         (("--regions", "none", "--infill", "blur"), "--infill removes regions, but there are none"),
         (("--infill", "gray"), "expected --infill as blur, mean, inpaint, got 'gray'"),
         (
-            ("--layer", "1", "--method", "InputGradient", "--method", "Deconvnet"),
-            "--layer means nothing to InputGradient, Deconvnet: leave it out",
+            ("--layer", "1", "--method", "Saliency", "--method", "Deconvnet"),
+            "--layer means nothing to Saliency, Deconvnet: leave it out",
         ),
     ],
 )

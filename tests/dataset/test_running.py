@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
-from camlens import GradCAM, InputGradient, LayerCAM, faithfulness, heatmap, regions
+from camlens import GradCAM, LayerCAM, Saliency, faithfulness, heatmap, regions
 from camlens.dataset import Run, Sample, ShardTask, Unreadable, explain_dataset
 
 from .made import CORRUPT, HALVES, Noise, files, left_is_brighter, net, run
@@ -34,7 +34,7 @@ READABLE = [i for i in range(20) if i != CORRUPT]
 )
 def test_the_tables_are_what_plain_calls_give(tmp_path, targets):
     model, data = net(), Noise(20)
-    explainers = [GradCAM(model, "1"), InputGradient(model)]
+    explainers = [GradCAM(model, "1"), Saliency(model)]
     found = run(tmp_path, dataset=data, explainer=explainers, targets=targets, heatmaps="float16")
     labels = torch.tensor([i % 3 for i in READABLE])
     asked = labels if targets == "label" or isinstance(targets, list) else targets
@@ -84,7 +84,11 @@ def test_the_columns_and_their_types(tmp_path):
     assert found.images["name"][3] == "noise/3.png"
     assert (found.images["width"][3], found.images["height"][3]) == (16, 16)
     assert found.manifest["regions"] == ["left", "right"]
-    assert found.manifest["methods"][0] == {"method": "GradCAM", "layers": ["1"], "options": {}}
+    assert found.manifest["methods"][0] == {
+        "method": "GradCAM",
+        "layers": ["1"],
+        "options": {"create_graph": False, "registration": "stretched"},
+    }
     assert (found.manifest["images"], found.manifest["unreadable"]) == (9, 1)
 
 

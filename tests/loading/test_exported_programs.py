@@ -52,14 +52,14 @@ def test_maps_equal_those_of_the_model(saved):
         found = camlens.GradCAM(model, layer)(images, targets="all")
         assert torch.equal(found.raw, camlens.GradCAM(net, layer)(images, targets="all").raw)
     assert camlens.GradCAM(model)(images).layers == ("features",)
-    plain = camlens.InputGradient(model)(images)
-    assert torch.equal(plain.raw, camlens.InputGradient(net)(images).raw)
+    plain = camlens.Saliency(model)(images)
+    assert torch.equal(plain.raw, camlens.Saliency(net)(images).raw)
 
 
 def test_guided_methods_say_that_they_see_no_relu(saved):
     # An exported graph calls the operators below all spellings that the rectifiers meet.
     model, _ = exported_programs.load_program(saved[1], trusted_pickle=True)
-    with pytest.raises(ValueError, match=r"no ReLU ran.*Use camlens\.InputGradient"):
+    with pytest.raises(ValueError, match=r"no ReLU ran.*Use camlens\.Saliency"):
         camlens.GuidedBackprop(model)(torch.rand(1, 3, 16, 16))
 
 

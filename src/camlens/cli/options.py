@@ -212,12 +212,12 @@ def explainers(
         LookupError: there is no such layer.
     """
     classes = [_method(name) for name in names]
-    if layers and not any(issubclass(cls, camlens.CAM) for cls in classes):
+    if layers and not any(issubclass(cls, camlens.LayerExplainer) for cls in classes):
         raise typer.BadParameter(
             f"--layer means nothing to {', '.join(names)}: leave it out, or see camlens methods"
         )
     chosen = list(layers) if layers else None
-    return [cls(model, chosen) if issubclass(cls, camlens.CAM) else cls(model) for cls in classes]
+    return [cls(model, chosen) if issubclass(cls, camlens.LayerExplainer) else cls(model) for cls in classes]
 
 
 def _method(name: str) -> type[camlens.Explainer]:
