@@ -59,16 +59,16 @@ def measure_place(
         where hardly any cell has a gradient.
     """
     source = images.detach()[torch.arange(rows, device=images.device) % len(images)]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     calls = math.ceil(pairs / rows)
     cells = _draw_cells(grid, calls * rows, generator)
     sides: tuple[list[list[Tensor]], list[list[Tensor]]] = ([], [])
     for chosen in cells.split(rows):
-        signs = torch.randint(2, (rows, channels), generator=generator) * 2 - 1
+        signs = torch.randint(2, (rows, channels), generator=generator, device="cpu") * 2 - 1
         signs = signs.to(images.device, images.dtype)
         shifted = _shift(source, generator)
         mirrored = shifted.flip(tuple(range(2, images.ndim)))
-        opposite = torch.tensor(grid) - 1 - chosen
+        opposite = torch.tensor(grid, device="cpu") - 1 - chosen
         batches = ((shifted, chosen), (mirrored, opposite))
         for side, (batch, at) in zip(sides, batches, strict=True):
             side.append(marginals(gradients(batch, at.to(images.device), signs)))
@@ -87,7 +87,7 @@ def _draw_cells(grid: tuple[int, ...], pairs: int, generator: torch.Generator) -
         margin = max(min(round(cells / 4), (cells - 3) // 2), 0)
         inner = cells - 2 * margin
         repeats = math.ceil(pairs / inner)
-        order = [torch.randperm(inner, generator=generator) for _ in range(repeats)]
+        order = [torch.randperm(inner, generator=generator, device="cpu") for _ in range(repeats)]
         axes.append(torch.cat(order)[:pairs] + margin)
     return torch.stack(axes, dim=1)
 
@@ -95,8 +95,8 @@ def _draw_cells(grid: tuple[int, ...], pairs: int, generator: torch.Generator) -
 def _shift(images: Tensor, generator: torch.Generator) -> Tensor:
     """Shift each image by a random amount; what leaves it at one side comes in at the other."""
     axes = tuple(range(1, images.ndim - 1))
-    shifts = [torch.randint(n, (len(images),), generator=generator) for n in images.shape[2:]]
-    by_image = torch.stack(shifts, dim=1).tolist()
+    shifts = torch.rand(len(images), len(axes), generator=generator, device="cpu")
+    by_image = (shifts * torch.tensor(images.shape[2:], device="cpu")).long().tolist()
     return torch.stack([i.roll(by, axes) for i, by in zip(images, by_image, strict=True)])
 
 
@@ -179,7 +179,7 @@ class _Axis:
 
 def _fit_axis(spread: Tensor, cells: Tensor, count: int) -> _Axis:
     pixels = spread.shape[-1]
-    position = torch.arange(pixels, dtype=spread.dtype) + 0.5
+    position = torch.arange(pixels, dtype=spread.dtype, device=spread.device) + 0.5
     centroid = spread @ position
     # A pixel has an extent, hence the twelfth: a box of P pixels has a variance of P^2 / 12.
     square = spread @ position.square() + 1 / 12

@@ -114,9 +114,10 @@ class Registration:
         )
 
     def centres(self, axis: int) -> Tensor:
-        """Return the pixel coordinates of the cells' centres along an axis: (grid[axis],)."""
+        """Return the cells' centres along an axis in pixels: (grid[axis],) float64."""
         pitch = self.applied_pitch[axis]
-        return self._first(axis) + torch.arange(self.grid[axis], dtype=torch.float64) * pitch
+        cell = torch.arange(self.grid[axis], dtype=torch.float64, device="cpu")
+        return self._first(axis) + cell * pitch
 
     def _first(self, axis: int) -> float:
         middle = self.size[axis] / 2 + self.applied_offset[axis]
