@@ -66,7 +66,7 @@ def dataset(
     """Explain all images of a folder, and of the folders in it, into a run.
 
     An image's label is the first folder that it is in, if a class of the model has that name.
-    Stopped, for whatever reason, the same command goes on where it was. Images that cannot be
+    Repeating an interrupted command resumes after the last finished shard. Images that cannot be
     read are listed, and the exit code is then 1.
     """
     from ..dataset import explain_dataset

@@ -37,10 +37,9 @@ def explain_dataset(
 ) -> Run:
     """Explain a data set and write heatmaps, scores and region rows to a folder.
 
-    The data set is cut into shards, each written whole or not at all. If the call is killed, the
-    disk is full or a worker dies, the same call again goes on behind the finished shards, and
-    what it ends with is byte for byte what an undisturbed call writes. Memory does not grow with
-    the data set.
+    The data set is cut into shards, each written atomically. If the call is killed, the disk is
+    full or a worker dies, repeating the call resumes after the last finished shard, and the result
+    is byte for byte that of an undisturbed call. Memory does not grow with the data set.
 
     Under ``torchrun`` each rank does every so many-th shard (``RANK`` and ``WORLD_SIZE`` in the
     environment, no process group); the last to end completes the manifest. For Ray see

@@ -23,14 +23,14 @@ def replace(images: Tensor, masks: Tensor, infill: str) -> Tensor:
     """Replace the masked part of each image.
 
     Args:
-        images: (N, C, *size) floating point, with 1, 2 or 3 axes of space.
-        masks: (N, M, *size) in [0, 1]; 1 is replaced, 0 is left unchanged, and values between
+        images: ``(N, C, *size)`` floating point, with 1, 2 or 3 axes of space.
+        masks: ``(N, M, *size)`` in [0, 1]; 1 is replaced, 0 is left unchanged, and values between
             blend the two.
         infill: ``"blur"``, ``"mean"`` or ``"inpaint"``, see
             :func:`camlens.faithfulness.ablate_regions`.
 
     Returns:
-        (N, M, C, *size): every image with every one of its masks.
+        ``(N, M, C, *size)``: every image with every one of its masks.
 
     Raises:
         ImportError: inpainting without OpenCV.

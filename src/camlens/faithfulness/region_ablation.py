@@ -97,7 +97,7 @@ def ablate_regions(
     Args:
         model: a module in evaluation mode, which is left unchanged, or any function of the images.
             For a model with further inputs: ``lambda images: model(images, more)``.
-        images: (N, C, *size) floating point, preprocessed for the model.
+        images: ``(N, C, *size)`` floating point, preprocessed for the model.
         regions: masks of the images' size, for N images or one set for all.
         targets: as explainers take them, or an :class:`camlens.Explanation`, whose targets are
             used. A callable is called with the outputs of changed images, in batches of any size.
@@ -261,7 +261,7 @@ def _slices(count: int, step: int) -> Iterator[slice]:
 
 
 def _shifted(masks: Tensor, shifts: Tensor) -> Tensor:
-    """Shift (n, R, *size) masks by (n, P, R, axes) pixels, wrapping around: (n, P, R, *size)."""
+    """Shift (n, R, *size) masks by (n, P, R, axes) pixels around the edges: (n, P, R, *size)."""
     size = masks.shape[2:]
     source = torch.zeros((), dtype=torch.long, device=masks.device)
     for axis, length in enumerate(size):

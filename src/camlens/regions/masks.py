@@ -40,14 +40,14 @@ class Regions:
 
     Args:
         names: R distinct names.
-        masks: (N, R, *size), or (R, *size) for one set of masks; boolean, or floating point in
-            [0, 1]: the fraction of the pixel that belongs to the region.
+        masks: ``(N, R, *size)``, or ``(R, *size)`` for one set of masks; boolean, or floating
+            point in [0, 1]: the fraction of the pixel that belongs to the region.
         axes: number of axes of space: 1 for signals (N, R, L), 2 for images (N, R, H, W), 3 for
             volumes (N, R, D, H, W). By default 3 for five-dimensional masks, else 2.
 
     Attributes:
         names: R names.
-        masks: (N, R, *size) float32 in [0, 1].
+        masks: ``(N, R, *size)`` float32 in [0, 1].
 
     Raises:
         TypeError: the masks are no tensor, or of another type, or a name is no string.
@@ -148,7 +148,7 @@ class Regions:
         Args:
             names: from label to region; several labels may share a name, and labels without a name
                 belong to no region (see :meth:`with_background`).
-            labels: (N, *size) or (*size) integers.
+            labels: ``(N, *size)`` or ``(*size)`` integers.
             axes: number of axes of space; by default 3 for four-dimensional labels, else 2.
 
         Raises:

@@ -26,7 +26,7 @@ def resolvable(
     the receptive field, whichever is wider, on each axis.
 
     Args:
-        masks: (N, R, *size) in [0, 1].
+        masks: ``(N, R, *size)`` in [0, 1].
         grid: of the map, a number of cells per axis.
         receptive_field: of the layer, in pixels per axis; None where it was not measured.
 
@@ -73,7 +73,7 @@ def fills_window(masks: Tensor, resolution: Sequence[float]) -> Tensor:
     """Decide which regions are at least as large as a window.
 
     Args:
-        masks: (N, R, *size) in [0, 1].
+        masks: ``(N, R, *size)`` in [0, 1].
         resolution: the window's width in pixels per axis.
 
     Returns:

@@ -89,7 +89,7 @@ def score(
     """Score heatmaps against named regions.
 
     Args:
-        explanation: what an explainer returned, or (N, K, *size) heatmaps from elsewhere: not
+        explanation: what an explainer returned, or ``(N, K, *size)`` heatmaps from elsewhere: not
             negative, on any scale, with 1, 2 or 3 axes of space.
         regions: of the same size; of N images, or one set for all.
         grid: size of the layer that plain heatmaps were computed at, before they were resized. An
@@ -170,7 +170,7 @@ def ranks(values: Tensor) -> Tensor:
 def _read(
     explanation: Explanation | Tensor, grid: Sequence[int] | None
 ) -> tuple[Tensor, dict[str, Any], Sequence[float | None] | None]:
-    """Return the heatmaps, (N, K, *size), their facts, and the receptive field if measured."""
+    """Return the heatmaps, ``(N, K, *size)``, their facts, and the receptive field if measured."""
     if isinstance(explanation, Explanation):
         if grid is not None and tuple(grid) != tuple(explanation.grid):
             raise ValueError(f"the explanation's grid is {explanation.grid}, got grid={grid}")
