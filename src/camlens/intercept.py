@@ -113,7 +113,7 @@ class BackwardRule(Interception):
     ) -> Any:
         """Replace a rectifier's call; let every other call through."""
         kwargs = kwargs or {}
-        spelled = getattr(func, "__name__", "")
+        spelled = getattr(func, "__name__", "").partition(".")[0]  # "relu.default", if exported
         name = spelled.strip("_")
         if not self.live or self.suspended:
             return func(*args, **kwargs)
