@@ -84,7 +84,9 @@ def test_batches_of_signals_images_and_volumes(shape, accepted):
     if accepted:
         assert models.check_images(images) is images
         return
-    with pytest.raises(ValueError, match=r"expected images as \(N, C, L\), \(N, C, H, W\), \(N, C, D"):
+    with pytest.raises(
+        ValueError, match=r"expected images as \(N, C, L\), \(N, C, H, W\), \(N, C, D"
+    ):
         models.check_images(images)
 
 

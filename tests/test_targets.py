@@ -219,7 +219,9 @@ def test_a_callable_that_makes_a_wrong_shape():
 def test_float64_scores_beyond_float32(value):
     logits = torch.tensor([[value, 1.0]], dtype=torch.float64)
     select(logits, 1).check(MAPS.double())
-    with pytest.raises(ValueError, match=r"float64 scores or their maps exceed .*out\[:, 3\] / 1e300"):
+    with pytest.raises(
+        ValueError, match=r"float64 scores or their maps exceed .*out\[:, 3\] / 1e300"
+    ):
         select(logits, 0).check(MAPS.double())
     with pytest.raises(ValueError, match="exceed the range of float32"):
         select(logits, 1).check(MAPS.double() + value)

@@ -125,6 +125,7 @@ class Explainer(abc.ABC):
                 [_outside_inference(value) for value in inputs],
                 plain,
                 targets,
+                create_graph=self.create_graph,
             )
             try:
                 attribution = self.attribute(probe)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from .intercept import BackwardRule, Interception
+from .intercept import Interception
 
 #: Receives (layer name, inputs, output); what it returns replaces the output, unless it is None.
 See = Callable[[str, tuple[Any, ...], Any], Any]
@@ -98,7 +98,7 @@ def run_hooked(
     see: See,
     *,
     gradients: bool,
-    mode: BackwardRule | None,
+    mode: Interception | None,
 ) -> tuple[Any, bool]:
     """Run the model with hooks on layers; restore everything, whatever interrupts the run.
 
@@ -109,7 +109,7 @@ def run_hooked(
     outer, outer_mode, before = _thread.see, _thread.mode, _Thread.state()
     handles: list[RemovableHandle] = []
     compiled = any(_is_compiled(module) for module in call.model.modules())
-    entered: Interception | None = mode
+    entered = mode
     if mode is None and any(isinstance(m, _FUSED) for m in call.model.modules()):
         entered = Interception()
     if entered is not None:

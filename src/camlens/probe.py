@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .captures import Capture
 from .derivatives import derivatives, remedy
 from .hooks import Call, See, run_hooked
-from .intercept import BackwardRule, Rule
+from .intercept import BackwardRule, Interception, Rule
 from .layouts import Layout, read
 from .model import layer, quantized, unwrap
 from .targets import Selection, Targets, select
@@ -175,6 +175,7 @@ class Probe:
         keywords: its keyword inputs.
         targets: what to explain, see :func:`camlens.targets.select`. Changed images are scored
             for the classes of the unchanged ones.
+        create_graph: whether gradients are to be differentiated in turn.
     """
 
     def __init__(
@@ -184,12 +185,15 @@ class Probe:
         inputs: Sequence[Any] = (),
         keywords: Mapping[str, Any] | None = None,
         targets: Targets = None,
+        *,
+        create_graph: bool = False,
     ) -> None:
         self.model = unwrap(model)
         self.images = images
         self.inputs = tuple(inputs)
         self.keywords = dict(keywords or {})
         self.targets = targets
+        self.create_graph = create_graph
         self._unchanged: Selection | None = None
 
     @property
@@ -242,7 +246,9 @@ class Probe:
             selection = self.select(outputs, len(given), changed=images is not None)
         if images is None and self._unchanged is None:
             self._unchanged = selection
-        return Pass(outputs, selection, capture.captured, sites, model=self.model, leaf=leaf, rule=rule)
+        return Pass(
+            outputs, selection, capture.captured, sites, model=self.model, leaf=leaf, rule=rule
+        )
 
     def select(self, outputs: Any, n: int, *, changed: bool = False) -> Selection:
         """Select the scores of ``n`` images to explain.
@@ -334,8 +340,12 @@ class Probe:
         given = self.images if images is None else images
         layers = {name: layer(self.model, name) for name in names}
         call = Call(self.model, (given, *self.inputs), self.keywords)
+        mode: Interception | None = rule
+        if self.create_graph:
+            mode = rule or Interception()
+            mode.create_graph = True
         try:
-            return run_hooked(call, layers, see, gradients=gradients, mode=rule)
+            return run_hooked(call, layers, see, gradients=gradients, mode=mode)
         except RuntimeError as error:
             if text := remedy(error):
                 raise ValueError(text) from error
@@ -343,7 +353,7 @@ class Probe:
                 raise
         # A forward hook of the user's registers a hook on a tensor, which then needs gradients.
         try:
-            return run_hooked(call, layers, see, gradients=True, mode=rule)
+            return run_hooked(call, layers, see, gradients=True, mode=mode)
         except RuntimeError as error:
             hooked = [n for n, m in self.model.named_modules() if m._forward_hooks]
             raise ValueError(
