@@ -112,7 +112,7 @@ def test_boxes_decoded_in_place(decode, n, targets):
 def test_boxes_decoded_in_place_over_what_the_gradient_needs(decode, explainer, targets):
     model = Boxes(decode).eval()
     explain = explainer(model, "conv") if explainer is camlens.GradCAM else explainer(model)
-    with pytest.raises(ValueError, match="overwrites a tensor .* decoded in place"):
+    with pytest.raises(ValueError, match=r"overwrites a tensor .* decoded in place"):
         explain(torch.randn(2, 3, 6, 6), targets=targets)
     assert torch.is_grad_enabled()
 
@@ -147,7 +147,7 @@ def test_checkpointed_blocks(names, reentrant, targets):
     model.reentrant = reentrant
     explain = camlens.GradCAM(model, names)
     if reentrant and names != ["back"]:
-        with pytest.raises(ValueError, match="use_reentrant=False|no gradient|do not depend"):
+        with pytest.raises(ValueError, match=r"use_reentrant=False|no gradient|do not depend"):
             explain(images, targets=targets)
     else:
         assert_close(explain(images, targets=targets).raw, expected.raw)
@@ -164,7 +164,7 @@ def test_image_gradients_of_checkpointed_models(targets):
     for explainer, gradients in expected.items():
         assert_close(explainer(model)(images, targets=targets).gradients, gradients)
     model.reentrant = True
-    with pytest.raises(ValueError, match="reentrant torch.utils.checkpoint"):
+    with pytest.raises(ValueError, match=r"reentrant torch\.utils\.checkpoint"):
         camlens.Saliency(model)(images, targets=targets)
 
 

@@ -1,4 +1,4 @@
-"""Runs with hooks: nothing is left behind, whatever interrupts them, and runs do not see each other."""
+"""Runs with hooks: nothing is left behind, and runs do not see each other."""
 
 import dis
 import functools

@@ -14,7 +14,7 @@ from .derivatives import derivatives, remedy
 from .hooks import Call, See, run_hooked
 from .intercept import BackwardRule, Interception, Rule
 from .layouts import Layout, read
-from .model import layer, unwrap
+from .model import layer, quantized, unwrap
 from .targets import Selection, Targets, select
 
 #: Gradients of at most so many bytes are computed at once; more targets go in chunks.
@@ -46,6 +46,7 @@ class Pass:
         captured: Mapping[str, Tensor],
         sites: Sequence[Site],
         *,
+        model: nn.Module,
         leaf: Tensor | None,
         rule: BackwardRule | None,
     ) -> None:
@@ -53,6 +54,7 @@ class Pass:
         self.selection = selection
         self.captured = dict(captured)
         self.sites = tuple(sites)
+        self._model = model
         self._leaf = leaf
         self._rule = rule
 
@@ -95,8 +97,8 @@ class Pass:
         """
         names = [site.name for site in self.sites]
         sources = [self.captured[name] for name in names]
-        rows = derivatives(
-            self.scores, sources, names, targets, keep_graph=keep_graph, create_graph=create_graph
+        rows = self._derivatives(
+            sources, names, targets, keep_graph=keep_graph, create_graph=create_graph
         )
         n = len(self.scores)
         return [
@@ -126,8 +128,7 @@ class Pass:
             raise ValueError('image gradients need a pass traced with start="images"')
         if rule is not None and self._rule is not None:
             self._rule.rule = rule
-        (rows,) = derivatives(
-            self.scores,
+        (rows,) = self._derivatives(
             [self._leaf],
             ["the images"],
             targets,
@@ -135,6 +136,19 @@ class Pass:
             create_graph=create_graph,
         )
         return rows.movedim(0, 1)
+
+    def _derivatives(
+        self, sources: Sequence[Tensor], names: Sequence[str], targets: slice, **options: bool
+    ) -> list[Tensor]:
+        try:
+            return derivatives(self.scores, sources, names, targets, **options)
+        except ValueError as error:
+            if names := quantized(self._model):
+                raise ValueError(
+                    f"the layers {names[:3]} are quantized, which gradients cannot pass: explain "
+                    "the model as it was before quantization"
+                ) from error
+            raise
 
     def operations(self) -> set[str]:
         """Return the kinds of operations from the sites to the scores, by their autograd nodes."""
@@ -161,6 +175,7 @@ class Probe:
         keywords: its keyword inputs.
         targets: what to explain, see :func:`camlens.targets.select`. Changed images are scored
             for the classes of the unchanged ones.
+        create_graph: whether gradients are to be differentiated in turn.
     """
 
     def __init__(
@@ -170,12 +185,15 @@ class Probe:
         inputs: Sequence[Any] = (),
         keywords: Mapping[str, Any] | None = None,
         targets: Targets = None,
+        *,
+        create_graph: bool = False,
     ) -> None:
         self.model = unwrap(model)
         self.images = images
         self.inputs = tuple(inputs)
         self.keywords = dict(keywords or {})
         self.targets = targets
+        self.create_graph = create_graph
         self._unchanged: Selection | None = None
 
     @property
@@ -228,7 +246,9 @@ class Probe:
             selection = self.select(outputs, len(given), changed=images is not None)
         if images is None and self._unchanged is None:
             self._unchanged = selection
-        return Pass(outputs, selection, capture.captured, sites, leaf=leaf, rule=rule)
+        return Pass(
+            outputs, selection, capture.captured, sites, model=self.model, leaf=leaf, rule=rule
+        )
 
     def select(self, outputs: Any, n: int, *, changed: bool = False) -> Selection:
         """Select the scores of ``n`` images to explain.
@@ -343,8 +363,12 @@ class Probe:
         given = self.images if images is None else images
         layers = {name: layer(self.model, name) for name in names}
         call = Call(self.model, (given, *self.inputs), self.keywords)
+        mode: Interception | None = rule
+        if self.create_graph:
+            mode = rule or Interception()
+            mode.create_graph = True
         try:
-            return run_hooked(call, layers, see, gradients=gradients, mode=rule)
+            return run_hooked(call, layers, see, gradients=gradients, mode=mode)
         except RuntimeError as error:
             if text := remedy(error):
                 raise ValueError(text) from error
@@ -352,7 +376,7 @@ class Probe:
                 raise
         # A forward hook of the user's registers a hook on a tensor, which then needs gradients.
         try:
-            return run_hooked(call, layers, see, gradients=True, mode=rule)
+            return run_hooked(call, layers, see, gradients=True, mode=mode)
         except RuntimeError as error:
             hooked = [n for n, m in self.model.named_modules() if m._forward_hooks]
             raise ValueError(
