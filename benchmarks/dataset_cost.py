@@ -38,7 +38,6 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 import camlens
-from camlens import regions
 from camlens.dataset import Folder, explain_dataset
 
 SIZE = 48
@@ -121,7 +120,7 @@ def whole(explainer: camlens.GradCAM, folder: Folder, case: Case, batch: int, **
             folder,
             Path(out) / "run",
             targets=case.targets,
-            regions=regions.face_template(SIZE),
+            regions=camlens.faces.face_template(SIZE),
             batch_size=batch,
             progress=False,
             **how,

@@ -30,22 +30,22 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import camlens
-from camlens import photos, regions
+from camlens import loading
 from camlens.dataset import Sample, explain_dataset
-from camlens.preprocessing import Preprocessing
+from camlens.loading import Preprocessing
 
 
 class Files(Dataset[Sample]):
     """Image files, resized once for the model and for the eye."""
 
     def __init__(self, folder: Path, preprocessing: Preprocessing) -> None:
-        self.files, self.preprocessing = photos.find(folder), preprocessing
+        self.files, self.preprocessing = loading.find_photographs(folder), preprocessing
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
-        values, seen = self.preprocessing(photos.read(self.files[index]))
+        values, seen = self.preprocessing(loading.read_photograph(self.files[index]))
         return Sample(values, name=self.files[index].name, picture=seen)
 
 
@@ -93,7 +93,7 @@ def rows(
                 explainer,
                 data,
                 Path(out) / "run",
-                regions=regions.face_template(size),
+                regions=camlens.faces.face_template(size),
                 num_workers=args.workers,
                 concurrent_batches=args.concurrent,
                 progress=False,

@@ -11,11 +11,12 @@ import gc
 import statistics
 from collections.abc import Callable
 
-import camlens
 import torch
 from measure import flops, seconds
 from networks import build
 from torch import Tensor, nn
+
+import camlens
 
 #: Name, images' side, and a layer for the rows with a named layer.
 NETWORKS = (
@@ -42,9 +43,7 @@ def first_call_costs(device: str, *, quick: bool) -> list[tuple[str, ...]]:
         for make in (
             lambda model=model, layer=layer: camlens.GradCAM(model, layer),
             lambda model=model: camlens.GradCAM(model),
-            lambda model=model, layer=layer: camlens.GradCAM(
-                model, layer, registration="measured"
-            ),
+            lambda model=model, layer=layer: camlens.GradCAM(model, layer, registration="measured"),
         ):
             explainer = make()
             first = flops(lambda explainer=explainer: explainer(images))

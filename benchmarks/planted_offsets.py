@@ -2,7 +2,7 @@
 
     python benchmarks/planted_offsets.py
 
-Trains twelve small networks (about 12 minutes on one core; kept in ``benchmarks/.planted``) and
+Trains twelve small networks (about 9 minutes of one core; kept in ``benchmarks/.planted``) and
 prints a table. The heat's centre is the mean pixel position, weighted by the heat, of Grad-CAM's
 heatmap of the picture's class; the patch's own centre is subtracted, and the difference is
 averaged over held-out pictures. Heat elsewhere draws the centre towards the middle of the picture,

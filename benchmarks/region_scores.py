@@ -10,6 +10,7 @@ from measure import ratios
 from networks import Case, load
 from peers import bare_forward
 
+import camlens
 from camlens import Explanation, regions
 
 _GRIDS = ((12, 12), (48, 48))
@@ -19,7 +20,7 @@ def region_scores(device: str, rounds: int, *, quick: bool) -> list[tuple[str, .
     """Return rows of (grid, seconds, time over ResNet50's forward pass of the same images)."""
     images, targets, size = (8, 2, 48) if quick else (256, 7, 48)
     forward = bare_forward(load(Case("resnet50", images, size=size), device))
-    face = regions.face_template(size).to(device)
+    face = camlens.faces.face_template(size).to(device)
     rows = []
     for grid in _GRIDS:
         explanation = Explanation(

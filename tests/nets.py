@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -64,6 +65,68 @@ class Small(nn.Module):
 SPELLINGS = ("module", "inplace", "functional", "functional inplace", "method", "statement")
 
 
+class Convolutions(nn.Module):
+    """Two convolutions with a ReLU each and a linear head over all cells, for 1, 2 or 3 axes."""
+
+    def __init__(self, axes: int = 2, cells: int = 4, classes: int = 3) -> None:
+        super().__init__()
+        convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
+        self.first = convolution(2, 4, 3, padding=1)
+        self.last = convolution(4, 5, 3, stride=2, padding=1)
+        self.head = nn.Linear(5 * cells**axes, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.last(self.first(images).relu()).relu().flatten(1))
+
+
+def real(name: str, size: int = 64, **options: object) -> tuple[nn.Module, Tensor]:
+    """A torchvision network with seeded weights; its classes may all be of equal score."""
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, weights=None, **options).eval()
+    for parameter in model.parameters():
+        if not parameter.any():  # a ViT's head starts at zero, and nothing depends on anything
+            nn.init.normal_(parameter, std=0.02)
+    return model, torch.rand(1, 3, size, size)
+
+
+def small_vit(size: int = 32) -> nn.Module:
+    """A vision transformer of 8 x 8 patches with a class token in front, two blocks deep."""
+    torch.manual_seed(0)
+    model = torchvision.models.VisionTransformer(size, 8, 2, 2, 16, 32, num_classes=5).eval()
+    nn.init.normal_(model.heads.head.weight)
+    return model
+
+
+def hooks(model: nn.Module) -> int:
+    """Count the hooks on a model."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def plain_gradients(
+    model: nn.Module, layer: nn.Module, images: Tensor, *inputs: object
+) -> tuple[Tensor, Tensor]:
+    """A layer's output and its (N, classes, *output) gradients, by torch's own hooks and autograd.
+
+    What the model computes from the layer's output is all of the gradient: the layer's tensor
+    itself, which others may share or overwrite, is replaced by a copy.
+    """
+    leaves: list[Tensor] = []
+
+    def replace(_: object, __: object, output: object) -> object:
+        first = output[0] if isinstance(output, tuple) else output
+        leaf = first.detach().clone().requires_grad_()
+        leaves.append(leaf)
+        return (leaf.clone(), *output[1:]) if isinstance(output, tuple) else leaf.clone()
+
+    handle = layer.register_forward_hook(replace)
+    scores = model(images, *inputs)
+    handle.remove()
+    gradients = [
+        torch.autograd.grad(score, leaves[-1], retain_graph=True)[0] for score in scores.sum(0)
+    ]
+    return leaves[-1].detach(), torch.stack(gradients, dim=1)
+
+
 def autograd_cam(model: nn.Module, layer: nn.Module, images: Tensor, target: int) -> Tensor:
     """Grad-CAM the slow way: one image at a time, the whole graph, hooks of torch's own."""
     maps = []
@@ -78,6 +141,6 @@ def autograd_cam(model: nn.Module, layer: nn.Module, images: Tensor, target: int
         score = model(image[None].detach().requires_grad_())[0, target]
         handle.remove()
         (gradient,) = torch.autograd.grad(score, kept[-1])
-        weights = gradient.mean(dim=(-2, -1), keepdim=True)
-        maps.append((weights * kept[-1]).sum(dim=1).relu())
+        weights = gradient.flatten(2).mean(dim=2)
+        maps.append(torch.einsum("nc,nc...->n...", weights, kept[-1]).relu())
     return torch.cat(maps).detach()

@@ -3,17 +3,29 @@
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 import camlens
 
-from .nets import Small
-from .test_taps import hooks
+from .families import made
+from .nets import Small, hooks
 
 IMAGES = torch.rand(2, 3, 8, 8)
 
+#: What measures layers and lists them is not part of the core alone.
+merged = pytest.mark.skipif(
+    not hasattr(camlens, "find_layers"), reason="layers are not measured yet on this branch"
+)
+
 
 @pytest.fixture(
-    params=[camlens.GradCAM, camlens.EigenCAM, camlens.GuidedBackprop, camlens.GuidedGradCAM]
+    params=[
+        camlens.GradCAM,
+        camlens.CAM,
+        camlens.EigenCAM,
+        camlens.GuidedBackprop,
+        camlens.GuidedGradCAM,
+    ]
 )
 def explainer_class(request):
     return request.param
@@ -24,8 +36,8 @@ def explainer_class(request):
     [
         ([1, 2], TypeError, r"expected images as a \(N, C, H, W\) tensor, got list: convert with"),
         (IMAGES[0], ValueError, r"got \(3, 8, 8\): add the batch dimension with images.unsqueeze"),
-        (IMAGES[:0], ValueError, r"no dimension empty, got \(0, 3, 8, 8\)"),
-        (IMAGES[0, 0], ValueError, r"expected images as \(N, C, H, W\)"),
+        (IMAGES[:0], ValueError, r"no empty dimension, got \(0, 3, 8, 8\)"),
+        (IMAGES[0, 0], ValueError, r"expected images as \(N, C, L\), \(N, C, H, W\)"),
         (
             (IMAGES * 255).byte(),
             TypeError,
@@ -35,22 +47,22 @@ def explainer_class(request):
 )
 def test_images(explainer_class, images, error, message):
     with pytest.raises(error, match=message):
-        explainer_class(Small().eval())(images)
+        made(explainer_class, Small().eval())(images)
 
 
 def test_no_model(explainer_class):
     with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module, got function"):
-        explainer_class(lambda x: x)
+        made(explainer_class, lambda x: x)
 
 
 def test_training_mode(explainer_class):
     model = Small()
     with pytest.raises(ValueError, match=r"in training mode \(the model itself, .*model\.eval\(\)"):
-        explainer_class(model)(IMAGES)
+        made(explainer_class, model)(IMAGES)
     model.eval()
     model.norm2.train()
     with pytest.raises(ValueError, match=r"training mode \(norm2\)"):
-        explainer_class(model)(IMAGES)
+        made(explainer_class, model)(IMAGES)
 
 
 @pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.GuidedGradCAM])
@@ -62,11 +74,19 @@ def test_layers(explainer):
         explainer(model, nn.ReLU())
     with pytest.raises(LookupError, match=r"\['act6'\] did not run"):
         explainer(model, "act6")(IMAGES)
-    with pytest.raises(ValueError, match=r"gives \(2, 5\) for images of \(8, 8\)"):
+    assert hooks(model) == 0
+
+
+@merged
+@pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.GuidedGradCAM])
+def test_a_layer_without_a_grid(explainer):
+    model = Small().eval()
+    with pytest.raises(ValueError, match=r"'head'.*\(2, 5\)"):
         explainer(model, "head")(IMAGES)
     assert hooks(model) == 0
 
 
+@merged
 def test_a_single_cell_says_nothing():
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).eval()
     with pytest.raises(ValueError, match="a single cell says nothing about where"):
@@ -76,29 +96,36 @@ def test_a_single_cell_says_nothing():
 @pytest.mark.parametrize("targets", [5, [0, -1]])
 def test_targets_out_of_range(explainer_class, targets):
     with pytest.raises(ValueError, match="expected classes 0 to 4, got"):
-        explainer_class(Small().eval())(IMAGES, targets=targets)
+        made(explainer_class, Small().eval())(IMAGES, targets=targets)
 
 
 def test_scores_that_are_not_finite(explainer_class):
     images = IMAGES.clone()
     images[1, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"scores of the images \[1\] are not finite"):
-        explainer_class(
-            Small().eval(), *(["conv2"] if explainer_class != camlens.GuidedBackprop else [])
-        )(images)
+        made(explainer_class, Small().eval())(images)
 
 
 def test_scores_for_another_number_of_images(explainer_class):
     with pytest.raises(ValueError, match="expected one row of scores for each of 2 images"):
-        explainer_class(Small().eval())(IMAGES, targets=lambda out: out[:1, 0])
+        made(explainer_class, Small().eval())(IMAGES, targets=lambda out: out[:1, 0])
 
 
 def test_scores_that_do_not_depend_on_the_layer():
     model = Small().eval()
+    explain, saliency = camlens.GradCAM(model, "conv2"), camlens.Saliency(model)
+    for constant in (lambda out: torch.ones_like(out[:, 0]), lambda out: out.detach()):
+        for explainer in (explain, saliency):
+            with pytest.raises(ValueError, match="explained scores have no gradient"):
+                explainer(IMAGES, targets=constant)
+
+    def elsewhere(_):
+        return model.head.bias[:1].expand(2)
+
     with pytest.raises(ValueError, match=r"do not depend on \['conv2'\]"):
-        camlens.GradCAM(model, "conv2")(IMAGES, targets=lambda out: torch.ones_like(out[:, 0]))
+        explain(IMAGES, targets=elsewhere)
     with pytest.raises(ValueError, match=r"do not depend on \['the images'\]"):
-        camlens.InputGradient(model)(IMAGES, targets=lambda out: torch.ones_like(out[:, 0]))
+        saliency(IMAGES, targets=elsewhere)
     assert hooks(model) == 0
 
 
@@ -109,9 +136,9 @@ def test_guided_without_a_relu_and_with_another_rectifier():
     ).eval()
     for explainer in (camlens.GuidedBackprop, camlens.Deconvnet, camlens.GuidedGradCAM):
         with pytest.raises(ValueError, match="no ReLU ran"):
-            explainer(smooth)(IMAGES)
-        with pytest.raises(ValueError, match=r"also uses leaky_relu\. Use camlens\.InputGradient"):
-            explainer(leaky)(IMAGES)
+            made(explainer, smooth, "0")(IMAGES)
+        with pytest.raises(ValueError, match=r"also uses leaky_relu\. Use camlens\.Saliency"):
+            made(explainer, leaky, "0")(IMAGES)
     assert hooks(leaky) == 0
 
 
@@ -127,11 +154,12 @@ def test_parameters_made_in_inference_mode():
 def test_an_error_of_the_models_own_passes_and_leaves_nothing(explainer_class):
     model = Small().eval()
     with pytest.raises(RuntimeError, match="channels"):
-        explainer_class(model)(torch.rand(2, 4, 8, 8))
+        made(explainer_class, model)(torch.rand(2, 4, 8, 8))
     assert hooks(model) == 0
     assert torch.is_grad_enabled()
 
 
+@merged
 def test_find_layers_checks_what_it_is_given():
     model = Small()
     with pytest.raises(ValueError, match=r"in training mode .*model\.eval\(\)"):
@@ -143,20 +171,145 @@ def test_find_layers_checks_what_it_is_given():
         camlens.find_layers("model", IMAGES)
 
 
+def sequential():
+    torch.manual_seed(4)
+    return nn.Sequential(
+        *(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU6()),
+        *(nn.Flatten(), nn.Linear(144, 3)),
+    ).eval()
+
+
+LAYERED = [camlens.GradCAM, camlens.CAM, camlens.EigenCAM, camlens.GuidedGradCAM]
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
-def test_scripted_layers():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+@pytest.mark.parametrize("explainer", LAYERED)
+@pytest.mark.parametrize("how", ["part", "script", "trace", "freeze"])
+def test_scripted_models(explainer, how):
+    model = sequential()
+    if how == "part":
+        model[1] = torch.jit.script(model[1])
+    else:
+        plain, scripted = model, torch.jit.script(model)
+        model = {
+            "script": scripted,
+            "trace": torch.jit.trace(plain, IMAGES),
+            "freeze": torch.jit.freeze(scripted),
+        }[how]
+        expected = camlens.Saliency(plain)(IMAGES, targets="all").raw
+        assert_close(camlens.Saliency(model)(IMAGES, targets="all").raw, expected)
+    if how == "freeze":  # its layers are gone
+        with pytest.raises(LookupError, match="has no layer '1'; near names: none"):
+            explainer(model, "1")
+        return
+    with pytest.raises(ValueError, match="layer '1' is a TorchScript module, which takes no hooks"):
+        explainer(model, "1")(IMAGES)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_the_relus_of_a_scripted_model_are_not_seen():
+    with pytest.raises(ValueError, match=r"no ReLU ran: .*scripted module"):
+        camlens.GuidedBackprop(torch.jit.script(sequential()))(IMAGES)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@merged
+def test_layers_beside_a_scripted_one():
+    model = sequential()[:2].append(nn.Flatten()).append(nn.Linear(144, 2)).eval()
     model[1] = torch.jit.script(model[1])
-    with pytest.raises(ValueError, match=r"\['1'\] are TorchScript modules, which take no hooks"):
-        camlens.GradCAM(model, "1")(IMAGES)
     assert [layer.name for layer in camlens.find_layers(model, IMAGES)] == ["0"]
     assert camlens.GradCAM(model)(IMAGES).layers == ("0",)
+
+
+@pytest.mark.parametrize("explainer", LAYERED)
+def test_layers_of_an_exported_program(explainer):
+    program = torch.export.export(sequential(), (IMAGES,))
+    for model, layer in ((program.module(), "0"), (program.module(), "1")):
+        with pytest.raises(LookupError, match=r"exported program.*torch\.export\.unflatten"):
+            explainer(model, layer)(IMAGES)
+    with pytest.raises(TypeError, match=r"torch\.nn\.Module, got ExportedProgram"):
+        explainer(program, "0")
+
+
+@pytest.mark.parametrize("explainer", [camlens.Saliency, camlens.GuidedBackprop, camlens.Deconvnet])
+def test_image_gradients_of_an_exported_program(explainer):
+    expected = explainer(sequential())(IMAGES, targets="all").gradients
+    model = torch.export.export(sequential(), (IMAGES,)).module()
+    assert expected.any()
+    assert_close(explainer(model)(IMAGES, targets="all").gradients, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*_register_pytree_node")
+@pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.EigenCAM, camlens.GuidedGradCAM])
+def test_layers_of_unflattened_and_traced_programs(explainer):
+    expected = explainer(sequential(), "2")(IMAGES, targets="all").raw
+    assert expected.any()
+    unflattened = torch.export.unflatten(torch.export.export(sequential(), (IMAGES,))).eval()
+    for model in (unflattened, torch.fx.symbolic_trace(sequential())):
+        assert_close(explainer(model, "2")(IMAGES, targets="all").raw, expected)
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm2d(4), nn.Dropout2d(0.5)])
+def test_a_program_exported_in_training_mode(layer):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), layer, nn.Flatten(), nn.Linear(144, 3))
+    exported = torch.export.export(model.train(), (IMAGES,)).module()
+    with pytest.raises(ValueError, match=r"exported in training mode .*before torch\.export"):
+        camlens.Saliency(exported)(IMAGES)
+    exported = torch.export.export(model.eval(), (IMAGES,)).module()
+    expected = camlens.Saliency(model)(IMAGES, targets="all").raw
+    assert_close(camlens.Saliency(exported)(IMAGES, targets="all").raw, expected)
+
+
+quantization = pytest.mark.filterwarnings(
+    "ignore:torch.ao.quantization is deprecated",
+    "ignore:torch.quantize_per_tensor",
+    "ignore:.*reduce_range",
+    "ignore:quantized::linear_dynamic",
+    "ignore:.*autograd kernel was not registered",
+)
+
+
+def quantize(how):
+    quantization = pytest.importorskip("torch.ao.quantization")
+    model = sequential()
+    if how == "dynamic":
+        return quantization.quantize_dynamic(model, {nn.Linear}).eval()
+    model = nn.Sequential(
+        quantization.QuantStub(), model[0], nn.ReLU(), quantization.DeQuantStub(), *model[4:]
+    ).eval()
+    model.qconfig = quantization.get_default_qconfig("fbgemm")
+    model[5].qconfig = None
+    prepared = quantization.prepare(model)
+    prepared(IMAGES)
+    return quantization.convert(prepared).eval()
+
+
+@quantization
+@pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.Saliency])
+@pytest.mark.parametrize("targets", [1, "all"])
+def test_dynamically_quantized_models(explainer, targets):
+    model = quantize("dynamic")
+    with pytest.raises(ValueError, match=r"\['5'\] are quantized, which gradients cannot pass"):
+        made(explainer, model, "2")(IMAGES, targets=targets)
+    eigen = camlens.EigenCAM(model, "2")(IMAGES).raw  # needs no gradient
+    assert_close(eigen, camlens.EigenCAM(sequential(), "2")(IMAGES).raw)
+
+
+@quantization
+def test_statically_quantized_models():
+    model = quantize("static")
+    for explainer in (camlens.GradCAM, camlens.EigenCAM):
+        with pytest.raises(TypeError, match=r"layer '1' gives a quantized tensor"):
+            explainer(model, "1")(IMAGES)
+    with pytest.raises(ValueError, match=r"layers \['0', '1', '3'\] are quantized"):
+        camlens.Saliency(model)(IMAGES)
+    assert camlens.GradCAM(model, "3")(IMAGES, targets="all").evidence.any()  # behind them
 
 
 def test_a_misspelt_option(explainer_class):
     model = Small().eval()
     with pytest.raises(TypeError, match=r"unknown option 'target'.*targets=\.\.\."):
-        explainer_class(model)(IMAGES, target=1)
+        made(explainer_class, model)(IMAGES, target=1)
 
 
 def test_a_layout_by_name():
@@ -164,9 +317,11 @@ def test_a_layout_by_name():
         camlens.GradCAM(Small().eval(), "conv2", layout="nchw")
 
 
-def test_the_family_is_no_method():
-    with pytest.raises(TypeError, match="use one, such as GradCAM"):
-        camlens.CAM(Small().eval(), "conv2")
+def test_an_unknown_registration():
+    with pytest.raises(ValueError, match='expected registration "stretched" or "measured"'):
+        camlens.GradCAM(Small().eval(), "conv2", registration="centred")
+    with pytest.raises(ValueError, match="the map of a single layer, got 2 layers"):
+        camlens.GradCAM(Small().eval(), ["conv1", "conv2"], registration="measured")
 
 
 def test_a_tensor_kept_from_inference_mode():
@@ -185,16 +340,3 @@ def test_a_tensor_kept_from_inference_mode():
         model(IMAGES)
     with pytest.raises(ValueError, match=r"a tensor made in torch\.inference_mode"):
         camlens.GradCAM(model, "net.conv2")(IMAGES)
-
-
-def test_outputs_that_hold_text():
-    class Named(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = Small()
-
-        def forward(self, x):
-            return {"logits": self.net(x), "name": "cat"}
-
-    explanation = camlens.GradCAM(Named().eval())(IMAGES, targets=lambda out: out["logits"][:, 0])
-    assert explanation.layers == ("net.act",)

@@ -13,12 +13,13 @@ SOURCE = Path(__file__).parents[1] / "src" / "camlens"
 #: In the order of the data's way; a module imports only from those before it.
 FLOW = [
     "files",
-    "photos",
-    "preprocessing",
-    "weights",
-    "programs",
-    "factories",
-    "models",
+    "loading.photographs",
+    "loading.preprocessing",
+    "loading.weights",
+    "loading.exported_programs",
+    "loading.factories",
+    "loading.models",
+    "loading",
     "modules",
     "checks",
     "methods.cam",
@@ -30,38 +31,32 @@ FLOW = [
     "layers",
     "targets",
     "heatmap",
-    "slices",
-    "render",
-    "drawable",
-    "figures",
-    "sheets",
-    "registration",
-    "image_rows",
-    "explanation_file",
     "explanation",
-    "display",
     "explain",
     "cam_explainers",
     "gradient_explainers",
-    "regions.polygons",
+    "render",
+    "contact_sheet",
     "regions.masks",
-    "regions.face",
-    "regions.landmarks",
-    "regions.model_files",
-    "regions.detection",
-    "regions.detectors",
+    "regions.resolution",
     "regions.scores",
-    "regions.agreements",
-    "regions.fills",
-    "regions.effects",
     "regions.tables",
-    "regions.resampling",
+    "regions.intervals",
     "regions.groups",
-    "regions.estimates",
     "regions.statistics",
-    "regions.cells",
     "regions.plots",
     "regions",
+    "faithfulness.infill",
+    "faithfulness.region_ablation",
+    "faithfulness",
+    "faces.polygons",
+    "faces.template",
+    "faces.landmarks",
+    "faces.model_files",
+    "faces.detector",
+    "faces.yunet",
+    "faces.mediapipe",
+    "faces",
     "dataset.descriptions",
     "dataset.samples",
     "dataset.thumbnails",
@@ -104,7 +99,7 @@ FLOW = [
 ]
 
 #: Names that stand for what is in them.
-PACKAGES = ("methods", "regions", "dataset", "report", "cli")
+PACKAGES = ("loading", "methods", "regions", "faithfulness", "faces", "dataset", "report", "cli")
 
 
 def imports(name):
@@ -137,17 +132,15 @@ def test_imports_run_one_way(name):
 @pytest.mark.parametrize(
     "name",
     [
-        *("methods.cam", "methods.gradient", "heatmap", "slices", "render"),
-        *("drawable", "figures", "sheets", "explanation_file", "explanation", "display"),
-        # Of the regions only the check, and what puts everything together.
-        *(n for n in FLOW if n.startswith("regions.") and n != "regions.effects"),
-        *(n for n in FLOW if n.startswith("report.")),
+        *("methods.cam", "methods.gradient", "heatmap", "render", "contact_sheet", "explanation"),
+        *(n for n in FLOW if n.startswith(("regions", "faces", "report"))),
     ],
 )
 def test_what_never_sees_a_model(name):
-    models = {"modules", "taps", "layers", "explain", "checks", "derivatives", "regions.effects"}
+    models = {"modules", "taps", "layers", "explain", "checks", "derivatives"}
     assert not imports(name) & models
     path = SOURCE / f"{name.replace('.', '/')}.py"
+    path = path if path.exists() else SOURCE / name / "__init__.py"
     names = {
         a.name
         for n in ast.walk(ast.parse(path.read_text()))
@@ -175,9 +168,23 @@ def test_importing_loads_nothing_optional():
     }
 
 
+def test_importing_loads_no_sub_package_before_it_is_used():
+    script = """
+import sys, camlens
+names = ("dataset", "faces", "faithfulness", "loading", "regions", "report")
+assert not [name for name in names if f"camlens.{name}" in sys.modules]
+assert set(names) <= set(dir(camlens))
+for name in names:
+    assert getattr(camlens, name) is sys.modules[f"camlens.{name}"]
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_the_public_names_exist():
     import camlens
 
     assert sorted(camlens.__all__) == camlens.__all__
     for name in camlens.__all__:
         assert hasattr(camlens, name)
+    with pytest.raises(AttributeError, match="module 'camlens' has no attribute 'region'"):
+        _ = camlens.region

@@ -310,7 +310,9 @@ def test_real_networks_with_random_weights(case):
     model = getattr(models, name)(weights=None, **options).eval().requires_grad_(False)
     layout = (lambda output: output.movedim(-1, 1)) if name == "swin_t" else lambda output: output
     images = torch.randn(4, 3, size, size)
-    registration = measure(model, model.get_submodule(layer_name), images, layout)
+    # VGG19 has the most operations and the least noise.
+    pairs = 16 if name == "vgg19" else 32
+    registration = measure(model, model.get_submodule(layer_name), images, layout, pairs=pairs)
     assert registration.moved == (name in ("resnet50", "inception_v3"))
     for axis in (0, 1):
         centres = registration.centres(axis)

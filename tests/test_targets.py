@@ -1,14 +1,19 @@
 """Every form of targets, and every way to get it wrong."""
 
+import collections
+import dataclasses
+import types
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from camlens.targets import select
+from camlens.targets import Top, as_classes, probabilities, scores_in, select, top
 
 LOGITS = torch.tensor([[1.0, 5.0, 2.0], [4.0, 0.0, 3.0]])
-MAPS = torch.zeros(1)
+MAPS = torch.zeros(1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +26,13 @@ MAPS = torch.zeros(1)
         (torch.tensor([0, 2], dtype=torch.uint8), [[0], [2]]),
         (np.array([[0, 1], [2, 2]]), [[0, 1], [2, 2]]),
         ([[0, 1], [2, 2]], [[0, 1], [2, 2]]),
+        ([[0, 2]], [[0, 2], [0, 2]]),
+        (torch.tensor([[1]]), [[1], [1]]),
+        (np.int64(2), [[2], [2]]),
         ("all", [[0, 1, 2], [0, 1, 2]]),
+        (top(1), [[1], [0]]),
+        (top(2), [[1, 2], [0, 2]]),
+        (top(3), [[1, 2, 0], [0, 2, 1]]),
     ],
 )
 def test_forms(targets, classes):
@@ -58,7 +69,7 @@ def test_scores_that_are_not_finite(bad):
 
 def test_maps_that_are_not_finite():
     with pytest.raises(ValueError, match="gradients or the layer's activations are not"):
-        select(LOGITS, 0).check(torch.tensor([float("inf")]))
+        select(LOGITS, 0).check(MAPS + float("inf"))
 
 
 @pytest.mark.parametrize("targets", [[0, 1, 2], [[0], [1], [2]], torch.zeros(2, 1, 1).long(), []])
@@ -78,10 +89,109 @@ def test_an_unknown_word():
         select(LOGITS, "every")
 
 
-@pytest.mark.parametrize("output", [(LOGITS,), {"out": LOGITS}, None])
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_same_classes_for_every_image(n, k):
+    logits = torch.randn(n, 7)
+    chosen = list(range(3, 3 + k))
+    selection = select(logits, [chosen])
+    assert selection.classes.tolist() == [chosen] * n
+    assert_close(selection.scores, logits[:, chosen])
+    assert as_classes([chosen], n).tolist() == [chosen] * n
+
+
+@pytest.mark.parametrize("n", [1, 4])
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_the_highest_classes(n, k):
+    logits = torch.randn(n, 7)
+    selection = select(logits, top(k))
+    assert_close(selection.scores, logits.sort(dim=1, descending=True).values[:, :k])
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "all", None])
+def test_top_of_no_class(count):
+    with pytest.raises(ValueError, match="a count of at least 1"):
+        top(count)
+
+
+def test_top_of_more_classes_than_there_are():
+    assert top(4) == Top(4)
+    with pytest.raises(ValueError, match=r"at most 3 classes, got Top\(count=4\)"):
+        select(LOGITS, top(4))
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    logits: torch.Tensor
+
+
+@dataclasses.dataclass
+class Plain:
+    logits: torch.Tensor
+
+
+class Named(NamedTuple):
+    logits: torch.Tensor
+    features: torch.Tensor | None = None
+
+
+class ModelOutput(collections.OrderedDict):
+    """As libraries of transformers write it: a mapping whose items are attributes too."""
+
+    def __getattr__(self, name):
+        return self[name]
+
+
+FEATURES = torch.zeros(2, 7)
+MAP = torch.zeros(2, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        LOGITS,
+        Slotted(LOGITS),
+        Plain(LOGITS),
+        Named(LOGITS, FEATURES),
+        types.SimpleNamespace(logits=LOGITS, loss=None),
+        ModelOutput(loss=None, logits=LOGITS, hidden=FEATURES),
+        {"logits": LOGITS, "hidden": FEATURES},
+        {"out": LOGITS},
+        {"scores": LOGITS, "map": MAP, "name": "text", "ids": torch.zeros(2, 3).long()},
+        (LOGITS,),
+        [LOGITS, MAP, None],
+        (torch.tensor(0.5), LOGITS),
+    ],
+    ids=lambda output: type(output).__name__,
+)
+@pytest.mark.parametrize("targets", [None, 1, [[0, 2]], "all", top(2)])
+def test_outputs_that_hold_one_tensor_of_scores(output, targets):
+    assert scores_in(output) is LOGITS
+    selection, expected = select(output, targets), select(LOGITS, targets)
+    assert selection.classes.tolist() == expected.classes.tolist()
+    assert_close(selection.scores, expected.scores)
+    assert selection.logits is LOGITS
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        None,
+        "text",
+        types.SimpleNamespace(scores=LOGITS),
+        (LOGITS, FEATURES),
+        {"a": LOGITS, "b": FEATURES},
+        {"logits": MAP},
+        {},
+        [],
+        {"ids": torch.zeros(2, 3).long()},
+    ],
+)
 def test_outputs_that_need_a_callable(output):
+    assert scores_in(output) is None
     with pytest.raises(TypeError, match="say what to explain with a callable"):
         select(output, None)
+    assert select(output, lambda _: LOGITS[:, 0]).logits is None
 
 
 def test_a_segmentation_map_needs_a_callable():
@@ -103,3 +213,39 @@ def test_a_callable_that_makes_no_scores(made):
 def test_a_callable_that_makes_a_wrong_shape():
     with pytest.raises(ValueError, match=r"returned \(2, 3, 1\), expected \(N,\) or \(N, K\)"):
         select(LOGITS, lambda out: out[..., None])
+
+
+@pytest.mark.parametrize("value", [1e39, -1e300])
+def test_float64_scores_beyond_float32(value):
+    logits = torch.tensor([[value, 1.0]], dtype=torch.float64)
+    select(logits, 1).check(MAPS.double())
+    with pytest.raises(
+        ValueError, match=r"float64 scores or their maps exceed .*out\[:, 3\] / 1e300"
+    ):
+        select(logits, 0).check(MAPS.double())
+    with pytest.raises(ValueError, match="exceed the range of float32"):
+        select(logits, 1).check(MAPS.double() + value)
+
+
+def test_float64_maps_below_float32():
+    logits = torch.ones(1, 2, dtype=torch.float64)
+    select(logits, 0).check(torch.tensor([[[0.0, 1e-60, 1.0]]], dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"too small for float32.*\* 1e"):
+        select(logits, 0).check(torch.tensor([[[0.0, 1e-60]]], dtype=torch.float64))
+
+
+def test_probabilities():
+    assert_close(probabilities(LOGITS), LOGITS.exp() / LOGITS.exp().sum(1, keepdim=True))
+    assert_close(probabilities(LOGITS, "sigmoid"), 1 / (1 + (-LOGITS).exp()))
+    assert_close(probabilities(LOGITS, "none"), LOGITS)
+    assert probabilities(LOGITS.half(), "sigmoid").dtype == torch.float32
+    with pytest.raises(ValueError, match="got 'tanh'"):
+        probabilities(LOGITS, "tanh")
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_single_output_has_no_softmax(n):
+    logits = torch.randn(n, 1)
+    assert probabilities(logits).isnan().all()
+    assert_close(probabilities(logits, "sigmoid"), logits.sigmoid())
+    assert_close(probabilities(logits.sigmoid(), "none"), logits.sigmoid())

@@ -13,11 +13,11 @@ from sphinx.util import logging
 MODULES = (
     "camlens",
     "camlens.regions",
+    "camlens.faces",
+    "camlens.faithfulness",
     "camlens.dataset",
     "camlens.report",
-    "camlens.photos",
-    "camlens.models",
-    "camlens.preprocessing",
+    "camlens.loading",
 )
 
 _log = logging.getLogger(__name__)

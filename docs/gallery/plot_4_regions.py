@@ -21,7 +21,7 @@ images = photos.to_images(faces)
 pictures = torch.stack([face.picture for face in faces])
 names = [face.name for face in faces]
 
-face = regions.face_template(48)
+face = camlens.faces.face_template(48)
 features = face.pick("brows", "eyes", "nose", "mouth")
 outlined = features.draw(pictures)
 
@@ -42,11 +42,13 @@ figure = camlens.sheet(
 # the same blur costs at random places of the face.
 
 scores = regions.score(explanation, face)
-effect = regions.effect(model, images, face, targets=explanation.targets, draws=16)
+ablation = camlens.faithfulness.ablate_regions(
+    model, images, face, targets=explanation, placements=16
+)
 for n, name in enumerate(names):
     print(f"{name}, {found[n]}")
     for r, region in enumerate(face.names):
-        density, excess = scores.density[n, 0, r], effect.excess[n, 0, r]
+        density, excess = scores.density[n, 0, r], ablation.excess[n, 0, r]
         print(f"  {region:12} density {density:4.1f}   excess {excess:+5.2f}")
 
 # %%
@@ -58,14 +60,14 @@ from matplotlib.figure import Figure  # noqa: E402
 
 chart = Figure(figsize=(7.5, 3.4), layout="constrained")
 for axes, n in zip(chart.subplots(1, 2, sharey=True), range(2), strict=True):
-    x, y = scores.density[n, 0], effect.excess[n, 0]
+    x, y = scores.density[n, 0], ablation.excess[n, 0]
     axes.scatter(x, y, color="#0072B2")
     for r, region in enumerate(face.names):
         axes.annotate(region, (x[r], y[r]), (4, 3), textcoords="offset points", fontsize=8)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.margins(x=0.18)
-    agreement = regions.agreement(scores, effect)[n, 0]
+    agreement = regions.agreement(scores, ablation)[n, 0]
     axes.set(
         title=f"{names[n]}, {found[n]}: agreement {agreement:+.2f}", xlabel="density of the heat"
     )

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .model import is_exported
+
 
 class Capture:
     """Keeps what layers return and, on request, starts or joins the graph of gradients there."""
@@ -53,10 +55,11 @@ class Capture:
         missing = [name for name in names if name not in self.captured]
         if not missing:
             return
-        if isinstance(model, torch.fx.GraphModule):
-            raise LookupError(  # noqa: TRY004  as below: the layer did not run
-                f"the layers {missing} did not run: this model is an exported or traced program, "
-                "whose graph does not call its submodules; explain the module it was made from"
+        if is_exported(model):
+            raise LookupError(
+                f"the layers {missing} did not run: this model is an exported program, whose graph "
+                "does not call its submodules; explain the model that was exported, or "
+                "torch.export.unflatten(program)"
             )
         raise LookupError(
             f"the layers {missing} did not run in this forward pass: name layers that the "

@@ -59,16 +59,16 @@ def measure_place(
         where hardly any cell has a gradient.
     """
     source = images.detach()[torch.arange(rows, device=images.device) % len(images)]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     calls = math.ceil(pairs / rows)
     cells = _draw_cells(grid, calls * rows, generator)
     sides: tuple[list[list[Tensor]], list[list[Tensor]]] = ([], [])
     for chosen in cells.split(rows):
-        signs = torch.randint(2, (rows, channels), generator=generator) * 2 - 1
+        signs = torch.randint(2, (rows, channels), generator=generator, device="cpu") * 2 - 1
         signs = signs.to(images.device, images.dtype)
         shifted = _shift(source, generator)
         mirrored = shifted.flip(tuple(range(2, images.ndim)))
-        opposite = torch.tensor(grid) - 1 - chosen
+        opposite = torch.tensor(grid, device="cpu") - 1 - chosen
         batches = ((shifted, chosen), (mirrored, opposite))
         for side, (batch, at) in zip(sides, batches, strict=True):
             side.append(marginals(gradients(batch, at.to(images.device), signs)))
@@ -87,7 +87,7 @@ def _draw_cells(grid: tuple[int, ...], pairs: int, generator: torch.Generator) -
         margin = max(min(round(cells / 4), (cells - 3) // 2), 0)
         inner = cells - 2 * margin
         repeats = math.ceil(pairs / inner)
-        order = [torch.randperm(inner, generator=generator) for _ in range(repeats)]
+        order = [torch.randperm(inner, generator=generator, device="cpu") for _ in range(repeats)]
         axes.append(torch.cat(order)[:pairs] + margin)
     return torch.stack(axes, dim=1)
 
@@ -95,8 +95,8 @@ def _draw_cells(grid: tuple[int, ...], pairs: int, generator: torch.Generator) -
 def _shift(images: Tensor, generator: torch.Generator) -> Tensor:
     """Shift each image by a random amount; what leaves it at one side comes in at the other."""
     axes = tuple(range(1, images.ndim - 1))
-    shifts = [torch.randint(n, (len(images),), generator=generator) for n in images.shape[2:]]
-    by_image = torch.stack(shifts, dim=1).tolist()
+    shifts = torch.rand(len(images), len(axes), generator=generator, device="cpu")
+    by_image = (shifts * torch.tensor(images.shape[2:], device="cpu")).long().tolist()
     return torch.stack([i.roll(by, axes) for i, by in zip(images, by_image, strict=True)])
 
 
@@ -129,8 +129,8 @@ def fit(
 
     Along each axis, of the P pairs whose cells the image's border does not clip: the offset is the
     mean of the pairs' mean centroids, the pitch the slope of half their difference over the
-    distance of the cells. Where too few are free of the border the offset is that of all,
-    drawn towards zero by the clipping, and the pitch is size / grid.
+    distance of the cells. Where too few are free of the border, the offset is that of all, with
+    the clipping estimated and taken out, and the pitch is size / grid.
 
     Args:
         spreads: for each axis (P, 2, size[axis]), as :func:`marginals` returns them: of a cell,
@@ -179,7 +179,7 @@ class _Axis:
 
 def _fit_axis(spread: Tensor, cells: Tensor, count: int) -> _Axis:
     pixels = spread.shape[-1]
-    position = torch.arange(pixels, dtype=spread.dtype) + 0.5
+    position = torch.arange(pixels, dtype=spread.dtype, device=spread.device) + 0.5
     centroid = spread @ position
     # A pixel has an extent, hence the twelfth: a box of P pixels has a variance of P^2 / 12.
     square = spread @ position.square() + 1 / 12
@@ -193,7 +193,10 @@ def _fit_axis(spread: Tensor, cells: Tensor, count: int) -> _Axis:
         if len(torch.cat([distance, -distance]).unique()) >= 3:
             apart = (centroid[:, 0] - centroid[:, 1]) / 2
             pitch, pitch_error = _slope(distance, apart, clipped[free])
-    offsets = centroid.mean(dim=1) - pixels / 2
+        offsets = centroid.mean(dim=1) - pixels / 2
+    else:
+        low, high = _border_density(spread, max(1, round(pitch / 2)))
+        offsets = (centroid - variance * (low - high)).mean(dim=1) - pixels / 2
     offset, error = offsets.mean().item(), (offsets.std() / len(offsets) ** 0.5).item()
     centre = pixels / 2 + offset + pitch * torch.stack([distance, -distance], dim=1)
     about = square - 2 * centre * centroid + centre.square()
@@ -209,19 +212,24 @@ def _slope(x: Tensor, y: Tensor, bias: Tensor) -> tuple[float, float]:
     return slope.item(), (noise + systematic.square()).sqrt().item()
 
 
+def _border_density(spread: Tensor, band: int) -> tuple[Tensor, Tensor]:
+    """Return the mean density in a band along the lower and the upper border, (P, 2) each."""
+    return spread[..., :band].mean(dim=-1), spread[..., -band:].mean(dim=-1)
+
+
 def _clipped(spread: Tensor, variance: Tensor, distance: Tensor, pitch: float) -> Tensor:
     """Estimate by how many pixels the image's border moves the centroids of pairs.
 
-    Cutting a distribution off where its density is p moves its mean by its variance times p: for
-    a normal distribution exactly so. Strides and dilations can leave gaps at the border, hence a
+    Cutting a distribution off where its density is p moves its mean by its variance times p, for
+    a normal distribution exactly. Strides and dilations can leave gaps at the border, hence a
     band of it is looked at, and cells that have lost a part beyond it are narrower than others.
 
     Returns:
         (P,), the same for all pairs of one distance from the middle; infinite of narrow cells.
     """
     band = max(1, round(max(pitch / 2, variance.mean().sqrt().item())))
-    border = (spread[..., :band].sum(dim=-1) + spread[..., -band:].sum(dim=-1)) / band
-    shift = (variance * border).mean(dim=1)
+    low, high = _border_density(spread, band)
+    shift = (variance * (low + high)).mean(dim=1)
     levels, level = distance.unique(return_inverse=True)
     # For each level the mean of its pairs.
     share = nn.functional.one_hot(level, len(levels)).to(shift.dtype)

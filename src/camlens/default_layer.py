@@ -78,7 +78,8 @@ def repeats_a_map(call: ModuleCall) -> bool:
     A container does what its last part does: the tensor it returns is that part's.
     """
     repeated = call.repeats
-    if repeated is not None and not repeated.name.startswith(f"{call.name}."):
+    within = repeated is None or repeated.name.startswith(f"{call.name}.")
+    if repeated is not None and repeated.node is not None and not within:
         return True
     return isinstance(call.origin.module, _RESAMPLING) or _resamples(call.origin)
 

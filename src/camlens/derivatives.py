@@ -74,8 +74,8 @@ def derivatives(
             ]
             return [torch.stack(grads) for grads in zip(*each, strict=True)]
     except RuntimeError as error:
-        if remedy := _remedy(str(error)):
-            raise ValueError(remedy) from error
+        if text := remedy(error):
+            raise ValueError(text) from error
         raise
 
 
@@ -92,15 +92,24 @@ def _connected(gradients: Sequence[Tensor | None], names: Sequence[str]) -> list
     return present
 
 
-def _remedy(error: str) -> str | None:
+#: What autograd says of in-place operations: the first when going back, the others on the way.
+_OVERWRITTEN = (
+    "modified by an inplace operation",
+    "is being modified inplace",
+    "is being used in an in-place operation",
+)
+
+
+def remedy(error: RuntimeError) -> str | None:
     """Return what to do about an error of autograd that comes from how the model is written."""
-    if "use_reentrant" in error:
+    text = str(error)
+    if "use_reentrant" in text:
         return (
             "the model recomputes activations with a reentrant torch.utils.checkpoint, which "
             "autograd.grad cannot pass: use checkpoint(..., use_reentrant=False), or switch "
             "gradient checkpointing off while you explain"
         )
-    if "modified by an inplace operation" in error:
+    if any(words in text for words in _OVERWRITTEN):
         return (
             "the model overwrites a tensor that its gradient needs (an in-place operation behind "
             "the explained layer, such as boxes decoded in place): explain a score that is "

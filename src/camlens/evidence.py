@@ -231,11 +231,18 @@ def _gradients(
     """Return the derivatives of a weighted sum by the results of recorded operations."""
     if not nodes:
         return {}
-    gradients = torch.autograd.grad(
-        (start,),  # type: ignore[arg-type] # either kind is taken
-        [GradientEdge(node, 0) for node in nodes],
-        grad_outputs=(weights,),
-        retain_graph=True,
-        allow_unused=True,
-    )
+    try:
+        gradients = torch.autograd.grad(
+            (start,),  # type: ignore[arg-type] # either kind is taken
+            [GradientEdge(node, 0) for node in nodes],
+            grad_outputs=(weights,),
+            retain_graph=True,
+            allow_unused=True,
+        )
+    except RuntimeError as error:
+        if "checkpoint" not in str(error):
+            raise
+        # A reentrant checkpoint lets no such gradient through: those behind it remain.
+        alone = [_gradients(start, weights, [node]) for node in nodes] if len(nodes) > 1 else []
+        return {node: gradient for part in alone for node, gradient in part.items()}
     return {n: g for n, g in zip(nodes, gradients, strict=True) if g is not None}

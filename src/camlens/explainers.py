@@ -67,6 +67,15 @@ class Explainer(abc.ABC):
         self.model = check_model(model)
         self.create_graph = create_graph
 
+    def __repr__(self) -> str:
+        """Name the method, the model's class, the layers and the options."""
+        options = [
+            f"{name}={getattr(value, '__name__', None) or repr(value)}"
+            for name, value in vars(self).items()
+            if name != "model" and not name.startswith("_")
+        ]
+        return f"{type(self).__name__}({', '.join([type(self.model).__name__, *options])})"
+
     @final
     def __call__(
         self, images: Tensor, *inputs: Any, targets: Targets = None, **keywords: Any
@@ -116,6 +125,7 @@ class Explainer(abc.ABC):
                 [_outside_inference(value) for value in inputs],
                 plain,
                 targets,
+                create_graph=self.create_graph,
             )
             try:
                 attribution = self.attribute(probe)
@@ -131,7 +141,7 @@ class Explainer(abc.ABC):
 
     def _finish(self, probe: Probe, attribution: Attribution, images: Tensor) -> Explanation:
         selection = probe.unchanged()
-        raw = attribution.raw
+        raw, gradients = attribution.raw, attribution.gradients
         selection.check(raw)
 
         def kept(tensor: Tensor) -> Tensor:
@@ -145,7 +155,7 @@ class Explainer(abc.ABC):
             grid=attribution.grid or tuple(raw.shape[2:]),
             layers=attribution.layers,
             method=type(self).__name__,
-            gradients=attribution.gradients,
+            gradients=gradients if gradients is None else kept(gradients).float(),
             outputs=None if selection.logits is None else kept(selection.logits),
             registration=attribution.registration,
             images=images,
@@ -181,6 +191,7 @@ class LayerExplainer(Explainer):
         create_graph: bool = False,
     ) -> None:
         super().__init__(model, create_graph=create_graph)
+        self.layers = None if layer is None else resolve_all(self.model, layer)
         if layout is not None and not callable(layout):
             raise TypeError(
                 f"expected layout as a function such as camlens.layouts.nhwc, got {layout!r}"
@@ -191,7 +202,6 @@ class LayerExplainer(Explainer):
             )
         self.layout = layout
         self.registration = registration
-        self.layers = None if layer is None else resolve_all(self.model, layer)
         if registration == "measured" and self.layers is not None and len(self.layers) > 1:
             raise ValueError(
                 'registration="measured" places the map of a single layer, got '
@@ -288,18 +298,15 @@ class GradientAttribution(Explainer):
 def image_gradients(
     traced: Pass, rule: Rule | None = None, *, create_graph: bool = False
 ) -> Tensor:
-    """Return (N, K, C, *size) float32 derivatives of the scores by the images."""
+    """Return (N, K, C, *size) derivatives of the scores by the images, float32 or wider."""
     chunks = traced.chunks()
     parts = [
         traced.image_gradients(
-            chunk,
-            rule=rule,
-            keep_graph=chunk is not chunks[-1],
-            create_graph=create_graph,
-        ).float()
+            chunk, rule=rule, keep_graph=chunk is not chunks[-1], create_graph=create_graph
+        )
         for chunk in chunks
     ]
-    return torch.cat(parts, dim=1)
+    return at_least_float32(torch.cat(parts, dim=1))
 
 
 def at_least_float32(values: Tensor) -> Tensor:

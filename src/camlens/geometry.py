@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from . import layouts, orders
 from .layouts import Layout
-from .orders import Order
+from .orders import Fit, Order
 from .responses import Response, Run, respond
 
 _CHANNELS_FIRST = (
@@ -104,13 +104,16 @@ class _Measurement:
             names = [name for name in names if self.undecided(name)]
             if not names:
                 return
-            measured = respond(
-                self.run, names, self.images, fixed=self.fixed, content=content
-            )
-            for name, response in measured.items():
-                if name not in self.responses or not response.fault:
-                    self.responses[name] = response
-                    self._decide(name)
+            measured = respond(self.run, names, self.images, fixed=self.fixed, content=content)
+            measured = {
+                name: response
+                for name, response in measured.items()
+                if name not in self.responses or not response.fault
+            }
+            self.responses |= measured
+            # Layers whose module says how they are laid out decide for others of their shape.
+            for name in sorted(measured, key=lambda name: self._by_kind(name) is None):
+                self._decide(name)
 
     def undecided(self, name: str) -> bool:
         """Return whether nothing measured so far says what a layer's output is."""
@@ -118,61 +121,76 @@ class _Measurement:
         return name not in self.readings or silent
 
     def _decide(self, name: str) -> None:
-        """Keep the reading that the responses show, or the reason why there is none."""
+        """Keep the reading that the responses show, or the reason why there can be none."""
         response = self.responses[name]
+        self.readings.pop(name, None)
         if response.fault:
             self.readings[name] = Reading(None, reason=_fault(name, response, self.kinds[name]))
             return
-        fits = [fit for fit in orders.dense(response, self.size) if fit.holds]
-        tokens = orders.sequences(response, self.size, self.orders)
-        found = {fit: order for fit, order in tokens if fit.holds}
-        fits += found
-        if fits:
-            best = max(fit.score for fit in fits)
-            fit = next(fit for fit in fits if fit.score >= best - orders.MARGIN)
-            if fit in found:
-                self.orders.insert(0, found[fit])
-            self.readings[name] = Reading(fit.layout, fit.channels, fit.grid, proven=True)
-        elif any(
-            orders.is_local(centres, orders.DISTINCT) for centres in response.centres.values()
-        ):
-            self.readings[name] = Reading(None, reason=_unordered(name, response, self.size))
+        fits: dict[Fit, Order | None] = dict.fromkeys(orders.dense(response, self.size))
+        fits.update(orders.sequences(response, self.size, self.orders))
+        if self._by_kind(name) is layouts.nchw:
+            fits = {fit: order for fit, order in fits.items() if fit.layout is layouts.nchw}
+        likely = self._by_kind(name) or self._by_peers(name)
+        share = max((fit.share for fit in fits if fit.layout == likely), default=0.0)
+        best = max((fit.share for fit in fits), default=0.0)
+        if likely and best < max(share + 0.5, orders.RARE):
+            fits = {fit: order for fit, order in fits.items() if fit.layout == likely}
+            best = share
+        fit = next((fit for fit in fits if fit.share >= best - orders.MARGIN and fit.holds), None)
+        if fit is None:
+            return
+        if order := fits[fit]:
+            self.orders.insert(0, order)
+        self.readings[name] = Reading(fit.layout, fit.channels, fit.grid, proven=True)
 
     def reading(self, name: str) -> Reading:
         """Return what was measured, or what the structure says where cells look everywhere."""
         if name in self.readings:
             return self.readings[name]
-        response, d = self.responses[name], len(self.size)
-        layout = self._by_kind(name) or self._by_shape(name)
-        if layout is None and _single_cell(response, d):
+        response = self.responses[name]
+        layout = self._by_kind(name) or self._by_shape(name) or self._by_peers(name)
+        if layout is None and _single_cell(response, len(self.size)):
             layout = layouts.nhwc if response.shape[1] == 1 else layouts.nchw
-        if layout is None:
-            return Reading(None, reason=_nowhere(name, response, self.size))
+        if layout is None or orders.contradicts(response, layout, self.size):
+            return Reading(None, reason=_unordered(name, response, self.size))
         shape = layout(torch.empty(response.shape, device="meta")).shape
         return Reading(layout, shape[1], tuple(shape[2:]), proven=False)
 
     def _by_kind(self, name: str) -> Layout | None:
+        """Return the layout that the kind of module says."""
         response, kind = self.responses[name], self.kinds[name]
-        if response.batch != 0 or len(response.shape) != len(self.size) + 2:
+        if response.fault or response.batch != 0 or len(response.shape) != len(self.size) + 2:
             return None
         if issubclass(kind, _CHANNELS_FIRST):
             return layouts.nchw
-        grid = response.shape[1:-1]
         # Linear layers also mix heads of (N, tokens, tokens, heads).
-        plausible = all(g in (s // (s // g), -(-s // (s // g))) for g, s in zip(grid, self.size) if g <= s)
+        plausible = all(
+            grid in (size, size // round(size / grid), -(-size // round(size / grid)))
+            for grid, size in zip(response.shape[1:-1], self.size, strict=True)
+            if grid <= size
+        )
         return layouts.nhwc if kind in _CHANNELS_LAST and plausible else None
+
+    def _peers(self, name: str) -> list[str]:
+        """Return the layers with an output of the same shape."""
+        response = self.responses[name]
+        return [
+            other
+            for other, peer in self.responses.items()
+            if (peer.shape, peer.batch, peer.fault) == (response.shape, response.batch, "")
+        ]
+
+    def _by_peers(self, name: str) -> Layout | None:
+        """Return the one layout that the kinds of modules with an output of this shape say."""
+        kinds = {self._by_kind(other) for other in self._peers(name)} - {None}
+        return kinds.pop() if len(kinds) == 1 else None
 
     def _by_shape(self, name: str) -> Layout | None:
         """Return the one layout of proven layers with an output of the same shape."""
-        response = self.responses[name]
-        same = {
-            reading.layout
-            for other, reading in self.readings.items()
-            if reading.proven
-            and self.responses[other].shape == response.shape
-            and self.responses[other].batch == response.batch
-        }
-        return same.pop() if len(same) == 1 else None
+        readings = [self.readings.get(other) for other in self._peers(name)]
+        proven = {reading.layout for reading in readings if reading and reading.proven}
+        return proven.pop() if len(proven) == 1 else None
 
 
 def _single_cell(response: Response, d: int) -> bool:
@@ -212,16 +230,9 @@ def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
 
 def _unordered(name: str, response: Response, size: tuple[int, ...]) -> str:
     return (
-        f"layer {name!r} gives {response.shape} for images of {size}: parts of it look at places "
-        "in the image, but in no order that could be found (channels first or last, tokens in "
-        "rows or windows). Pass layout= a function that returns (N, C, *grid), such as "
-        "camlens.layouts.tokens(prefix, grid), or choose another layer"
-    )
-
-
-def _nowhere(name: str, response: Response, size: tuple[int, ...]) -> str:
-    return (
-        f"layer {name!r} gives {response.shape} for images of {size}: no part of it looks at a "
-        "place in the image, so it cannot be told which dimensions are space. Pass layout= a "
-        "function that returns (N, C, *grid), such as camlens.layouts.nhwc, or choose another layer"
+        f"layer {name!r} gives {response.shape} for {response.images} images of {size}: neither "
+        "channels first or last nor tokens in rows or windows explain how its values respond to "
+        "changes at places in the images. Pass layout= a function that returns (N, C, *grid), "
+        "such as camlens.layouts.tokens(prefix, grid), or choose another layer: "
+        "camlens.find_layers(model, images) lists them"
     )

@@ -71,9 +71,10 @@ class Call:
 
 
 class _Thread(threading.local):
-    """What is running on this thread: the receiver of the innermost run."""
+    """What is running on this thread: the receiver and the function mode of the innermost run."""
 
     see: object = None
+    mode: Interception | None = None
 
     @staticmethod
     def state() -> _State:
@@ -128,7 +129,7 @@ def run_hooked(
     So the first thing that ends a run is a plain store, after which hooks and rules do nothing,
     and what restores is called again if an interrupt hits it.
     """
-    outer, before = _thread.see, _Thread.state()
+    outer, outer_mode, before = _thread.see, _thread.mode, _Thread.state()
     handles: list[RemovableHandle] = []
     compiled = fused = False
     for module in call.model.modules():
@@ -146,9 +147,11 @@ def run_hooked(
         if compiled:
             _uncompiled.enter(handles)
         torch.set_grad_enabled(gradients)
+        if outer_mode is not None:  # a run from within a forward hook has rules of its own
+            outer_mode.suspended = True
         if entered is not None:
             entered.__enter__()  # type: ignore[no-untyped-call]
-        _thread.see = see
+        _thread.see, _thread.mode = see, entered
         return call.model(*call.arguments, **call.keywords), torch.is_grad_enabled()
     except BaseException as error:
         if entered is not None and not isinstance(error, Exception):
@@ -157,9 +160,11 @@ def run_hooked(
             traceback.clear_frames(error.__traceback__)
         raise
     finally:
-        _thread.see = outer
+        _thread.see, _thread.mode = outer, outer_mode
         if entered is not None:
             entered.live = False
+        if outer_mode is not None:
+            outer_mode.suspended = False
         try:
             _end(before, handles, compiled=compiled)
         except BaseException:

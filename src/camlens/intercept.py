@@ -1,4 +1,4 @@
-"""Intercepts a model's function calls, to give its ReLUs another backward rule.
+"""Intercepts a model's function calls: other backward rules of ReLUs, attention to train through.
 
 The only file that intercepts calls. The model is not touched, and other threads are not affected.
 """
@@ -26,16 +26,21 @@ UNRULED = frozenset(
 
 
 class Interception(TorchFunctionMode):
-    """A function mode that lets every call through, and that can be switched off for good.
+    """A function mode that lets calls through, and that can be switched off for good.
 
     Attributes:
+        create_graph: whether gradients are to be differentiated in turn. Attention is then
+            computed by its definition, since fused kernels have no second derivative.
         live: whether calls are intercepted. Set to False the mode does nothing, even if an
             interrupt left it entered; :meth:`discard_dead` takes it off.
+        suspended: whether calls pass for the moment, while a nested run is under way.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.create_graph = False
         self.live = True
+        self.suspended = False
 
     def __torch_function__(
         self,
@@ -44,8 +49,17 @@ class Interception(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Let the call through."""
-        return func(*args, **(kwargs or {}))
+        """Let the call through, but for fused attention that is to be differentiated twice."""
+        kwargs = kwargs or {}
+        if self.create_graph and self.live and not self.suspended:
+            name = getattr(func, "__name__", "").partition(".")[0]
+            if name == "scaled_dot_product_attention":
+                return _attention(*args, **kwargs)
+            if name == "multi_head_attention_forward":
+                # What it calls is not seen here; it uses no fused kernel where weights are wanted.
+                output, weights = func(*args, **{**kwargs, "need_weights": True})
+                return output, weights if kwargs.get("need_weights", True) else None
+        return func(*args, **kwargs)
 
     @staticmethod
     def discard_dead() -> None:
@@ -127,23 +141,38 @@ class BackwardRule(Interception):
     ) -> Any:
         """Replace a rectifier's call; let every other call through."""
         kwargs = kwargs or {}
-        spelled = getattr(func, "__name__", "")
+        spelled = getattr(func, "__name__", "").partition(".")[0]  # "relu.default", if exported
         name = spelled.strip("_")
-        if not self.live:
-            return func(*args, **kwargs)
+        if not self.live or self.suspended:
+            return super().__torch_function__(func, types, args, kwargs)
         if name not in _ARGUMENTS:
             if name in UNRULED:
                 raise ValueError(_unruled(name))
-            return func(*args, **kwargs)
+            return super().__torch_function__(func, types, args, kwargs)
         given = {**dict(zip(_ARGUMENTS[name], args, strict=False)), **kwargs}
         bounds = _BOUNDS[name](given)
         if bounds is None:
-            return func(*args, **kwargs)
+            return super().__torch_function__(func, types, args, kwargs)
         if bounds[0] != 0:
             raise ValueError(_unruled(name))
         self.count += 1
         inplace = spelled.endswith("_") or bool(given.get("inplace", False))
         return _Rectifier.apply(given["input"], bounds[1], inplace, self)
+
+
+def _attention(  # noqa: PLR0917  the signature of the function that it stands for
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **options: Any,
+) -> Tensor:
+    outputs: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_attention_math(
+        query, key, value, attn_mask, dropout_p, is_causal, **options
+    )
+    return outputs[0]
 
 
 def _unruled(name: str) -> str:

@@ -89,11 +89,7 @@ def find_layers(
         0 Conv2d 8 (6, 6) True
         1 ReLU 8 (6, 6) True
     """
-    checked = check_model(model)
-    check_images(images)
-    check_mode(checked)
-    check_keywords(checked, keywords)
-
+    checked = _checked(model, images, keywords)
     measured = MeasuredLayers()
 
     def attempt(images: Tensor, targets: Targets) -> list[Layer]:
@@ -122,6 +118,40 @@ def find_layers(
             return on_few_rows(attempt, images, targets, cut=not inputs and not keywords)
 
     return undisturbed(search)
+
+
+def find_default_layer(
+    model: nn.Module, images: Tensor, *inputs: Any, targets: Targets = None, **keywords: Any
+) -> str:
+    """Return the name of the layer that is explained where none is named.
+
+    Args:
+        model: any module; it is left as it was.
+        images: (N, C, *size), as the model takes them.
+        inputs: further positional inputs of the model.
+        targets: the scores to explain; all classes have one default layer, a callable its own.
+        keywords: keyword inputs of the model.
+
+    Raises:
+        LookupError: no layer will do; the error says why.
+        TypeError: the model is no module, or the images no floating-point tensor.
+        ValueError: the images are not (N, C, *size), or the model is in training mode.
+    """
+    checked = _checked(model, images, keywords)
+
+    def search() -> str:
+        with torch.inference_mode(False):
+            return MeasuredLayers().default(Probe(checked, images, inputs, keywords, targets))
+
+    return undisturbed(search)
+
+
+def _checked(model: nn.Module, images: Tensor, keywords: dict[str, Any]) -> nn.Module:
+    checked = check_model(model)
+    check_images(images)
+    check_mode(checked)
+    check_keywords(checked, keywords)
+    return checked
 
 
 def list_layers(

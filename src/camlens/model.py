@@ -48,13 +48,28 @@ def layer(model: nn.Module, name: str) -> nn.Module:
     Raises:
         ValueError: it is a TorchScript module.
     """
-    module = unwrap(model.get_submodule(name))
+    scripted = isinstance(model, torch.jit.ScriptModule)
+    module = model if scripted else unwrap(model.get_submodule(name))
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError(  # noqa: TRY004  a module, but of a kind that cannot be explained
             f"the layer {name!r} is a TorchScript module, which takes no hooks: use the model "
             "as it was before torch.jit.script or torch.jit.trace"
         )
     return module
+
+
+def is_exported(model: nn.Module) -> bool:
+    """Return whether a model is an exported program, whose graph does not call its submodules."""
+    if not isinstance(model, torch.fx.GraphModule):
+        return False
+    kinds = {node.op for node in model.graph.nodes if not str(node.target).endswith("_guards_fn")}
+    return "call_module" not in kinds
+
+
+def quantized(model: nn.Module) -> list[str]:
+    """Return the names of a model's quantized modules, which gradients cannot pass."""
+    names = [n for n, module in named(model).items() if ".quantized" in type(module).__module__]
+    return [name for name in names if name.rpartition(".")[0] not in names]
 
 
 def resolve(model: nn.Module, layer: str | nn.Module) -> str:
@@ -87,9 +102,15 @@ def resolve(model: nn.Module, layer: str | nn.Module) -> str:
     for name, module in model.named_modules(remove_duplicate=False):
         if name == layer:  # another name of a module that is used in several places
             return resolve(model, module)
+    if is_exported(model):
+        raise LookupError(
+            f"{type(model).__name__} has no layer {layer!r}: it is an exported program, whose "
+            "graph does not call its submodules; explain the model that was exported, or "
+            "torch.export.unflatten(program)"
+        )
     near = difflib.get_close_matches(layer, modules, n=5, cutoff=0.4) or list(modules)[-5:]
     raise LookupError(
-        f"{type(model).__name__} has no layer {layer!r}; near names: {', '.join(near)}. "
+        f"{type(model).__name__} has no layer {layer!r}; near names: {', '.join(near) or 'none'}. "
         "camlens.find_layers(model, images) lists those that can be explained"
     )
 
@@ -178,15 +199,47 @@ def check_mode(model: nn.Module) -> None:
     Raises:
         ValueError: the model, or a part of it, is in training mode.
     """
-    if not any(module.training for module in model.modules()):
+    if is_exported(model):
+        _check_exported_mode(model)
         return
-    training = [name or "the model itself" for name, m in model.named_modules() if m.training]
+    if not any(_is_training(module) for module in model.modules()):
+        return
+    training = [n or "the model itself" for n, m in model.named_modules() if _is_training(m)]
     raise ValueError(
         f"the model is in training mode ({', '.join(training[:3])}"
         f"{', ...' if len(training) > 3 else ''}): dropout and batch statistics would make "
         "the explanation random; call model.eval() first, or explain with create_graph=True to "
         "train with the maps"
     )
+
+
+def _is_training(module: nn.Module) -> bool:
+    return getattr(module, "training", False)  # a frozen TorchScript module has no mode
+
+
+def _check_exported_mode(model: nn.Module) -> None:
+    """Check the mode that a program was exported in; the flags of its modules say nothing."""
+    if not isinstance(model, torch.fx.GraphModule):
+        return
+    for node in model.graph.nodes:
+        name = getattr(node.target, "__name__", "").partition(".")[0]
+        position = _TRAINING_ARGUMENT.get(name, len(node.args))
+        if True in node.args[position : position + 1]:
+            raise ValueError(
+                f"the model is a program that was exported in training mode ({node.name}): call "
+                "model.eval() before torch.export.export"
+            )
+
+
+#: Where operations of an exported program hold whether they train, by their names.
+_TRAINING_ARGUMENT = {
+    "dropout": 2,
+    "feature_dropout": 2,
+    "alpha_dropout": 2,
+    "feature_alpha_dropout": 2,
+    "batch_norm": 5,
+    "instance_norm": 5,
+}
 
 
 def check_keywords(model: nn.Module, keywords: Iterable[str]) -> None:

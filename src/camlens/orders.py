@@ -13,6 +13,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,18 +24,24 @@ from .layouts import Layout
 from .responses import Response
 
 #: A claim holds from this share of the variance on.
-PURITY = 0.7
+PURITY = 0.75
 #: ... and from this speed on.
-SLOPE = 0.1
+SLOPE = 0.25
+#: A reading explains at least this share of the variance over all dimensions, ...
+SHARE = 0.3
+#: ... and one that few networks use at least this.
+RARE = 0.85
 #: A reading this pure is taken without looking for others.
 CERTAIN = 0.9
 #: A reading must be purer by this than one that is more usual.
-MARGIN = 0.05
+MARGIN = 0.1
 #: Variance of centres, as a fraction of evenly spread cells', from which on they are said to
 #: differ at all, ...
 LOCAL = 0.02
 #: ... and from which on not knowing their order is an error.
 DISTINCT = 0.1
+#: ... and along a wrong axis (units that respond in few places only shift centres a little).
+CROSSED = 0.4
 #: Other tokens' distance from the middle, in variances of the patches, that makes them patches.
 STRAY = 0.7
 #: More tokens than this before the patches are tried only where the patches come last.
@@ -51,7 +58,8 @@ class Fit:
         channels: number of channels.
         purity: smallest share of variance explained, over the axes with more than one cell.
         slope: smallest relative speed of the centres over those axes.
-        claims: number of axes that could be measured.
+        share: share of the variance explained over all dimensions, that of channels included.
+        usual: whether few networks use another reading; the others must explain more.
     """
 
     layout: Layout
@@ -59,17 +67,14 @@ class Fit:
     channels: int
     purity: float
     slope: float
-    claims: int
+    share: float
+    usual: bool
 
     @property
     def holds(self) -> bool:
         """Whether the measured centres show this reading."""
-        return self.claims > 0 and self.purity >= PURITY and self.slope >= SLOPE
-
-    @property
-    def score(self) -> float:
-        """Purity, less where the centres hardly move."""
-        return self.purity * min(1.0, max(self.slope, 0.0) / 0.5)
+        least = SHARE if self.usual else RARE
+        return self.purity >= PURITY and self.slope >= SLOPE and self.share >= least
 
 
 def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
@@ -78,6 +83,7 @@ def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
     dims = [dim for dim in range(len(response.shape)) if dim != response.batch]
     if len(dims) != d + 1:
         return
+    total = sum(_variance(response.centres[dim]) for dim in dims) + 1e-12
     for turn in itertools.permutations(range(d)):
         for place in (0, d, *range(1, d)):  # of the channels among the dimensions
             rest = [dim for i, dim in enumerate(dims) if i != place]
@@ -90,10 +96,14 @@ def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
                 for axis, dim in enumerate(space)
                 if response.shape[dim] > 1 and size[axis] > 1
             ]
-            purity = min((purity for purity, _ in claims), default=0.0)
-            slope = min((slope for _, slope in claims), default=0.0)
+            purity = min((claim.purity for claim in claims), default=0.0)
+            slope = min((claim.slope for claim in claims), default=0.0)
+            share = sum(claim.explained for claim in claims) / total
             layout = arrangement(response.batch, dims[place], space)
-            yield Fit(layout, grid, response.shape[dims[place]], purity, slope, len(claims))
+            usual = place in (0, d) and turn == tuple(range(d))
+            if usual or len(claims) == sum(length > 1 for length in size):
+                channels = response.shape[dims[place]]
+                yield Fit(layout, grid, channels, purity, slope, share, usual)
 
 
 def arrangement(batch: int, channels: int, space: tuple[int, ...]) -> Layout:
@@ -106,19 +116,36 @@ def arrangement(batch: int, channels: int, space: tuple[int, ...]) -> Layout:
     return layouts.permuted(batch, channels, space)
 
 
-def _claim(centres: Tensor, axis: int) -> tuple[float, float]:
-    """Return purity and slope of centres (2, d, n) that are said to follow one image axis."""
+class _Claim(NamedTuple):
+    """How well centres follow one image axis."""
+
+    purity: float
+    slope: float
+    explained: float  # variance
+
+
+def _claim(centres: Tensor, axis: int) -> _Claim:
+    """Say how well centres (2, d, n) follow one image axis and no other."""
     mean = centres.nanmean(0)
     length = mean.shape[1]
     heard = mean.isfinite().all(0)
-    if heard.sum() < 2:
-        return 0.0, 0.0
-    places = ((torch.arange(length) + 0.5) / length)[heard]
-    mean, places = _centred(mean[:, heard]), _centred(places)
+    if heard.sum() < max(2, length / 2):
+        return _Claim(0.0, 0.0, 0.0)
+    places = _centred(((torch.arange(length) + 0.5) / length)[heard])
+    mean = _centred(mean[:, heard])
     product, power = mean[axis] @ places, places @ places
-    if product <= 0:
-        return 0.0, float(product / power)
-    return float(product**2 / power / mean.square().sum()), float(product / power)
+    explained = product.clamp_min(0) ** 2 / power
+    purity = explained / mean.square().sum().clamp_min(1e-12)
+    return _Claim(float(purity), float(product / power), float(explained / heard.sum()))
+
+
+def _variance(centres: Tensor) -> float:
+    """Return the variance of centres (2, d, n) over the dimension, summed over image axes."""
+    mean = centres.nanmean(0)
+    heard = mean.isfinite().all(0)
+    if heard.sum() < 2:
+        return 0.0
+    return float(_centred(mean[:, heard]).square().mean(1).sum())
 
 
 def _centred(values: Tensor) -> Tensor:
@@ -189,8 +216,11 @@ def sequences(
                 break
         if best and (layout := best[2].layout(response.batch, dim)):
             purity, slope, order = best
-            claims = sum(side > 1 for side in order.grid)
-            fit = Fit(layout, order.grid, response.shape[channels], purity, slope, claims)
+            own = _variance(centres)
+            share = purity * own / (own + _variance(response.centres[channels]) + 1e-12)
+            patches, d = math.prod(order.grid), len(size)
+            usual = d > 1 and not order.window and order.prefix + patches == count
+            fit = Fit(layout, order.grid, response.shape[channels], purity, slope, share, usual)
             readings.append((fit, order))
     return readings
 
@@ -262,9 +292,7 @@ def _sequence(grid: tuple[int, ...], prefix: int, suffix: int) -> Order:
 @functools.lru_cache(maxsize=256)
 def _usual(count: int, size: tuple[int, ...]) -> tuple[Order, ...]:
     """Return prefix tokens and a grid into which the image divides, in rows or in windows."""
-    grids = [
-        grid for grid in _grids(count, size, divide=True) if count - math.prod(grid) <= PREFIX
-    ]
+    grids = [grid for grid in _grids(count, size, divide=True) if count - math.prod(grid) <= PREFIX]
     plain = [_sequence(grid, count - math.prod(grid), 0) for grid in grids]
     return (*plain, *(order for g in grids if math.prod(g) == count for order in _by_windows(g)))
 
@@ -301,13 +329,13 @@ def _shifted(count: int, size: tuple[int, ...]) -> Iterator[Order]:
 def _grids(count: int, size: tuple[int, ...], *, divide: bool) -> tuple[tuple[int, ...], ...]:
     """Return grids of at most ``count`` cells and at least an eighth, the largest first."""
     sides = [
-        sorted({n for p in range(1, s + 1) for n in ((s // p,) if divide else (s // p, -(-s // p)))})
+        sorted(
+            {n for p in range(1, s + 1) for n in ((s // p,) if divide else (s // p, -(-s // p)))}
+        )
         for s in size
     ]
     grids = {
-        grid
-        for grid in itertools.product(*sides)
-        if max(2, count / 8) <= math.prod(grid) <= count
+        grid for grid in itertools.product(*sides) if max(4, count / 8) <= math.prod(grid) <= count
     }
     return tuple(sorted(grids, key=lambda grid: (-math.prod(grid), abs(_aspect(grid, size)), grid)))
 
@@ -316,3 +344,23 @@ def _aspect(grid: tuple[int, ...], size: tuple[int, ...]) -> float:
     """Return how far cells are from having the same length along all axes, 0 for not at all."""
     pitches = [math.log(s / g) for g, s in zip(grid, size, strict=True)]
     return max(pitches) - min(pitches)
+
+
+def contradicts(response: Response, layout: Layout, size: tuple[int, ...]) -> bool:
+    """Return whether the measured centres speak against a reading that they do not show."""
+    shape = response.shape
+    if layout is layouts.nchw:
+        space = tuple(range(2, len(shape)))
+    elif layout is layouts.nhwc:
+        space = tuple(range(1, len(shape) - 1))
+    else:
+        return any(is_local(centres, DISTINCT) for centres in response.centres.values())
+    heard = [centres.isfinite().all(0).all(0) for centres in response.centres.values()]
+    if any(dim.float().mean() < 0.75 for dim in heard):
+        return False  # units that respond here and there say nothing about whole rows
+    # A dimension of space may not move along another axis of the image.
+    return any(
+        is_local(torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1), CROSSED)
+        for axis, dim in enumerate(space)
+        if (centres := response.centres[dim]).shape[1] > 1
+    )

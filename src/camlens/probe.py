@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from .captures import Capture
-from .derivatives import derivatives
+from .derivatives import derivatives, remedy
 from .hooks import Call, See, run_hooked
 from .intercept import BackwardRule, Interception, Rule
 from .layouts import Layout, read
-from .model import layer, unwrap
+from .model import layer, quantized, unwrap
 from .targets import Selection, Targets, select
 
 #: Gradients of at most so many bytes are computed at once; more targets go in chunks.
@@ -46,6 +46,7 @@ class Pass:
         captured: Mapping[str, Tensor],
         sites: Sequence[Site],
         *,
+        model: nn.Module,
         leaf: Tensor | None,
         rule: BackwardRule | None,
     ) -> None:
@@ -53,6 +54,7 @@ class Pass:
         self.selection = selection
         self.captured = dict(captured)
         self.sites = tuple(sites)
+        self._model = model
         self._leaf = leaf
         self._rule = rule
 
@@ -68,10 +70,12 @@ class Pass:
     def chunks(self) -> list[slice]:
         """Cut the K targets into slices whose gradients fit into :data:`CHUNK_BYTES`."""
         tensors = [self._leaf] if self._leaf is not None else list(self.captured.values())
-        n, k = self.scores.shape
-        each = (sum(t.numel() for t in tensors if t is not None) + n * k) * 4
+        # The gradients of a few classes pass the model's scores of all classes.
+        outputs = self.scores if self.selection.logits is None else self.selection.logits
+        widest = max(self.scores.numel(), outputs.numel())
+        each = (sum(t.numel() for t in tensors if t is not None) + widest) * 4
         step = max(1, CHUNK_BYTES // each)
-        return [slice(start, start + step) for start in range(0, k, step)]
+        return [slice(start, start + step) for start in range(0, self.scores.shape[1], step)]
 
     def gradients(
         self, targets: slice = slice(None), *, keep_graph: bool = False, create_graph: bool = False
@@ -93,8 +97,8 @@ class Pass:
         """
         names = [site.name for site in self.sites]
         sources = [self.captured[name] for name in names]
-        rows = derivatives(
-            self.scores, sources, names, targets, keep_graph=keep_graph, create_graph=create_graph
+        rows = self._derivatives(
+            sources, names, targets, keep_graph=keep_graph, create_graph=create_graph
         )
         n = len(self.scores)
         return [
@@ -124,8 +128,7 @@ class Pass:
             raise ValueError('image gradients need a pass traced with start="images"')
         if rule is not None and self._rule is not None:
             self._rule.rule = rule
-        (rows,) = derivatives(
-            self.scores,
+        (rows,) = self._derivatives(
             [self._leaf],
             ["the images"],
             targets,
@@ -133,6 +136,19 @@ class Pass:
             create_graph=create_graph,
         )
         return rows.movedim(0, 1)
+
+    def _derivatives(
+        self, sources: Sequence[Tensor], names: Sequence[str], targets: slice, **options: bool
+    ) -> list[Tensor]:
+        try:
+            return derivatives(self.scores, sources, names, targets, **options)
+        except ValueError as error:
+            if names := quantized(self._model):
+                raise ValueError(
+                    f"the layers {names[:3]} are quantized, which gradients cannot pass: explain "
+                    "the model as it was before quantization"
+                ) from error
+            raise
 
     def operations(self) -> set[str]:
         """Return the kinds of operations from the sites to the scores, by their autograd nodes."""
@@ -157,8 +173,9 @@ class Probe:
         images: (N, C, *size), its first input.
         inputs: its further positional inputs.
         keywords: its keyword inputs.
-        targets: what to explain, see :func:`camlens.targets.select`. After the first pass the
-            classes are fixed: changed images are scored for the classes of the unchanged ones.
+        targets: what to explain, see :func:`camlens.targets.select`. Changed images are scored
+            for the classes of the unchanged ones.
+        create_graph: whether gradients are to be differentiated in turn.
     """
 
     def __init__(
@@ -168,12 +185,15 @@ class Probe:
         inputs: Sequence[Any] = (),
         keywords: Mapping[str, Any] | None = None,
         targets: Targets = None,
+        *,
+        create_graph: bool = False,
     ) -> None:
         self.model = unwrap(model)
         self.images = images
         self.inputs = tuple(inputs)
         self.keywords = dict(keywords or {})
         self.targets = targets
+        self.create_graph = create_graph
         self._unchanged: Selection | None = None
 
     @property
@@ -223,24 +243,35 @@ class Probe:
             capture = Capture(record=True)
             outputs, _ = self.execute(names, capture, given, gradients=True, rule=rule)
         with torch.set_grad_enabled(start is not None):
-            selection = self.select(outputs, len(given))
+            selection = self.select(outputs, len(given), changed=images is not None)
         if images is None and self._unchanged is None:
             self._unchanged = selection
-        return Pass(outputs, selection, capture.captured, sites, leaf=leaf, rule=rule)
+        return Pass(
+            outputs, selection, capture.captured, sites, model=self.model, leaf=leaf, rule=rule
+        )
 
-    def select(self, outputs: Any, n: int) -> Selection:
+    def select(self, outputs: Any, n: int, *, changed: bool = False) -> Selection:
         """Select the scores of ``n`` images to explain.
+
+        Args:
+            outputs: what the model returned for them.
+            n: how many there are.
+            changed: whether they are changed images, scored for the unchanged images' classes.
 
         Raises:
             ValueError: the scores are of another number of images.
         """
-        selection = select(outputs, self.targets)
+        selection = select(outputs, self.fixed_targets() if changed else self.targets)
         if len(selection.scores) != n:
             raise ValueError(
                 f"expected one row of scores for each of {n} images, got "
                 f"{tuple(selection.scores.shape)}"
             )
         return selection
+
+    def fixed_targets(self) -> Targets:
+        """Return the targets of changed images: the unchanged images' classes, or the callable."""
+        return self.targets if callable(self.targets) else self.unchanged().classes
 
     def unchanged(self) -> Selection:
         """Return the scores of the unchanged images, from the first pass that ran on them."""
@@ -269,13 +300,11 @@ class Probe:
         Raises:
             ValueError: a shape does not fit.
         """
-        classes = self.targets if callable(self.targets) else self.unchanged().classes
+        fixed = self.fixed_targets()
         for first in range(0, len(source), batch_size):
             rows = slice(first, first + batch_size)
             origin = source[rows]
-            targets = classes
-            if isinstance(classes, Tensor):
-                targets = classes[origin.to(classes.device)]
+            targets = fixed[origin.to(fixed.device)] if isinstance(fixed, Tensor) else fixed
             inputs = [self._of_rows(value, origin) for value in self.inputs]
             keywords = {k: self._of_rows(v, origin) for k, v in self.keywords.items()}
             part = Probe(self.model, make(rows), inputs, keywords, targets)
@@ -334,14 +363,20 @@ class Probe:
         given = self.images if images is None else images
         layers = {name: layer(self.model, name) for name in names}
         call = Call(self.model, (given, *self.inputs), self.keywords)
+        mode: Interception | None = rule
+        if self.create_graph:
+            mode = rule or Interception()
+            mode.create_graph = True
         try:
-            return run_hooked(call, layers, see, gradients=gradients, mode=rule)
+            return run_hooked(call, layers, see, gradients=gradients, mode=mode)
         except RuntimeError as error:
+            if text := remedy(error):
+                raise ValueError(text) from error
             if gradients or "register a hook on a tensor" not in str(error):
                 raise
         # A forward hook of the user's registers a hook on a tensor, which then needs gradients.
         try:
-            return run_hooked(call, layers, see, gradients=True, mode=rule)
+            return run_hooked(call, layers, see, gradients=True, mode=mode)
         except RuntimeError as error:
             hooked = [n for n, m in self.model.named_modules() if m._forward_hooks]
             raise ValueError(

@@ -34,7 +34,8 @@ class Registration:
         pitch_error: its standard error; None along an axis where ``pitch`` was not measured.
         receptive_field: how much of the image a cell responds to: the width of a box with the same
             spread as the squared gradient of a cell, so that a patch embedding of P x P pixels
-            with weights of equal variance has P. None where it was not measured.
+            with weights of equal variance has P; too small where the image's border clips it.
+            None where it was not measured.
 
     Example:
         >>> stretched = Registration.stretched((8,), (2,))
@@ -113,9 +114,10 @@ class Registration:
         )
 
     def centres(self, axis: int) -> Tensor:
-        """Return the pixel coordinates of the cells' centres along an axis: (grid[axis],)."""
+        """Return the cells' centres along an axis in pixels: (grid[axis],) float64."""
         pitch = self.applied_pitch[axis]
-        return self._first(axis) + torch.arange(self.grid[axis], dtype=torch.float64) * pitch
+        cell = torch.arange(self.grid[axis], dtype=torch.float64, device="cpu")
+        return self._first(axis) + cell * pitch
 
     def _first(self, axis: int) -> float:
         middle = self.size[axis] / 2 + self.applied_offset[axis]

@@ -11,7 +11,8 @@ one more run a single image changes, which tells rows of the batch from everythi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ Run = Callable[[Tensor, Sequence[str]], Mapping[str, Tensor]]
 
 #: Standard deviation of the noise, in standard deviations of the images.
 NOISE = 0.3
+#: Images of fewer pixels than this are repeated in a run, up to 32 times.
+PIXELS = 4096
 #: Squared response below which a row counts as unchanged, as a fraction of the changed row's.
 #: Kernels that sum in another order at each run leave about 1e-12.
 LEAK = 1e-4
@@ -57,14 +60,14 @@ def respond(
 ) -> dict[str, Response]:
     """Measure how layers respond to changed images.
 
-    The model runs 2 + 2 d times on two images, an image and another one flipped, so that what the
-    images show at some place does not look like a property of the model.
+    The model runs 2 + 2 d times on two images (more if they are tiny), an image and another one
+    flipped, so that what the images show at some place does not look like a property of the model.
 
     Args:
         run: runs the model.
         names: layers to measure.
         images: (N, C, *size) as the model takes them.
-        fixed: whether the model takes these N images only; a single one is run 2 + 4 d times.
+        fixed: whether the model takes these N images only; a single one is run 2 (1 + 2 d) times.
         content: "images", or "noise" of the same mean and deviation in their place.
 
     Returns:
@@ -75,12 +78,12 @@ def respond(
     if content == "noise":
         images = images.float().mean() + scale * _noise(images, generator)
     measured = {name: _Sums() for name in names}
-    for number, batch in enumerate(_batches(images, fixed)):
+    for number, batch in enumerate(_batches(images, fixed, scale, generator)):
         noise = NOISE * scale * _noise(batch, generator)
-        first = torch.zeros_like(noise)
-        first[0] = noise[0]
         base = run(batch, names)
-        if len(batch) > 1:
+        if number == 0 and len(batch) > 1:
+            first = torch.zeros_like(noise)
+            first[0] = noise[0]
             rows = run((batch + first).to(batch.dtype), names)
             for name, sums in measured.items():
                 sums.find_rows(base.get(name), rows.get(name), len(batch))
@@ -106,13 +109,27 @@ def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(images.shape, generator=generator).to(images.device, torch.float32)
 
 
-def _batches(images: Tensor, fixed: bool) -> list[Tensor]:
-    batch = images.detach() if fixed else torch.stack([images[0], images[-1]]).detach()
-    turned = batch.flip(tuple(range(2, batch.ndim)))
-    if len(batch) == 1:
-        return [batch, turned]
-    odd = torch.arange(len(batch), device=batch.device).view(-1, *[1] * (batch.ndim - 1)) % 2 == 1
-    return [torch.where(odd, turned, batch)]
+def _batches(
+    images: Tensor, fixed: bool, scale: Tensor, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield the unchanged images of each pass; those with odd numbers are flipped.
+
+    Few pixels make a noisy measurement, and a cheap one, so tiny images are followed by noise
+    images, in which other units are active.
+    """
+    images = images.detach()
+    draws = 2 * min(max(1, PIXELS // math.prod(images.shape[2:])), 16)
+    if not fixed:
+        images = torch.stack([images[0], images[-1]])
+    turned = images.flip(tuple(range(2, images.ndim)))
+    odd = torch.arange(len(images), device=images.device).view(-1, *[1] * (images.ndim - 1)) % 2
+    passes = [images, turned] if len(images) == 1 else [torch.where(odd == 1, turned, images)]
+    others = max(0, draws - len(passes) * len(images))
+    noise = [
+        (images.float().mean() + scale * _noise(images, generator)).to(images.dtype)
+        for _ in range(2 * (others // (2 * len(images))))
+    ]
+    yield from passes + noise if fixed else [torch.cat(passes + noise)]
 
 
 def _ramps(images: Tensor) -> list[Tensor]:
@@ -192,7 +209,7 @@ class _Sums:
             draws = (
                 torch.stack([profile[0::2].sum(0), profile[1::2].sum(0)])
                 if n > 1
-                else torch.stack([profile[0] * (draw == 0), profile[0] * (draw == 1)])
+                else torch.stack([profile[0] * (draw % 2 == 0), profile[0] * (draw % 2 == 1)])
             )
             key = (step, dim - 1 if dim <= self.batch else dim)
             self.energy[key] = self.energy.get(key, 0) + draws

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ class Top:
 
     count: int
 
+
+#: How a model's scores become probabilities, see :func:`probabilities`.
+ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 #: None (the predicted class), a class, (N,) or (N, K) classes, "all", ``top(k)``, or a callable.
 Targets = int | str | Top | Tensor | Sequence[Any] | Callable[[Any], Tensor] | None
@@ -60,17 +63,22 @@ class Selection:
         """Check the values of ``classes``, ``scores`` and the maps made from them.
 
         Reading a value from an accelerator waits for it, so this happens once, at the end.
+        A float64 map that float32 would round to zero passes for one without evidence.
 
         Args:
-            maps: float32, or wider.
+            maps: (N, K, *grid), float32 or wider.
 
         Raises:
-            ValueError: a class is out of range, or a score or a map is not finite in float32.
+            ValueError: a class is out of range, a score or a map is not finite in float32, or a
+                map vanishes there.
         """
         known = self.class_count == 0
         in_range = ((self.classes >= 0) & (self.classes < self.class_count)) | known
         finite = self.scores.float().isfinite()
-        if (in_range.all() & finite.all() & maps.float().isfinite().all()).item():
+        narrow = maps.float()
+        vanished = maps.flatten(2).any(dim=2) & ~narrow.flatten(2).any(dim=2)
+        right = in_range.all() & finite.all() & narrow.isfinite().all() & ~vanished.any()
+        if right.item():
             return
         if not in_range.all():
             wrong = self.classes[~in_range].unique().tolist()[:5]
@@ -78,7 +86,8 @@ class Selection:
                 f"expected classes 0 to {self.class_count - 1}, got {wrong}: the model has "
                 f"{self.class_count} outputs"
             )
-        if self.scores.isfinite().all() and maps.isfinite().all():
+        wide = self.scores.isfinite().all() and maps.isfinite().all()
+        if wide and not (finite.all() and narrow.isfinite().all()):
             raise ValueError(
                 f"the {self.scores.dtype} scores or their maps exceed the range of float32, in "
                 "which explanations are kept: explain smaller scores, such as their logarithm or "
@@ -89,6 +98,12 @@ class Selection:
             raise ValueError(
                 f"the explained scores of the images {rows} are not finite: look for NaN or "
                 "infinity in the images and in the model's weights"
+            )
+        if maps.isfinite().all():
+            raise ValueError(
+                f"the {maps.dtype} maps are too small for float32, in which explanations are kept, "
+                "and would all be zero: explain larger scores, such as "
+                "targets=lambda out: out[:, 3] * 1e30"
             )
         raise ValueError(
             "the scores are finite but their gradients or the layer's activations are not: in "
@@ -165,9 +180,7 @@ def scores_in(outputs: Any) -> Tensor | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
-def probabilities(
-    outputs: Tensor, activation: Literal["softmax", "sigmoid", "none"] = "softmax"
-) -> Tensor:
+def probabilities(outputs: Tensor, activation: str = "softmax") -> Tensor:
     """Turn (N, C) scores into (N, C) float32 probabilities.
 
     Args:
@@ -185,18 +198,29 @@ def probabilities(
     Example:
         >>> probabilities(torch.tensor([[0.0, 0.0]])).tolist()
         [[0.5, 0.5]]
-        >>> probabilities(torch.tensor([[3.0]])).isnan().item()
-        True
+        >>> single = torch.tensor([[0.0]])
+        >>> probabilities(single).item(), probabilities(single, "sigmoid").item()
+        (nan, 0.5)
     """
-    if activation == "softmax":
-        if outputs.shape[1] == 1:
-            return torch.full_like(outputs, torch.nan, dtype=torch.float32)
-        return outputs.float().softmax(dim=1)
+    check_activation(activation)
+    values = outputs.float()
     if activation == "sigmoid":
-        return outputs.float().sigmoid()
+        return values.sigmoid()
     if activation == "none":
-        return outputs.float()
-    raise ValueError(f'expected activation "softmax", "sigmoid" or "none", got {activation!r}')
+        return values
+    if values.shape[1] == 1:
+        return torch.full_like(values, torch.nan)
+    return values.softmax(dim=1)
+
+
+def check_activation(activation: str) -> None:
+    """Check the name of an activation.
+
+    Raises:
+        ValueError: the activation is unknown.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"expected an activation out of {ACTIVATIONS}, got {activation!r}")
 
 
 def as_classes(targets: int | Tensor | Sequence[Any], n: int) -> Tensor:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 import camlens
-from camlens import photos, regions
+from camlens import loading, regions
 from tests.cli.conftest import net
 
 
@@ -23,7 +24,7 @@ def picture(path):
 
 @pytest.fixture
 def hopper(folder):
-    return photos.read(folder / "hopper.png")[None]
+    return loading.read_photograph(folder / "hopper.png")[None]
 
 
 def test_files_hold_what_the_library_gives(run, model, folder, hopper):
@@ -61,6 +62,40 @@ def test_what_is_said(run, model, hopper):
     text = run("explain", "hopper.png", *model, "--classes", "names.txt").out
     assert f"predicted: {names[best]} ({best}) (score {float(logits[best]):.4g}" in text
     assert "GradCAM at 4, grid 32x32" in text
+
+
+FACTORY = """
+import torch
+from torch import nn
+
+def one():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, {})
+    )
+"""
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_a_model_with_one_output_has_no_probability(run, folder, outputs, activation):
+    name = f"factory_{outputs}"
+    (folder / f"{name}.py").write_text(FACTORY.format(outputs))
+    words = ("hopper.png", "--model", f"{name}:one", "--activation", activation)
+    (record,) = run("explain", *words, "--json").json["photos"]
+    text = run("explain", *words).out
+    sys.modules.pop(name)
+    score, probability = record["prediction"]["score"], record["prediction"]["probability"]
+    if activation == "sigmoid":
+        assert probability == pytest.approx(1 / (1 + math.exp(-score)), abs=1e-6)
+    elif activation == "none":
+        assert probability == (None if outputs == 1 else score)
+    if outputs > 1 or activation == "sigmoid":
+        assert f", probability {probability:.1%})" in text
+    else:
+        assert probability is None
+        assert f"(score {score:.4g})" in text
+        assert "probability" not in text
 
 
 def test_several_targets_by_number_and_name(run, model, hopper, folder):
@@ -108,19 +143,21 @@ def test_layers_and_preprocessing(run, model, hopper, folder):
     got = run("explain", "hopper.png", *model, *words, "--out", "out")
     assert got.code == 0, got.err
     saved = camlens.Explanation.load(folder / "out" / "hopper.safetensors")
-    how = camlens.preprocessing.Preprocessing(size=(32, 32), mean=(0.5,), std=(0.1, 0.2, 0.4))
+    how = camlens.loading.Preprocessing(size=(32, 32), mean=(0.5,), std=(0.1, 0.2, 0.4))
     expected = camlens.GradCAM(net().eval(), ["1", "4"])(how(hopper[0])[0][None])
     assert torch.equal(saved.raw, expected.raw)
     assert picture("out/hopper.overlay.png").shape == (3, 32, 32)
 
 
 def test_template_regions_and_their_effect(run, model, hopper, folder):
-    words = ("--regions", "template", "--fill", "blur", "--target", "1", "--out", "out")
+    words = ("--regions", "template", "--infill", "blur", "--target", "1", "--out", "out")
     got = run("explain", "hopper.png", *model, *words, "--json")
-    net_, face = net().eval(), regions.face_template(64)
+    net_, face = net().eval(), camlens.faces.face_template(64)
     expected = camlens.GradCAM(net_)(hopper / 255, targets=1)
-    effect = regions.effect(net_, hopper / 255, face, targets=1, fill="blur")
-    table = regions.table(regions.score(expected, face), effect=effect)
+    ablation = camlens.faithfulness.ablate_regions(
+        net_, hopper / 255, face, targets=1, infill="blur"
+    )
+    table = regions.table(regions.score(expected, face), ablation=ablation)
     with (folder / "out" / "hopper.regions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["region"] for row in rows] == list(table["region"])
@@ -143,8 +180,8 @@ def test_face_regions(run, model, shared, hopper):
     env = {"CAMLENS_MODELS": str(shared / "models")}
     got = run("explain", "hopper.png", "noise.png", *model, "--regions", "face", "--json", env=env)
     face, nothing = got.json["photos"]
-    points = regions.YuNet(shared / "models/face_detection_yunet_2026may.onnx")(hopper).points
-    masks = regions.from_landmarks(points[:, 0], (64, 64)).masks.mean((-2, -1))[0]
+    points = camlens.faces.YuNet(shared / "models/face_detection_yunet_2026may.onnx")(hopper).points
+    masks = camlens.faces.from_landmarks(points[:, 0], (64, 64)).masks.mean((-2, -1))[0]
     assert [row["area"] for row in face["regions"]] == pytest.approx(masks.tolist(), rel=1e-5)
     assert {row["area"] for row in nothing["regions"]} == {0.0}
     text = run("explain", "noise.png", *model, "--regions", "face", env=env).out
@@ -234,11 +271,16 @@ def test_no_photograph_given_is_replaced(run, model, folder, target):
         (("--target", "hapy", "--classes", "names.txt"), 2, "no class 'hapy'; did you mean happy"),
         (("--target", "all", "--target", "1"), 2, "expected all alone"),
         (("--regions", "faces"), 2, "expected --regions as face, template, none.*mean face"),
-        (("--fill", "blur"), 2, "--fill takes regions away, but there are none: give --regions"),
         (
-            ("--fill", "blurr", "--regions", "template"),
+            ("--activation", "sigmoyd"),
             2,
-            "expected --fill as blur, mean, inpaint, got 'blurr'; did you mean blur",
+            "expected --activation as softmax, sigmoid, none, got 'sigmoyd'; did you mean sigmoid",
+        ),
+        (("--infill", "blur"), 2, "--infill removes regions, but there are none: give --regions"),
+        (
+            ("--infill", "blurr", "--regions", "template"),
+            2,
+            "expected --infill as blur, mean, inpaint, got 'blurr'; did you mean blur",
         ),
         (
             ("--layer", "1", "--method", "GuidedBackprop"),

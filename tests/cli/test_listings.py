@@ -13,10 +13,10 @@ def test_methods_come_from_the_classes(run):
     names = {row["method"] for row in rows}
     assert names == {
         *("Deconvnet", "EigenCAM", "GradCAM", "GradCAMPlusPlus", "GuidedBackprop"),
-        *("GuidedGradCAM", "HiResCAM", "InputGradient", "LayerCAM", "XGradCAM"),
+        *("GuidedGradCAM", "HiResCAM", "Saliency", "LayerCAM", "XGradCAM"),
     }
     assert {r["method"] for r in rows if not r["layer"]} == {
-        *("Deconvnet", "GuidedBackprop", "InputGradient"),
+        *("Deconvnet", "GuidedBackprop", "Saliency"),
     }
     assert next(r for r in rows if r["method"] == "GradCAM")["what it is"] == (
         "Grad-CAM (Selvaraju et al. 2017)"

@@ -42,11 +42,13 @@ def test_a_folder_becomes_a_run(run, words, images, folder):
     assert made.manifest["heatmaps"] == "float16"
     assert made.images["name"].tolist()[:2] == ["happy/00.png", "happy/02.png"]
     assert made.images["label"].fillna(-1).tolist() == [1] * 6 + [-1] + [2] * 6
-    pictures = torch.stack([camlens.photos.read(images / name) for name in made.images["name"]])
+    pictures = torch.stack(
+        [camlens.loading.read_photograph(images / name) for name in made.images["name"]]
+    )
     expected = camlens.GradCAM(net().eval())(pictures / 255)
     assert made.maps["target"].tolist() == expected.targets[:, 0].tolist()
     assert made.maps["score"].tolist() == pytest.approx(expected.scores[:, 0].tolist(), abs=1e-5)
-    table = regions.table(regions.score(expected, regions.face_template(24)))
+    table = regions.table(regions.score(expected, camlens.faces.face_template(24)))
     assert made.regions["density"].tolist() == pytest.approx(
         table["density"].tolist(), rel=1e-4, nan_ok=True
     )
@@ -117,11 +119,11 @@ def not_small():
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--regions", "none", "--fill", "blur"), "--fill takes regions away, but there are none"),
-        (("--fill", "gray"), "expected --fill as blur, mean, inpaint, got 'gray'"),
+        (("--regions", "none", "--infill", "blur"), "--infill removes regions, but there are none"),
+        (("--infill", "gray"), "expected --infill as blur, mean, inpaint, got 'gray'"),
         (
-            ("--layer", "1", "--method", "InputGradient", "--method", "Deconvnet"),
-            "--layer means nothing to InputGradient, Deconvnet: leave it out",
+            ("--layer", "1", "--method", "Saliency", "--method", "Deconvnet"),
+            "--layer means nothing to Saliency, Deconvnet: leave it out",
         ),
     ],
 )
@@ -194,9 +196,9 @@ def test_what_cannot_be_compared(run, model, images, folder):
 
 def test_preprocessing_is_a_part_of_the_fingerprint(images):
     from camlens.cli.folders import Labelled
-    from camlens.models import load
+    from camlens.loading import load_model
 
-    loaded = load("tests.cli.conftest:net")
+    loaded = load_model("tests.cli.conftest:net")
     other = dataclasses.replace(
         loaded, preprocessing=dataclasses.replace(loaded.preprocessing, mean=(0.5,))
     )

@@ -29,7 +29,7 @@ def with_gelu(model):
     return model
 
 
-BASE = {"targets": one, "fill": None}
+BASE = {"targets": one, "infill": None}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,8 @@ BASE = {"targets": one, "fill": None}
         ({"targets": scaled(2.0)}, "targets"),
         ({"regions": HALVES.pick("left")}, "region_source.names"),
         ({"regions": None}, "region_source"),
-        ({"fill": "blur"}, 'fill is null there, and "blur" now'),
+        ({"infill": "blur"}, 'infill is null there, and "blur" now'),
+        ({"activation": "sigmoid"}, 'activation is "softmax" there, and "sigmoid" now'),
         ({"classes": ["a", "b", "c"]}, "classes is null"),
         ({"heatmaps": "float16"}, 'heatmaps is "uint8" there, and "float16" now'),
         ({"batch_size": 4}, "batch_size is 3 there, and 4 now"),

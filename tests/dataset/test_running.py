@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
-from camlens import GradCAM, InputGradient, LayerCAM, heatmap, regions
+from camlens import GradCAM, LayerCAM, Saliency, faithfulness, heatmap, regions
 from camlens.dataset import Run, Sample, ShardTask, Unreadable, explain_dataset
 
 from .made import CORRUPT, HALVES, Noise, files, left_is_brighter, net, run
@@ -34,7 +34,7 @@ READABLE = [i for i in range(20) if i != CORRUPT]
 )
 def test_the_tables_are_what_plain_calls_give(tmp_path, targets):
     model, data = net(), Noise(20)
-    explainers = [GradCAM(model, "1"), InputGradient(model)]
+    explainers = [GradCAM(model, "1"), Saliency(model)]
     found = run(tmp_path, dataset=data, explainer=explainers, targets=targets, heatmaps="float16")
     labels = torch.tensor([i % 3 for i in READABLE])
     asked = labels if targets == "label" or isinstance(targets, list) else targets
@@ -84,7 +84,11 @@ def test_the_columns_and_their_types(tmp_path):
     assert found.images["name"][3] == "noise/3.png"
     assert (found.images["width"][3], found.images["height"][3]) == (16, 16)
     assert found.manifest["regions"] == ["left", "right"]
-    assert found.manifest["methods"][0] == {"method": "GradCAM", "layers": ["1"], "options": {}}
+    assert found.manifest["methods"][0] == {
+        "method": "GradCAM",
+        "layers": ["1"],
+        "options": {"create_graph": False, "registration": "stretched"},
+    }
     assert (found.manifest["images"], found.manifest["unreadable"]) == (9, 1)
 
 
@@ -181,17 +185,21 @@ def test_mixed_sizes_are_explained_a_size_at_a_time(tmp_path):
     )
 
 
-def test_effects_are_measured_of_what_is_taken_together(tmp_path):
+def test_ablation_is_per_batch(tmp_path):
     data, model = Noise(6, corrupt=None), net()
-    found = run(tmp_path, dataset=data, targets=None, fill="blur", batch_size=4, shard_size=6)
+    found = run(tmp_path, dataset=data, targets=None, infill="blur", batch_size=4, shard_size=6)
     for some in ([0, 1, 2, 3], [4, 5]):
         images = stacked(data, some)
         plain = GradCAM(model, "1")(images)
-        effect = regions.effect(model, images, HALVES, targets=plain.targets, seed=some[0])
+        ablation = faithfulness.ablate_regions(
+            model, images, HALVES, targets=plain.targets, seed=some[0]
+        )
         rows = found.regions[found.regions["image"].isin(some)]
-        np.testing.assert_allclose(rows["drop"], effect.drop.flatten(), rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(rows["chance"], effect.chance.flatten(), rtol=1e-4, atol=1e-6)
-        expected = regions.agreement(regions.score(plain, HALVES), effect)
+        np.testing.assert_allclose(rows["drop"], ablation.drop.flatten(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            rows["baseline"], ablation.baseline.flatten(), rtol=1e-4, atol=1e-6
+        )
+        expected = regions.agreement(regions.score(plain, HALVES), ablation)
         assert expected.isnan().all()  # two regions have no order
         assert rows["agreement"].isna().all()
 
@@ -238,6 +246,29 @@ def test_without_classes_of_outputs_predictions_are_missing(tmp_path):
     assert found.images["prediction"].isna().all()
     assert found.images["confidence"].isna().all()
     assert set(found.maps["target"]) == {-1}
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_confidence_is_of_the_activation(tmp_path, classes, activation):
+    model = torch.nn.Sequential(*net()[:4], torch.nn.Linear(4, classes)).eval()
+    data = Noise(4)
+    options = {"explainer": GradCAM(model, "1"), "dataset": data, "infill": "mean"}
+    found = run(tmp_path / "run", targets=None, activation=activation, **options)
+    with torch.no_grad():
+        outputs = model(stacked(data, range(4)))
+    expected = {"softmax": outputs.softmax(1), "sigmoid": outputs.sigmoid(), "none": outputs}
+    confidence = expected[activation].amax(1).numpy()
+    known = classes > 1 or activation == "sigmoid"
+    if known:
+        np.testing.assert_allclose(found.images["confidence"], confidence, rtol=1e-4)
+    else:
+        assert found.images["confidence"].isna().all()
+    for name in ("drop", "probability_drop", "probability_baseline", "probability_excess"):
+        assert found.regions[name].notna().all() == (known or name == "drop")
+    assert found.manifest["activation"] == activation
+    with pytest.raises(ValueError, match="expected an activation out of"):
+        run(tmp_path / "other", activation="tanh", **options)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -287,7 +318,7 @@ def test_batches_side_by_side_run_in_inference_mode(tmp_path):
     model = nn.Sequential(nn.ReLU(inplace=True), *net()).eval()
     with torch.inference_mode():
         for count in (1, 2):
-            how = {"explainer": GradCAM(model, "2"), "concurrent_batches": count, "fill": "mean"}
+            how = {"explainer": GradCAM(model, "2"), "concurrent_batches": count, "infill": "mean"}
             run(tmp_path / str(count), 8, **how)
     assert files(tmp_path / "1") == files(tmp_path / "2")
 
@@ -416,7 +447,7 @@ def test_the_random_state_and_the_model_are_left_alone(tmp_path):
         torch.random.get_rng_state(),
         {k: v.clone() for k, v in model.state_dict().items()},
     )
-    run(tmp_path, explainer=GradCAM(model, "1"), num_workers=1, fill="mean")
+    run(tmp_path, explainer=GradCAM(model, "1"), num_workers=1, infill="mean")
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
@@ -445,8 +476,8 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
         ({"dataset": Stream(0)}, "the data set has no images"),
         ({"dataset": Stream(9), "num_workers": 2}, "several workers would change the order"),
         ({"regions": "face"}, "regions as camlens.regions.Regions"),
-        ({"regions": None, "fill": "blur"}, "there are none: give regions= too"),
-        ({"fill": "black"}, "a fill out of"),
+        ({"regions": None, "infill": "blur"}, "there are none: give regions= too"),
+        ({"infill": "black"}, "an infill out of"),
         ({"targets": "best"}, '"label"'),
         ({"targets": [1, 2]}, r"expected targets as one class, \(40,\)"),
         ({"targets": 3}, "expected classes 0 to 2"),

@@ -15,14 +15,15 @@ GRADIENT_METHODS = [
     cam.hires_cam,
     cam.layer_cam,
     cam.xgrad_cam,
+    cam.class_activation_map,
 ]
 
 
-def pair(seed=0):
-    n, k, c, h, w = 2, 3, 4, 3, 5
+def pair(seed=0, grid=(3, 5)):
+    n, k, c = 2, 3, 4
     generator = torch.Generator().manual_seed(seed)
-    activations = torch.randn(n, c, h, w, generator=generator).relu()
-    return activations, torch.randn(n, k, c, h, w, generator=generator)
+    activations = torch.randn(n, c, *grid, generator=generator).relu()
+    return activations, torch.randn(n, k, c, *grid, generator=generator)
 
 
 def test_grad_cam_by_hand():
@@ -130,3 +131,29 @@ def test_maps_move_with_the_image(method):
     activations, gradients = pair()
     flipped = method(activations.flip(-1), gradients.flip(-1))
     assert_close(flipped, method(activations, gradients).flip(-1))
+
+
+@pytest.mark.parametrize("method", GRADIENT_METHODS)
+@pytest.mark.parametrize("grid", [(30,), (1, 30), (5, 6), (2, 3, 5), (30, 1, 1)])
+def test_the_number_of_axes_makes_no_difference(method, grid):
+    """The methods sum over cells and weigh cells: how those are arranged is kept, not used."""
+    activations, gradients = pair(grid=(30,))
+    expected = method(activations, gradients)
+    arranged = method(activations.unflatten(2, grid), gradients.unflatten(3, grid))
+    assert expected.any()
+    assert_close(arranged, expected.unflatten(2, grid))
+
+
+@pytest.mark.parametrize("grid", [(30,), (5, 6), (2, 3, 5)])
+def test_eigen_cam_of_any_number_of_axes(grid):
+    activations, _ = pair(grid=(30,))
+    expected = cam.eigen_cam(activations)
+    assert_close(cam.eigen_cam(activations.unflatten(2, grid)), expected.unflatten(2, grid))
+
+
+@pytest.mark.parametrize("grid", [(7,), (3, 5), (2, 2, 3)])
+def test_cam_is_grad_cam_times_the_cells(grid):
+    activations, gradients = pair(grid=grid)
+    cells = activations[0, 0].numel()
+    expected = cam.grad_cam(activations, gradients) * cells
+    assert_close(cam.class_activation_map(activations, gradients), expected)

@@ -1,5 +1,6 @@
 """The gradient rules as figure 1 of Springenberg et al. shows them, and what is made of them."""
 
+import pytest
 import torch
 from torch.testing import assert_close
 
@@ -29,3 +30,11 @@ def test_guided_grad_cam_is_the_product():
     heat = torch.rand(2, 3, 4, 4)
     product = gradient.guided_grad_cam(gradients, heat)
     assert_close(product[1, 2, 0], gradients[1, 2, 0] * heat[1, 2])
+
+
+@pytest.mark.parametrize("size", [(6,), (2, 3), (1, 2, 3)])
+def test_the_number_of_axes_makes_no_difference(size):
+    gradients, heat = torch.randn(2, 3, 4, 6), torch.rand(2, 3, 6)
+    expected = gradient.saliency(gradient.guided_grad_cam(gradients, heat))
+    arranged = gradient.guided_grad_cam(gradients.unflatten(3, size), heat.unflatten(2, size))
+    assert_close(gradient.saliency(arranged), expected.unflatten(2, size))

@@ -1,8 +1,8 @@
-"""Scores and effects of known numbers, without a model."""
+"""Scores and ablations of known numbers, without a model."""
 
 import torch
 
-from camlens.regions.effects import Effect
+from camlens.faithfulness import RegionAblation
 from camlens.regions.scores import Scores
 
 
@@ -14,13 +14,14 @@ def scores_of(density, *, names=None, targets=None, resolvable=None, evidence=No
     evidence = torch.ones(n, k, dtype=torch.bool) if evidence is None else evidence
     density = density.where(resolvable & evidence.unsqueeze(-1), torch.nan)
     facts = {"grid": (12, 10), "method": "GradCAM", "layers": ("features.34",), **facts}
+    facts = {"resolution": (4.0, 4.8), "resolution_from": "grid", **facts}
     return Scores(
         names=names or tuple(f"region{i}" for i in range(r)),
         share=density / 10,
         density=density,
-        hit=(density > 1).float().where(~density.isnan(), torch.nan),
-        overlap=density / 20,
-        rank=(density.unsqueeze(-1) < density.unsqueeze(-2)).sum(-1) + 1.0,
+        pointing_game=(density > 1).float().where(~density.isnan(), torch.nan),
+        iou=density / 20,
+        density_rank=(density.unsqueeze(-1) < density.unsqueeze(-2)).sum(-1) + 1.0,
         resolvable=resolvable,
         evidence=evidence,
         area=torch.full((n, r), 0.1),
@@ -30,20 +31,20 @@ def scores_of(density, *, names=None, targets=None, resolvable=None, evidence=No
     )
 
 
-def effect_of(drop, chance, *, names=None, targets=None, fill="blur"):
-    """An effect of given falls, (N, K, R); those of the probability are a tenth."""
+def ablation_of(drop, baseline, *, names=None, targets=None, infill="blur"):
+    """An ablation with given drops, (N, K, R); those of the probability are a tenth."""
     drop = torch.as_tensor(drop, dtype=torch.float32)
-    chance = torch.as_tensor(chance, dtype=torch.float32).expand_as(drop)
+    baseline = torch.as_tensor(baseline, dtype=torch.float32).expand_as(drop)
     n, k, r = drop.shape
-    return Effect(
+    return RegionAblation(
         names=names or tuple(f"region{i}" for i in range(r)),
         drop=drop,
-        chance=chance,
+        baseline=baseline,
         probability_drop=drop / 10,
-        probability_chance=chance / 10,
-        fill=fill,
+        probability_baseline=baseline / 10,
+        infill=infill,
         targets=torch.zeros(n, k, dtype=torch.long) if targets is None else targets,
-        draws=8,
+        placements=8,
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from camlens.regions.face import face_template
+from camlens.faces import face_template
 from camlens.regions.masks import Regions
 
 
@@ -43,12 +43,12 @@ def test_what_regions_may_be():
         (["a"], torch.ones(1, 2, 2).byte(), TypeError, "uint8"),
         (["a"], torch.ones(1, 2, 2) * 1j, TypeError, "complex64"),
         (["a"], torch.ones(2, 2), ValueError, r"\(N, R, H, W\) or \(R, H, W\).*\(2, 2\)"),
-        (["a"], torch.ones(1, 1, 1, 2, 2), ValueError, "expected masks as"),
+        (["a"], torch.ones(1, 1, 1, 1, 2, 2), ValueError, "expected masks as"),
         ([], torch.ones(0, 2, 2), ValueError, "no dimension empty"),
         (["a"], torch.ones(0, 1, 2, 2), ValueError, "no dimension empty"),
         (["a"], torch.ones(1, 0, 2), ValueError, "no dimension empty"),
         (["a"], torch.ones(2, 2, 2), ValueError, "a name for each of 2 masks"),
-        (["a", "b", "a"], torch.ones(3, 2, 2), ValueError, r"\['a'\] more often: merge"),
+        (["a", "b", "a"], torch.ones(3, 2, 2), ValueError, r"\['a'\] repeatedly: merge"),
         (["a"], torch.full((1, 2, 2), 1.01), ValueError, r"in \[0, 1\], got values from 1\.01"),
         (["a"], torch.full((1, 2, 2), -0.01), ValueError, r"from -0\.01 to -0\.01"),
         (["a"], torch.tensor([[[0.5, torch.nan]]]), ValueError, r"masks in \[0, 1\], got"),
@@ -94,8 +94,8 @@ def test_boxes_beyond_the_image_are_cut_off():
         ([[0, 2, 1, 1]], "top <= bottom"),
         ([[0, 0, torch.nan, 1]], "all finite"),
         ([[0, 0, torch.inf, 1]], "all finite"),
-        ([0, 0, 1, 1], r"\(N, R, 4\) or \(R, 4\), got \(4,\)"),
-        ([[0, 0, 1]], r"\(N, R, 4\) or \(R, 4\), got .*1, 3\)"),
+        ([0, 0, 1, 1], r"\(N, R, 4\) or \(R, 4\) for .* got \(4,\)"),
+        ([[0, 0, 1]], r"\(N, R, 4\) or \(R, 4\) for .* got .*1, 3\)"),
         ([[0, 0, 1, 1], [0, 0, 1, 1]], "a name for each of 2 masks"),
         ([], "expected boxes as"),
     ],
@@ -135,7 +135,7 @@ def test_labels_out_of_the_types_range_are_nowhere():
         ({1: "a"}, torch.ones(2, 2), TypeError, "labels as integers, got torch.float32"),
         ({1: "a"}, torch.ones(2, 2).bool(), TypeError, "labels as integers, got torch.bool"),
         ({1: "a"}, torch.ones(2).long(), ValueError, r"\(N, H, W\) or \(H, W\).*\(2,\)"),
-        ({1: "a"}, torch.ones(1, 1, 2, 2).long(), ValueError, r"got \(1, 1, 2, 2\)"),
+        ({1: "a"}, torch.ones(1, 1, 1, 2, 2).long(), ValueError, r"got \(1, 1, 1, 2, 2\)"),
         ({}, torch.ones(2, 2).long(), ValueError, "at least one name"),
         ({1: "a"}, torch.ones(0, 2).long(), ValueError, "no dimension empty"),
     ],
@@ -160,7 +160,7 @@ def test_background_is_what_is_left():
     assert regions.masks[0, 2].tolist() == [[0.25, 0, 0, 1]]
     assert regions.masks[0, :2].tolist() == masks.tolist()
     assert Regions(["a"], masks[:1]).with_background("rest").names == ("a", "rest")
-    with pytest.raises(ValueError, match="each name once"):
+    with pytest.raises(ValueError, match="distinct names"):
         regions.with_background()
 
 
@@ -171,7 +171,7 @@ def test_pick_keeps_the_order_given():
     assert picked.masks.flatten().tolist() == [1, 0]
     with pytest.raises(LookupError, match=r"called \['d'\]; there are \['a', 'b', 'c'\]"):
         regions.pick("a", "d")
-    with pytest.raises(ValueError, match="each name once"):
+    with pytest.raises(ValueError, match="distinct names"):
         regions.pick("a", "a")
 
 
@@ -300,3 +300,74 @@ def test_bad_pictures():
 def test_what_rounding_adds_to_a_mask_is_taken_away():
     masks = Regions(("whole",), torch.full((1, 1, 4, 4), 1 + 2e-7)).masks
     assert masks.max() == 1
+
+
+# --- signals and volumes ------------------------------------------------------------------
+
+
+def test_axes_of_masks():
+    assert Regions(["a", "b"], torch.ones(2, 5), axes=1).size == (5,)
+    assert Regions(["a", "b"], torch.ones(3, 2, 5), axes=1).masks.shape == (3, 2, 5)
+    assert Regions(["a"], torch.ones(1, 2, 3, 4), axes=3).size == (2, 3, 4)
+    assert Regions(["a"], torch.ones(5, 1, 2, 3, 4)).masks.shape == (5, 1, 2, 3, 4)
+    with pytest.raises(ValueError, match=r"\(N, R, L\) or \(R, L\).*\(1, 1, 2, 3\)"):
+        Regions(["a"], torch.ones(1, 1, 2, 3), axes=1)
+    with pytest.raises(ValueError, match="expected 1, 2 or 3 axes of space, got 4"):
+        Regions(["a"], torch.ones(1, 1, 2, 3), axes=4)
+
+
+@pytest.mark.parametrize("size", [(9,), (6, 9), (4, 6, 9)])
+def test_boxes_cover_their_volume(size):
+    """Inside the image the mask's sum is the product of the sides, beyond it is cut off."""
+    axes = len(size)
+    low = torch.rand(3, 2, axes, generator=torch.Generator().manual_seed(axes)) * 2
+    sides = torch.rand(3, 2, axes, generator=torch.Generator().manual_seed(9)) * 2
+    regions = Regions.from_boxes(["a", "b"], torch.cat([low, low + sides], -1), size)
+    assert regions.size == size
+    assert_close(regions.masks.flatten(2).sum(-1), sides.prod(-1), atol=1e-5, rtol=1e-5)
+    # x is the first number of a box and the last axis of an image.
+    starts, ends = [1, 2, 0][:axes], [4, 3, 2][:axes]
+    mask = Regions.from_boxes(["a"], [starts + ends], size).masks[0, 0]
+    expected = torch.zeros(size)
+    expected[tuple(slice(a, b) for a, b in zip(starts[::-1], ends[::-1], strict=True))] = 1
+    assert mask.equal(expected)
+    whole = Regions.from_boxes(["all"], [[-1] * axes + [99] * axes], size)
+    assert whole.masks.equal(torch.ones(1, 1, *size))
+    with pytest.raises(ValueError, match=rf"\(N, R, {2 * axes}\)"):
+        Regions.from_boxes(["a"], [[0.0] * (2 * axes + 1)], size)
+
+
+@pytest.mark.parametrize("size", [(9,), (5, 9), (4, 5, 9)])
+def test_everything_else_on_any_axes(size):
+    axes = len(size)
+    labels = torch.arange(9).expand(2, *size) // 3
+    regions = Regions.from_labels({0: "a", 1: "b"}, labels, axes=axes)
+    assert Regions.from_labels({0: "a", 1: "b"}, labels[0], axes=axes).size == size
+    assert regions.masks.shape == (2, 2, *size)
+    filled = regions.with_background()
+    assert filled.masks.sum(1).equal(torch.ones(2, *size))
+    assert filled.pick("background").masks[:, 0].equal((labels == 2).float())
+    assert filled.of_images(slice(1, 2)).masks.shape == (1, 3, *size)
+    assert filled.to("cpu").size == size
+    other = tuple(length + 3 for length in size)
+    resized = filled.resize(other)
+    assert resized.size == other
+    assert_close(resized.masks.sum(1), torch.ones(2, *other))
+    assert_close(
+        resized.masks.flatten(2).mean(-1), filled.masks.flatten(2).mean(-1), atol=0.03, rtol=0
+    )
+
+
+def test_resizing_one_axis_at_a_time_is_torchs():
+    """The filter is separable: a volume of one slice is resized as its slice is."""
+    masks = torch.rand(2, 3, 10, 17)
+    flat = Regions(["a", "b", "c"], masks)
+    deep = Regions(flat.names, masks.unsqueeze(2))
+    for size in ((20, 34), (5, 8), (10, 3)):
+        expected = flat.resize(size).masks.unsqueeze(2)
+        assert_close(deep.resize((1, *size)).masks, expected, atol=1e-5, rtol=0)
+
+
+def test_only_images_are_drawn():
+    with pytest.raises(ValueError, match=r"2-D images to draw, got the size \(9,\)"):
+        Regions(["a"], torch.ones(1, 1, 9), axes=1).draw(torch.rand(1, 3, 9, 9))

@@ -10,11 +10,11 @@ import torch
 from matplotlib import pyplot
 from matplotlib.patches import Rectangle
 
-from camlens.regions.plots import density_against_effect, density_map
+from camlens.regions.plots import density_against_excess, density_map
 from camlens.regions.statistics import summarize
 from camlens.regions.tables import table
 
-from .made import effect_of, noise, scores_of
+from .made import ablation_of, noise, scores_of
 
 CLASSES = ["angry", "happy", "sad"]
 NAMES = ("eyes", "nose", "mouth")
@@ -29,8 +29,8 @@ def rows_of(*, k=1, **options):
     resolvable[..., 1] = False
     scores = scores_of(density, names=NAMES, resolvable=resolvable)
     drop = noise(64, k, 3, seed=1) + scores.density.nan_to_num(0.0)
-    effect = effect_of(drop, 0.5, names=NAMES)
-    return table(scores, labels=LABELS, classes=CLASSES, effect=effect, **options)
+    ablation = ablation_of(drop, 0.5, names=NAMES)
+    return table(scores, labels=LABELS, classes=CLASSES, ablation=ablation, **options)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_no_labels_collide(summary, rows):
             }
         }
     )
-    for figure in (density_map(longer), density_against_effect(rows)):
+    for figure in (density_map(longer), density_against_excess(rows)):
         figure.draw_without_rendering()
         for axes in figure.axes:
             for labels in (axes.get_xticklabels(), axes.get_yticklabels(), axes.texts):
@@ -166,7 +166,7 @@ def test_a_summary_that_cannot_be_drawn(rows, summary):
 
 
 def test_paired_dots_are_the_means_with_their_intervals(rows):
-    figure = density_against_effect(rows)
+    figure = density_against_excess(rows)
     assert len(figure.axes) == 6
     assert figure.axes[0].get_xlim() == figure.axes[2].get_xlim()
     for place, value in enumerate(("density", "excess")):
@@ -188,43 +188,45 @@ def test_paired_dots_are_the_means_with_their_intervals(rows):
 
 
 def test_paired_plot_says_what_it_cannot_show(rows):
-    figure = density_against_effect(rows)
+    figure = density_against_excess(rows)
     happy, sad = figure.axes[2], figure.axes[4]
     assert [(t.get_text(), t.get_position()[1]) for t in happy.texts] == [("not resolvable", 1)]
     assert [t.get_text() for t in sad.texts] == ["only 4 images", "not resolvable", "only 4 images"]
-    assert len(figure.axes[3].texts) == 0  # without the map, the effect is known
+    assert len(figure.axes[3].texts) == 0  # without the map, the ablation is known
 
 
 def test_each_group_has_its_agreement():
     density = torch.tensor([[1.0, 2, 3, 4]]).expand(20, 1, 4)
     drop = density.clone()
     drop[15:] = -drop[15:]  # Spearman's coefficient is 1 of 15 images, -1 of 5
-    rows = table(scores_of(density), effect=effect_of(drop, 0), labels=[0] * 20, classes=CLASSES)
-    (part,) = density_against_effect(rows).subfigs
+    rows = table(
+        scores_of(density), ablation=ablation_of(drop, 0), labels=[0] * 20, classes=CLASSES
+    )
+    (part,) = density_against_excess(rows).subfigs
     assert part.get_suptitle() == (
         "angry, 20 images\nagreement within an explanation: mean +0.50, above 0 for 75% of 20"
     )
-    (part,) = density_against_effect(rows, least=21).subfigs
+    (part,) = density_against_excess(rows, min_images=21).subfigs
     assert part.get_suptitle().endswith("known for 20 only")
 
 
 def test_paired_plot_says_what_is_measured(rows):
-    left, right = density_against_effect(rows, by=[], effect="probability_excess").axes
+    left, right = density_against_excess(rows, by=[], value="probability_excess").axes
     assert left.get_xlabel() == "density (1 = chance)"
-    assert right.get_xlabel() == "fall of the probability (0 = chance)"
+    assert right.get_xlabel() == "drop of the probability (0 = chance)"
     mean = summarize(rows, by=[], value="probability_excess")["mean"]
     np.testing.assert_array_equal([line.get_xdata()[0] for line in right.lines[2::2]], mean)
-    note = density_against_effect(rows).get_supxlabel()
-    assert re.search(r"replaced by: blur; bars: 95% interval over\s+images", note)
+    note = density_against_excess(rows).get_supxlabel()
+    assert re.search(r"infill: blur; bars: 95% interval over\s+images", note)
 
 
 def test_a_table_that_cannot_be_drawn(rows):
-    with pytest.raises(ValueError, match=r"expected an effect out of \('excess', .*got 'drop'"):
-        density_against_effect(rows, effect="drop")
-    with pytest.raises(ValueError, match=r"table\(scores, effect=\.\.\.\)"):
-        density_against_effect(table(scores_of(noise(4, 1, 3)), labels=[0] * 4))
-    with pytest.raises(ValueError, match="expected rows with one fill, got 2"):
-        density_against_effect(pd.concat([rows, rows.assign(fill="mean")]))
+    with pytest.raises(ValueError, match=r"expected a value out of \('excess', .*got 'drop'"):
+        density_against_excess(rows, value="drop")
+    with pytest.raises(ValueError, match=r"table\(scores, ablation=\.\.\.\)"):
+        density_against_excess(table(scores_of(noise(4, 1, 3)), labels=[0] * 4))
+    with pytest.raises(ValueError, match="expected rows with one infill, got 2"):
+        density_against_excess(pd.concat([rows, rows.assign(infill="mean")]))
 
 
 def test_nothing_global_is_touched(summary):

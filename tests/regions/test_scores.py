@@ -1,6 +1,8 @@
 """Scores by hand, beside numpy, and as identities; what cannot be said is NaN."""
 
 import math
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +13,11 @@ from scipy.stats import rankdata
 from torch.testing import assert_close
 
 from camlens import Explanation, heatmap
-from camlens.regions.face import NAMES, face_template
+from camlens.faces.template import NAMES, face_template
 from camlens.regions.masks import Regions
-from camlens.regions.scores import places, resolvable, score
+from camlens.regions.scores import ranks, score
 
-MEASURES = ("share", "density", "hit", "overlap", "rank")
+MEASURES = ("share", "density", "pointing_game", "iou", "density_rank")
 FACTORS = st.sampled_from([1e-30, 1e-20, 1e-8, 1.0, 1e8, 1e20])
 few = settings(max_examples=20, deadline=None)
 
@@ -54,10 +56,10 @@ def test_by_hand():
     found = one(heat, left, top, corner)
     assert found["share"] == [2 / 8, 3 / 8, 4 / 8]
     assert found["density"] == [0.5, 0.75, 4]
-    assert found["hit"] == [0, 0, 1]
-    assert found["rank"] == [3, 2, 1]
+    assert found["pointing_game"] == [0, 0, 1]
+    assert found["density_rank"] == [3, 2, 1]
     # The four hottest pixels are all that is warm: left has two of them, so union is six.
-    assert found["overlap"] == pytest.approx([2 / 6, 2 / 6, 1])
+    assert found["iou"] == pytest.approx([2 / 6, 2 / 6, 1])
     assert found["resolvable"] == [True, True, True]
 
 
@@ -65,11 +67,11 @@ def test_soft_masks_count_in_part_and_overlapping_ones_twice():
     found = one([[6, 2, 0, 0]], [[0.5, 1, 0, 0]], [[0.75, 0.25, 1, 0]], [[0.25, 0.25, 0, 0]])
     assert found["share"][:2] == pytest.approx([5 / 8, 5 / 8])
     assert found["density"][:2] == pytest.approx([5 / 3, 5 / 4])
-    assert found["hit"][:2] == [1, 1]
+    assert found["pointing_game"][:2] == [1, 1]
     # As hot as 1.5 pixels: all of the first and half of the second; then min over max.
-    assert found["overlap"][0] == pytest.approx((0.5 + 0.5) / (1 + 1))
-    assert found["overlap"][1] == pytest.approx((0.75 + 0.25 + 0) / (1 + 1 + 1))
-    assert found["rank"][:2] == [1, 2]
+    assert found["iou"][0] == pytest.approx((0.5 + 0.5) / (1 + 1))
+    assert found["iou"][1] == pytest.approx((0.75 + 0.25 + 0) / (1 + 1 + 1))
+    assert found["density_rank"][:2] == [1, 2]
     assert math.isnan(found["share"][2])  # half a pixel
 
 
@@ -77,30 +79,30 @@ def test_a_region_of_less_than_a_pixel_is_not_resolvable():
     found = one([[6, 2, 0, 0]], [[0.5, 0.4, 0, 0]], [[0.5, 0.5, 0, 0]])
     assert found["resolvable"] == [False, True]
     assert math.isnan(found["density"][0])
-    assert found["rank"][1] == 1
+    assert found["density_rank"][1] == 1
 
 
 def test_peaks_that_are_equally_hot_count_by_their_mean():
     flat, left = [[5, 5, 5, 0]], [[1, 1, 0, 0]]
-    assert one(flat, left, [[1, 0, 0, 0]], [[0, 0, 0, 1]])["hit"] == [1, 0, 0]
-    assert one([[5, 5, 0, 0]], [[1, 0, 0, 0]], [[0.9, 0.2, 0, 0]])["hit"] == [1, 1]
-    assert one([[5, 5, 0, 0]], [[0.9, 0.2, 0, 0]], [[0.6, 0.3, 0, 1]])["hit"] == [1, 0]
-    assert one([[5, 0, 0, 0]], [[0.49, 1, 0, 0]], [[0.51, 1, 0, 0]])["hit"] == [0, 1]
+    assert one(flat, left, [[1, 0, 0, 0]], [[0, 0, 0, 1]])["pointing_game"] == [1, 0, 0]
+    assert one([[5, 5, 0, 0]], [[1, 0, 0, 0]], [[0.9, 0.2, 0, 0]])["pointing_game"] == [1, 1]
+    assert one([[5, 5, 0, 0]], [[0.9, 0.2, 0, 0]], [[0.6, 0.3, 0, 1]])["pointing_game"] == [1, 0]
+    assert one([[5, 0, 0, 0]], [[0.49, 1, 0, 0]], [[0.51, 1, 0, 0]])["pointing_game"] == [0, 1]
 
 
 def test_pixels_that_are_equally_hot_overlap_in_part():
     first = [[1, 0, 0, 0]]
-    assert one([[1, 1, 0, 0]], first)["overlap"] == pytest.approx([0.5 / 1.5])
-    assert one([[1, 1, 1, 1]], first)["overlap"] == pytest.approx([0.25 / 1.75])
+    assert one([[1, 1, 0, 0]], first)["iou"] == pytest.approx([0.5 / 1.5])
+    assert one([[1, 1, 1, 1]], first)["iou"] == pytest.approx([0.25 / 1.75])
     # One pixel is hot and half of it is the region's; of the cold ones each is in by a third.
-    assert one([[9, 0, 0, 0]], [[1, 1, 0, 0]])["overlap"] == pytest.approx([(1 + 1 / 3) / (8 / 3)])
-    assert one([[9, 5, 5, 0]], [[1, 1, 0, 0]])["overlap"] == pytest.approx([1.5 / 2.5])
-    assert one([[9, 5, 5, 0]], [[0, 0, 0, 1]])["overlap"] == [0]
-    assert one([[9, 5, 5, 0]], [[1, 1, 1, 1]])["overlap"] == [1]
+    assert one([[9, 0, 0, 0]], [[1, 1, 0, 0]])["iou"] == pytest.approx([(1 + 1 / 3) / (8 / 3)])
+    assert one([[9, 5, 5, 0]], [[1, 1, 0, 0]])["iou"] == pytest.approx([1.5 / 2.5])
+    assert one([[9, 5, 5, 0]], [[0, 0, 0, 1]])["iou"] == [0]
+    assert one([[9, 5, 5, 0]], [[1, 1, 1, 1]])["iou"] == [1]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_overlap_is_that_of_sets(seed):
+def test_iou_is_that_of_sets(seed):
     """Without ties and with hard masks: intersection over union of sets of pixels."""
     random = np.random.default_rng(seed)
     heat = random.permutation(15 * 11).reshape(15, 11)
@@ -108,7 +110,7 @@ def test_overlap_is_that_of_sets(seed):
     hottest = set(np.argsort(-heat, axis=None)[: mask.sum()].tolist())
     region = set(np.flatnonzero(mask).tolist())
     expected = len(hottest & region) / len(hottest | region)
-    assert one(heat, mask.tolist())["overlap"] == pytest.approx([expected], abs=1e-6)
+    assert one(heat, mask.tolist())["iou"] == pytest.approx([expected], abs=1e-6)
 
 
 # Fails until "equally hot" allows for rounding: a resized map is constant beyond its outermost
@@ -123,14 +125,14 @@ def test_a_peak_in_a_corner_is_the_same_in_every_corner(corner):
     masks[1, :4, :4] = 1 - masks[0, :4, :4]
     masks = masks.flip([d for d, end in ((-2, corner[0]), (-1, corner[1])) if end])
     found = score(heatmap.resize(raw, (48, 48)), Regions(["three", "one"], masks))
-    assert (found.hit == torch.tensor([1.0, 0.0])).all()
-    assert_close(found.overlap[..., 0], torch.full((1, 40), (12 * 3 / 4) / (12 + 4 * 3 / 4)))
+    assert (found.pointing_game == torch.tensor([1.0, 0.0])).all()
+    assert_close(found.iou[..., 0], torch.full((1, 40), (12 * 3 / 4) / (12 + 4 * 3 / 4)))
 
 
 # May fail, in the hits, with "equally hot" taken by the last digit.
 @few
 @given(st.integers(0, 1000))
-def test_share_density_hit_and_rank_are_those_of_numpy(seed):
+def test_share_density_pointing_game_and_rank_are_those_of_numpy(seed):
     heat, regions = maps(seed), soft(seed)
     found = score(heat, regions)
     h, m = heat.double().cpu().numpy(), regions.masks.double().cpu().numpy()
@@ -141,11 +143,11 @@ def test_share_density_hit_and_rank_are_those_of_numpy(seed):
     assert_close(found.area, torch.tensor(m.mean((-2, -1)), dtype=torch.float32))
     if np.diff(np.sort(density)).min() > 2e-4:
         expected = torch.tensor(rankdata(-density, axis=-1), dtype=torch.float32)
-        assert_close(found.rank, expected)
+        assert_close(found.density_rank, expected)
     for n, k in np.ndindex(2, 3):
         inside = m[n][:, h[n, k] > h[n, k].max() * (1 - 1e-5)].mean(-1)
         if (abs(inside - 0.5) > 1e-3).all():
-            assert found.hit[n, k].tolist() == (inside >= 0.5).tolist()
+            assert found.pointing_game[n, k].tolist() == (inside >= 0.5).tolist()
 
 
 @few
@@ -157,7 +159,7 @@ def test_shares_of_a_face_sum_to_one(seed):
     assert_close(found.share.sum(-1), torch.ones(2, 3), atol=1e-5, rtol=0)
     assert_close((found.density * found.area.unsqueeze(1)).sum(-1), torch.ones(2, 3))
     assert found.share.amin() >= 0
-    assert (found.rank.sum(-1) == 36).all()
+    assert (found.density_rank.sum(-1) == 36).all()
 
 
 @few
@@ -167,7 +169,7 @@ def test_a_uniform_map_has_density_one_everywhere(seed, factor):
     found = score(torch.full((2, 1, 12, 16), factor), regions)
     assert_close(found.density, torch.ones(2, 1, 4), atol=1e-4, rtol=0)
     assert_close(found.share[:, 0], found.area, atol=1e-5, rtol=0)
-    assert (found.rank == 2.5).all()
+    assert (found.density_rank == 2.5).all()
     template = score(torch.full((1, 1, 48, 48), factor), face_template(48))
     assert_close(template.density, torch.ones(1, 1, 8), atol=1e-4, rtol=0)
 
@@ -285,66 +287,7 @@ def test_what_cannot_be_said_is_nan(explanation):
         assert values[..., unknown].isnan().all()
         assert values[0][:, ~unknown].isfinite().all()
     known = int((~unknown).sum())
-    assert coarse.rank[0, 0, ~unknown].sort().values.tolist() == list(range(1, known + 1))
-
-
-def test_a_grid_resolves_what_is_as_large_as_its_cells():
-    """Parts of a 48 pixel face at the grids of VGG19: 3x3, 6x6 and 12x12."""
-    masks = face_template(48).masks
-    found = {g: dict(zip(NAMES, resolvable(masks, (g, g))[0].tolist(), strict=True)) for g in
-             (1, 3, 6, 12, 48)}  # fmt: skip
-    assert not any(found[3][name] for name in ("brows", "eyes", "nose", "mouth"))
-    assert found[3]["background"]
-    assert all(found[12].values())
-    assert all(found[48].values())
-    assert not any(found[1].values())
-
-
-@few
-@given(st.integers(0, 1000), st.integers(1, 15), st.integers(1, 18))
-def test_resolvable_beside_windows_one_by_one(seed, rows, columns):
-    """Area of a cell at least, and half of a cell in some window of a cell, in whole pixels."""
-    regions = soft(seed)
-    masks = (regions.masks * (regions.masks > 0.6)).double().cpu().numpy()
-    cell = max(12 / rows, 1), max(16 / columns, 1)
-    window = math.ceil(cell[0]), math.ceil(cell[1])
-    views = np.lib.stride_tricks.sliding_window_view(masks, window, (-2, -1)).sum((-2, -1))
-    area, filled = masks.sum((-2, -1)), views.max((-2, -1))
-    least = cell[0] * cell[1]
-    expected = (area >= least) & (filled >= least / 2)
-    clear = (abs(area - least) > 1e-3) & (abs(filled - least / 2) > 1e-3)
-    found = resolvable(torch.tensor(masks), (rows, columns)).cpu().numpy()
-    assert np.array_equal(found[clear], expected[clear])
-
-
-def test_two_small_parts_are_not_one_large():
-    """Cells of 4 x 4: two of 3 x 3 apart are 18 pixels, but each fills more than half a cell."""
-
-    def pair(side):
-        masks = torch.zeros(1, 1, 16, 16)
-        masks[..., 2 : 2 + side, 1 : 1 + side] = masks[..., 2 : 2 + side, 12 : 12 + side] = 1
-        return masks
-
-    assert resolvable(pair(3), (4, 4)).item()
-    four = pair(2) + pair(2).roll(6, -2)  # 16 pixels, of which no window has more than 4
-    assert four.sum() == 16
-    assert not resolvable(four, (4, 4)).item()
-    exact = torch.zeros(1, 1, 16, 16)
-    exact[..., 1:5, 2:6] = 1
-    assert resolvable(exact, (4, 4)).item()
-    exact[..., 1, 2] = 0.99
-    assert not resolvable(exact, (4, 4)).item()
-
-
-def test_grids_that_do_not_divide_the_size():
-    masks = face_template(48).masks
-    for grid in ((5, 7), (7, 7), (47, 48), (11, 13)):
-        cell = 48 * 48 / (grid[0] * grid[1])
-        found = resolvable(masks, grid)[0]
-        assert not found[masks.sum((-2, -1))[0] < cell * 0.999].any()
-        full = resolvable(torch.ones(1, 1, 48, 48), grid)
-        assert full.all()
-    assert resolvable(masks, (96, 500)).equal(resolvable(masks, (48, 48)))
+    assert coarse.density_rank[0, 0, ~unknown].sort().values.tolist() == list(range(1, known + 1))
 
 
 def test_an_absent_region_is_not_resolvable():
@@ -357,22 +300,22 @@ def test_an_absent_region_is_not_resolvable():
     for name in MEASURES:
         assert getattr(found, name)[1, :, 0].isnan().all()
         assert getattr(found, name)[1, :, 1].isfinite().all()
-    assert (found.rank[1, :, 1] == 1).all()
+    assert (found.density_rank[1, :, 1] == 1).all()
 
 
 def test_equal_densities_share_their_places():
     found = one([[1, 1, 3, 0, 0, 0]], *torch.eye(6).unsqueeze(1).tolist())
-    assert found["rank"] == [2.5, 2.5, 1, 5, 5, 5]
+    assert found["density_rank"] == [2.5, 2.5, 1, 5, 5, 5]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_places_are_scipys(seed):
     values = np.random.default_rng(seed).integers(0, 5, (3, 4, 7)).astype(np.float32)
     expected = torch.tensor(rankdata(values, axis=-1), dtype=torch.float32)
-    assert_close(places(torch.tensor(values)), expected)
+    assert_close(ranks(torch.tensor(values)), expected)
     values[values == 4] = np.nan
     expected = rankdata(values, axis=-1, nan_policy="omit")
-    found = places(torch.tensor(values)).cpu().numpy()
+    found = ranks(torch.tensor(values)).cpu().numpy()
     known = ~np.isnan(values)
     np.testing.assert_allclose(found[known], expected[known])
 
@@ -418,7 +361,8 @@ def test_inference_mode_is_no_matter():
         (np.ones((1, 1, 4, 6)), TypeError, "an Explanation or floating-point heatmaps, got float6"),
         ([[1.0]], TypeError, "got list"),
         (torch.ones(1, 1, 4, 6).byte(), TypeError, "got torch.uint8"),
-        (torch.ones(1, 4, 6), ValueError, r"heatmaps as \(N, K, H, W\).*got \(1, 4, 6\)"),
+        (torch.ones(1, 4), ValueError, r"heatmaps as \(N, K, H, W\).*got \(1, 4\)"),
+        (torch.ones(1, 4, 6), ValueError, r"regions of the heatmaps' size \(6,\), got \(4, 6\)"),
         (torch.ones(1, 0, 4, 6), ValueError, "no dimension empty"),
         (torch.ones(1, 1, 6, 4), ValueError, r"size \(6, 4\), got \(4, 6\).*regions\.resize"),
         (torch.ones(3, 1, 4, 6), ValueError, "regions of 3 images, or of one for all, got 2"),
@@ -432,9 +376,10 @@ def test_bad_heatmaps(heat, error, match):
         score(heat, Regions(["a"], torch.ones(2, 1, 4, 6)))
 
 
-@pytest.mark.parametrize("grid", [(0, 3), (3, -1)])
+@pytest.mark.parametrize("grid", [(0, 3), (3, -1), (3,), (3, 3, 3)])
 def test_bad_grid(grid):
-    with pytest.raises(ValueError, match=f"at least one cell, got \\({grid[0]}, {grid[1]}\\)"):
+    message = f"at least one cell on each of 2 axes, got {re.escape(str(grid))}"
+    with pytest.raises(ValueError, match=message):
         score(torch.ones(1, 1, 4, 6), Regions(["a"], torch.ones(1, 4, 6)), grid=grid)
 
 
@@ -448,3 +393,86 @@ def test_repr_says_what_was_scored(explanation):
     text = repr(score(explanation, face_template(48)))
     assert "LayerCAM: 2 images, 3 targets each, grid (6, 6), regions brows, eyes" in text
     assert repr(score(maps(0), soft(0))).startswith("Scores(heatmaps: 2 images")
+
+
+# --- signals and volumes ------------------------------------------------------------------
+
+
+def masked(seed, *size, n=2, r=3):
+    masks = torch.rand(n, r, *size, generator=torch.Generator().manual_seed(seed)) ** 2
+    return Regions([f"region{i}" for i in range(r)], masks, axes=len(size))
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 40])
+@pytest.mark.parametrize("cells", [1, 3, 40])
+def test_a_signal_is_an_image_of_one_line(length, cells):
+    regions, heat = masked(length, length), torch.rand(2, 3, length)
+    line = Regions(regions.names, regions.masks.unsqueeze(-2))
+    column = Regions(regions.names, regions.masks.unsqueeze(-1))
+    found = score(heat, regions, grid=(cells,))
+    assert_same(found, score(heat.unsqueeze(-2), line, grid=(1, cells)), atol=1e-6, rtol=1e-5)
+    assert_same(found, score(heat.unsqueeze(-1), column, grid=(cells, 1)), atol=1e-6, rtol=1e-5)
+    assert found.resolution == (max(1.0, length / cells),)
+    assert found.area.shape == (2, 3)
+
+
+@pytest.mark.parametrize("size", [(5, 6, 7), (1, 8, 8), (9, 1, 4), (2, 2, 1)])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+def test_the_order_of_a_volumes_axes_does_not_matter(size, order):
+    regions, heat, grid = masked(0, *size), torch.rand(2, 2, *size), (2, 3, 2)
+    moved = [0, 1, *(2 + axis for axis in order)]
+    turned = Regions(regions.names, regions.masks.permute(moved), axes=3)
+    found = score(heat, regions, grid=grid)
+    other = score(heat.permute(moved), turned, grid=[grid[axis] for axis in order])
+    assert_same(found, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_a_volume_of_equal_slices_is_a_slice(depth):
+    regions, heat = soft(3), maps(3)
+    deep = Regions(regions.names, regions.masks.unsqueeze(2).expand(-1, -1, depth, -1, -1))
+    found = score(heat.unsqueeze(2).expand(-1, -1, depth, -1, -1), deep, grid=(1, 3, 4))
+    flat = score(heat, regions, grid=(3, 4))
+    for name in ("share", "density", "pointing_game", "density_rank"):
+        both = found.resolvable & flat.resolvable & flat.evidence.unsqueeze(-1)
+        assert both.any()
+        assert_close(getattr(found, name)[both], getattr(flat, name)[both], atol=1e-5, rtol=1e-4)
+
+
+def test_volumes_by_hand():
+    heat = torch.zeros(1, 1, 2, 2, 2)
+    heat[0, 0, 1, 0, 1], heat[0, 0, 0] = 4, 1
+    boxes = [[0, 0, 0, 2, 2, 1], [0, 0, 1, 2, 2, 2], [1, 0, 1, 2, 1, 2]]  # x, y, z
+    found = score(heat, Regions.from_boxes(["front", "back", "peak"], boxes, (2, 2, 2)))
+    assert found.share.flatten().tolist() == [0.5, 0.5, 0.5]
+    assert found.density.flatten().tolist() == [1, 1, 4]
+    assert found.pointing_game.flatten().tolist() == [0, 1, 1]
+    assert found.density_rank.flatten().tolist() == [2.5, 2.5, 1]
+    assert found.iou.flatten()[2] == 1
+
+
+def test_a_measured_receptive_field_decides_where_it_is_wider():
+    regions = Regions.from_boxes(["small", "large"], [[0, 0, 6, 6], [8, 0, 24, 24]], (24, 24))
+    raw = torch.rand(1, 1, 12, 12)
+    explanation = Explanation(
+        raw=raw,
+        scores=torch.ones(1, 1),
+        targets=torch.zeros(1, 1).long(),
+        size=(24, 24),
+        grid=(12, 12),
+    )
+    by_grid = score(explanation, regions)
+    assert (by_grid.resolution, by_grid.resolution_from) == ((2.0, 2.0), "grid")
+    assert by_grid.resolvable.all()
+    for field, resolution, source, small in (
+        ((7.5, 7.5), (7.5, 7.5), "receptive field", False),
+        ((1.0, 1.5), (2.0, 2.0), "grid", True),
+        ((1.0, 3.5), (2.0, 3.5), "receptive field", True),
+        (None, (2.0, 2.0), "grid", True),
+        ((99.0, None), (24.0, 2.0), "receptive field", False),
+    ):
+        object.__setattr__(explanation, "registration", SimpleNamespace(receptive_field=field))
+        found = score(explanation, regions)
+        assert (found.resolution, found.resolution_from) == (resolution, source)
+        assert found.resolvable[0, 0, 0].item() is small
+        assert found.share[0, 0, 0].isfinite().item() is small

@@ -6,11 +6,11 @@ import pytest
 import torch
 from scipy import stats
 
-from camlens.regions.resampling import Resampling, corrected
+from camlens.regions.intervals import Resampling, corrected
 from camlens.regions.statistics import compare, differences, summarize
 from camlens.regions.tables import table
 
-from .made import effect_of, noise, scores_of
+from .made import ablation_of, noise, scores_of
 
 FEW = {"resamples": 200}
 
@@ -82,7 +82,7 @@ def test_p_values_are_those_of_scipy_region_by_region():
 
 def test_small_samples_are_tested_exactly():
     """All of a above all of b: 2 of the C(6, 3) = 20 divisions, and of the 2**5 signs."""
-    how = Resampling(resamples=999, seed=0, least=2)
+    how = Resampling(resamples=999, seed=0, min_images=2)
     a, b = np.array([[4.0], [5], [6]]), np.array([[1.0], [2], [3]])
     assert how.p_of_groups(a, b)[0] == pytest.approx(2 / 20)
     assert how.p_of_pairs(np.array([[1.0], [2], [3], [4], [5]]))[0] == pytest.approx(2 / 32)
@@ -100,7 +100,7 @@ def test_what_is_the_same_everywhere_is_no_difference():
 def test_batches_of_draws_leave_the_interval_where_it_was(monkeypatch):
     values = noise(50, 2).double().numpy()
     whole = Resampling(resamples=2000, seed=0).mean(values)
-    monkeypatch.setattr("camlens.regions.resampling._AT_ONCE", 1000)
+    monkeypatch.setattr("camlens.regions.intervals._AT_ONCE", 1000)
     np.testing.assert_allclose(Resampling(resamples=2000, seed=0).mean(values), whole, rtol=1e-12)
 
 
@@ -110,9 +110,9 @@ def test_correction_after_benjamini_and_hochberg_by_hand():
     assert np.isnan(corrected(np.array([np.nan]))).all()
 
 
-@pytest.mark.parametrize("option", [{"resamples": 0}, {"least": 1}, {"confidence": 1.0}])
+@pytest.mark.parametrize("option", [{"resamples": 0}, {"min_images": 1}, {"confidence": 1.0}])
 def test_options_out_of_range(option):
-    with pytest.raises(ValueError, match="expected resamples of at least 1, least of at least 2"):
+    with pytest.raises(ValueError, match="resamples of at least 1, min_images of at least 2"):
         summarize(labelled(noise(4, 1, 1), [0] * 4), **option)
 
 
@@ -121,7 +121,7 @@ def test_options_out_of_range(option):
 
 def test_means_counts_and_lift_by_hand():
     density = torch.tensor([1.0, 3, 2, 2, 6, 10, 5, 7]).view(8, 1, 1)
-    found = summarize(labelled(density, halves(8)), least=2, **FEW)
+    found = summarize(labelled(density, halves(8)), min_images=2, **FEW)
     assert found["label"].tolist() == [0, 1]
     assert found["mean"].tolist() == [2, 7]
     assert found["n"].tolist() == [4, 4]
@@ -228,7 +228,7 @@ def test_missing_numbers_are_counted_and_say_why():
 
 
 def test_a_value_that_never_occurs_has_no_lift():
-    found = summarize(labelled(noise(20, 1, 1) / 4, halves(20)), value="hit", **FEW)
+    found = summarize(labelled(noise(20, 1, 1) / 4, halves(20)), value="pointing_game", **FEW)
     assert found["mean"].tolist() == [0, 0]
     assert found["lift"].isna().all()
     assert set(found["note"]) == {"0 in all groups: no lift"}
@@ -237,21 +237,21 @@ def test_a_value_that_never_occurs_has_no_lift():
 def test_a_value_that_hardly_ever_occurs_has_an_interval_up_to_1():
     density = torch.zeros(40, 1, 1)
     density[0] = 2
-    found = summarize(labelled(density, halves(40)), value="hit", **FEW)
+    found = summarize(labelled(density, halves(40)), value="pointing_game", **FEW)
     assert found["lift"].tolist() == [2, 0]
     assert found["lift_low"].tolist() == [1, 0]  # 1 where a draw misses it
     assert found["lift_high"].tolist() == [2, 1]
 
 
-def test_an_effect_has_no_lift_and_needs_no_resolvable_map():
+def test_an_ablation_has_no_lift_and_needs_no_resolvable_map():
     scores = scores_of(noise(20, 1, 1), resolvable=torch.zeros(20, 1, 1, dtype=torch.bool))
     drop = torch.arange(20.0).view(20, 1, 1)
-    rows = table(scores, effect=effect_of(drop, 0.5), labels=halves(20))
+    rows = table(scores, ablation=ablation_of(drop, 0.5), labels=halves(20))
     found = summarize(rows, value="excess", **FEW)
     assert found["mean"].tolist() == [4, 14]
     assert found["lift"].isna().all()
     assert found["note"].tolist() == ["", ""]
-    assert found["fill"].tolist() == ["blur", "blur"]
+    assert found["infill"].tolist() == ["blur", "blur"]
     rows["excess"] = np.nan
     assert set(summarize(rows, value="excess", **FEW)["note"]) == {"no value"}
 
@@ -278,7 +278,7 @@ def test_rows_without_a_label_are_in_no_group():
         ({"by": "emotion"}, r"no columns \['emotion'\]"),
         ({"by": "method"}, r"expected no \['method'\] in by"),
         ({"by": ["k", "region"]}, r"expected no \['k', 'region'\] in by"),
-        ({"by": [], "value": "excess"}, r"make the table with .*effect=\.\.\."),
+        ({"by": [], "value": "excess"}, r"make the table with .*ablation=\.\.\."),
         ({"by": [], "value": "region"}, "expected numbers in the column 'region', got string"),
     ],
 )
@@ -402,7 +402,7 @@ def test_compare_uses_images_that_both_can_tell():
     assert found["n"].tolist() == [20, 0]
     assert found["note"].tolist() == ["", "not resolvable"]
     assert found["p"].isna().tolist() == [False, True]
-    few = compare(a, b, least=21, **FEW)
+    few = compare(a, b, min_images=21, **FEW)
     assert few["note"][0] == "only 20 images"
     assert few["mean_a"][0] == few["mean_b"][0]
 

@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from camlens.regions.agreements import agreement
-from camlens.regions.tables import COLUMNS, EFFECT_COLUMNS, read, table, write
+from camlens.regions.tables import ABLATION_COLUMNS, COLUMNS, agreement, read, table, write
 
-from .made import effect_of, noise, scores_of
+from .made import ablation_of, noise, scores_of
 
 CLASSES = ["angry", "happy", "sad"]
 
@@ -30,7 +29,7 @@ def test_each_number_stands_in_its_row():
     assert rows["prediction"].tolist() == [0] * 6 + [1] * 6
     assert rows["correct"].tolist() == [True] * 6 + [False] * 6
     assert rows["score"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    for name in ("share", "density", "hit", "overlap", "rank", "resolvable"):
+    for name in ("share", "density", "pointing_game", "iou", "density_rank", "resolvable"):
         expected = getattr(found, name).flatten().numpy()
         np.testing.assert_array_equal(rows[name].to_numpy(), expected)
     assert set(rows["method"]) == {"GradCAM"}
@@ -72,12 +71,12 @@ def test_without_labels_the_columns_are_there_and_missing():
     assert (labelled.dtypes == rows.dtypes).all()
 
 
-def test_an_effect_adds_what_it_measured_and_the_agreement():
-    found, change = scores_of(noise(3, 2, 4)), effect_of(noise(3, 2, 4, seed=1), 0.25)
-    rows = table(found, effect=change)
-    assert tuple(rows.columns) == (*COLUMNS, *EFFECT_COLUMNS)
-    assert set(rows["fill"]) == {"blur"}
-    for name in EFFECT_COLUMNS[1:-1]:
+def test_an_ablation_adds_what_it_measured_and_the_agreement():
+    found, change = scores_of(noise(3, 2, 4)), ablation_of(noise(3, 2, 4, seed=1), 0.25)
+    rows = table(found, ablation=change)
+    assert tuple(rows.columns) == (*COLUMNS, *ABLATION_COLUMNS)
+    assert set(rows["infill"]) == {"blur"}
+    for name in ABLATION_COLUMNS[1:-1]:
         np.testing.assert_array_equal(rows[name], getattr(change, name).flatten().numpy())
     np.testing.assert_allclose(rows["excess"], rows["drop"] - 0.25, rtol=1e-6)
     expected = agreement(found, change).flatten().repeat_interleave(4)
@@ -99,11 +98,14 @@ def test_it_does_not_matter_where_the_tensors_are(device):
         ({"images": [1, 2, 3]}, "expected 2 images, got 3"),
         ({"images": ["a", "a"]}, "expected each image once, got 'a' again"),
         ({"labels": [0, 3], "classes": CLASSES}, "expected a name for class 3, got 3 classes"),
-        ({"effect": effect_of(noise(2, 1, 3), 0, names=("a", "b", "c"))}, "same images, targets"),
-        ({"effect": effect_of(noise(3, 1, 3), 0)}, "same images, targets"),
         (
-            {"effect": effect_of(noise(2, 1, 3), 0, targets=torch.tensor([[0], [1]]))},
-            "of other targets",
+            {"ablation": ablation_of(noise(2, 1, 3), 0, names=("a", "b", "c"))},
+            "same images, targets",
+        ),
+        ({"ablation": ablation_of(noise(3, 1, 3), 0)}, "same images, targets"),
+        (
+            {"ablation": ablation_of(noise(2, 1, 3), 0, targets=torch.tensor([[0], [1]]))},
+            "of different targets",
         ),
     ],
 )
@@ -142,8 +144,8 @@ def test_tables_put_together_survive_a_file(tmp_path):
     assert os.listdir(tmp_path) == ["t.parquet"]  # noqa: PTH208
 
 
-def test_further_columns_and_an_effect_survive_a_file(tmp_path):
-    rows = table(scores_of(noise(2, 1, 3)), effect=effect_of(noise(2, 1, 3), 0.5))
+def test_further_columns_and_an_ablation_survive_a_file(tmp_path):
+    rows = table(scores_of(noise(2, 1, 3)), ablation=ablation_of(noise(2, 1, 3), 0.5))
     rows = rows.assign(model="vgg")
     write(rows, tmp_path / "t.parquet")
     pd.testing.assert_frame_equal(read(tmp_path / "t.parquet"), rows)

@@ -9,8 +9,9 @@ import pandas as pd
 import torch
 from PIL import Image, ImageDraw
 
+import camlens
 from camlens import heatmap, regions
-from camlens.regions.effects import Effect
+from camlens.faithfulness import RegionAblation
 
 SIDE, GRID = 48, 12
 
@@ -25,7 +26,7 @@ class Made:
     methods: tuple[str, ...] = ("GradCAM",)
     every_class: bool = False
     scored: bool = True
-    effect: bool = True
+    ablated: bool = True
     empty: tuple[int, ...] = ()
     names: dict[int, str] = dataclasses.field(default_factory=dict)
     unreadable: tuple[int, ...] = ()
@@ -61,7 +62,7 @@ def _manifest(made, shards):
         "regions": list(_masks(made).names) if made.scored else None,
         "region_source": "made" if made.scored else None,
         "dataset": {"kind": "made"},
-        "fill": "blur" if made.effect else None,
+        "infill": "blur" if made.ablated else None,
         "classes": list(made.classes) if made.classes else None,
         "batch_size": 32,
         "shard_size": made.shard_size,
@@ -74,7 +75,7 @@ def _manifest(made, shards):
 
 
 def _masks(made):
-    masks = regions.face_template(SIDE)
+    masks = camlens.faces.face_template(SIDE)
     return regions.Regions(made.region_names or masks.names, masks.masks)
 
 
@@ -157,7 +158,7 @@ def _explained(made, method, ids, classes, random):
         found,
         labels=torch.from_numpy(label) if made.labels else None,
         predictions=torch.from_numpy(prediction),
-        effect=_effect(found, random) if made.effect else None,
+        ablation=_ablation(found, random) if made.ablated else None,
         classes=made.classes,
         images=[int(i) for i in ids],
     )
@@ -170,19 +171,19 @@ def _no_regions(made):
     ).iloc[:0]
 
 
-def _effect(found, random):
+def _ablation(found, random):
     density = found.density.nan_to_num(0)
     drop = (density - 1) * 0.5 + torch.from_numpy(random.normal(0, 0.4, density.shape)).float()
-    chance = torch.zeros_like(drop)
-    return Effect(
+    baseline = torch.zeros_like(drop)
+    return RegionAblation(
         names=found.names,
         drop=drop,
-        chance=chance,
+        baseline=baseline,
         probability_drop=drop / 10,
-        probability_chance=chance,
-        fill="blur",
+        probability_baseline=baseline,
+        infill="blur",
         targets=found.targets,
-        draws=4,
+        placements=4,
     )
 
 

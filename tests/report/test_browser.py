@@ -455,7 +455,7 @@ class TestOtherRuns:
 
     def test_neither_labels_nor_classes_nor_regions(self, browser, tmp_path):
         run = write_run(
-            tmp_path / "run", images=3, labels=False, classes=None, scored=False, effect=False
+            tmp_path / "run", images=3, labels=False, classes=None, scored=False, ablated=False
         )
         browser.open(write_report(run))
         assert len(browser.names()) == 3

@@ -123,7 +123,7 @@ def test_a_single_image(tmp_path):
 
 
 def test_no_labels_no_regions_no_images(tmp_path):
-    run = write_run(tmp_path / "a", images=3, labels=False, scored=False, effect=False)
+    run = write_run(tmp_path / "a", images=3, labels=False, scored=False, ablated=False)
     found = {one.label: one for one in findings(load(run))}
     assert found["accuracy"].figure == "unknown"
     assert found["density of heat"].figure == "no regions"

@@ -59,19 +59,19 @@ def test_the_last_column_is_the_agreement(usual):
 
 def test_effects_are_of_the_probability_where_it_is_known(usual):
     mean = shown(usual).groupby("region", sort=False)["probability_excess"].mean()
-    grid = grids.effect_grid(usual, SETTING)
+    grid = grids.ablation_grid(usual, SETTING)
     assert "probability" in grid.text
     assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
     table = usual.regions.assign(probability_excess=float("nan"))
-    grid = grids.effect_grid(dataclasses.replace(usual, regions=table), SETTING)
+    grid = grids.ablation_grid(dataclasses.replace(usual, regions=table), SETTING)
     assert "fall of the score" in grid.text
     mean = shown(usual).groupby("region", sort=False)["excess"].mean()
     assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
 
 
 def test_no_effect_no_table(tmp_path):
-    tables = load(write_run(tmp_path / "run", images=3, effect=False))
-    assert grids.effect_grid(tables, SETTING) is None
+    tables = load(write_run(tmp_path / "run", images=3, ablated=False))
+    assert grids.ablation_grid(tables, SETTING) is None
     assert grids.density_grid(tables, SETTING).columns == tuple(tables.region_names)
 
 

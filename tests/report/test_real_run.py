@@ -33,7 +33,7 @@ def run(tmp_path_factory):
         out,
         regions=boxes,
         targets="all",
-        fill="mean",
+        infill="mean",
         classes=["x", "y", "z"],
         shard_size=5,
         progress=False,

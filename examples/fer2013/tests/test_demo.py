@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from crowd import crowd, write_csv
 
-from camlens import regions
+import camlens
 from fer2013 import photos
 from fer2013.__main__ import main
 
@@ -49,7 +49,7 @@ def test_the_demo_finds_the_face_itself(tmp_path, capsys, shared):
 
     cv2.imwrite(str(tmp_path / "her.png"), astronaut()[:, :, ::-1])
     model = shared / "models" / "face_detection_yunet_2026may.onnx"
-    found = photos.find(tmp_path / "her.png", regions.YuNet(model))
+    found = photos.find(tmp_path / "her.png", camlens.faces.YuNet(model))
     by_hand = photos.packaged()[1]
     likeness = np.corrcoef(found.pixels.ravel(), by_hand.pixels.ravel())[0, 1]
     assert likeness > 0.6  # a few pixels apart, of 48
@@ -60,7 +60,7 @@ def test_the_demo_finds_the_face_itself(tmp_path, capsys, shared):
     with pytest.raises(
         ValueError, match=r"found no face in .*grey\.png: say where it is with --box"
     ):
-        photos.find(tmp_path / "grey.png", regions.YuNet(model))
+        photos.find(tmp_path / "grey.png", camlens.faces.YuNet(model))
 
 
 def test_the_demo_explains_ones_own_photograph(tmp_path, capsys):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from camlens import regions
+import camlens
 from fer2013 import claims, masks
 from fer2013.planted import plant, planted
 
@@ -18,7 +18,7 @@ def blobs(count):
 
 
 def test_planting_changes_the_region_only():
-    mask = regions.face_template(48).pick("mouth").masks[0]
+    mask = camlens.faces.face_template(48).pick("mouth").masks[0]
     grey = torch.full((2, 1, 48, 48), 0.5)
     level, upright = plant(grey, mask, torch.tensor([0, 1])) - grey
     assert not level[mask == 0].any()

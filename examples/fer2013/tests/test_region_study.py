@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+import camlens
 from camlens import regions
 from fer2013 import claims, masks, networks, region_study, weights
 from fer2013.__main__ import main
@@ -27,10 +28,10 @@ class Blind:
         self.found = found
 
     def __call__(self, images):
-        points = regions.face.template_points() * 24 + 5  # half as large, shifted
+        points = camlens.faces.template_points() * 24 + 5  # half as large, shifted
         points = points.expand(len(images), 1, 5, 2).clone()
         points[~torch.tensor(self.found)] = torch.nan
-        return regions.Faces(
+        return camlens.faces.Faces(
             points=points,
             boxes=torch.zeros(len(images), 1, 4),
             confidence=torch.ones(len(images), 1),
@@ -40,7 +41,7 @@ class Blind:
 
 def test_a_face_that_is_not_found_has_the_template():
     located = masks.locate(torch.zeros(2, 1, 48, 48), Blind([True, False]))
-    template = regions.face_template(48)
+    template = camlens.faces.face_template(48)
     assert located.found.tolist() == [True, False]
     assert torch.equal(located.regions.masks[1], template.masks[0])
     mouth = located.regions.pick("mouth").masks[0, 0]
@@ -115,13 +116,15 @@ def test_the_check_in_bfloat16_is_nearly_that_in_float32(subject):
     where, options = subject.located.regions, {"targets": subject.targets}
     reduced = dataclasses.replace(subject, precision=torch.bfloat16)
     exact, rounded = (
-        regions.effect(one.scores, one.images, where, **options).excess
+        camlens.faithfulness.ablate_regions(one.scores, one.images, where, **options).excess
         for one in (subject, reduced)
     )
     assert not torch.equal(exact, rounded)
     # bfloat16's step between 1 and 2, the size of these logits
     assert (rounded - exact).abs().mean() < 2**-7
-    plain = regions.effect(subject.model, subject.images, where, **options).excess
+    plain = camlens.faithfulness.ablate_regions(
+        subject.model, subject.images, where, **options
+    ).excess
     assert torch.equal(exact, plain)
 
 
@@ -210,8 +213,8 @@ def test_yunet_places_the_template_better_than_its_fixed_place(shared):
     images = torch.from_numpy(content["images"][content["usage"] == 1][:150]).unsqueeze(1) / 255
     found = masks.compare_masks(
         images,
-        regions.YuNet(shared / "models" / YUNET),
-        regions.MediaPipe(shared / "models" / "face_landmarker.task"),
+        camlens.faces.YuNet(shared / "models" / YUNET),
+        camlens.faces.MediaPipe(shared / "models" / "face_landmarker.task"),
     ).set_index("region")
     assert found.attrs["faces"] > 110
     fixed, moved = found["fixed template"], found["YuNet + template"]
@@ -235,7 +238,7 @@ def test_the_command_writes_the_whole_study(csv_file, tmp_path, shared, capsys):
         same = same[same[column] == row[column]]
     assert same["density"].mean() == pytest.approx(row["mean"], rel=1e-3)
     written = {path.name for path in (tmp_path / "new").iterdir()}
-    assert {"claims_GradCAM_blocks_block4.csv", "density_against_effect.png"} <= written
+    assert {"claims_GradCAM_blocks_block4.csv", "density_against_excess.png"} <= written
 
 
 def test_the_study_without_a_detector(csv_file, tmp_path, capsys):

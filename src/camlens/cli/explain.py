@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,12 +11,13 @@ from typing import Annotated, Any
 import typer
 from torch import Tensor
 
-from .. import photos, regions
-from ..explain import Explainer
+from .. import regions
+from ..explainers import Explainer
 from ..explanation import Explanation
+from ..faithfulness import ablate_regions
 from ..files import write_whole
-from ..models import LoadedModel
-from ..targets import select
+from ..loading import LoadedModel, read_photograph
+from ..targets import probabilities
 from . import console, errors, faces, options, outputs
 
 
@@ -36,7 +38,8 @@ def explain(
         ),
     ] = None,
     region_kind: options.RegionsOption = "none",
-    fill: options.Fill = None,
+    infill: options.Infill = None,
+    activation: options.Activation = "softmax",
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("camlens-out"),
     size: options.Size = None,
     mean: options.Mean = None,
@@ -55,7 +58,8 @@ def explain(
     photograph that cannot be explained is listed with its reason, the others are explained all
     the same, and the exit code is then 1.
     """
-    faces.check_fill(fill, region_kind)
+    faces.check_infill(infill, region_kind)
+    options.check_activation(activation)
     loaded = options.load_model(
         model,
         weights,
@@ -68,7 +72,16 @@ def explain(
     )
     (explainer,) = options.explainers([method], loaded.model, layer)
     wanted = options.targets(target or ["predicted"], loaded.classes)
-    task = _Task(loaded, explainer, wanted, faces.named(region_kind), fill, out, files)
+    task = _Task(
+        loaded=loaded,
+        explainer=explainer,
+        targets=wanted,
+        regions_of=faces.named(region_kind),
+        infill=infill,
+        activation=activation,
+        out=out,
+        photos=files,
+    )
     outputs.prepare(out)
     done, failed = [], []
     for file in console.counted(files, "Explaining"):
@@ -90,7 +103,7 @@ def explain(
         raise typer.Exit(errors.FAILED)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class _Task:
     """What is done with each photograph."""
 
@@ -98,14 +111,15 @@ class _Task:
     explainer: Explainer
     targets: Any
     regions_of: Any
-    fill: str | None
+    infill: str | None
+    activation: str
     out: Path
     photos: Sequence[Path]
     names: outputs.Names = dataclasses.field(default_factory=outputs.Names)
 
     def run(self, file: Path) -> dict[str, Any]:
         """Explain one photograph, write its files, and return what is said of it."""
-        image, picture = self.loaded.preprocessing(photos.read(file))
+        image, picture = self.loaded.preprocessing(read_photograph(file))
         images = image[None].to(next(self.explainer.model.parameters(), image).device)
         explanation, prediction = self._explained(images)
         table = None
@@ -131,42 +145,40 @@ class _Task:
 
     def _explained(self, images: Tensor) -> tuple[Explanation, dict[str, Any]]:
         """Explain one image, and say what the model predicts, from the same forward pass."""
-        seen: list[Tensor] = []
-
-        def score(outputs: Any) -> Tensor:
-            chosen = select(outputs, options.for_images(self.targets, 1))
-            seen[:] = [outputs.detach()[0].float(), chosen.classes]
-            if self.targets != "all" and int(chosen.classes.max()) >= chosen.outputs:
-                raise ValueError(
-                    f"the model has classes 0 to {chosen.outputs - 1}, got the target "
-                    f"{int(chosen.classes.max())}"
-                )
-            return chosen.scores
-
         try:
-            explanation = self.explainer(images, targets=score)
+            explanation = self.explainer(images, targets=options.for_images(self.targets, 1))
         except RuntimeError as error:
             raise RuntimeError(
                 f"the model failed on a picture of {tuple(images.shape)} (N, C, H, W): {error}; "
                 "if it takes another size, say so with --size"
             ) from error
-        logits, classes = seen
+        if explanation.outputs is None:
+            raise ValueError("the model returned no (N, classes) scores")
+        logits = explanation.outputs[0].float()
         best = int(logits.argmax())
+        probability = float(probabilities(logits[None], self.activation)[0, best])
         said = {
             **self._class(best),
             "score": float(logits[best]),
-            "probability": float(logits.softmax(dim=0)[best]),
+            "probability": None if math.isnan(probability) else probability,
         }
-        return dataclasses.replace(explanation, targets=classes), said
+        return explanation, said
 
     def _table(self, images: Tensor, picture: Tensor, explanation: Explanation) -> Any:
         found = self.regions_of(picture[None]).to(images.device)
-        effect = None
-        if self.fill is not None:
+        ablation = None
+        if self.infill is not None:
             model, targets = self.explainer.model, explanation.targets
-            effect = regions.effect(model, images, found, targets=targets, fill=self.fill)
+            ablation = ablate_regions(
+                model,
+                images,
+                found,
+                targets=targets,
+                infill=self.infill,
+                activation=self.activation,
+            )
         return regions.table(
-            regions.score(explanation, found), effect=effect, classes=self.loaded.classes
+            regions.score(explanation, found), ablation=ablation, classes=self.loaded.classes
         )
 
     def _targets(self, explanation: Explanation) -> list[dict[str, Any]]:
@@ -186,10 +198,10 @@ def _show(record: dict[str, Any]) -> None:
     """Write what is said of one photograph as tables."""
     said, grid = record["prediction"], "x".join(map(str, record["grid"]))
     console.line(record["photo"])
-    console.line(
-        f"  predicted: {_name(said)} (score {said['score']:.4g}, probability "
-        f"{said['probability']:.1%})"
-    )
+    facts = f"score {said['score']:.4g}"
+    if said["probability"] is not None:  # a model with one output has none
+        facts += f", probability {said['probability']:.1%}"
+    console.line(f"  predicted: {_name(said)} ({facts})")
     where = f" at {', '.join(record['layers'])}" if record["layers"] else ""
     console.line(f"  {record['method']}{where}, grid {grid}")
     console.show(

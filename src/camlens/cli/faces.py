@@ -1,4 +1,4 @@
-"""The regions that the commands know by name."""
+"""Regions by name for the command line, and the check of --infill."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from collections.abc import Callable
 import typer
 from torch import Tensor
 
-from ..factories import near
-from ..regions import Regions, YuNet, face_template, from_landmarks
-from ..regions.fills import FILLS
+from ..faces import YuNet, face_template, from_landmarks
+from ..faithfulness import INFILLS
+from ..loading.factories import near
+from ..regions import Regions
 
 NAMES = ("face", "template", "none")
 
 
 @dataclasses.dataclass(frozen=True)
 class FaceRegions:
-    """From pictures, (N, 3, H, W), to the regions of the largest face in each.
+    """Find the regions of the largest face in each of some pictures, (N, 3, H, W).
 
-    The detector is opened in the process that uses it. A picture without a face has none of them.
+    The detector is opened in the process that uses it. Masks are zero in pictures without a face.
     """
 
     def __call__(self, pictures: Tensor) -> Regions:
@@ -31,7 +32,7 @@ class FaceRegions:
 
 @dataclasses.dataclass(frozen=True)
 class TemplateRegions:
-    """From pictures, (N, 3, H, W), to the regions of a face that fills each."""
+    """Return the regions of a face that fills each of some pictures, (N, 3, H, W)."""
 
     def __call__(self, pictures: Tensor) -> Regions:
         """Return the template of the pictures' size."""
@@ -39,10 +40,10 @@ class TemplateRegions:
 
 
 def named(name: str) -> Callable[[Tensor], Regions] | None:
-    """Return what finds the regions of a name.
+    """Return the function that finds regions, by name; None for none.
 
     Raises:
-        typer.BadParameter: there are none of that name.
+        typer.BadParameter: the name is unknown.
         ImportError, OSError: the face detector or its model file is missing.
     """
     if name not in NAMES:
@@ -50,26 +51,26 @@ def named(name: str) -> Callable[[Tensor], Regions] | None:
             f"expected --regions as {', '.join(NAMES)}, got {name!r}{near(name, NAMES)}"
         )
     if name == "face":
-        _yunet()  # so that a missing file is told before anything runs
+        _yunet()  # reports a missing file before anything runs
         return FaceRegions()
     return TemplateRegions() if name == "template" else None
 
 
-def check_fill(fill: str | None, region_kind: str) -> None:
-    """Check --fill, which without --regions would take nothing away.
+def check_infill(infill: str | None, region_kind: str) -> None:
+    """Check --infill, which needs --regions.
 
     Raises:
-        typer.BadParameter: there is no such fill, or there are no regions.
+        typer.BadParameter: the infill is unknown, or there are no regions.
     """
-    if fill is None:
+    if infill is None:
         return
-    if fill not in FILLS:
+    if infill not in INFILLS:
         raise typer.BadParameter(
-            f"expected --fill as {', '.join(FILLS)}, got {fill!r}{near(fill, FILLS)}"
+            f"expected --infill as {', '.join(INFILLS)}, got {infill!r}{near(infill, INFILLS)}"
         )
     if region_kind == "none":
         raise typer.BadParameter(
-            "--fill takes regions away, but there are none: give --regions too, or leave it out"
+            "--infill removes regions, but there are none: give --regions too, or leave it out"
         )
 
 

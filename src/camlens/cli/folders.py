@@ -7,7 +7,7 @@ import hashlib
 import os
 
 from ..dataset.samples import NO_LABEL, Folder, Sample
-from ..models import LoadedModel
+from ..loading import LoadedModel
 
 
 class Labelled(Folder):

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from .. import CAM, layers, modules
-from ..layers import find_layers
+from ..explainers import LayerExplainer
+from ..layers import find_default_layer, find_layers
 from . import console, options
 
 # The size that pictures have where neither weights nor an option say it.
@@ -24,9 +24,9 @@ def list_layers(
     unsafe_pickle: options.UnsafePickle = False,
     as_json: options.Json = False,
 ) -> None:
-    """List a model's layers with a spatial output, and which one is explained by default.
+    """List the layers that can be explained, and which one is explained by default.
 
-    The model runs twice, on noise. Without a size of its own it gets 224x224 pixels.
+    The model runs some tens of times, on noise. Without a size of its own it gets 224x224 pixels.
     """
     loaded = options.load_model(
         model, weights, size=size, mean=None, std=None, trusted_pickle=unsafe_pickle
@@ -35,35 +35,41 @@ def list_layers(
     noise = torch.rand(1, how.channels, *(how.size or _SIZE), generator=torch.Generator())
     found = find_layers(loaded.model, noise)
     try:
-        chosen = layers.last_layer(loaded.model, noise)
+        chosen = find_default_layer(loaded.model, noise)
     except LookupError:
         chosen = ""
-    named = modules.named(loaded.model)
     rows = [
         {
             "layer": layer.name,
             "type": layer.type,
             "channels": layer.channels,
             "grid": "x".join(map(str, layer.grid)),
+            "all evidence": layer.all_evidence,
             "default": layer.name == chosen,
         }
         for layer in found
-        if layer.name in named
     ]
     if as_json:
         console.document({"model": model, "layers": rows})
         return
     shape = "x".join(map(str, noise.shape[-2:]))
-    marked = [row | {"default": "<-" if row["default"] else ""} for row in rows]
+    marked = [
+        row
+        | {
+            "all evidence": "yes" if row["all evidence"] else "no",
+            "default": "<-" if row["default"] else "",
+        }
+        for row in rows
+    ]
     console.show(marked, title=f"{model} at {shape} pixels")
     if not chosen:
-        console.note("the output depends on none of them: name one yourself")
+        console.note("no layer is a map through which all evidence passes: name one yourself")
 
 
 def list_methods(*, as_json: options.Json = False) -> None:
     """List the methods: what each is, and whether it explains a layer."""
     rows: list[dict[str, Any]] = [
-        {"method": name, "layer": issubclass(cls, CAM), "what it is": _summary(cls)}
+        {"method": name, "layer": issubclass(cls, LayerExplainer), "what it is": _summary(cls)}
         for name, cls in options.all_methods().items()
     ]
     if as_json:

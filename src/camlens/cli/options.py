@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 import camlens
 
-from ..factories import near
-from ..models import LoadedModel, load
+from .. import loading
+from ..loading import LoadedModel
+from ..loading.factories import near
+from ..targets import ACTIVATIONS
 
 Model = Annotated[
     str,
@@ -70,11 +72,18 @@ RegionsOption = Annotated[
         "picture as FER2013's do; none.",
     ),
 ]
-Fill = Annotated[
+Infill = Annotated[
     str | None,
     typer.Option(
-        help="Also take each region away and measure what the score loses: blur, mean or inpaint.",
+        help="Also remove each region and measure how far the score falls: blur, mean or inpaint.",
         show_default="not done",
+    ),
+]
+Activation = Annotated[
+    str,
+    typer.Option(
+        help="What turns outputs into probabilities: softmax; sigmoid, for multi-label models; "
+        "none, if the outputs are probabilities."
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
@@ -105,7 +114,8 @@ def load_model(
 
     Raises:
         typer.BadParameter: an option's text means nothing.
-        ImportError, LookupError, OSError, TypeError, ValueError: see :func:`camlens.models.load`.
+        ImportError, LookupError, OSError, TypeError, ValueError: as
+            :func:`camlens.loading.load_model`.
     """
     changes: dict[str, object] = {}
     if size is not None:
@@ -116,7 +126,7 @@ def load_model(
         changes["std"] = numbers(std, "--std")
     names = None if classes is None else tuple(classes.read_text("utf-8").split("\n"))
     place = on_device(device)
-    found = load(spec, weights, trusted_pickle=trusted_pickle)
+    found = loading.load_model(spec, weights, trusted_pickle=trusted_pickle)
     try:
         preprocessing = replace(found.preprocessing, **changes)  # type: ignore[arg-type]
     except ValueError as error:
@@ -157,6 +167,19 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         ) from error
 
 
+def check_activation(text: str) -> None:
+    """Check --activation.
+
+    Raises:
+        typer.BadParameter: an unknown activation.
+    """
+    if text not in ACTIVATIONS:
+        raise typer.BadParameter(
+            f"expected --activation as {', '.join(ACTIVATIONS)}, got {text!r}"
+            f"{near(text, ACTIVATIONS)}"
+        )
+
+
 def on_device(text: str) -> torch.device:
     """Return a device that is there."""
     try:
@@ -189,12 +212,12 @@ def explainers(
         LookupError: there is no such layer.
     """
     classes = [_method(name) for name in names]
-    if layers and not any(issubclass(cls, camlens.CAM) for cls in classes):
+    if layers and not any(issubclass(cls, camlens.LayerExplainer) for cls in classes):
         raise typer.BadParameter(
             f"--layer means nothing to {', '.join(names)}: leave it out, or see camlens methods"
         )
     chosen = list(layers) if layers else None
-    return [cls(model, chosen) if issubclass(cls, camlens.CAM) else cls(model) for cls in classes]
+    return [cls(model, chosen) if issubclass(cls, camlens.LayerExplainer) else cls(model) for cls in classes]
 
 
 def _method(name: str) -> type[camlens.Explainer]:

@@ -37,7 +37,8 @@ def dataset(
         ),
     ] = None,
     region_kind: options.RegionsOption = "none",
-    fill: options.Fill = None,
+    infill: options.Infill = None,
+    activation: options.Activation = "softmax",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     concurrent_batches: Annotated[
@@ -65,13 +66,14 @@ def dataset(
     """Explain all images of a folder, and of the folders in it, into a run.
 
     An image's label is the first folder that it is in, if a class of the model has that name.
-    Stopped, for whatever reason, the same command goes on where it was. Images that cannot be
+    Repeating an interrupted command resumes after the last finished shard. Images that cannot be
     read are listed, and the exit code is then 1.
     """
     from ..dataset import explain_dataset
     from .folders import Labelled
 
-    faces.check_fill(fill, region_kind)
+    faces.check_infill(infill, region_kind)
+    options.check_activation(activation)
     loaded = options.load_model(
         model,
         weights,
@@ -93,7 +95,8 @@ def dataset(
         out,
         regions=faces.named(region_kind),
         targets="label" if texts == ["label"] else _for_all(texts, names, len(found)),
-        fill=fill,
+        infill=infill,
+        activation=activation,
         classes=names,
         batch_size=min(batch_size, loaded.batch or batch_size),
         num_workers=workers,
@@ -130,7 +133,8 @@ def compare(
         str | None, typer.Option(help="A column, such as label; a row for each of its values.")
     ] = None,
     value: Annotated[
-        str, typer.Option(help="What is compared, such as density, share, hit, overlap, excess.")
+        str,
+        typer.Option(help="What is compared, such as density, share, pointing_game, iou, excess."),
     ] = "density",
     method: Annotated[
         str | None, typer.Option(help="Of runs of several methods, which one.")

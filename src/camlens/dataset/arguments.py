@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .. import checks
-from ..explain import Explainer
-from ..regions.fills import FILLS
+from ..explainers import Explainer
+from ..faithfulness import INFILLS
+from ..model import check_mode
 from ..regions.masks import Regions
 from ..targets import Targets, as_classes
 from .descriptions import describe_explainer
@@ -50,7 +50,7 @@ def check_explainers(explainers: Sequence[Any]) -> None:
             raise ValueError(
                 "expected explainers of one model: give each model a run and a folder of its own"
             )
-    checks.check_mode(explainers[0].model)
+    check_mode(explainers[0].model)
     found = [describe_explainer(one) for one in explainers]
     keys = [(one["method"], one["layers"]) for one in found]
     if twice := [key for key in keys if keys.count(key) > 1]:
@@ -76,12 +76,12 @@ def check_dataset(dataset: Any) -> None:
         )
 
 
-def check_regions(regions: Any, fill: str | None) -> None:
+def check_regions(regions: Any, infill: str | None) -> None:
     """Check regions and what they are replaced by.
 
     Raises:
         TypeError: no regions and no function.
-        ValueError: regions of several images, an unknown fill, or one without regions.
+        ValueError: regions of several images, an unknown infill, or one without regions.
     """
     if regions is not None and not isinstance(regions, Regions) and not callable(regions):
         raise TypeError(
@@ -93,10 +93,10 @@ def check_regions(regions: Any, fill: str | None) -> None:
             f"expected one set of masks for all images, got {len(regions.masks)}: for masks of "
             "each image give a function of the pictures"
         )
-    if fill is not None and fill not in FILLS:
-        raise ValueError(f"expected a fill out of {FILLS}, got {fill!r}")
-    if fill is not None and regions is None:
-        raise ValueError("fill= takes regions away, but there are none: give regions= too")
+    if infill is not None and infill not in INFILLS:
+        raise ValueError(f"expected an infill out of {INFILLS}, got {infill!r}")
+    if infill is not None and regions is None:
+        raise ValueError("infill= removes regions, but there are none: give regions= too")
 
 
 def check_numbers(**numbers: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..explain import Explainer
+from ..explainers import Explainer
 from ..regions.masks import Regions
 
 #: Packages whose version decides numbers, or bytes in the tables.

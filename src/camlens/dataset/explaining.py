@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..explain import Explainer
+from ..explainers import Explainer
 from ..explanation import Explanation
-from ..regions.effects import effect
+from ..faithfulness import ablate_regions
 from ..regions.masks import Regions
-from ..targets import Selection, Targets, select
+from ..targets import probabilities
 from .keeping import Explained, kept, scored
 from .loading import Group
 from .questions import Questions, targets_of
@@ -35,21 +34,24 @@ def explain_group(
 
     Raises:
         LookupError, TypeError, ValueError: as the explainers, :func:`camlens.regions.score` and
-            :func:`camlens.regions.effect` raise them.
+            :func:`camlens.faithfulness.ablate_regions` raise them.
     """
     images = group.images.to(device_of(asked.explainers[0]))
     targets = targets_of(group, asked.targets)
-    found = [_explained(explainer, images, targets) for explainer in asked.explainers]
-    explanations = [explanation for explanation, _ in found]
-    predictions, confidences = _predictions(found[0][1], len(images))
-    measured = None
-    if regions is not None and asked.fill is not None:
-        measured = effect(
+    explanations = [
+        dataclasses.replace(explainer(images, targets=targets), gradients=None)
+        for explainer in asked.explainers
+    ]
+    predictions, confidences = _predictions(explanations[0], asked.activation)
+    ablation = None
+    if regions is not None and asked.infill is not None:
+        ablation = ablate_regions(
             asked.explainers[0].model,
             images,
             regions.to(images.device),
             targets=targets if callable(targets) else explanations[0].targets,
-            fill=asked.fill,
+            infill=asked.infill,
+            activation=asked.activation,
             seed=group.indexes[0],  # other random places in each batch, the same in each run
             batch=asked.batch_size,
         )
@@ -63,34 +65,8 @@ def explain_group(
         confidences=confidences,
         maps=tuple(kept(explanation, asked.heatmaps) for explanation in explanations),
         scores=() if regions is None else tuple(scored(e, regions) for e in explanations),
-        effect=measured,
+        ablation=ablation,
     ).copied(Tensor.cpu)
-
-
-class _Recorder:
-    """Targets that remember the model's outputs and what was selected of them."""
-
-    def __init__(self, targets: Targets) -> None:
-        self.targets = targets
-        self.outputs: Any = None
-        self.selection: Selection | None = None
-
-    def __call__(self, outputs: Any) -> Tensor:
-        self.outputs = outputs.detach() if isinstance(outputs, Tensor) else outputs
-        self.selection = select(outputs, self.targets)
-        return self.selection.scores
-
-
-def _explained(explainer: Explainer, images: Tensor, targets: Targets) -> tuple[Explanation, Any]:
-    """Return what a plain call returns, and the outputs of its forward pass."""
-    recorder = _Recorder(targets)
-    explanation = explainer(images, targets=recorder)
-    selection = recorder.selection
-    if selection is None:
-        raise ValueError(f"{type(explainer).__name__} selected no scores of the model's outputs")
-    selection.check(explanation.raw)  # a callable's classes were not judged
-    explanation = dataclasses.replace(explanation, targets=selection.classes, gradients=None)
-    return explanation, recorder.outputs
 
 
 def device_of(explainer: Explainer) -> torch.device:
@@ -99,15 +75,12 @@ def device_of(explainer: Explainer) -> torch.device:
     return torch.device("cpu") if some is None else some.device
 
 
-def _predictions(outputs: Any, n: int) -> tuple[Tensor, Tensor]:
-    if (
-        not isinstance(outputs, Tensor)
-        or outputs.ndim != 2
-        or len(outputs) != n
-        or not outputs.is_floating_point()
-    ):
+def _predictions(explanation: Explanation, activation: str) -> tuple[Tensor, Tensor]:
+    """Return the predicted classes and their probabilities, (N,) each; NaN for one output."""
+    outputs, n = explanation.outputs, len(explanation)
+    if outputs is None:
         return torch.full((n,), NO_LABEL), torch.full((n,), torch.nan)
-    # Of the scores, as targets=None takes it: of huge ones several have a probability of 1.
+    # The highest score, not probability: several of 1.0 are possible for large scores.
     prediction = outputs.argmax(dim=1, keepdim=True)
-    confidence = outputs.float().softmax(dim=1).gather(1, prediction)
+    confidence = probabilities(outputs, activation).gather(1, prediction)
     return prediction.flatten(), confidence.flatten()

@@ -1,8 +1,9 @@
-"""What is kept of a group of images: heat, scores, effects."""
+"""What is kept of a group of images: heat, scores, ablations."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from .. import heatmap
 from ..explanation import Explanation
-from ..regions.effects import Effect
+from ..faithfulness import RegionAblation
 from ..regions.masks import Regions
 from ..regions.scores import Scores, score
 
@@ -47,10 +48,10 @@ class Explained:
         size: (H, W) of the images.
         pictures: (N, 1 or 3, H, W) uint8.
         predictions: (N,) class ids, -1 where the model gives no (N, classes).
-        confidences: (N,) softmax probabilities of the predictions, NaN where there is none.
+        confidences: (N,) probabilities of the predictions, NaN where there are none.
         maps: one for each explainer.
         scores: one for each explainer, where there are regions.
-        effect: where a fill was given.
+        ablation: where an infill was given.
     """
 
     indexes: tuple[int, ...]
@@ -62,7 +63,7 @@ class Explained:
     confidences: Tensor
     maps: tuple[Maps, ...]
     scores: tuple[Scores, ...]
-    effect: Effect | None
+    ablation: RegionAblation | None
 
     def copied(self, change: Callable[[Tensor], Tensor]) -> Explained:
         """Return it with all tensors changed, such as moved to main memory."""
@@ -70,11 +71,11 @@ class Explained:
             _changed(self, change),
             maps=tuple(_changed(one, change) for one in self.maps),
             scores=tuple(_changed(one, change) for one in self.scores),
-            effect=None if self.effect is None else _changed(self.effect, change),
+            ablation=None if self.ablation is None else _changed(self.ablation, change),
         )
 
 
-_Found = TypeVar("_Found", Explained, Maps, Scores, Effect)
+_Found = TypeVar("_Found", Explained, Maps, Scores, RegionAblation)
 
 
 def kept(explanation: Explanation, heatmaps: str) -> Maps:
@@ -98,19 +99,18 @@ def scored(explanation: Explanation, regions: Regions) -> Scores:
         ValueError: as :func:`camlens.regions.score` raises it.
     """
     n, k = explanation.scores.shape
-    step = max(1, _SCORED_BYTES // (4 * k * explanation.size[0] * explanation.size[1]))
+    step = max(1, _SCORED_BYTES // (4 * k * math.prod(explanation.size)))
     if step >= n:
         return score(explanation, regions)
     parts = []
     for start in range(0, n, step):
         some = slice(start, start + step)
-        masks = regions.masks if len(regions.masks) == 1 else regions.masks[some]
-        parts.append(score(explanation[some], Regions(regions.names, masks)))
+        parts.append(score(explanation[some], regions.of_images(some)))
     return joined(parts)
 
 
 def joined(parts: Sequence[_Found]) -> _Found:
-    """Put the scores or effects of several groups of images together.
+    """Put the scores or ablations of several groups of images together.
 
     They are of the same regions, targets an image, method, layers and grid.
     """

@@ -49,7 +49,7 @@ def work_through(
         The end of an iterable data set, where it was reached.
 
     Raises:
-        LookupError, TypeError, ValueError: as the explainers, scores and effects raise them.
+        LookupError, TypeError, ValueError: as the explainers, scores and ablations raise them.
         OSError: a shard cannot be written.
     """
     scored = asked.regions is not None

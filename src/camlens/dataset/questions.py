@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..explain import Explainer
+from ..explainers import Explainer
 from ..regions.masks import Regions
 from ..targets import Targets
 from .loading import Group
@@ -29,7 +29,8 @@ class Questions:
     explainers: tuple[Explainer, ...]
     targets: Targets = None
     regions: RegionsOf | None = None
-    fill: str | None = None
+    infill: str | None = None
+    activation: str = "softmax"
     classes: Sequence[str] | None = None
     picture: Callable[[Tensor], Tensor] | None = None
     heatmaps: str = "uint8"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..explain import Explainer
+from ..explainers import Explainer
 from ..targets import Targets
 from .questions import RegionsOf
 from .runs import Run
@@ -23,7 +23,8 @@ def explain_dataset(
     *,
     regions: RegionsOf | None = None,
     targets: Targets = None,
-    fill: str | None = None,
+    infill: str | None = None,
+    activation: str = "softmax",
     classes: Sequence[str] | None = None,
     picture: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 32,
@@ -36,10 +37,9 @@ def explain_dataset(
 ) -> Run:
     """Explain a data set and write heatmaps, scores and region rows to a folder.
 
-    The data set is cut into shards, each written whole or not at all. If the call is killed, the
-    disk is full or a worker dies, the same call again goes on behind the finished shards, and
-    what it ends with is byte for byte what an undisturbed call writes. Memory does not grow with
-    the data set.
+    The data set is cut into shards, each written atomically. If the call is killed, the disk is
+    full or a worker dies, repeating the call resumes after the last finished shard, and the result
+    is byte for byte that of an undisturbed call. Memory does not grow with the data set.
 
     Under ``torchrun`` each rank does every so many-th shard (``RANK`` and ``WORLD_SIZE`` in the
     environment, no process group); the last to end completes the manifest. For Ray see
@@ -62,15 +62,18 @@ def explain_dataset(
         targets: what to explain. None: the predicted class. ``"label"``: each image's own class.
             ``"all"``, a class, a callable: as an explainer takes them. (M,) or (M, K) classes:
             row i of item i.
-        fill: also measure what the scores lose without each region, see
-            :func:`camlens.regions.effect` (1 + 5 R forward passes an image of R regions); its
-            ``seed`` is the number of the first image that is measured together.
+        infill: also measure how far the scores fall without each region, see
+            :func:`camlens.faithfulness.ablate_regions` (1 + 5 R forward passes per image with R
+            regions); its ``seed`` is the index of the first image of the batch.
+        activation: turns the model's outputs into the probabilities of the tables, see
+            :func:`camlens.targets.probabilities`: ``"softmax"``, ``"sigmoid"`` (multi-label) or
+            ``"none"`` (outputs are probabilities).
         classes: the classes' names, by id, for the table of regions.
         picture: from images (N, C, H, W) as the model takes them to what is shown of them,
             (N, 1 or 3, H, W) in [0, 1] or uint8: it undoes the normalisation. A sample's own
             picture comes first. Without both, images in [0, 1] are shown as they are, others
             stretched from their minimum to their maximum. It is given images in main memory.
-        batch_size: images an explainer takes at once; also what ``fill`` runs at once.
+        batch_size: images an explainer takes at once; also what ``infill`` runs at once.
         num_workers: processes that read images while others are explained; 0 reads them in
             between. At most 1 of an iterable data set.
         concurrent_batches: batches that are explained at the same time, each with an equal part of
@@ -90,7 +93,7 @@ def explain_dataset(
     Raises:
         LookupError, TypeError, ValueError: an argument is wrong; the folder holds another run,
             which may differ in anything that decides numbers, or something else; the data set is
-            empty; or as the explainers, scores and effects raise them, with the images' names.
+            empty; or as the explainers, scores and ablations raise them, with the images' names.
         OSError: the folder cannot be written to, the disk is full, or the machine fails to read.
         MemoryError: there is too little for an item.
         RuntimeError: a process that reads images died.
@@ -112,7 +115,8 @@ def explain_dataset(
         out=out,
         regions=regions,
         targets=targets,
-        fill=fill,
+        infill=infill,
+        activation=activation,
         classes=classes,
         picture=picture,
         batch_size=batch_size,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .. import photos
+from ..loading import find_photographs, read_photograph
 from .descriptions import describe
 
 #: The label of an item whose class is unknown.
@@ -84,7 +84,7 @@ class Folder(Dataset[Sample]):
         shown: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.root = Path(root)
-        self.files = photos.find(self.root)
+        self.files = find_photographs(self.root)
         if not self.files:
             raise ValueError(f"there is no image file in {self.root} or in its folders")
         parts = [file.relative_to(self.root).parts for file in self.files]
@@ -105,7 +105,7 @@ class Folder(Dataset[Sample]):
             OSError: it cannot be read.
             ValueError: it is no whole image.
         """
-        picture = photos.read(self.files[index])
+        picture = read_photograph(self.files[index])
         image = self._transform(picture)
         seen = picture if self._shown is None else self._shown(picture)
         fits = self._shown is not None or seen.shape[-2:] == image.shape[-2:]

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ..regions import tables as region_tables
-from ..regions.effects import Effect
 from ..regions.scores import Scores
 from .keeping import Explained, Maps, joined
 from .questions import HEAT_TYPES
@@ -136,13 +135,13 @@ class Shard:
         return _ordered(pd.concat(frames, ignore_index=True), order) if frames else None
 
     def _region_rows(self, members: list[tuple[Explained, Scores]]) -> pd.DataFrame:
-        effects: list[Effect] = [found.effect for found, _ in members if found.effect is not None]
+        ablations = [found.ablation for found, _ in members if found.ablation is not None]
         predictions = [one for found, _ in members for one in found.predictions.tolist()]
         return region_tables.table(
             joined([scores for _, scores in members]),
             labels=[label for found, _ in members for label in found.labels],
             predictions=predictions,
-            effect=joined(effects) if effects else None,
+            ablation=joined(ablations) if ablations else None,
             classes=self.classes,
             images=[index for found, _ in members for index in found.indexes],
         )

@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .. import checks
-from ..explain import Explainer
-from ..targets import Targets
+from ..explainers import Explainer
+from ..model import check_mode
+from ..targets import Targets, check_activation
 from . import arguments, manifests
 from .facts import completed, first_manifest
 from .loading import Batch, Cut, End, dead_workers_told, load_mapped, load_streamed
@@ -41,7 +41,8 @@ class ShardTask:
     out: str | os.PathLike[str]
     regions: RegionsOf | None = None
     targets: Targets = None
-    fill: str | None = None
+    infill: str | None = None
+    activation: str = "softmax"
     classes: Sequence[str] | None = None
     picture: Callable[[Tensor], Tensor] | None = None
     batch_size: int = 32
@@ -55,7 +56,8 @@ class ShardTask:
         arguments.check_installed()
         arguments.check_explainers(self.explainers)
         arguments.check_dataset(self.dataset)
-        arguments.check_regions(self.regions, self.fill)
+        arguments.check_regions(self.regions, self.infill)
+        check_activation(self.activation)
         arguments.check_numbers(
             batch_size=self.batch_size,
             num_workers=self.num_workers,
@@ -111,7 +113,7 @@ class ShardTask:
             OSError: the folder cannot be made or written to.
             ValueError: it holds something else, or the data set is empty.
         """
-        checks.check_mode(self.explainers[0].model)
+        check_mode(self.explainers[0].model)
         if self.mapped and len(self.dataset) == 0:
             raise ValueError("the data set has no images: there is nothing to explain")
         asked = first_manifest(self._questions, self.dataset, self.shard_size)
@@ -153,7 +155,7 @@ class ShardTask:
             progress: told the number of images after each batch, by another thread.
 
         Raises:
-            LookupError, TypeError, ValueError: as the explainers, scores and effects raise them.
+            LookupError, TypeError, ValueError: as the explainers, scores and ablations raise them.
             OSError: a shard cannot be written. Those written before are kept.
             RuntimeError: a process that reads images died.
         """
@@ -217,7 +219,8 @@ class ShardTask:
             explainers=self.explainers,
             targets=self.targets,
             regions=self.regions,
-            fill=self.fill,
+            infill=self.infill,
+            activation=self.activation,
             classes=self.classes,
             picture=self.picture,
             heatmaps=self.heatmaps,

@@ -1,39 +1,26 @@
-"""Named regions of images: what a heatmap claims of them, and whether the claim is true.
+"""Named regions of images, and how much of a heatmap falls on each.
 
-Masks (:class:`Regions`), scores (:func:`score`), the check (:func:`effect`), and the table and its
-statistics. Only the check sees a model.
+Masks (:class:`Regions`), scores (:func:`score`), the table (:func:`table`) and its statistics.
+Whether the model depends on a region is measured by :mod:`camlens.faithfulness`.
 """
 
-from . import face, landmarks
-from .agreements import agreement
-from .detectors import Faces, MediaPipe, YuNet
-from .effects import Effect, effect
-from .face import face_template
-from .landmarks import from_landmarks
 from .masks import Regions
-from .plots import density_against_effect, density_map
+from .plots import density_against_excess, density_map
+from .resolution import resolvable
 from .scores import Scores, score
 from .statistics import compare, differences, summarize
-from .tables import read, table, write
+from .tables import agreement, read, table, write
 
 __all__ = [
-    "Effect",
-    "Faces",
-    "MediaPipe",
     "Regions",
     "Scores",
-    "YuNet",
     "agreement",
     "compare",
-    "density_against_effect",
+    "density_against_excess",
     "density_map",
     "differences",
-    "effect",
-    "face",
-    "face_template",
-    "from_landmarks",
-    "landmarks",
     "read",
+    "resolvable",
     "score",
     "summarize",
     "table",

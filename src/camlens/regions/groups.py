@@ -1,4 +1,4 @@
-"""From a table to matrices of images by regions, one for each setting of the explanations."""
+"""Group a table's rows by columns such as the label, and pair the rows of two tables."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .intervals import Array
 from .tables import check_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .resampling import Array
+#: Columns that distinguish explanations of the same image; ``infill`` where regions were ablated.
+SETTING = ("method", "layer", "grid", "k", "infill")
 
-#: What distinguishes explanations of the same image; ``fill`` where an effect was measured.
-SETTING = ("method", "layer", "grid", "k", "fill")
-
-#: Values that need a map that has evidence and can tell the region.
-MAP_VALUES = ("share", "density", "hit", "overlap", "rank")
+#: Values that are defined only for maps with evidence and for regions that the map can resolve.
+MAP_VALUES = ("share", "density", "pointing_game", "iou", "density_rank")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Block:
-    """The rows of one setting.
+    """The rows of one setting, as matrices of n images by R regions.
 
     Attributes:
         setting: its row in ``Groups.settings``.
         regions: R names.
-        group: (n,) for each image its row in ``Groups.keys``.
-        present: (n, R) bool, whether the table has the row at all.
-        numbers: of each column asked for, (n, R) float64; NaN where there is none.
+        group: (n,), each image's row in ``Groups.keys``.
+        present: (n, R) bool, whether the table has the row.
+        numbers: for each requested column (n, R) float64; NaN where missing.
     """
 
     setting: int
@@ -42,23 +41,25 @@ class Block:
 
     @property
     def groups(self) -> list[int]:
-        """Rows in ``Groups.keys`` of the groups that are here, in order."""
+        """Rows in ``Groups.keys`` of the groups in this block, in order."""
         return list(map(int, np.unique(self.group)))
 
     def patterns(self, name: str) -> Iterator[tuple[Array, Array]]:
-        """Yield regions that have numbers for the same images: places (r,), usable (n,).
+        """Yield regions that have numbers for the same images: positions (r,), usable (n,).
 
-        One draw of images then serves all of them.
+        The same resamples of images then serve all of them.
         """
         usable = np.isfinite(self.numbers[name])
         patterns, which = np.unique(usable, axis=1, return_inverse=True)
-        for place in range(patterns.shape[1]):
-            yield np.flatnonzero(which == place), patterns[:, place]
+        for position in range(patterns.shape[1]):
+            yield np.flatnonzero(which == position), patterns[:, position]
 
-    def why_none(self, value: str, images: Array) -> Array:
-        """Say for each region why these images, a boolean (n,), have no value of it at all."""
-        can, has = (self.numbers[name][images] == 1 for name in ("resolvable", "evidence"))
-        reasons = [~can.any(axis=0), ~(can & has).any(axis=0)]
+    def why_missing(self, value: str, images: Array) -> Array:
+        """Return for each region why none of the images, (n,) bool, has the value."""
+        resolvable, evidence = (
+            self.numbers[name][images] == 1 for name in ("resolvable", "evidence")
+        )
+        reasons = [~resolvable.any(axis=0), ~(resolvable & evidence).any(axis=0)]
         if value not in MAP_VALUES:
             reasons = [np.zeros_like(reason) for reason in reasons]
         return np.select(reasons, ["not resolvable", "no evidence"], "no value")
@@ -66,12 +67,12 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """A table by groups and settings.
+    """A table, divided by groups and settings.
 
     Attributes:
-        keys: a row for each group, in order, of the columns it was grouped by.
-        settings: a row for each setting.
-        blocks: one for each setting.
+        keys: a row per group, in order, of the columns it was grouped by.
+        settings: a row per setting.
+        blocks: one per setting.
     """
 
     keys: pd.DataFrame
@@ -80,7 +81,7 @@ class Groups:
 
     @property
     def names(self) -> list[Any]:
-        """A name for each group: its value, or several joined by " / "; "all" of no columns."""
+        """The groups' names: values of the column, of several joined by " / "; else "all"."""
         if not len(self.keys.columns):
             return ["all"]
         if len(self.keys.columns) == 1:
@@ -92,8 +93,8 @@ def check(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> Non
     """Check that a table can be grouped.
 
     Raises:
-        ValueError: it has no rows, a column is not there, is missing throughout, has no numbers,
-            or is part of the setting.
+        ValueError: it has no rows, or a column does not exist, is missing throughout, is not
+            numeric, or is part of the setting.
     """
     from pandas.api.types import is_numeric_dtype
 
@@ -101,18 +102,18 @@ def check(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> Non
     fixed = [name for name in by if name in (*SETTING, "region", "image")]
     if fixed:
         raise ValueError(
-            f"expected no {fixed} in by: each method, layer, grid, k, fill and region has rows of "
-            "its own anyway; by=[] groups by nothing else"
+            f"expected no {fixed} in by: each method, layer, grid, k, infill and region has its "
+            "own rows anyway; by=[] groups by nothing else"
         )
     for name in columns:
         if not is_numeric_dtype(table[name]):
             raise ValueError(f"expected numbers in the column {name!r}, got {table[name].dtype}")
     if table.empty:
-        raise ValueError("expected a table with rows, got none: look at the filter it went through")
+        raise ValueError("expected a table with rows, got none: look at how it was filtered")
     if by and table[list(by)].isna().any(axis=1).all():
         raise ValueError(
             f"expected values in {list(by)}, but each row lacks one: make the table with "
-            "table(scores, labels=..., predictions=...), or take everything together with by=[]"
+            "table(scores, labels=..., predictions=...), or use one group with by=[]"
         )
 
 
@@ -120,10 +121,10 @@ def group(table: pd.DataFrame, by: str | Sequence[str], columns: Sequence[str]) 
     """Group a table's rows.
 
     Args:
-        table: as :func:`camlens.regions.table` makes it, or several put together. Rows where a
-            column of ``by`` is missing are in no group.
-        by: columns to group by, besides setting and region.
-        columns: whose numbers are asked for; ``resolvable`` and ``evidence`` come besides.
+        table: from :func:`camlens.regions.table`, or several joined. Rows where a column of ``by``
+            is missing belong to no group.
+        by: columns to group by, in addition to setting and region.
+        columns: requested columns; ``resolvable`` and ``evidence`` are added.
 
     Returns:
         The groups. An image has at most one row in each setting and region.
@@ -137,37 +138,36 @@ def group(table: pd.DataFrame, by: str | Sequence[str], columns: Sequence[str]) 
     check(table, by, columns)
     table = table.dropna(subset=by)
     setting = [name for name in SETTING if name in table.columns]
-    which, settings = _places(table, setting, sort=False)
-    groups, keys = _places(table, by, sort=True)
+    which, settings = _distinct(table, setting, sort=False)
+    groups, keys = _distinct(table, by, sort=True)
     if not by:
         keys = pd.DataFrame(index=[0])
     wanted = dict.fromkeys((*columns, "resolvable", "evidence"))
     numbers = {name: table[name].to_numpy("float64", na_value=np.nan) for name in wanted}
     blocks = []
-    for place in range(len(settings)):
-        rows = np.flatnonzero(which == place)
-        blocks.append(
-            _block(place, table.iloc[rows], groups[rows], {k: v[rows] for k, v in numbers.items()})
-        )
+    for position in range(len(settings)):
+        rows = np.flatnonzero(which == position)
+        selected = {name: values[rows] for name, values in numbers.items()}
+        blocks.append(_block(position, table.iloc[rows], groups[rows], selected))
     return Groups(keys, settings, blocks)
 
 
-def _block(place: int, rows: pd.DataFrame, groups: Array, numbers: dict[str, Array]) -> Block:
+def _block(setting: int, rows: pd.DataFrame, groups: Array, numbers: dict[str, Array]) -> Block:
     image, ids = rows["image"].factorize(sort=True)
     region, names = rows["region"].factorize()
     first = np.full(len(ids), -1)
     first[image[::-1]] = groups[::-1]
     if (first[image] != groups).any():
         raise ValueError(
-            f"image {ids[image[first[image] != groups][0]]} is in several groups: group by what "
-            "belongs to an image, such as label, prediction or correct"
+            f"image {ids[image[first[image] != groups][0]]} is in several groups: group by a "
+            "property of the image, such as label, prediction or correct"
         )
     present = np.zeros((len(ids), len(names)), dtype=bool)
     present[image, region] = True
     if present.sum() != len(rows):
-        twice = rows.duplicated(["image", "region"])
+        repeated = rows.duplicated(["image", "region"])
         raise ValueError(
-            f"image {rows['image'][twice].iloc[0]} has several rows of the same setting and "
+            f"image {rows['image'][repeated].iloc[0]} has several rows of the same setting and "
             "region: summarize the tables of several models one by one, or see compare(a, b)"
         )
     matrices = {}
@@ -175,14 +175,83 @@ def _block(place: int, rows: pd.DataFrame, groups: Array, numbers: dict[str, Arr
         matrices[name] = np.full(present.shape, np.nan)
         matrices[name][image, region] = values
     return Block(
-        setting=place, regions=tuple(names), group=first, present=present, numbers=matrices
+        setting=setting, regions=tuple(names), group=first, present=present, numbers=matrices
     )
 
 
-def _places(table: pd.DataFrame, by: list[str], *, sort: bool) -> tuple[Array, pd.DataFrame]:
-    """Return for each row its place among the distinct rows of some columns, and these."""
+def _distinct(table: pd.DataFrame, by: list[str], *, sort: bool) -> tuple[Array, pd.DataFrame]:
+    """Return the distinct rows of some columns, and for each row of the table which it is."""
     if not by:
         return np.zeros(len(table), dtype=np.intp), table[[]].iloc[:1]
-    place = table.groupby(by, sort=sort, dropna=False, observed=True).ngroup().to_numpy()
-    _, first = np.unique(place, return_index=True)
-    return place, table[by].iloc[first].reset_index(drop=True)
+    which = table.groupby(by, sort=sort, dropna=False, observed=True).ngroup().to_numpy()
+    _, first = np.unique(which, return_index=True)
+    return which, table[by].iloc[first].reset_index(drop=True)
+
+
+def pair(table_a: pd.DataFrame, table_b: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """Join two tables row by row.
+
+    Args:
+        table_a: of one setting.
+        table_b: of one setting, with the same images, ``k`` and regions.
+        by: columns to keep, equal in both.
+        value: the column to pair.
+
+    Returns:
+        A row per image, ``k`` and region with the columns ``a``, ``b`` and ``difference``.
+
+    Raises:
+        ValueError: see :func:`check`; or rows without a counterpart, or several settings.
+    """
+    keys = ["image", "k", "region"]
+    for name, table in (("table_a", table_a), ("table_b", table_b)):
+        check(table, by, [value])
+        check_columns(table, keys)
+        _check_setting(name, table)
+    for key in keys:
+        _check_same(table_a[key], table_b[key])
+    columns = list(dict.fromkeys([*keys, *by, value, "resolvable", "evidence"]))
+    pairs = table_a[columns].merge(table_b[columns], on=keys, suffixes=("_a", "_b"))
+    if not len(table_a) == len(table_b) == len(pairs):
+        raise ValueError(
+            f"expected one row for each image, k and region in both tables, got {len(table_a)} and "
+            f"{len(table_b)} rows, {len(pairs)} pairs of them"
+        )
+    for name in by:
+        pairs[name] = pairs[f"{name}_a"]
+        if not pairs[name].astype("string").equals(pairs[f"{name}_b"].astype("string")):
+            raise ValueError(
+                f"expected the same {name!r} of each image in both tables: pairs cannot be grouped "
+                "by what differs within them"
+            )
+    a, b = (pairs[f"{value}_{side}"].astype("float64") for side in "ab")
+    flags = {name: pairs[f"{name}_a"] & pairs[f"{name}_b"] for name in ("resolvable", "evidence")}
+    return pairs[[*keys, *by]].assign(a=a, b=b, difference=a - b, **flags)
+
+
+def _check_setting(name: str, table: pd.DataFrame) -> None:
+    columns = [column for column in SETTING if column in table.columns and column != "k"]
+    settings = table[columns].drop_duplicates()
+    if len(settings) > 1:
+        raise ValueError(
+            f"expected {name} of one setting, got {settings.to_dict('records')}: filter it, as in "
+            "table[table['method'] == 'GradCAM']"
+        )
+
+
+def _check_same(a: pd.Series, b: pd.Series) -> None:
+    lacking = {
+        name: sorted(set(other.unique()) - set(values.unique()), key=str)
+        for name, values, other in (("table_a", a, b), ("table_b", b, a))
+    }
+    clauses = [
+        f"{name} lacks {', '.join(map(str, values[:5]))}"
+        + (f" and {len(values) - 5} more" if len(values) > 5 else "")
+        for name, values in lacking.items()
+        if values
+    ]
+    if clauses:
+        raise ValueError(
+            f"expected the same values of {a.name!r} in both tables, but {' and '.join(clauses)}: "
+            f"keep the common ones, as in table_a[table_a[{a.name!r}].isin(table_b[{a.name!r}])]"
+        )

@@ -1,9 +1,10 @@
-"""Named regions of images: masks in [0, 1], however they came to be."""
+"""Named regions of images, signals or volumes, as masks in [0, 1]."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +12,11 @@ from torch.nn.functional import interpolate
 
 from .. import render
 
-#: The name of what lies in no other region.
+#: The name of the region of pixels that belong to no other.
 BACKGROUND = "background"
+
+#: The axes of space, by their number.
+_LETTERS = {1: "L", 2: "HW", 3: "DHW"}
 
 #: Colours of drawn outlines, red, green and blue; after Okabe and Ito 2008, for the colour-blind.
 _COLORS = (
@@ -29,24 +33,26 @@ _COLORS = (
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
 class Regions:
-    """Named masks of N images, or of any number of images if N is 1.
+    """Named masks of N images, or one set for any number of images if N is 1.
 
     Masks may be soft and may overlap. A region may be absent from an image: its mask is zero
-    there, and so nothing is measured of it.
+    there, and all its scores are NaN.
 
     Args:
-        names: R names, each once.
-        masks: (N, R, H, W), or (R, H, W) for one set of masks; boolean, or floating point in
-            [0, 1]: the fraction of the pixel that belongs to the region.
+        names: R distinct names.
+        masks: ``(N, R, *size)``, or ``(R, *size)`` for one set of masks; boolean, or floating
+            point in [0, 1]: the fraction of the pixel that belongs to the region.
+        axes: number of axes of space: 1 for signals (N, R, L), 2 for images (N, R, H, W), 3 for
+            volumes (N, R, D, H, W). By default 3 for five-dimensional masks, else 2.
 
     Attributes:
         names: R names.
-        masks: (N, R, H, W) float32 in [0, 1].
+        masks: ``(N, R, *size)`` float32 in [0, 1].
 
     Raises:
         TypeError: the masks are no tensor, or of another type, or a name is no string.
-        ValueError: a wrong shape or range, nothing at all, a name given twice, or not one name a
-            mask.
+        ValueError: a wrong shape or range, an empty dimension, a name given twice, or not one name
+            per mask.
 
     Example:
         >>> upper = torch.tensor([[True, True], [False, False]])
@@ -57,7 +63,7 @@ class Regions:
     names: tuple[str, ...]
     masks: Tensor
 
-    def __init__(self, names: Sequence[str], masks: Tensor) -> None:
+    def __init__(self, names: Sequence[str], masks: Tensor, *, axes: int | None = None) -> None:
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise TypeError(f"expected names as a sequence of strings, got {names!r}")
         if not isinstance(masks, Tensor):
@@ -70,16 +76,18 @@ class Regions:
                 f"expected boolean masks or floating point in [0, 1], got {masks.dtype}: for a map "
                 "of labels see Regions.from_labels"
             )
-        masks = masks.unsqueeze(0) if masks.ndim == 3 else masks
-        if masks.ndim != 4 or 0 in masks.shape:
+        axes = _axes(axes, 3 if masks.ndim == 5 else 2)
+        masks = masks.unsqueeze(0) if masks.ndim == axes + 1 else masks
+        if masks.ndim != axes + 2 or 0 in masks.shape:
+            size = ", ".join(_LETTERS[axes])
             raise ValueError(
-                f"expected masks as (N, R, H, W) or (R, H, W) with no dimension empty, got "
-                f"{tuple(masks.shape)}"
+                f"expected masks as (N, R, {size}) or (R, {size}) with no dimension empty, got "
+                f"{tuple(masks.shape)}; for signals or volumes say axes=1 or axes=3"
             )
         if len(names) != masks.shape[1]:
             raise ValueError(f"expected a name for each of {masks.shape[1]} masks, got {names}")
-        if twice := sorted({name for name in names if list(names).count(name) > 1}):
-            raise ValueError(f"expected each name once, got {twice} more often: merge their masks")
+        if repeated := sorted({name for name in names if list(names).count(name) > 1}):
+            raise ValueError(f"expected distinct names, got {repeated} repeatedly: merge the masks")
         masks = masks.float()
         render.check_range(masks, "masks", "a mask is the fraction of a pixel in the region")
         object.__setattr__(self, "names", tuple(names))
@@ -87,16 +95,17 @@ class Regions:
 
     @classmethod
     def from_boxes(
-        cls, names: Sequence[str], boxes: Tensor | Sequence[object], size: tuple[int, int]
+        cls, names: Sequence[str], boxes: Tensor | Sequence[object], size: Sequence[int]
     ) -> Regions:
         """Make rectangular regions.
 
         Args:
             names: R names.
-            boxes: (N, R, 4) or (R, 4): left, top, right and bottom edge in pixels. A pixel cut by
-                an edge belongs to the box by the fraction that is covered; what lies beyond
-                the image is cut off.
-            size: (H, W) of the images.
+            boxes: (N, R, 2 * axes) or (R, 2 * axes) in pixels. On images, left, top, right and
+                bottom edge; on signals start and end; on volumes left, top, front, right, bottom
+                and back. A pixel that an edge cuts belongs to the box by the fraction covered;
+                parts outside the image are cut off.
+            size: (H, W) of the images, (L,) of signals, (D, H, W) of volumes.
 
         Raises:
             ValueError: a wrong shape, a value that is not finite, or edges in the wrong order.
@@ -105,33 +114,42 @@ class Regions:
             >>> Regions.from_boxes(["left"], [[0, 0, 1.5, 1]], (1, 3)).masks.flatten().tolist()
             [1.0, 0.5, 0.0]
         """
+        axes = _axes(len(size), len(size))
         edges = torch.as_tensor(boxes, dtype=torch.float32)
         edges = edges.unsqueeze(0) if edges.ndim == 2 else edges
-        if edges.ndim != 3 or edges.shape[2] != 4:
-            raise ValueError(f"expected boxes as (N, R, 4) or (R, 4), got {tuple(edges.shape)}")
-        low, high = edges[..., :2], edges[..., 2:]
+        if edges.ndim != 3 or edges.shape[2] != 2 * axes:
+            numbers = 2 * axes
+            raise ValueError(
+                f"expected boxes as (N, R, {numbers}) or (R, {numbers}) for images of the size "
+                f"{tuple(size)}, got {tuple(edges.shape)}"
+            )
+        low, high = edges[..., :axes], edges[..., axes:]
         if not (edges.isfinite().all() & (low <= high).all()):
             raise ValueError(
                 "expected each box as left <= right and top <= bottom, all finite: a box of left, "
                 "top, width and height is left, top, left + width, top + height"
             )
-        covered = []
-        for axis, count in ((0, size[1]), (1, size[0])):
-            start = torch.arange(count).to(edges)
-            first, last = low[..., axis, None], high[..., axis, None]
-            inside = torch.minimum(last, start + 1) - torch.maximum(first, start)
-            covered.append(inside.clamp(0, 1))
-        columns, rows = covered
-        return cls(tuple(names), rows.unsqueeze(-1) * columns.unsqueeze(-2))
+        masks = edges.new_ones(edges.shape[:2])
+        for axis, length in enumerate(size):
+            start = torch.arange(length).to(edges)
+            # Boxes begin with x, which is the last axis of an image.
+            first, last = (bound[..., axes - 1 - axis, None] for bound in (low, high))
+            covered = (torch.minimum(last, start + 1) - torch.maximum(first, start)).clamp(0, 1)
+            covered = covered.view(*edges.shape[:2], *[1] * axis, length)
+            masks = masks.unsqueeze(-1) * covered
+        return cls(tuple(names), masks, axes=axes)
 
     @classmethod
-    def from_labels(cls, names: Mapping[int, str], labels: Tensor) -> Regions:
-        """Make regions of a map of labels, such as face parsing or segmentation gives.
+    def from_labels(
+        cls, names: Mapping[int, str], labels: Tensor, *, axes: int | None = None
+    ) -> Regions:
+        """Make regions from a label map, such as face parsing or a segmentation gives.
 
         Args:
-            names: from label to region; several labels may share a name, and labels that are not
-                named belong to no region (see :meth:`with_background`).
-            labels: (N, H, W) or (H, W) integers.
+            names: from label to region; several labels may share a name, and labels without a name
+                belong to no region (see :meth:`with_background`).
+            labels: ``(N, *size)`` or ``(*size)`` integers.
+            axes: number of axes of space; by default 3 for four-dimensional labels, else 2.
 
         Raises:
             TypeError: the labels are no integers.
@@ -149,71 +167,79 @@ class Regions:
             )
         if labels.is_floating_point() or labels.dtype == torch.bool:
             raise TypeError(f"expected labels as integers, got {labels.dtype}")
+        axes = _axes(axes, 3 if labels.ndim == 4 else 2)
         # Of uint8 labels, 300 would equal 44, and -1 would equal 255.
-        labels = (labels.unsqueeze(0) if labels.ndim == 2 else labels).long()
-        if labels.ndim != 3 or not names:
+        labels = (labels.unsqueeze(0) if labels.ndim == axes else labels).long()
+        if labels.ndim != axes + 1 or not names:
+            size = ", ".join(_LETTERS[axes])
             raise ValueError(
-                f"expected labels as (N, H, W) or (H, W) and at least one name, got "
+                f"expected labels as (N, {size}) or ({size}) and at least one name, got "
                 f"{tuple(labels.shape)} and {dict(names)}"
             )
         parts: dict[str, Tensor] = {}
         for label, name in names.items():
             mask = labels == label
             parts[name] = parts[name] | mask if name in parts else mask
-        return cls(tuple(parts), torch.stack(list(parts.values()), dim=1))
+        return cls(tuple(parts), torch.stack(list(parts.values()), dim=1), axes=axes)
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) in pixels."""
-        return self.masks.shape[-2], self.masks.shape[-1]
+    def size(self) -> tuple[int, ...]:
+        """(H, W) in pixels; (L,) of signals, (D, H, W) of volumes."""
+        return tuple(self.masks.shape[2:])
 
     def with_background(self, name: str = BACKGROUND) -> Regions:
-        """Add the region of what belongs to no other: one minus the masks' sum, if positive."""
+        """Add a region of what belongs to no other: one minus the masks' sum, where positive."""
         rest = (1 - self.masks.sum(dim=1, keepdim=True)).clamp(min=0)
-        return Regions((*self.names, name), torch.cat([self.masks, rest], dim=1))
+        return self._with((*self.names, name), torch.cat([self.masks, rest], dim=1))
 
     def pick(self, *names: str) -> Regions:
-        """Return some of the regions, in the order given.
+        """Return some of the regions, in the given order.
 
         Raises:
             LookupError: there is no such region.
         """
         if unknown := [name for name in names if name not in self.names]:
             raise LookupError(f"no region is called {unknown}; there are {list(self.names)}")
-        return Regions(names, self.masks[:, [self.names.index(name) for name in names]])
+        return self._with(names, self.masks[:, [self.names.index(name) for name in names]])
 
-    def resize(self, size: tuple[int, int]) -> Regions:
+    def of_images(self, rows: slice) -> Regions:
+        """Return the regions of some images; one set for all images stays one set."""
+        masks = self.masks if len(self.masks) == 1 else self.masks[rows]
+        return self._with(self.names, masks)
+
+    def resize(self, size: Sequence[int]) -> Regions:
         """Return the regions for images of another size; masks that sum to 1 still do."""
-        if size == self.size:
+        if tuple(size) == self.size:
             return self
-        masks = interpolate(self.masks, size, mode="bilinear", align_corners=False, antialias=True)
-        return Regions(self.names, masks.clamp(0, 1))
+        return self._with(self.names, _resized(self.masks, tuple(size)).clamp(0, 1))
 
     def to(self, device: torch.device | str) -> Regions:
         """Return the regions on another device."""
-        return Regions(self.names, self.masks.to(device))
+        return self._with(self.names, self.masks.to(device))
 
     def draw(self, pictures: Tensor, *, width: float = 2.0) -> Tensor:
-        """Draw the outlines over pictures, each region in a colour of its own.
+        """Draw the outlines over pictures, each region in its own colour.
 
         Args:
-            pictures: (N, 1 or 3, H, W) images or (N, K, 3, H, W) as :func:`camlens.overlay` gives
-                them, of any size.
+            pictures: (N, 1 or 3, H, W) images or (N, K, 3, H, W) from :func:`camlens.overlay`, of
+                any size.
             width: of the lines in pixels.
 
         Returns:
             (N, K, 3, H, W) uint8.
 
         Raises:
-            ValueError: the masks are of another number of images.
+            ValueError: the masks are of another number of images, or of signals or volumes.
         """
         n = len(pictures)
+        if len(self.size) != 2:
+            raise ValueError(f"expected regions of 2-D images to draw, got the size {self.size}")
         if len(self.masks) not in (1, n):
             raise ValueError(f"expected regions of {n} images or of one, got {len(self.masks)}")
-        drawn: Tensor = pictures if pictures.ndim == 5 else pictures.unsqueeze(1)
-        k = drawn.shape[1]
-        flat = drawn.flatten(0, 1)
-        outlines = self.resize((drawn.shape[-2], drawn.shape[-1])).masks.to(pictures.device)
+        canvas: Tensor = pictures if pictures.ndim == 5 else pictures.unsqueeze(1)
+        k = canvas.shape[1]
+        flat = canvas.flatten(0, 1)
+        outlines = self.resize(canvas.shape[-2:]).masks.to(pictures.device)
         outlines = outlines.expand(n, -1, -1, -1).repeat_interleave(k, 0)
         for index in reversed(range(len(self.names))):  # shared edges keep the first colour
             color = _COLORS[index % len(_COLORS)]
@@ -221,11 +247,35 @@ class Regions:
             flat = render.contours(flat, line, width=width, color=color).squeeze(1)
         return flat.reshape(n, k, *flat.shape[1:])
 
+    def _with(self, names: Sequence[str], masks: Tensor) -> Regions:
+        return Regions(names, masks, axes=len(self.size))
+
     def __len__(self) -> int:
         """Return the number of regions."""
         return len(self.names)
 
     def __repr__(self) -> str:
-        """Return a line with the names and the size."""
+        """Return a one-line summary."""
         n = len(self.masks)
         return f"Regions({', '.join(self.names)}: {n} x {self.size}, on {self.masks.device})"
+
+
+def _axes(axes: int | None, default: int) -> int:
+    """Return the number of axes of space."""
+    axes = default if axes is None else axes
+    if axes not in _LETTERS:
+        raise ValueError(f"expected 1, 2 or 3 axes of space, got {axes}")
+    return axes
+
+
+def _resized(masks: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Resize masks by linear interpolation with antialiasing."""
+    options: dict[str, Any] = {"mode": "bilinear", "align_corners": False, "antialias": True}
+    if masks.ndim == 4:
+        return interpolate(masks, size, **options)
+    # torch antialiases 2-D images only, but the filter is separable: one axis at a time.
+    for axis, length in enumerate(size, start=2):
+        moved = masks.movedim(axis, -1)
+        lines = interpolate(moved.reshape(1, -1, 1, moved.shape[-1]), (1, length), **options)
+        masks = lines.reshape(*moved.shape[:-1], length).movedim(-1, axis)
+    return masks

@@ -1,67 +1,75 @@
-"""Figures of a summary and of a table. Nothing is shown or kept: the caller saves them."""
+"""Figures of a summary and of a table. They are returned, not shown: the caller saves them."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import cells
 from .groups import SETTING, Block, group
 from .statistics import summarize
-from .tables import EFFECT_COLUMNS, check_columns
+from .tables import ABLATION_COLUMNS, check_columns
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: After Okabe and Ito 2008, told apart by the colour-blind and in grey.
+#: After Okabe and Ito 2008: distinguishable with colour blindness and in grey.
 _DENSITY = {"color": "#0072B2", "marker": "o"}
-_EFFECT = {"color": "#D55E00", "marker": "s"}
+_EXCESS = {"color": "#D55E00", "marker": "s"}
 
-_MEANINGS = {
+_TITLES = {
     "mean": "Density of heat by region: share of the heat over share of the area",
     "lift": "Lift by region: a group's {value} over that of all groups together",
 }
-_ONE = {"mean": "what chance gives", "lift": "as in all groups"}
-_EFFECTS = {"excess": "score", "probability_excess": "probability"}
+_MEANING_OF_1 = {"mean": "what chance gives", "lift": "as in all groups"}
+_EXCESSES = {"excess": "score", "probability_excess": "probability"}
+
+#: Factors from 1 of this size or more have the strongest colour.
+STRONGEST = 4.0
+
+#: From purple to orange, distinguishable with colour blindness.
+_COLORMAP = "PuOr_r"
 
 
 def density_map(
     summary: pd.DataFrame, *, by: str | Sequence[str] = "label", value: str = "mean"
 ) -> Figure:
-    """Draw groups by regions, coloured by how far a density or a lift is from 1.
+    """Draw a table of groups by regions, coloured by how far a density or a lift is from 1.
 
-    Colours are symmetric in the factor: a half is as far from 1 as a double. Each cell has the
-    number and below it its interval; bold where the interval excludes 1. What cannot be said is
-    hatched and says why.
+    The colour scale is logarithmic: a half is as far from 1 as a double. Each cell shows the
+    number and its interval; bold where the interval excludes 1. Cells without a number are hatched
+    and give the reason.
 
     Args:
         summary: from :func:`camlens.regions.summarize`, of one setting.
-        by: what it was grouped by.
-        value: ``"mean"``, of densities only, or ``"lift"``.
+        by: the columns it was grouped by.
+        value: ``"mean"``, for densities only, or ``"lift"``.
 
     Returns:
         A matplotlib figure; notebooks show it, ``figure.savefig("map.png")`` writes it.
 
     Raises:
-        ValueError: an unknown value, a column is not there, or the summary holds several
-            settings, or means of something else than density.
+        ValueError: an unknown value, a column does not exist, or the summary has several settings
+            or means of something other than density.
     """
     from matplotlib.figure import Figure
 
     by = [by] if isinstance(by, str) else list(by)
-    if value not in _MEANINGS:
+    if value not in _TITLES:
         raise ValueError(f"expected the value 'mean' or 'lift', got {value!r}")
     check_columns(summary, [*by, "region", "value", "n", "enough", "note", value])
-    setting, what = _setting(summary), _only(summary, "value")
-    if value == "mean" and what != "density":
-        raise ValueError(f"expected a summary of density, of which 1 is chance, got one of {what}")
-    found = _cells(summary, by)
-    rows, columns = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
+    setting, averaged = _setting(summary), _only(summary, "value")
+    if value == "mean" and averaged != "density":
+        raise ValueError(
+            f"expected a summary of density, of which 1 is chance, got one of {averaged}"
+        )
+    cells = _cells(summary, by)
+    rows, columns = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
     width = max(1.05, 0.09 * max(map(len, columns)))
     figure = Figure(
         figsize=(3.2 + width * len(columns), 2.0 + 0.62 * len(rows)), layout="constrained"
@@ -69,9 +77,9 @@ def density_map(
     axes = figure.subplots()
     for y, row in enumerate(rows):
         for x, column in enumerate(columns):
-            cells.draw(axes, (x, y), found.get((row, column)), value)
-    cells.explain(figure, axes, _ONE[value])
-    counts = [_count([cell["n"] for (name, _), cell in found.items() if name == r]) for r in rows]
+            _draw_cell(axes, (x, y), cells.get((row, column)), value)
+    _draw_scale(figure, axes, _MEANING_OF_1[value])
+    counts = [_count([cell["n"] for (name, _), cell in cells.items() if name == r]) for r in rows]
     axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axes.set(xlabel="region", ylabel=" / ".join(by))
     axes.set_xticks(range(len(columns)), columns)
@@ -79,48 +87,50 @@ def density_map(
     axes.tick_params(length=0)
     _frame(
         figure,
-        [_MEANINGS[value].format(value=what), _line(setting)],
+        [_TITLES[value].format(value=averaged), _line(setting)],
         "below each number: its bootstrap interval over images; bold: the interval excludes 1; "
-        "hatched: nothing can be said",
+        "hatched: no number",
     )
     return figure
 
 
-def density_against_effect(
+def density_against_excess(
     table: pd.DataFrame,
     *,
     by: str | Sequence[str] = "label",
-    effect: str = "excess",
-    least: int = 10,
+    value: str = "excess",
+    min_images: int = 10,
 ) -> Figure:
-    """Draw, for each group, where the heat is beside what the network loses there.
+    """Draw, for each group, where the heat is beside what the score loses without it.
 
-    Both have the same regions on the vertical axis: on the left the mean density, on the right the
-    mean effect, with 95% bootstrap intervals over images and a line at what chance gives. Above
-    stands how well the two agree within single explanations (Spearman's coefficient).
+    Regions are on the vertical axis: on the left the mean density, on the right the mean excess of
+    the ablation, with 95% bootstrap intervals over images and a line at chance. The title gives
+    how well the two agree within single explanations (Spearman's coefficient).
 
     Args:
-        table: from :func:`camlens.regions.table` with an effect, of one setting.
+        table: from :func:`camlens.regions.table` with an ablation, of one setting.
         by: a column or several, see :func:`camlens.regions.summarize`.
-        effect: ``"excess"`` (of the score) or ``"probability_excess"``.
-        least: of how many images at least numbers are drawn.
+        value: ``"excess"`` (of the score) or ``"probability_excess"``.
+        min_images: smallest group for which numbers are drawn.
 
     Returns:
         A matplotlib figure.
 
     Raises:
-        ValueError: an unknown effect, a column is not there, or the table holds several settings.
+        ValueError: an unknown value, a column does not exist, or the table has several settings.
     """
     from matplotlib.figure import Figure
 
-    if effect not in _EFFECTS:
-        raise ValueError(f"expected an effect out of {tuple(_EFFECTS)}, got {effect!r}")
-    check_columns(table, EFFECT_COLUMNS)
+    if value not in _EXCESSES:
+        raise ValueError(f"expected a value out of {tuple(_EXCESSES)}, got {value!r}")
+    check_columns(table, ABLATION_COLUMNS)
     setting = _setting(table)
     groups = group(table, by, ["agreement"])
     (block,) = groups.blocks
-    found = [summarize(table, by=by, value=value, least=least) for value in ("density", effect)]
-    limits = [_limits(summary, chance) for summary, chance in zip(found, (1.0, 0.0), strict=True)]
+    summaries = [
+        summarize(table, by=by, value=name, min_images=min_images) for name in ("density", value)
+    ]
+    limits = [_limits(s, chance) for s, chance in zip(summaries, (1.0, 0.0), strict=True)]
     per_line = 2 if len(block.groups) > 1 else 1
     lines = -(-len(block.groups) // per_line)
     figure = Figure(
@@ -129,29 +139,31 @@ def density_against_effect(
     )
     parts = figure.subfigures(lines, per_line, squeeze=False, wspace=0.04, hspace=0.02).flat
     keys = groups.keys.columns.tolist()
-    for place, part in zip(block.groups, parts, strict=False):
-        own = [s[(s[keys] == groups.keys.iloc[place]).all(axis=1)] if keys else s for s in found]
+    for position, part in zip(block.groups, parts, strict=False):
+        key = groups.keys.iloc[position]
+        density, excess = (s[(s[keys] == key).all(axis=1)] if keys else s for s in summaries)
         left, right = part.subplots(1, 2, sharey=True)
         left.set(xlabel="density (1 = chance)", xlim=limits[0])
-        right.set(xlabel=f"fall of the {_EFFECTS[effect]} (0 = chance)", xlim=limits[1])
+        right.set(xlabel=f"drop of the {_EXCESSES[value]} (0 = chance)", xlim=limits[1])
         left.axvline(1.0, color="0.4", linestyle="--", linewidth=1, zorder=0)
         right.axvline(0.0, color="0.4", linestyle="--", linewidth=1, zorder=0)
-        _draw_dots(left, own[0], block.regions, style=_DENSITY)
-        _draw_dots(right, own[1], block.regions, style=_EFFECT)
-        part.suptitle(f"{groups.names[place]}, {_agreement(block, place, least)}", fontsize=9)
+        _draw_dots(left, density, block.regions, style=_DENSITY)
+        _draw_dots(right, excess, block.regions, style=_EXCESS)
+        agreed = _agreement(block, position, min_images)
+        part.suptitle(f"{groups.names[position]}, {agreed}", fontsize=9)
     heading = "Where the heat is (left), and what the network loses without the region (right)"
     _frame(
         figure,
         [heading, _line(setting)],
-        f"regions replaced by: {setting['fill']}; bars: 95% interval over images; dashed: chance, "
-        "that is heat spread evenly (left), and what random places of the same shape cost (right); "
+        f"infill: {setting['infill']}; bars: 95% interval over images; dashed: chance, that is "
+        "heat spread evenly (left), and the drop at random placements of the same mask (right); "
         "agreement: Spearman's coefficient of the two over the regions",
     )
     return figure
 
 
 def _frame(figure: Figure, heading: Sequence[str], notes: str) -> None:
-    """Write above and below everything, in lines as long as the figure is wide."""
+    """Write a heading and notes, wrapped to the figure's width."""
     width = figure.get_figwidth()
     lines = [textwrap.fill(line, int(12 * width)) for line in heading]
     figure.suptitle("\n".join(lines), fontsize=11)
@@ -159,19 +171,19 @@ def _frame(figure: Figure, heading: Sequence[str], notes: str) -> None:
 
 
 def _cells(summary: pd.DataFrame, by: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the rows by the names of group and region, in order."""
+    """Return the summary's rows by the names of group and region, in order."""
     groups = [" / ".join(map(str, row)) or "all" for row in summary[by].to_numpy(dtype=object)]
-    places = list(zip(groups, summary["region"], strict=True))
-    if len(set(places)) != len(places):
+    keys = list(zip(groups, summary["region"], strict=True))
+    if len(set(keys)) != len(keys):
         raise ValueError(
-            f"expected one row for each group and region, got {len(places)} of "
-            f"{len(set(places))}: draw one summary at a time, with the by it was made with"
+            f"expected one row for each group and region, got {len(keys)} of {len(set(keys))}: "
+            "draw one summary at a time, with the by it was made with"
         )
-    return dict(zip(places, summary.to_dict("records"), strict=True))
+    return dict(zip(keys, summary.to_dict("records"), strict=True))
 
 
 def _only(frame: pd.DataFrame, column: str) -> Any:
-    """Return the one value of a column."""
+    """Return the single value of a column."""
     values = frame[column].drop_duplicates().tolist()
     if len(values) != 1:
         raise ValueError(
@@ -182,41 +194,41 @@ def _only(frame: pd.DataFrame, column: str) -> Any:
 
 
 def _setting(frame: pd.DataFrame) -> dict[str, Any]:
-    """Return the one setting of all rows."""
+    """Return the single setting of all rows."""
     return {name: _only(frame, name) for name in SETTING if name in frame.columns}
 
 
 def _line(setting: dict[str, Any]) -> str:
-    """Say in a line of what setting the rows are."""
-    said = [
+    """Describe a setting in one line."""
+    parts = [
         str(setting.get("method") or "heatmaps"),
         f"layer {setting['layer']}" if setting.get("layer") else "",
         f"grid {setting['grid']}" if "grid" in setting else "",
         f"target {setting['k'] + 1} of each image (k = {setting['k']})" if "k" in setting else "",
     ]
-    return ", ".join(part for part in said if part)
+    return ", ".join(part for part in parts if part)
 
 
 def _count(counts: list[int]) -> str:
-    """Say how many images a group's regions have, leaving out those that have none."""
-    some = [count for count in counts if count] or [0]
-    few, many = min(some), max(some)
+    """Describe how many images a group's regions have, ignoring regions without any."""
+    positive = [count for count in counts if count] or [0]
+    few, many = min(positive), max(positive)
     return f"n = {many}" if few == many else f"n = {few} to {many}"
 
 
 def _limits(summary: pd.DataFrame, chance: float) -> tuple[float, float]:
-    """Return the axis that holds all intervals and the chance, with some room."""
+    """Return axis limits that contain all intervals and chance, with a margin."""
     ends = summary[["low", "high"]].to_numpy("float64")
     ends = np.append(ends[np.isfinite(ends)], [chance, 0.0])
     low, high = ends.min(), max(ends.max(), ends.min() + 1e-9)
-    room = 0.06 * (high - low)
-    return float(low - (room if low < 0 else 0)), float(high + room)
+    margin = 0.06 * (high - low)
+    return float(low - (margin if low < 0 else 0)), float(high + margin)
 
 
 def _draw_dots(
     axes: Axes, summary: pd.DataFrame, regions: Sequence[str], *, style: dict[str, Any]
 ) -> None:
-    """Draw means with intervals, a region a line, or why there is none."""
+    """Draw each region's mean with its interval, or the reason why there is none."""
     for row in summary.to_dict("records"):
         y = regions.index(row["region"])
         if not row["enough"]:
@@ -233,16 +245,74 @@ def _draw_dots(
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _agreement(block: Block, place: int, least: int) -> str:
-    """Say how well a group's explanations agree with the effect."""
-    own = block.group == place
-    # The same for each region of an explanation, as far as there is a row.
-    agreed = np.fmax.reduce(block.numbers["agreement"][own], axis=1)
-    agreed = agreed[np.isfinite(agreed)]
-    said = f"agreement within an explanation: known for {len(agreed)} only"
-    if len(agreed) >= least:
-        said = (
-            f"agreement within an explanation: mean {agreed.mean():+.2f}, "
-            f"above 0 for {(agreed > 0).mean():.0%} of {len(agreed)}"
+def _agreement(block: Block, position: int, min_images: int) -> str:
+    """Describe how well a group's explanations agree with the ablation."""
+    in_group = block.group == position
+    # An explanation's agreement is repeated in each of its rows.
+    values = np.fmax.reduce(block.numbers["agreement"][in_group], axis=1)
+    values = values[np.isfinite(values)]
+    text = f"agreement within an explanation: known for {len(values)} only"
+    if len(values) >= min_images:
+        text = (
+            f"agreement within an explanation: mean {values.mean():+.2f}, "
+            f"above 0 for {(values > 0).mean():.0%} of {len(values)}"
         )
-    return f"{own.sum()} image{'s' * int(own.sum() != 1)}\n{said}"
+    return f"{in_group.sum()} image{'s' * int(in_group.sum() != 1)}\n{text}"
+
+
+def shade(value: float) -> tuple[float, ...]:
+    """Return the colour of a density or a lift: red, green, blue and opacity.
+
+    Example:
+        >>> shade(0.01) == shade(1 / STRONGEST), shade(2.0) == shade(1.0)
+        (True, False)
+    """
+    import matplotlib
+
+    doublings = math.log2(max(value, 1 / STRONGEST)) / math.log2(STRONGEST)
+    color: tuple[float, ...] = matplotlib.colormaps[_COLORMAP]((doublings + 1) / 2)
+    return color
+
+
+def _draw_cell(
+    axes: Axes, position: tuple[int, int], cell: dict[str, Any] | None, value: str
+) -> None:
+    """Draw a group's number for one region, or the reason why there is none."""
+    from matplotlib.patches import Rectangle
+
+    x, y = position
+    corner = (x - 0.5, y - 0.5)
+    number = cell[value] if cell is not None else math.nan
+    if cell is None or not cell["enough"] or not math.isfinite(number):
+        reason = cell["note"] if cell is not None else "absent"
+        axes.add_patch(
+            Rectangle(corner, 1, 1, facecolor="0.92", edgecolor="0.75", hatch="////", linewidth=0)
+        )
+        box = {"facecolor": "0.92", "edgecolor": "none", "pad": 1.5}
+        lines = reason.replace(" ", "\n", 1) if len(reason) < 16 else reason.replace(": ", ":\n")
+        axes.text(x, y, lines, ha="center", va="center", fontsize=7, color="0.25", bbox=box)
+        return
+    color = shade(number)
+    axes.add_patch(Rectangle(corner, 1, 1, facecolor=color, edgecolor="white", linewidth=1))
+    ink = "black" if np.dot(color[:3], (0.299, 0.587, 0.114)) > 0.5 else "white"
+    low, high = (
+        (cell["low"], cell["high"]) if value == "mean" else (cell["lift_low"], cell["lift_high"])
+    )
+    known = math.isfinite(low)
+    weight = "bold" if known and not low <= 1 <= high else "normal"
+    style: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+    axes.text(x, y - 0.12, f"{number:.2f}", fontsize=10, weight=weight, **style)
+    interval = f"{low:.2f} to {high:.2f}" if known else "no interval"
+    axes.text(x, y + 0.24, interval, fontsize=7, **style)
+
+
+def _draw_scale(figure: Figure, axes: Axes, meaning_of_1: str) -> None:
+    """Draw the colour bar."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm
+
+    norm = LogNorm(1 / STRONGEST, STRONGEST)
+    bar = figure.colorbar(ScalarMappable(norm, _COLORMAP), ax=axes, extend="both", pad=0.02)
+    ticks = {1 / 4: "¼", 1 / 2: "½", 1: f"1: {meaning_of_1}", 2: "2", 4: "4"}
+    bar.set_ticks(list(ticks), labels=list(ticks.values()))
+    bar.ax.minorticks_off()

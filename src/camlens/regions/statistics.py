@@ -1,23 +1,25 @@
-"""Means with intervals, differences with p-values, of a table of region scores.
+"""Statistics of region scores over images: means, differences of groups, paired comparisons.
 
-Images are what varies and what is resampled. An image has one row in each setting (method,
-layer, grid, place of the target, fill) and region; settings are never mixed, so rows are
-independent. All statistics are scipy's.
+The independent unit is the image: it has one row per setting (method, layer, grid, index of the
+target, infill) and region, and settings are never pooled.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from . import estimates
-from .groups import SETTING, Groups, check, group
-from .resampling import Resampling, corrected
-from .tables import check_columns
+import numpy as np
+
+from .groups import Block, Groups, group, pair
+from .intervals import Array, Resampling, corrected
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Values for which 0 means none, so that a ratio of means is meaningful.
+RATIOS = ("share", "density", "pointing_game", "iou")
 
 
 def summarize(
@@ -27,47 +29,45 @@ def summarize(
     value: str = "density",
     confidence: float = 0.95,
     resamples: int = 2000,
-    least: int = 10,
+    min_images: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Average a value over images, with bootstrap intervals.
 
-    A mean density of 2 on the nose says little where every class has it: maps of coarse layers
+    A mean density of 2 on the nose says little if every class has it: maps of coarse layers
     favour the centre. The ``lift`` divides a group's mean by the mean of all groups together.
 
     Args:
-        table: as :func:`camlens.regions.table` makes it, or several put together.
-        by: a column or several; ``["label", "correct"]`` splits by right and wrong predictions,
-            ``["label", "prediction"]`` by what was taken for what, ``[]`` not at all. Rows where
-            one is missing are left out.
+        table: from :func:`camlens.regions.table`, or several joined.
+        by: a column or several; ``["label", "correct"]`` separates right and wrong predictions,
+            ``["label", "prediction"]`` gives the cells of the confusion matrix, ``[]`` one group.
+            Rows where one is missing are left out.
         value: the column to average.
         confidence: of the intervals (percentiles of the bootstrap over images).
         resamples: of the bootstrap.
-        least: of how many images at least an interval is given; 2 or more.
+        min_images: smallest group for which an interval is computed; 2 or more.
         seed: of the bootstrap.
 
     Returns:
-        A row for each setting, group and region: ``by``, the setting, ``region``, ``value`` (the
-        name), ``n`` images with a number and ``missing`` ones without, ``mean``, ``low``,
-        ``high``, ``lift``, ``lift_low``, ``lift_high`` (NaN unless 0 means nothing, as for share,
-        density, hit and overlap; group and rest are drawn separately), ``enough`` (n >= least)
-        and ``note``, which says why something is NaN.
+        A row per setting, group and region: ``by``, the setting, ``region``, ``value`` (the
+        column's name), ``n`` images with a number and ``missing`` ones without, ``mean``, ``low``,
+        ``high``, ``lift``, ``lift_low``, ``lift_high`` (only of share, density, pointing_game and
+        iou, else NaN; group and rest are resampled separately), ``enough`` (n >= min_images) and
+        ``note``, the reason for a NaN.
 
     Raises:
-        ValueError: a column is not there, is missing throughout or has no numbers, an image has
+        ValueError: a column does not exist, is missing throughout or is not numeric, an image has
             several rows in a setting, or an option is out of range.
     """
-    how = Resampling(resamples=resamples, seed=seed, confidence=confidence, least=least)
+    how = Resampling(resamples=resamples, seed=seed, confidence=confidence, min_images=min_images)
     groups = group(table, by, [value])
-    return _assembled(
-        groups,
-        (
-            row
-            for block in groups.blocks
-            for place in block.groups
-            for row in estimates.summary(block, place, value, how)
-        ),
+    pieces = (
+        piece
+        for block in groups.blocks
+        for position in block.groups
+        for piece in _means(block, position, value, how)
     )
+    return _assembled(groups, pieces)
 
 
 def differences(
@@ -76,21 +76,21 @@ def differences(
     by: str | Sequence[str] = "label",
     value: str = "density",
     resamples: int = 9999,
-    least: int = 10,
+    min_images: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Test every two groups for a difference of their means.
+    """Test every pair of groups for a difference of means.
 
     Args:
         table: see :func:`summarize`.
         by: see :func:`summarize`.
         value: see :func:`summarize`.
         resamples: of the permutation test and of the bootstrap.
-        least: of how many images at least each group must be for an interval and a p-value.
+        min_images: smallest group for which an interval and a p-value are computed.
         seed: of both.
 
     Returns:
-        A row for each setting, two groups and region: the setting, ``region``, ``a``, ``b`` (of
+        A row per setting, pair of groups and region: the setting, ``region``, ``a``, ``b`` (of
         several columns joined by " / "), ``n_a``, ``n_b``, ``difference`` (mean of a minus mean
         of b), ``low``, ``high`` (95% bootstrap interval), ``p`` (two-sided permutation test of
         the difference of means, independent samples), ``p_corrected`` (Benjamini and Hochberg's
@@ -99,21 +99,18 @@ def differences(
     Raises:
         ValueError: see :func:`summarize`; or there is only one group.
     """
-    how = Resampling(resamples=resamples, seed=seed, least=least)
+    how = Resampling(resamples=resamples, seed=seed, min_images=min_images)
     groups = group(table, by, [value])
     if len(groups.keys) < 2:
         only = ", ".join(map(str, groups.names)) or "none"
         raise ValueError(f"expected at least two groups by {by!r} to compare, got only {only}")
-    found = _assembled(
-        groups,
-        (
-            row
-            for block in groups.blocks
-            for pair in itertools.combinations(block.groups, 2)
-            for row in estimates.difference(block, pair, groups.names, value, how)
-        ),
+    pieces = (
+        piece
+        for block in groups.blocks
+        for a, b in itertools.combinations(block.groups, 2)
+        for piece in _group_differences(block, (a, b), groups.names, value, how)
     )
-    return _with_correction(found)
+    return _with_correction(_assembled(groups, pieces))
 
 
 def compare(
@@ -123,49 +120,172 @@ def compare(
     by: str | Sequence[str] | None = None,
     value: str = "density",
     resamples: int = 9999,
-    least: int = 10,
+    min_images: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare two models, methods or layers on the same images, image by image.
+    """Compare two models, methods or layers on the same images, paired by image.
 
     Args:
-        table_a: of one setting (method, layer, grid, fill).
-        table_b: of one setting too, of the same images, ``k`` and regions. Targets may differ: of
-            two models, each one's prediction.
-        by: a column or several, equal in both tables, such as ``"label"``; None for all images.
+        table_a: of one setting (method, layer, grid, infill).
+        table_b: of one setting, with the same images, ``k`` and regions. Targets may differ, as
+            when each of two models explains its own prediction.
+        by: a column or several, equal in both tables, such as ``"label"``; None for one group.
         value: see :func:`summarize`.
         resamples: of the permutation test and of the bootstrap.
-        least: of how many images at least there is an interval and a p-value.
+        min_images: smallest group for which an interval and a p-value are computed.
         seed: of both.
 
     Returns:
-        A row for each group, ``k`` and region: ``by``, ``k``, ``region``, ``n`` images with a
-        number in both tables, ``mean_a``, ``mean_b`` over these, ``difference`` (a minus b),
-        ``low``, ``high`` (95% bootstrap interval), ``p`` (two-sided permutation test of paired
-        samples: signs are flipped), ``p_corrected`` (Benjamini and Hochberg's false discovery
-        rate over all tests of the call) and ``note``.
+        A row per group, ``k`` and region: ``by``, ``k``, ``region``, ``n`` images with a number in
+        both tables, their ``mean_a`` and ``mean_b``, ``difference`` (a minus b), ``low``, ``high``
+        (95% bootstrap interval), ``p`` (two-sided permutation test of paired samples: signs are
+        flipped), ``p_corrected`` (Benjamini and Hochberg's false discovery rate over all tests of
+        the call) and ``note``.
 
     Raises:
-        ValueError: see :func:`summarize`; or a table of several settings, of other images or
-            regions than the other, or of other groups.
+        ValueError: see :func:`summarize`; or a table with several settings, or with other images,
+            regions or groups than the other.
     """
-    how = Resampling(resamples=resamples, seed=seed, least=least)
+    how = Resampling(resamples=resamples, seed=seed, min_images=min_images)
     by = [] if by is None else [by] if isinstance(by, str) else list(by)
-    groups = group(_paired(table_a, table_b, by, value), by, ["a", "b", "difference"])
-    found = _assembled(
-        groups,
-        (
-            row
-            for block in groups.blocks
-            for place in block.groups
-            for row in estimates.comparison(block, place, value, how)
-        ),
+    groups = group(pair(table_a, table_b, by, value), by, ["a", "b", "difference"])
+    pieces = (
+        piece
+        for block in groups.blocks
+        for position in block.groups
+        for piece in _paired_differences(block, position, value, how)
     )
-    return _with_correction(found)
+    return _with_correction(_assembled(groups, pieces))
+
+
+def _means(block: Block, position: int, value: str, how: Resampling) -> Iterator[pd.DataFrame]:
+    """Yield the rows of :func:`summarize` for one group."""
+    in_group = block.group == position
+    for regions, usable in block.patterns(value):
+        numbers = block.numbers[value][:, regions]
+        inside, outside = numbers[in_group & usable], numbers[~in_group & usable]
+        columns = _estimates(inside, outside, how, ratio=value in RATIOS)
+        note = _notes(block, regions, [(in_group, len(inside))], how.min_images, value)
+        if value in RATIOS:
+            lift_note = _lift_notes(columns["lift"], len(outside), how.min_images)
+            note = np.where(note == "", lift_note, note)
+        missing = block.present[in_group][:, regions].sum(axis=0) - len(inside)
+        columns = {"value": value, "n": len(inside), "missing": missing, **columns}
+        columns |= {"enough": len(inside) >= how.min_images, "note": note}
+        yield _rows(block, regions, in_group, {"group": position, "order": position}, columns)
+
+
+def _group_differences(
+    block: Block, positions: tuple[int, int], names: Sequence[Any], value: str, how: Resampling
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of :func:`differences` for two groups."""
+    members = [block.group == position for position in positions]
+    for regions, usable in block.patterns(value):
+        a, b = (block.numbers[value][images & usable][:, regions] for images in members)
+        sizes = list(zip(members, (len(a), len(b)), strict=True))
+        unknown = np.full(len(regions), np.nan)
+        enough = min(len(a), len(b)) >= how.min_images
+        low, high = how.difference(a, b) if enough else (unknown, unknown)
+        columns = {
+            **{"a": names[positions[0]], "b": names[positions[1]], "n_a": len(a), "n_b": len(b)},
+            "difference": a.mean(axis=0) - b.mean(axis=0) if len(a) and len(b) else unknown,
+            **{"low": low, "high": high, "p": how.p_of_groups(a, b) if enough else unknown},
+            "note": _notes(block, regions, sizes, how.min_images, value),
+        }
+        order = {"order": positions[0] * len(names) + positions[1]}
+        yield _rows(block, regions, members[0] | members[1], order, columns)
+
+
+def _paired_differences(
+    block: Block, position: int, value: str, how: Resampling
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of :func:`compare` for one group."""
+    in_group = block.group == position
+    for regions, usable in block.patterns("difference"):
+        a, b, difference = (
+            block.numbers[name][in_group & usable][:, regions] for name in ("a", "b", "difference")
+        )
+        n, unknown = len(difference), np.full(len(regions), np.nan)
+        enough = n >= how.min_images
+        low, high = how.mean(difference) if enough else (unknown, unknown)
+        means = [values.mean(axis=0) if n else unknown for values in (a, b, difference)]
+        columns = {
+            **{"n": n, "mean_a": means[0], "mean_b": means[1], "difference": means[2]},
+            **{"low": low, "high": high, "p": how.p_of_pairs(difference) if enough else unknown},
+            "note": _notes(block, regions, [(in_group, n)], how.min_images, value),
+        }
+        yield _rows(block, regions, in_group, {"group": position, "order": position}, columns)
+
+
+def _estimates(group: Array, rest: Array, how: Resampling, *, ratio: bool) -> dict[str, Any]:
+    """Return mean and lift of a group, (n, R), beside the rest, (m, R), with intervals."""
+    names = ("mean", "low", "high", "lift", "lift_low", "lift_high")
+    columns = {name: np.full(group.shape[1], np.nan) for name in names}
+    if len(group):
+        columns["mean"] = group.mean(axis=0)
+    if len(group) < how.min_images:
+        return columns
+    columns["low"], columns["high"] = how.mean(group)
+    pooled = np.concatenate([group, rest]).mean(axis=0)
+    if ratio:
+        np.divide(columns["mean"], pooled, out=columns["lift"], where=pooled > 0)
+        if not len(rest):
+            columns["lift_low"], columns["lift_high"] = columns["lift"], columns["lift"]
+        elif len(rest) >= how.min_images:
+            bounds = np.where(pooled > 0, how.lift(group, rest), np.nan)
+            columns["lift_low"], columns["lift_high"] = bounds
+    return columns
+
+
+def _notes(
+    block: Block,
+    regions: Array,
+    groups: Sequence[tuple[Array, int]],
+    min_images: int,
+    value: str,
+) -> Array:
+    """Return for each region why a group has no interval, or an empty string.
+
+    Args:
+        block: rows of one setting.
+        regions: (r,) positions of regions that have numbers for the same images.
+        groups: for each group its images, (n,) bool, and how many of them have numbers.
+        min_images: smallest group for which an interval is computed.
+        value: name of the column.
+    """
+    for images, count in groups:
+        if not count:
+            return block.why_missing(value, images)[regions]
+        if count < min_images:
+            return np.full(len(regions), f"only {_images(count)}", dtype=object)
+    return np.full(len(regions), "", dtype=object)
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count != 1)}"
+
+
+def _lift_notes(lift: Array, others: int, min_images: int) -> Array:
+    note = f"only {_images(others)} in other groups" if 0 < others < min_images else ""
+    note = note if others else "no other group: lift is 1 by definition"
+    return np.where(np.isnan(lift), "0 in all groups: no lift", note)
+
+
+def _rows(
+    block: Block, regions: Array, images: Array, facts: dict[str, Any], columns: dict[str, Any]
+) -> pd.DataFrame:
+    """Return a row per region that the table has for any of the images."""
+    import pandas as pd
+
+    names = np.array(block.regions, dtype=object)[regions]
+    rows = pd.DataFrame(
+        {"setting": block.setting, **facts, "place": regions, "region": names, **columns}
+    )
+    return rows[block.present[images][:, regions].any(axis=0)]
 
 
 def _assembled(groups: Groups, pieces: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Put rows together: groups, setting, region, numbers; regions in the table's order."""
+    """Join rows and put columns in order: group, setting, region, numbers."""
     import pandas as pd
 
     order = ["setting", "order", "place"]
@@ -177,65 +297,7 @@ def _assembled(groups: Groups, pieces: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([part for part in parts if part is not None], axis=1)
 
 
-def _with_correction(found: pd.DataFrame) -> pd.DataFrame:
-    place = found.columns.get_loc("p") + 1
-    found.insert(place, "p_corrected", corrected(found["p"].to_numpy()))
-    return found
-
-
-def _paired(
-    table_a: pd.DataFrame, table_b: pd.DataFrame, by: list[str], value: str
-) -> pd.DataFrame:
-    """Return a table of the values a and b, and their difference, of the same rows."""
-    keys = ["image", "k", "region"]
-    for name, table in (("table_a", table_a), ("table_b", table_b)):
-        check(table, by, [value])
-        check_columns(table, keys)
-        _check_setting(name, table)
-    for key in keys:
-        _check_same(table_a[key], table_b[key])
-    columns = list(dict.fromkeys([*keys, *by, value, "resolvable", "evidence"]))
-    found = table_a[columns].merge(table_b[columns], on=keys, suffixes=("_a", "_b"))
-    if not len(table_a) == len(table_b) == len(found):
-        raise ValueError(
-            f"expected one row for each image, k and region in both tables, got {len(table_a)} and "
-            f"{len(table_b)} rows, {len(found)} pairs of them"
-        )
-    for name in by:
-        found[name] = found[f"{name}_a"]
-        if not found[name].astype("string").equals(found[f"{name}_b"].astype("string")):
-            raise ValueError(
-                f"expected the same {name!r} of each image in both tables: pairs cannot be grouped "
-                "by what differs within them"
-            )
-    a, b = (found[f"{value}_{side}"].astype("float64") for side in "ab")
-    flags = {name: found[f"{name}_a"] & found[f"{name}_b"] for name in ("resolvable", "evidence")}
-    return found[[*keys, *by]].assign(a=a, b=b, difference=a - b, **flags)
-
-
-def _check_setting(name: str, table: pd.DataFrame) -> None:
-    columns = [column for column in SETTING if column in table.columns and column != "k"]
-    settings = table[columns].drop_duplicates()
-    if len(settings) > 1:
-        raise ValueError(
-            f"expected {name} of one setting, got {settings.to_dict('records')}: filter it, as in "
-            "table[table['method'] == 'GradCAM']"
-        )
-
-
-def _check_same(a: pd.Series, b: pd.Series) -> None:
-    lacking = {
-        name: sorted(set(other.unique()) - set(own.unique()), key=str)
-        for name, own, other in (("table_a", a, b), ("table_b", b, a))
-    }
-    said = [
-        f"{name} lacks {', '.join(map(str, some[:5]))}"
-        + (f" and {len(some) - 5} more" if len(some) > 5 else "")
-        for name, some in lacking.items()
-        if some
-    ]
-    if said:
-        raise ValueError(
-            f"expected the same values of {a.name!r} in both tables, but {' and '.join(said)}: "
-            f"keep what both have, as in table_a[table_a[{a.name!r}].isin(table_b[{a.name!r}])]"
-        )
+def _with_correction(rows: pd.DataFrame) -> pd.DataFrame:
+    position = rows.columns.get_loc("p") + 1
+    rows.insert(position, "p_corrected", corrected(rows["p"].to_numpy()))
+    return rows

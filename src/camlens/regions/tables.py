@@ -1,4 +1,4 @@
-"""Scores as a tidy table: a row an image, target and region, in pandas and in Parquet."""
+"""Region scores as a table: a row per image, target and region, in pandas and in Parquet."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..files import write_whole
-from .agreements import agreement
-from .scores import Scores
+from .scores import Scores, ranks
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .effects import Effect
+    from ..faithfulness import RegionAblation
 
 #: The columns of every table, in order.
 COLUMNS = (
     *("image", "k", "target", "region", "label", "prediction", "correct"),
     *("method", "layer", "grid", "score", "area", "evidence", "resolvable"),
-    *("share", "density", "hit", "overlap", "rank"),
+    *("share", "density", "pointing_game", "iou", "density_rank"),
 )
 
-#: What a table has besides when an effect was given.
-EFFECT_COLUMNS = (
-    *("fill", "drop", "chance", "excess"),
-    *("probability_drop", "probability_chance", "probability_excess", "agreement"),
+#: Further columns of a table made with an ablation.
+ABLATION_COLUMNS = (
+    *("infill", "drop", "baseline", "excess"),
+    *("probability_drop", "probability_baseline", "probability_excess", "agreement"),
 )
 
 
@@ -39,41 +39,41 @@ def table(
     *,
     labels: Tensor | Sequence[int] | None = None,
     predictions: Tensor | Sequence[int] | None = None,
-    effect: Effect | None = None,
+    ablation: RegionAblation | None = None,
     classes: Sequence[str] | None = None,
     images: Sequence[int] | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Lay scores out as a table: a row for each image, target and region.
+    """Return scores as a table with a row per image, target and region.
 
-    Tables of several methods, layers or models are put together with ``pandas.concat``. What is
-    unknown is missing (``<NA>``), not left out: every table has the same columns.
+    Tables of several methods, layers or models can be joined with ``pandas.concat``: every table
+    has the same columns, and unknown values are missing (``<NA>``).
 
     Args:
         scores: of N images, K targets each and R regions.
-        labels: N class ids, what the images show; -1 where unknown.
-        predictions: N class ids, what the model said; -1 where unknown.
-        effect: of the same images, targets and regions.
-        classes: the classes' names, by id; they then stand for ids in the columns ``target``,
-            ``label`` and ``prediction``.
-        images: N numbers or names, each once; by default 0 to N - 1.
+        labels: N class ids of the images; -1 where unknown.
+        predictions: N class ids that the model predicted; -1 where unknown.
+        ablation: of the same images, targets and regions.
+        classes: class names, by id; they replace ids in the columns ``target``, ``label`` and
+            ``prediction``.
+        images: N distinct numbers or names; by default 0 to N - 1.
 
     Returns:
         N * K * R rows, ordered by image, target, region. ``k`` counts an image's targets from 0,
         ``correct`` is whether label and prediction are equal, ``layer`` joins several with "+",
-        ``grid`` reads "12x12". With an effect, what it measured, and each map's ``agreement``
-        with it (:func:`camlens.regions.agreement`), repeated for each region.
+        ``grid`` reads "12x12". With an ablation, its values, and each map's ``agreement`` with it
+        (:func:`camlens.regions.agreement`), repeated for each region.
 
     Raises:
         TypeError: no scores, or labels, predictions or images of a wrong type.
-        ValueError: not N of them, an image given twice, an id without a name, or an effect of
+        ValueError: not N of them, an image given twice, an id without a name, or an ablation of
             other images, targets or regions.
 
     Example:
         >>> import torch
         >>> from camlens.regions import Regions, score
         >>> halves = Regions.from_boxes(["left", "right"], [[0, 0, 1, 1], [1, 0, 2, 1]], (1, 2))
-        >>> found = score(torch.tensor([[[[1.0, 3.0]]]]), halves)
-        >>> table(found, labels=[1], classes=["sad", "happy"])[["label", "region", "share"]]
+        >>> scores = score(torch.tensor([[[[1.0, 3.0]]]]), halves)
+        >>> table(scores, labels=[1], classes=["sad", "happy"])[["label", "region", "share"]]
            label region  share
         0  happy   left   0.25
         1  happy  right   0.75
@@ -86,47 +86,91 @@ def table(
         )
     n, k, r = scores.share.shape
     image = np.repeat(np.arange(n), k * r)
-    one = np.zeros(len(image), dtype=np.intp)
-    truth, said = _ids(labels, n, "labels"), _ids(predictions, n, "predictions")
+    repeated = np.zeros(len(image), dtype=np.intp)
+    label_ids, predicted = _ids(labels, n, "labels"), _ids(predictions, n, "predictions")
     columns: dict[str, Any] = {
         "image": _images(images, n).take(image),
         "k": np.tile(np.repeat(np.arange(k), r), n),
         "target": _named(_numbers(scores.targets).repeat(r), classes),
         "region": pd.array(list(scores.names), dtype="string").take(np.tile(np.arange(r), n * k)),
-        "label": _named(truth, classes).take(image),
-        "prediction": _named(said, classes).take(image),
-        "correct": _correct(truth, said).take(image),
-        "method": pd.array([scores.method], dtype="string").take(one),
-        "layer": pd.array(["+".join(scores.layers)], dtype="string").take(one),
-        "grid": pd.array(["x".join(map(str, scores.grid))], dtype="string").take(one),
+        "label": _named(label_ids, classes).take(image),
+        "prediction": _named(predicted, classes).take(image),
+        "correct": _correct(label_ids, predicted).take(image),
+        "method": pd.array([scores.method], dtype="string").take(repeated),
+        "layer": pd.array(["+".join(scores.layers)], dtype="string").take(repeated),
+        "grid": pd.array(["x".join(map(str, scores.grid))], dtype="string").take(repeated),
         "score": _numbers(scores.scores).repeat(r),
         "area": _numbers(scores.area.unsqueeze(1).expand(n, k, r)),
         "evidence": _numbers(scores.evidence).repeat(r),
     }
-    for name in ("resolvable", "share", "density", "hit", "overlap", "rank"):
+    for name in ("resolvable", "share", "density", "pointing_game", "iou", "density_rank"):
         columns[name] = _numbers(getattr(scores, name))
-    if effect is not None:
-        agreed = _numbers(agreement(scores, effect)).repeat(
-            r
-        )  # checks that the two belong together
-        columns["fill"] = pd.array([effect.fill], dtype="string").take(one)
-        for name in EFFECT_COLUMNS[1:-1]:
-            columns[name] = _numbers(getattr(effect, name))
-        columns["agreement"] = agreed
+    if ablation is not None:
+        # First, since it checks that the two belong together.
+        rank_correlation = _numbers(agreement(scores, ablation)).repeat(r)
+        columns["infill"] = pd.array([ablation.infill], dtype="string").take(repeated)
+        for name in ABLATION_COLUMNS[1:-1]:
+            columns[name] = _numbers(getattr(ablation, name))
+        columns["agreement"] = rank_correlation
     return pd.DataFrame(columns)
 
 
-def write(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Write a table to one Parquet file, whole or not at all.
+def agreement(scores: Scores, ablation: RegionAblation) -> Tensor:
+    """Correlate the regions' density with their ablation's excess: Spearman's coefficient.
+
+    1: the map ranks the regions as the score depends on them. 0: no relation. The ablation's
+    ``excess`` is used rather than its ``drop`` because density, too, is relative to a baseline.
+    Regions that matter little are ranked by the noise of the random placements: more
+    ``placements`` give a more reliable order.
 
     Args:
-        table: what :func:`table` returned, or several put together; further columns are kept, the
-            index is not.
+        scores: of heatmaps.
+        ablation: of the same images, targets and regions.
+
+    Returns:
+        (N, K) in [-1, 1]; NaN with fewer than three regions that have both values, and where
+        either is the same for all regions.
+
+    Raises:
+        ValueError: they are not of the same images, targets and regions.
+    """
+    _check_same(scores, ablation)
+    density, excess = scores.density.round(decimals=4), ablation.excess.to(scores.density.device)
+    both = density.isfinite() & excess.isfinite()
+    count = both.sum(dim=-1)
+    ranked = torch.stack([ranks(v.where(both, torch.nan)) for v in (density, excess)])
+    mean = ranked.where(both, 0).sum(dim=-1, keepdim=True) / count.unsqueeze(-1)
+    a, b = (ranked - mean).where(both, 0).double().unbind()
+    spread = (a.square().sum(dim=-1) * b.square().sum(dim=-1)).sqrt()
+    defined = (count >= 3) & (spread > 0)
+    return ((a * b).sum(dim=-1) / spread).where(defined, torch.nan).float()
+
+
+def _check_same(scores: Scores, ablation: RegionAblation) -> None:
+    if scores.names != ablation.names or scores.density.shape != ablation.drop.shape:
+        raise ValueError(
+            f"expected scores and ablation of the same images, targets and regions, got "
+            f"{tuple(scores.density.shape)} of {scores.names} and {tuple(ablation.drop.shape)} of "
+            f"{ablation.names}"
+        )
+    known = (scores.targets.cpu() >= 0) & (ablation.targets.cpu() >= 0)
+    if (known & (scores.targets.cpu() != ablation.targets.cpu())).any():
+        raise ValueError(
+            "the scores and the ablation are of different targets: ablate with "
+            "targets=explanation.targets"
+        )
+
+
+def write(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table to one Parquet file, atomically.
+
+    Args:
+        table: from :func:`table`, or several joined; further columns are kept, the index is not.
         path: of the file; its folder exists.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full; a file that was there
-            before is then unchanged.
+        OSError: the folder is missing or not writable, or the disk is full; an existing file is
+            then unchanged.
         ValueError: columns are missing.
     """
     check_columns(table, COLUMNS)
@@ -134,45 +178,45 @@ def write(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read what :func:`write` wrote.
+    """Read a table that :func:`write` wrote.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, no Parquet file, or no table of this kind.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is damaged, no Parquet file, or another kind of table.
     """
     import pandas as pd
     from pyarrow import ArrowException
 
     content = Path(path).read_bytes()
     try:
-        found = pd.read_parquet(io.BytesIO(content), engine="pyarrow")
-        check_columns(found, COLUMNS)
+        rows = pd.read_parquet(io.BytesIO(content), engine="pyarrow")
+        check_columns(rows, COLUMNS)
     except (ArrowException, OSError, ValueError) as error:
         raise ValueError(
             f"{path} is not a whole table of region scores: {error}; write it again with "
             "camlens.regions.write(table, path)"
         ) from error
-    return found
+    return rows
 
 
 def check_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
     """Check that a table has the given columns.
 
     Raises:
-        ValueError: it has not; says where they come from.
+        ValueError: it lacks some; the message says how to make a table that has them.
     """
     lacking = [name for name in names if name not in table.columns]
     if not lacking:
         return
     remedy = "make the table with camlens.regions.table(scores)"
-    if any(name in EFFECT_COLUMNS for name in lacking):
-        remedy = "make the table with camlens.regions.table(scores, effect=...)"
+    if any(name in ABLATION_COLUMNS for name in lacking):
+        remedy = "make the table with camlens.regions.table(scores, ablation=...)"
     raise ValueError(f"the table has no columns {lacking}: {remedy}")
 
 
 def _numbers(values: Tensor) -> np.ndarray[Any, Any]:
-    found: np.ndarray[Any, Any] = values.detach().cpu().reshape(-1).numpy()
-    return found
+    flat: np.ndarray[Any, Any] = values.detach().cpu().reshape(-1).numpy()
+    return flat
 
 
 def _ids(given: Tensor | Sequence[int] | None, n: int, kind: str) -> np.ndarray[Any, Any]:
@@ -190,7 +234,7 @@ def _ids(given: Tensor | Sequence[int] | None, n: int, kind: str) -> np.ndarray[
 
 
 def _named(ids: np.ndarray[Any, Any], classes: Sequence[str] | None) -> Any:
-    """Return class ids, or names where given, with what is negative missing."""
+    """Return class ids, or names where given; negative ids are missing."""
     import pandas as pd
 
     if classes is None:
@@ -201,14 +245,14 @@ def _named(ids: np.ndarray[Any, Any], classes: Sequence[str] | None) -> Any:
     return pd.array(list(classes), dtype="string").take(np.maximum(ids, -1), allow_fill=True)
 
 
-def _correct(truth: np.ndarray[Any, Any], said: np.ndarray[Any, Any]) -> Any:
+def _correct(labels: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> Any:
     import pandas as pd
 
-    return pd.arrays.BooleanArray(truth == said, (truth < 0) | (said < 0))
+    return pd.arrays.BooleanArray(labels == predicted, (labels < 0) | (predicted < 0))
 
 
 def _images(given: Sequence[int] | Sequence[str] | None, n: int) -> Any:
-    """Return N numbers or names of images, each once."""
+    """Return N distinct numbers or names of images."""
     import pandas as pd
 
     if given is None:
@@ -217,11 +261,11 @@ def _images(given: Sequence[int] | Sequence[str] | None, n: int) -> Any:
     if len(ids) != n:
         raise ValueError(f"expected {n} images, got {len(ids)} numbers or names of them")
     if len(set(ids)) != n:
-        twice = next(one for one in ids if ids.count(one) > 1)
+        twice = next(name for name in ids if ids.count(name) > 1)
         raise ValueError(f"expected each image once, got {twice!r} again")
-    if all(isinstance(one, str) for one in ids):
+    if all(isinstance(name, str) for name in ids):
         return pd.array(ids, dtype="string")
-    found = np.asarray(ids)
-    if found.dtype.kind not in "iu":
-        raise TypeError(f"expected images as whole numbers or strings, got {found.dtype}")
-    return pd.Series(found.astype(np.int64)).array
+    numbers = np.asarray(ids)
+    if numbers.dtype.kind not in "iu":
+        raise TypeError(f"expected images as whole numbers or strings, got {numbers.dtype}")
+    return pd.Series(numbers.astype(np.int64)).array

@@ -11,7 +11,7 @@ import pandas as pd
 
 from .. import regions
 from . import wording
-from .grids import LEAST
+from .grids import MIN_IMAGES
 from .tables import Setting, Tables, grids, select, shown_target
 
 
@@ -107,7 +107,7 @@ def _wilson(right: int, n: int) -> str:
     """Return the interval of a proportion after Wilson 1927."""
     from scipy.stats import binomtest
 
-    if n < LEAST:
+    if n < MIN_IMAGES:
         return "too few images for an interval"
     bounds = binomtest(right, n).proportion_ci(method="wilson")
     return wording.interval(100 * bounds.low, 100 * bounds.high, ".1f") + "%"
@@ -175,7 +175,7 @@ def _coarse(table: pd.DataFrame) -> Finding:
 
 def _places(shown: pd.DataFrame, what: str) -> Finding:
     """Say which region has the most heat for its area, and which the least."""
-    summary = regions.summarize(shown, by=[], value="density", least=LEAST)
+    summary = regions.summarize(shown, by=[], value="density", min_images=MIN_IMAGES)
     known = summary[summary["mean"].notna()]
     if known.empty:
         return Finding("unknown", "density of heat", "It cannot be told of any region.")
@@ -190,7 +190,7 @@ def _places(shown: pd.DataFrame, what: str) -> Finding:
     if enough.empty:
         text += " These are too few maps for an interval."
     elif few := len(known) - len(enough):
-        text += f" Left out: {wording.count(few, 'region')} with fewer than {LEAST} maps."
+        text += f" Left out: {wording.count(few, 'region')} with fewer than {MIN_IMAGES} maps."
     return Finding(f"{top['mean']:.2f}", f"densest: {wording.name(top['region'])}", text)
 
 
@@ -222,7 +222,8 @@ def _agreement(shown: pd.DataFrame, what: str) -> Finding:
 
 
 def _bounds(once: pd.DataFrame) -> str:
-    (row,) = regions.summarize(once, by=[], value="agreement", least=LEAST).to_dict("records")
+    summary = regions.summarize(once, by=[], value="agreement", min_images=MIN_IMAGES)
+    (row,) = summary.to_dict("records")
     if not math.isfinite(row["low"]):
         return "too few for an interval"
     return wording.interval(row["low"], row["high"], "+.2f")

@@ -14,8 +14,8 @@ from . import wording
 from .palette import step
 from .tables import Setting, Tables, select
 
-#: Of how many images at least there is an interval, and with it a colour.
-LEAST = 10
+#: Smallest group of images with an interval, and with it a colour.
+MIN_IMAGES = 10
 
 #: How many groups a table shows at most.
 MOST_ROWS = 40
@@ -93,21 +93,21 @@ def density_grid(tables: Tables, setting: Setting) -> Grid:
     )
 
 
-def effect_grid(tables: Tables, setting: Setting) -> Grid | None:
-    """Return what the score loses without each region; None where no effect was measured."""
+def ablation_grid(tables: Tables, setting: Setting) -> Grid | None:
+    """Return what the score loses without each region; None where no region was ablated."""
     rows, by = _rows(tables, setting)
     if "excess" not in rows or not rows["excess"].notna().any():
         return None
     probable = bool(rows["probability_excess"].notna().any())
     value = "probability_excess" if probable else "excess"
-    fills = ", ".join(map(str, rows["fill"].dropna().unique()))
+    infills = ", ".join(map(str, rows["infill"].dropna().unique()))
     return _grid(
         tables,
         _summaries(rows, by, value),
         by=by,
         title=tables.setting_name(setting),
         text=f"Mean fall of the {'probability' if probable else 'score'} when the region is "
-        f"replaced ({fills}), beyond what the same shape costs at random places. 0 is chance.",
+        f"replaced ({infills}), beyond what the same shape costs at random places. 0 is chance.",
         columns=list(tables.region_names),
     )
 
@@ -129,10 +129,10 @@ def _rows(tables: Tables, setting: Setting) -> tuple[pd.DataFrame, str | None]:
 
 def _summaries(rows: pd.DataFrame, by: str | None, value: str) -> pd.DataFrame:
     """Return the summary of all images, and below it that of each group; ``group`` is NA or id."""
-    whole = regions.summarize(rows, by=[], value=value, least=LEAST).assign(group=pd.NA)
+    whole = regions.summarize(rows, by=[], value=value, min_images=MIN_IMAGES).assign(group=pd.NA)
     if by is None:
         return whole
-    parts = regions.summarize(rows, by=by, value=value, least=LEAST)
+    parts = regions.summarize(rows, by=by, value=value, min_images=MIN_IMAGES)
     return pd.concat([whole, parts.assign(group=parts[by])], ignore_index=True)
 
 

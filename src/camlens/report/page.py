@@ -102,7 +102,7 @@ def _facts(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
     """Return what the template prints."""
     manifest = tables.manifest
     scored = tables.settings if tables.regions is not None else []
-    effects = [grids.effect_grid(tables, setting) for setting in scored]
+    ablations = [grids.ablation_grid(tables, setting) for setting in scored]
     return {
         "model": manifest.get("model", {}).get("name") or "the model",
         "fingerprint": manifest.get("model", {}).get("fingerprint", ""),
@@ -117,13 +117,13 @@ def _facts(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
         "unreadable": tables.unreadable.head(MOST_UNREADABLE).to_dict("records"),
         "unreadable_count": len(tables.unreadable),
         "densities": [grids.density_grid(tables, setting) for setting in scored],
-        "effects": [grid for grid in effects if grid is not None],
+        "ablations": [grid for grid in ablations if grid is not None],
         "shown": len(images),
         "readable": len(tables.images),
         "labelled": tables.labelled,
         "targets_cut": _most(tables) > gallery.MOST_TARGETS,
         "most_targets": gallery.MOST_TARGETS,
-        "least": grids.LEAST,
+        "min_images": grids.MIN_IMAGES,
     }
 
 

@@ -6,7 +6,7 @@ import base64
 
 import numpy as np
 
-from ..regions.cells import STRONGEST, shade
+from ..regions.plots import STRONGEST, shade
 
 #: A cell's shade is one of -STEPS to STEPS; 0 is what chance gives.
 STEPS = 8

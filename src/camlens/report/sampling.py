@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ..regions.resampling import Array
+from ..regions.intervals import Array
 
 
 def sample(images: pd.DataFrame, limit: int, *, seed: int = 0) -> list[int]:

@@ -68,8 +68,8 @@ def setting(method: str, layer: str, grids: Sequence[str]) -> str:
         grids: of the maps, from the smallest to the largest.
 
     Example:
-        >>> setting("GradCAM", "features.34", ["14x14"]), setting("InputGradient", "", ["48x48"])
-        ('GradCAM at features.34, grid 14x14', 'InputGradient, grid 48x48')
+        >>> setting("GradCAM", "features.34", ["14x14"]), setting("Saliency", "", ["48x48"])
+        ('GradCAM at features.34, grid 14x14', 'Saliency, grid 48x48')
         >>> setting("GradCAM", "layer4", ["7x7", "7x9", "12x9"])
         'GradCAM at layer4, grids from 7x7 to 12x9'
     """

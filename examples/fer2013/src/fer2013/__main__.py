@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from camlens import regions
+import camlens
 
 from . import weights
 from .arguments import RUNS, parser
@@ -113,7 +113,7 @@ def _demo(options: argparse.Namespace) -> None:
     if options.photo is None:
         faces = photos.packaged()
     elif options.box is None:
-        faces = [photos.find(options.photo, regions.YuNet(options.yunet))]
+        faces = [photos.find(options.photo, camlens.faces.YuNet(options.yunet))]
     else:
         faces = [photos.read(options.photo, options.box)]
     for line in demo(weights.load(options.weights), faces, options.out, device=options.device):
@@ -149,9 +149,9 @@ def _regions(options: argparse.Namespace) -> None:
     from .region_subject import prepare
 
     # A detector's model file is looked for before anything is computed.
-    yunet, mesh = regions.YuNet(options.yunet), None
+    yunet, mesh = camlens.faces.YuNet(options.yunet), None
     if not options.no_mesh:
-        mesh = regions.MediaPipe(options.landmarker)
+        mesh = camlens.faces.MediaPipe(options.landmarker)
     faces = load(options.data).split(options.split)
     if options.limit is not None:
         faces = faces.first(options.limit)
@@ -209,7 +209,7 @@ def _template(options: argparse.Namespace) -> None:
     from .masks import measure_template
 
     faces = load(options.data).split("Training").first(options.limit)
-    yunet, mesh = regions.YuNet(options.yunet), regions.MediaPipe(options.landmarker)
+    yunet, mesh = camlens.faces.YuNet(options.yunet), camlens.faces.MediaPipe(options.landmarker)
     count, parts = measure_template(to_batch(faces.images), yunet, mesh)
     print(f"both detectors found {count} of the first {len(faces)} Training faces")
     for part, points in parts.items():

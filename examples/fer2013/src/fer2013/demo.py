@@ -62,7 +62,7 @@ def _pictures(
 ) -> Tensor:
     """Return (rows, columns, 3, side, side) uint8: a row for each face and target."""
     photographs = torch.stack([face.picture for face in faces]).to(images.device)
-    parts = regions.face_template(SHOWN)
+    parts = camlens.faces.face_template(SHOWN)
     outlined = parts.pick(*parts.names[:-1]).draw(photographs)  # the background has no outline
     drawn = columns(photographs, explained)
     for column in (as_pictures(images), outlined.squeeze(1)):
@@ -95,11 +95,13 @@ def _measured(
     faces: list[Face], model: nn.Module, images: Tensor, explanation: camlens.Explanation
 ) -> list[str]:
     """Return the table of regions: where the heat is, and what the score loses without it."""
-    template = regions.face_template(SIDE)
+    template = camlens.faces.face_template(SIDE)
     scores = regions.score(explanation, template)
-    effect = regions.effect(model, images, template, targets=explanation.targets, draws=32)
+    ablation = camlens.faithfulness.ablate_regions(
+        model, images, template, targets=explanation.targets, placements=32
+    )
     table = regions.table(
-        scores, effect=effect, classes=CLASSES, images=[face.name for face in faces]
+        scores, ablation=ablation, classes=CLASSES, images=[face.name for face in faces]
     )
     table["map"] = table["image"] + ", " + table["target"]
     order = table["map"].drop_duplicates()

@@ -130,7 +130,7 @@ def _resolution(explanation: camlens.Explanation) -> Iterator[str]:
     """Say what a map of this grid can show."""
     yield f"Grad-CAM {where(explanation)} of {SIDE}; guided backprop has no cells, and hardly"
     yield "depends on the class: it shows where edges are, not what speaks for an emotion"
-    scores = regions.score(explanation, regions.face_template(SIDE))
+    scores = regions.score(explanation, camlens.faces.face_template(SIDE))
     fine = scores.resolvable[0, 0].tolist()
     if lost := [name for name, resolved in zip(scores.names, fine, strict=True) if not resolved]:
         yield f"cells too coarse to tell these from their surroundings: {', '.join(lost)}"

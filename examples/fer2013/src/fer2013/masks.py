@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+import camlens
 from camlens import regions
 
 from .data import SIDE
@@ -31,7 +32,7 @@ class Located:
     found: Tensor
 
 
-def locate(images: Tensor, detector: regions.YuNet) -> Located:
+def locate(images: Tensor, detector: camlens.faces.YuNet) -> Located:
     """Lay the template over each face where YuNet sees it.
 
     Args:
@@ -40,14 +41,14 @@ def locate(images: Tensor, detector: regions.YuNet) -> Located:
     """
     points = detector(images).points[:, 0]
     found = points.isfinite().all(dim=(-2, -1))
-    followed = regions.from_landmarks(points, _SIZE)
-    template = regions.face_template(SIDE).to(images.device)
+    followed = camlens.faces.from_landmarks(points, _SIZE)
+    template = camlens.faces.face_template(SIDE).to(images.device)
     masks = followed.masks.where(found[:, None, None, None], template.masks)
     return Located(regions.Regions(template.names, masks), found)
 
 
 def compare_masks(
-    images: Tensor, yunet: regions.YuNet, mesh: regions.MediaPipe, *, count: int = 500
+    images: Tensor, yunet: camlens.faces.YuNet, mesh: camlens.faces.MediaPipe, *, count: int = 500
 ) -> pd.DataFrame:
     """Measure the masks of the template and of YuNet against those of MediaPipe's mesh.
 
@@ -64,10 +65,10 @@ def compare_masks(
     five, whole = (detector(images).points[:, 0] for detector in (yunet, mesh))
     both = (five.isfinite().all(dim=(-2, -1)) & whole.isfinite().all(dim=(-2, -1))).nonzero()
     chosen = both.flatten()[:count]
-    truth = regions.from_landmarks(whole[chosen], _SIZE)
+    truth = camlens.faces.from_landmarks(whole[chosen], _SIZE)
     tried = {
-        "fixed template": regions.face_template(SIDE),
-        "YuNet + template": regions.from_landmarks(five[chosen], _SIZE),
+        "fixed template": camlens.faces.face_template(SIDE),
+        "YuNet + template": camlens.faces.from_landmarks(five[chosen], _SIZE),
     }
     columns = {name: _iou(r.masks, truth.masks).tolist() for name, r in tried.items()}
     frame = pd.DataFrame({"region": truth.names, **columns})
@@ -86,7 +87,7 @@ def _iou(masks: Tensor, truth: Tensor) -> Tensor:
 
 
 def measure_template(
-    images: Tensor, yunet: regions.YuNet, mesh: regions.MediaPipe
+    images: Tensor, yunet: camlens.faces.YuNet, mesh: camlens.faces.MediaPipe
 ) -> tuple[int, dict[str, list[tuple[float, float]]]]:
     """Measure the face template: half a face, symmetric, in units of the crop's side.
 
@@ -97,7 +98,7 @@ def measure_template(
 
     Returns:
         In how many of them both detectors find a face; and for each part of
-        ``camlens.regions.face`` the median points over both halves of these faces: x from the
+        ``camlens.faces.template`` the median points over both halves of these faces: x from the
         middle, negative on the person's right, y from the top.
     """
     five, whole = (detector(images).points[:, 0] for detector in (yunet, mesh))
@@ -105,7 +106,7 @@ def measure_template(
     middle = torch.tensor([0.5, 0.0])
     points = whole[both].median(dim=0).values / SIDE - middle
     five = five[both].median(dim=0).values / SIDE - middle
-    order = regions.landmarks.MESH
+    order = camlens.faces.MESH
     right, left = ({p: points[list(order[f"{s}_{p}"])] for p in ("brow", "eye")} for s in _SIDES)
     halves = {part: _symmetric(right[part], left[part]) for part in right}
     for part in ("nose", "mouth", "oval"):

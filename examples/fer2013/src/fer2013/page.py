@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from camlens import dataset, regions, report
+import camlens
+from camlens import dataset, report
 
 from .data import CLASSES, SIDE
 from .networks import finest_layer
@@ -38,9 +39,9 @@ def write_page(model: nn.Module, faces: list[Face], targets: Tensor, out: Path) 
             list(explainers(model, finest_layer(model)).values()),
             samples,
             folder,
-            regions=regions.face_template(SIDE),
+            regions=camlens.faces.face_template(SIDE),
             targets=targets.cpu(),
-            fill="blur",
+            infill="blur",
             classes=CLASSES,
             progress=False,
         )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from camlens import regions
+import camlens
 
 from .data import SIDE, to_batch
 
@@ -76,7 +76,7 @@ def read(path: Path, box: Box) -> Face:
     return cut(_photograph(path), box, path.stem)
 
 
-def find(path: Path, detector: regions.YuNet) -> Face:
+def find(path: Path, detector: camlens.faces.YuNet) -> Face:
     """Find the largest face in one's own photograph, and cut it out as FER2013's are.
 
     The square is where the face template, moved and scaled but not turned, fits YuNet's points
@@ -90,7 +90,7 @@ def find(path: Path, detector: regions.YuNet) -> Face:
     points = detector(torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)).points[0, 0].numpy()
     if np.isnan(points).any():
         raise ValueError(f"found no face in {path}: say where it is with --box x,y,w,h")
-    template = regions.face.template_points().numpy()
+    template = camlens.faces.template_points().numpy()
     spread = template - template.mean(axis=0)
     side = round(float((spread * (points - points.mean(axis=0))).sum() / (spread**2).sum()))
     x, y = np.rint(points.mean(axis=0) - side * template.mean(axis=0)).astype(int)

@@ -57,7 +57,7 @@ def planted(images: Tensor, region: str, *, seed: int = 0, steps: int = 150) -> 
         steps: training steps of 64 pictures.
     """
     held = min(200, len(images) // 4)
-    mask = regions.face_template(SIDE).pick(region).masks[0]
+    mask = camlens.faces.face_template(SIDE).pick(region).masks[0]
     random = torch.Generator().manual_seed(seed)
     labels = torch.randint(2, (len(images),), generator=random)
     pictures = plant(images, mask, labels)
@@ -102,13 +102,15 @@ def _judge(
     model: nn.Module, pictures: Tensor, labels: Tensor | None, region: str
 ) -> tuple[float, float, float]:
     """Return accuracy, how often the planted region is found, and its mean density."""
-    template = regions.face_template(SIDE)
+    template = camlens.faces.face_template(SIDE)
     explanation = camlens.GradCAM(model)(pictures)
     scores = regions.score(explanation, template)
-    effect = regions.effect(model, pictures, template, targets=explanation.targets)
+    ablation = camlens.faithfulness.ablate_regions(
+        model, pictures, template, targets=explanation.targets
+    )
     place = template.names.index(region)
     density = scores.density[:, 0, place].nan_to_num(0)  # no evidence is not found
-    found = (density > LEAST_DENSITY) & (effect.excess[:, 0].argmax(dim=-1) == place)
+    found = (density > LEAST_DENSITY) & (ablation.excess[:, 0].argmax(dim=-1) == place)
     right = torch.ones_like(found) if labels is None else explanation.targets[:, 0] == labels
     mean = [x[right].float().mean().item() for x in (found, density)]
     return right.float().mean().item(), mean[0], mean[1]

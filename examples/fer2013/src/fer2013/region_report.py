@@ -41,8 +41,8 @@ def report(table: pd.DataFrame, out: Path) -> Iterator[str]:
         yield f"\nall faces are {main['target'].iloc[0]} to this network: no emotions to compare"
     for name, by in (("correct", ["target", "correct"]), ("confusions", ["label", "prediction"])):
         write_csv(regions.summarize(main, by=by, seed=1), out / f"{name}.csv")
-    figure = regions.density_against_effect(main, by="target")
-    figure.savefig(out / "density_against_effect.png", dpi=110)
+    figure = regions.density_against_excess(main, by="target")
+    figure.savefig(out / "density_against_excess.png", dpi=110)
 
 
 def _claims(density: pd.DataFrame, effect: pd.DataFrame, out: Path, who: str) -> Iterator[str]:

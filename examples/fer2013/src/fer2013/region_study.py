@@ -29,8 +29,8 @@ METHODS = (camlens.GradCAM, camlens.GradCAMPlusPlus, camlens.LayerCAM, camlens.G
 PLANTED = ("brows", "eyes", "nose", "mouth", "cheeks", "forehead", "chin")
 
 _BATCH = 64
-_OTHER_FILLS = ("mean", "inpaint")
-_FILLED = 500  # faces for the other fills, which only show that the choice matters little
+_OTHER_INFILLS = ("mean", "inpaint")
+_FILLED = 500  # faces for the other infills, which only show that the choice matters little
 
 
 def measure(subject: Subject) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def measure(subject: Subject) -> pd.DataFrame:
         runner-up.
     """
     where = subject.located.regions
-    effect = regions.effect(
+    ablation = camlens.faithfulness.ablate_regions(
         subject.scores, subject.images, where, targets=subject.targets, batch=_BATCH
     )
     tables = []
@@ -54,31 +54,31 @@ def measure(subject: Subject) -> pd.DataFrame:
                     regions.score(explanation, where),
                     labels=subject.labels,
                     predictions=subject.targets[:, 0],
-                    effect=effect,
+                    ablation=ablation,
                     classes=CLASSES,
                 )
             )
     return pd.concat(tables, ignore_index=True)
 
 
-def compare_fills(subject: Subject) -> pd.DataFrame:
-    """Measure the effect with each fill on the same first faces: mean excess by region."""
+def compare_infills(subject: Subject) -> pd.DataFrame:
+    """Measure the ablation with each infill on the same first faces: mean excess by region."""
     some = subject.first(_FILLED)
     rows = []
-    for fill in ("blur", *_OTHER_FILLS):
-        effect = regions.effect(
+    for infill in ("blur", *_OTHER_INFILLS):
+        ablation = camlens.faithfulness.ablate_regions(
             some.scores,
             some.images,
             some.located.regions,
             targets=some.targets[:, :1],
-            fill=fill,
+            infill=infill,
             batch=_BATCH,
         )
         for region, drop, excess in zip(
-            effect.names, effect.drop[:, 0].T, effect.excess[:, 0].T, strict=True
+            ablation.names, ablation.drop[:, 0].T, ablation.excess[:, 0].T, strict=True
         ):
             means = {"drop": drop.nanmean().item(), "excess": excess.nanmean().item()}
-            rows.append({"fill": fill, "region": region, "faces": len(some.images), **means})
+            rows.append({"infill": infill, "region": region, "faces": len(some.images), **means})
     return pd.DataFrame(rows)
 
 
@@ -87,7 +87,7 @@ def facial_action(subject: Subject) -> pd.DataFrame:
 
     Returns:
         A row for each explained emotion: mean cosine of Grad-CAM's heatmap and the mask of the
-        emotion's own regions, the same for the masks of the other emotions, and the mean overlap
+        emotion's own regions, the same for the masks of the other emotions, and the mean iou
         (IoU with the hottest pixels of the same area).
     """
     explainer = camlens.GradCAM(subject.model, subject.layers[0])
@@ -96,7 +96,7 @@ def facial_action(subject: Subject) -> pd.DataFrame:
     names = tuple(claims.ACTION_UNITS)
     masks = [where.pick(*parts).masks.sum(dim=1) for parts in claims.ACTION_UNITS.values()]
     units = regions.Regions(names, torch.stack(masks, dim=1).clamp(0, 1))
-    overlap = regions.score(explanation, units).overlap[:, 0]
+    iou = regions.score(explanation, units).iou[:, 0]
     heat = explanation.heatmaps[:, :1].flatten(2)
     cosine = torch.cosine_similarity(heat, units.masks.flatten(2), dim=-1)
     cosine = cosine.where(explanation.evidence[:, :1], torch.nan)
@@ -110,8 +110,8 @@ def facial_action(subject: Subject) -> pd.DataFrame:
                 "faces": int(said.sum()),
                 "cosine": cosine[said, index].nanmean().item(),
                 "cosine, other emotions' masks": cosine[said][:, others].nanmean().item(),
-                "overlap": overlap[said, index].nanmean().item(),
-                "overlap, other emotions' masks": overlap[said][:, others].nanmean().item(),
+                "iou": iou[said, index].nanmean().item(),
+                "iou, other emotions' masks": iou[said][:, others].nanmean().item(),
             }
         )
     return pd.DataFrame(rows)
@@ -156,8 +156,8 @@ def study(
     subject: Subject,
     out: Path,
     *,
-    mesh: regions.MediaPipe | None,
-    yunet: regions.YuNet,
+    mesh: camlens.faces.MediaPipe | None,
+    yunet: camlens.faces.YuNet,
     network: str = "base",
 ) -> Iterator[str]:
     """Carry out the whole study, and say what was found, line by line."""
@@ -187,7 +187,7 @@ def study(
     yield ""
     yield from report(table, out)
     write_csv(compare_methods(table), out / "methods.csv")
-    for name, frame in (("fills", compare_fills(subject)), ("units", facial_action(subject))):
+    for name, frame in (("infills", compare_infills(subject)), ("units", facial_action(subject))):
         write_csv(frame, out / f"{name}.csv")
         yield f"\n{name}:"
         yield frame.round(3).to_string(index=False)

@@ -65,7 +65,7 @@ class Subject:
 def prepare(
     model: nn.Module,
     faces: Faces,
-    yunet: regions.YuNet,
+    yunet: camlens.faces.YuNet,
     device: str = "cpu",
     *,
     layers: tuple[str, ...] = (),

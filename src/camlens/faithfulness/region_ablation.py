@@ -1,0 +1,275 @@
+"""Region ablation: how much does the score fall when a region of the image is removed?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..explanation import Explanation
+from ..model import check_images, check_mode, check_model
+from ..probe import Probe
+from ..regions.masks import Regions
+from ..targets import (
+    NO_CLASS,
+    Selection,
+    Targets,
+    Top,
+    as_classes,
+    check_activation,
+    probabilities,
+)
+from .infill import INFILLS, replace
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class RegionAblation:
+    """How much the K scores of N images fall when each of R regions is removed.
+
+    Attributes:
+        names: R region names.
+        drop: (N, K, R), score of the unchanged image minus score without the region; negative
+            where the score rises. NaN where the region is absent from the image, and where
+            inpainting has no hole or no surroundings (no pixel of the mask is at least 0.5, or
+            all are).
+        baseline: (N, K, R), the mean drop when the same mask is placed at random positions of the
+            same image: what removing an area of that size and shape costs anywhere. The positions
+            depend on the seed and on the image's index in the batch.
+        probability_drop: (N, K, R), as ``drop``, of the probability of the class; NaN where the
+            model has no probability (a callable target, or a single output).
+        probability_baseline: (N, K, R), as ``baseline``, of the probability.
+        infill: what regions were replaced by: ``"blur"``, ``"mean"`` or ``"inpaint"``.
+        targets: (N, K) int64 class ids; -1 where a callable computed the score.
+        placements: number of random positions that ``baseline`` averages.
+    """
+
+    names: tuple[str, ...]
+    drop: Tensor
+    baseline: Tensor
+    probability_drop: Tensor
+    probability_baseline: Tensor
+    infill: str
+    targets: Tensor
+    placements: int
+
+    @property
+    def excess(self) -> Tensor:
+        """(N, K, R): the drop beyond the baseline."""
+        return self.drop - self.baseline
+
+    @property
+    def probability_excess(self) -> Tensor:
+        """(N, K, R): as ``excess``, of the probability."""
+        return self.probability_drop - self.probability_baseline
+
+    def __repr__(self) -> str:
+        """Return a one-line summary without the numbers."""
+        n, k, _ = self.drop.shape
+        return (
+            f"RegionAblation({self.infill}: {n} images, {k} targets each, {self.placements} "
+            f"placements, regions {', '.join(self.names)})"
+        )
+
+
+@torch.no_grad()
+def ablate_regions(
+    model: nn.Module | Callable[[Tensor], Any],
+    images: Tensor,
+    regions: Regions,
+    *,
+    targets: Targets | Explanation = None,
+    infill: str = "blur",
+    placements: int = 4,
+    activation: str = "softmax",
+    seed: int = 0,
+    batch: int = 256,
+) -> RegionAblation:
+    """Measure how much scores fall when each region is removed.
+
+    Any change moves an image away from the training distribution, and may cost score for that
+    reason alone. The same mask is therefore also placed at random positions of the same image
+    (wrapping around its edges); the mean drop there is the baseline. The call takes
+    1 + R (1 + placements) forward passes per image.
+
+    Args:
+        model: a module in evaluation mode, which is left unchanged, or any function of the images.
+            For a model with further inputs: ``lambda images: model(images, more)``.
+        images: ``(N, C, *size)`` floating point, preprocessed for the model.
+        regions: masks of the images' size, for N images or one set for all.
+        targets: as explainers take them, or an :class:`camlens.Explanation`, whose targets are
+            used. A callable is called with the outputs of changed images, in batches of any size.
+        infill: what a region is replaced by. ``"blur"``: the image, blurred by a Gaussian with a
+            standard deviation of a tenth of its shortest side. ``"mean"``: the image's mean
+            colour. ``"inpaint"``: OpenCV's inpainting from the surroundings (Telea 2004; 2-D
+            images only, on the CPU, masks cut at 0.5).
+        placements: number of random positions, at least 1.
+        activation: turns outputs into probabilities, see :func:`camlens.targets.probabilities`:
+            ``"softmax"``, ``"sigmoid"`` (multi-label) or ``"none"`` (outputs are probabilities).
+        seed: of the random positions; results are the same on every device.
+        batch: number of images the model is called with at once.
+
+    Returns:
+        The ablation, on the images' device.
+
+    Raises:
+        ImportError: ``infill="inpaint"`` without OpenCV.
+        TypeError: images, targets or outputs have the wrong type.
+        ValueError: a wrong shape, an unknown infill or activation, no placements, a model in
+            training mode, scores that are not finite, or an explanation whose targets were
+            computed by a callable.
+    """
+    module = _checked(model, images, regions)
+    if infill not in INFILLS:
+        raise ValueError(f"expected an infill out of {INFILLS}, got {infill!r}")
+    check_activation(activation)
+    if placements < 1 or batch < 1:
+        raise ValueError(
+            f"expected at least 1 placement and a batch of 1, got {placements} and {batch}"
+        )
+    wanted = _as_targets(targets, images)
+    unchanged = _run(module, images, wanted, activation, batch)
+    Selection(unchanged.scores, unchanged.classes, unchanged.class_count).check(unchanged.scores)
+    fixed = wanted if callable(wanted) else unchanged.classes
+    masks = regions.masks.to(images).expand(len(images), *[-1] * (images.ndim - 1))
+    # Drawn at once and in main memory, so that they are the same for every batch and device.
+    random = torch.Generator().manual_seed(seed)
+    shape = (len(images), placements, len(regions), images.ndim - 2)
+    shifts = torch.randint(2**31, shape, generator=random, device="cpu").to(images.device)
+    variants = 1 + placements
+    values = []
+    for rows in _slices(len(images), max(1, batch // (len(regions) * variants))):
+        placed = torch.cat([masks[rows].unsqueeze(1), _shifted(masks[rows], shifts[rows])], dim=1)
+        placed = placed.flatten(1, 2)
+        changed = replace(images[rows], placed, infill).flatten(0, 1)
+        classes = fixed
+        if isinstance(classes, Tensor):
+            classes = classes[rows].repeat_interleave(placed.shape[1], dim=0)
+        outcome = _run(module, changed, classes, activation, batch)
+        values.append(outcome.values.unflatten(1, (len(masks[rows]), variants, -1)))
+    drops = unchanged.values[:, :, None, None] - torch.cat(values, dim=1)  # (2, N, variants, R, K)
+    if not drops[0].isfinite().all():
+        raise ValueError("the scores of changed images are not finite: look at the model's weights")
+    present = _present(masks, infill)[:, None, :, None]
+    drops = drops.where(present, torch.nan).transpose(-1, -2)
+    drop, baseline = drops[:, :, 0], drops[:, :, 1:].mean(dim=2)
+    return RegionAblation(
+        names=regions.names,
+        drop=drop[0],
+        baseline=baseline[0],
+        probability_drop=drop[1],
+        probability_baseline=baseline[1],
+        infill=infill,
+        targets=unchanged.classes,
+        placements=placements,
+    )
+
+
+class _Function(nn.Module):
+    """A function of images as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Any:
+        return self.function(images)
+
+
+def _checked(
+    model: nn.Module | Callable[[Tensor], Any], images: Tensor, regions: Regions
+) -> nn.Module:
+    """Check the inputs and return the model without its wrappers, or the function as a module."""
+    check_images(images)
+    if not isinstance(regions, Regions):
+        raise TypeError(f"expected regions as Regions(names, masks), got {type(regions).__name__}")
+    size = tuple(images.shape[2:])
+    if regions.size != size or len(regions.masks) not in (1, len(images)):
+        raise ValueError(
+            f"expected regions of the images' size {size}, of {len(images)} images or one for all, "
+            f"got {len(regions.masks)} of {regions.size}: see Regions.resize"
+        )
+    if not isinstance(model, nn.Module):
+        return _Function(model).eval()
+    module = check_model(model)
+    check_mode(module)
+    return module
+
+
+def _as_targets(targets: Targets | Explanation, images: Tensor) -> Targets:
+    """Return targets with classes as a tensor on the images' device."""
+    if isinstance(targets, Explanation):
+        if (targets.targets == NO_CLASS).any():
+            raise ValueError(
+                "the explanation's scores were computed by a callable, which it does not contain: "
+                "pass the same callable as targets="
+            )
+        targets = targets.targets
+    if callable(targets) or targets is None or isinstance(targets, (str, Top)):
+        return targets
+    return as_classes(targets, len(images)).to(images.device)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outcome:
+    """Scores and probabilities of some images, stacked as (2, N, K), and of which classes."""
+
+    values: Tensor
+    classes: Tensor
+    class_count: int
+
+    @property
+    def scores(self) -> Tensor:
+        return self.values[0]
+
+
+def _run(
+    model: nn.Module, images: Tensor, targets: Targets, activation: str, batch: int
+) -> _Outcome:
+    """Run a model in batches; each batch takes its rows of (N, K) classes."""
+    parts = []
+    for rows in _slices(len(images), batch):
+        part = targets[rows] if isinstance(targets, Tensor) else targets
+        selection = Probe(model, images[rows], targets=part).run(start=None).selection
+        values = torch.stack([selection.scores.float(), _probabilities(selection, activation)])
+        parts.append(_Outcome(values, selection.classes, selection.class_count))
+    values = torch.cat([part.values for part in parts], dim=1)
+    return _Outcome(values, torch.cat([part.classes for part in parts]), parts[0].class_count)
+
+
+def _probabilities(selection: Selection, activation: str) -> Tensor:
+    """Return the selected classes' probabilities, (N, K) float32; NaN where there are none."""
+    if selection.logits is None or not selection.class_count:
+        return torch.full_like(selection.scores, torch.nan, dtype=torch.float32)
+    # Selection.check judges the range.
+    classes = selection.classes.clamp(0, selection.class_count - 1)
+    return probabilities(selection.logits, activation).gather(1, classes)
+
+
+def _present(masks: Tensor, infill: str) -> Tensor:
+    """Return (N, R): whether there is anything to remove, and anything to inpaint it from."""
+    if infill != "inpaint":
+        return masks.flatten(2).amax(dim=-1) > 0
+    holes = (masks >= 0.5).flatten(2)
+    return holes.any(dim=-1) & ~holes.all(dim=-1)
+
+
+def _slices(count: int, step: int) -> Iterator[slice]:
+    return (slice(start, start + step) for start in range(0, count, step))
+
+
+def _shifted(masks: Tensor, shifts: Tensor) -> Tensor:
+    """Shift (n, R, *size) masks by (n, P, R, axes) pixels around the edges: (n, P, R, *size)."""
+    size = masks.shape[2:]
+    source = torch.zeros((), dtype=torch.long, device=masks.device)
+    for axis, length in enumerate(size):
+        shape = [-1 if position == axis else 1 for position in range(len(size))]
+        shift = shifts[..., axis].view(*shifts.shape[:3], *[1] * len(size))
+        position = torch.arange(length, device=masks.device).view(shape) + shift
+        source = source * length + position % length
+    source = source.flatten(3)
+    repeated = masks.flatten(2).unsqueeze(1).expand(-1, shifts.shape[1], -1, -1)
+    shifted: Tensor = repeated.gather(3, source).unflatten(3, size)
+    return shifted
