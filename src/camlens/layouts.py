@@ -29,7 +29,8 @@ class _Permuted:
     space: tuple[int, ...]
 
     def __call__(self, output: Tensor) -> Tensor:
-        return output.permute(self.batch, self.channels, *self.space)
+        maps: Tensor = output.permute(self.batch, self.channels, *self.space)
+        return maps
 
     def __repr__(self) -> str:
         return f"permuted({self.batch}, {self.channels}, {self.space})"
@@ -65,7 +66,8 @@ class _Tokens:
         if maps.ndim != 3 or maps.shape[2] != expected:
             raise ValueError(f"{self} expects {expected} tokens, got {tuple(output.shape)}")
         patches = maps[:, :, self.prefix : expected - self.suffix]
-        return patches.unflatten(2, self.grid)
+        grid: Tensor = patches.unflatten(2, self.grid)
+        return grid
 
     def __repr__(self) -> str:
         options = [
@@ -111,7 +113,8 @@ class _Reordered:
     def __call__(self, output: Tensor) -> Tensor:
         cells = self.sequence(output).unflatten(2, self.sizes)
         cells = cells.permute(0, 1, *(2 + position for position in self.order))
-        return cells.flatten(2).unflatten(2, self.grid)
+        grid: Tensor = cells.flatten(2).unflatten(2, self.grid)
+        return grid
 
     def __repr__(self) -> str:
         return self.text
@@ -185,8 +188,8 @@ def groups(count: int, inner: Layout = nchw) -> Layout:
     """
 
     def layout(output: Tensor) -> Tensor:
-        maps = inner(output)
-        return maps.unflatten(0, (-1, count)).flatten(1, 2)
+        maps: Tensor = inner(output).unflatten(0, (-1, count)).flatten(1, 2)
+        return maps
 
     return layout
 
