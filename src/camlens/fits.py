@@ -30,15 +30,20 @@ SLOPE = 0.25
 SHARE = 0.3
 #: ... and one that few networks use at least this.
 RARE = 0.85
+#: A reading that explains this share stands against what modules of the same shape say.
+SURE = 0.95
 #: A reading this pure is taken without looking for others.
 CERTAIN = 0.9
-#: A reading must be purer by this than one that is more usual.
+#: A reading must explain more by this than one that is more usual.
 MARGIN = 0.1
+#: An order of tokens must leave less than this part of what a more usual one leaves unexplained.
+CLEARER = 0.6
 #: Variance of centres, as a fraction of evenly spread cells', from which on they are said to
 #: differ at all, ...
 LOCAL = 0.02
-#: ... and from which on they speak against a reading that says they do not.
-CROSSED = 0.4
+#: ... and from which on they speak against a reading that says they do not; more is needed
+#: against the kind of module, as units that respond in few places shift centres.
+CROSSED, CROSSED_KIND = 0.4, 0.6
 #: Other tokens' distance from the middle, in variances of the patches, that makes them patches.
 STRAY = 0.7
 
@@ -78,12 +83,16 @@ def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
     dims = [dim for dim in range(len(response.shape)) if dim != response.batch]
     if len(dims) != d + 1:
         return
+    few = sparse(response)
     total = sum(_variance(response.centres[dim]) for dim in dims) + 1e-12
     for turn in itertools.permutations(range(d)):
         for place in (0, d, *range(1, d)):  # of the channels among the dimensions
             rest = [dim for i, dim in enumerate(dims) if i != place]
             space = tuple(rest[i] for i in turn)
             grid = tuple(response.shape[dim] for dim in space)
+            first = place == 0 and turn == tuple(range(d))
+            if few and not first and min(grid) < 4:
+                continue
             if turn != tuple(range(d)) and any(g > s for g, s in zip(grid, size, strict=True)):
                 continue  # finer than the pixels: a fold of several axes in another order
             claims = [
@@ -95,8 +104,9 @@ def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
             slope = min((claim.slope for claim in claims), default=0.0)
             share = sum(claim.explained for claim in claims) / total
             layout = arrangement(response.batch, dims[place], space)
-            usual = place in (0, d) and turn == tuple(range(d))
-            if usual or len(claims) == sum(length > 1 for length in size):
+            usual = place in (0, 0 if few else d) and turn == tuple(range(d))
+            folded = any(_folded(response.centres[dim], a) for a, dim in enumerate(space))
+            if usual or (len(claims) == sum(length > 1 for length in size) and not folded):
                 channels = response.shape[dims[place]]
                 yield Fit(layout, grid, channels, purity, slope, share, usual)
 
@@ -166,12 +176,14 @@ def sequences(
         count = response.shape[dim]
         same = [order for order in likely if order.places.shape[1] == count]
         best: tuple[float, float, Order] | None = None
-        for stage in (same, orders.usual(count, size), orders.shifted(count, size)):
+        for stage in ((*same, *orders.usual(count, size)), orders.shifted(count, size)):
             for order, purity, slope in _fits(centres, stage):
-                if best is None or purity > best[0] + MARGIN:
+                if best is None or 1 - purity < CLEARER * (1 - best[0]):
                     best = purity, slope, order
             if best and best[0] >= CERTAIN:
                 break
+        if best and len(size) == 1 and best[2].grid == (count,):
+            continue  # an axis of its own
         if best and (layout := best[2].layout(response.batch, dim)):
             purity, slope, order = best
             own = _variance(centres)
@@ -190,16 +202,21 @@ def is_local(centres: Tensor, spread: float = LOCAL) -> bool:
         centres: of both draws.
         spread: least variance, as a fraction of that of cells spread evenly over the image.
     """
-    first, second = centres
-    heard = (first + second).isfinite().all(0)
-    if heard.sum() < 2:
-        return False
-    first, second = _centred(first[:, heard]), _centred(second[:, heard])
-    shared = (first * second).mean(1)
-    alike = shared / (first.square().mean(1) * second.square().mean(1)).sqrt().clamp_min(1e-12)
+    shared, alike = _shared(centres)
     # Two values are always alike or opposed.
-    spread = max(spread, 0.3) if heard.sum() == 2 else spread
+    spread = max(spread, 0.3) if centres.shape[2] == 2 else spread
     return bool(((12 * shared > spread) & (alike > 0.5)).any())
+
+
+def _shared(centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Return covariance and correlation of the two draws of centres (2, d, n) by image axis."""
+    heard = centres.isfinite().all(0).all(0)
+    if heard.sum() < 2:
+        return torch.zeros(2, centres.shape[1]).unbind()
+    first, second = _centred(centres[..., heard])
+    shared = (first * second).mean(1)
+    power = (first.square().mean(1) * second.square().mean(1)).sqrt()
+    return shared, shared / power.clamp_min(1e-12)
 
 
 def _fits(centres: Tensor, candidates: Iterable[Order]) -> Iterator[tuple[Order, float, float]]:
@@ -249,16 +266,33 @@ def contradicts(response: Response, layout: Layout, *, by_kind: bool) -> bool:
     if layout not in (layouts.nchw, layouts.nhwc):
         return False  # known of another layer of this shape, whose centres showed it
     space = dims[2:] if layout is layouts.nchw else dims[1:-1]
-    heard = [centres.isfinite().all(0).all(0) for centres in response.centres.values()]
-    if any(dim.float().mean() < 0.75 for dim in heard):
-        return False  # units that respond here and there say nothing about whole rows
+    if sparse(response):
+        return False
     channels = response.centres[1 if layout is layouts.nchw else dims[-1]]
     cells = math.prod(response.shape[dim] for dim in space)
     if not by_kind and cells > 1 and is_local(channels, CROSSED):
         return True
-    # A dimension of space may not move along another axis of the image.
-    return any(
-        is_local(torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1), CROSSED)
-        for axis, dim in enumerate(space)
-        if (centres := response.centres[dim]).shape[1] > 1
-    )
+    least = CROSSED_KIND if by_kind else CROSSED
+    return any(_crossed(response.centres[dim], axis, least) for axis, dim in enumerate(space))
+
+
+def _crossed(centres: Tensor, axis: int, spread: float) -> bool:
+    """Return whether centres (2, d, n) move along another image axis than the one given."""
+    others = torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1)
+    return others.shape[1] > 0 and is_local(others, spread)
+
+
+def _folded(centres: Tensor, axis: int) -> bool:
+    """Return whether another image axis is folded into a dimension, as in strips of windows."""
+    others = torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1)
+    alike = _shared(others)[1] > 2.5 / centres.shape[2] ** 0.5
+    # Cells of a strip's row look at the same place: steps of different length, in both draws.
+    steps = centres[:, axis : axis + 1].diff()
+    uneven = _shared(steps)[0] > 0.1 * steps.nanmean() ** 2
+    return bool(alike.any() or (uneven.any() and steps.shape[2] > 3))
+
+
+def sparse(response: Response) -> bool:
+    """Return whether so few units respond that sums over a dimension say little about it."""
+    heard = [centres.isfinite().all(0).all(0) for centres in response.centres.values()]
+    return any(dim.float().mean() < 0.75 for dim in heard)

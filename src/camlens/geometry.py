@@ -135,7 +135,7 @@ class _Measurement:
         likely = kind or self._by_peers(name)
         share = max((fit.share for fit in candidates if fit.layout == likely), default=0.0)
         best = max((fit.share for fit in candidates), default=0.0)
-        if likely and (kind is layouts.nchw or best < max(share + 0.5, fits.RARE)):
+        if likely and (kind is layouts.nchw or best < max(min(share + 0.5, fits.SURE), fits.RARE)):
             candidates = {f: order for f, order in candidates.items() if f.layout == likely}
             best = share
         for fit, order in candidates.items():  # the usual ones first

@@ -45,6 +45,7 @@ def permuted(batch: int, channels: int, space: Sequence[int]) -> Layout:
         space: dimensions that follow the image's axes, in the image's order.
 
     Example:
+        >>> import torch
         >>> permuted(0, 1, (3, 2))(torch.zeros(2, 8, 5, 4)).shape  # width before height
         torch.Size([2, 8, 4, 5])
     """
@@ -96,6 +97,7 @@ def tokens(
         channels_first: True for (N, C, tokens), or (C, N, tokens) without ``batch_first``.
 
     Example:
+        >>> import torch
         >>> tokens(1, (14, 14))(torch.zeros(2, 197, 768)).shape
         torch.Size([2, 768, 14, 14])
     """
@@ -143,6 +145,7 @@ def windows(
         ValueError: the windows do not divide the grid.
 
     Example:
+        >>> import torch
         >>> rows = torch.arange(16.0).view(1, 4, 4)
         >>> by_windows = rows.unflatten(2, (2, 2)).unflatten(1, (2, 2)).transpose(2, 3)
         >>> windows((2, 2), (4, 4))(by_windows.reshape(1, 16, 1))[0, 0].equal(rows[0])
@@ -183,6 +186,7 @@ def groups(count: int, inner: Layout = nchw) -> Layout:
         A layout to (N, count * C, *grid): a group's maps become channels.
 
     Example:
+        >>> import torch
         >>> groups(5)(torch.zeros(10, 8, 4, 4)).shape
         torch.Size([2, 40, 4, 4])
     """
