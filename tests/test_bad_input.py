@@ -7,15 +7,10 @@ from torch.testing import assert_close
 
 import camlens
 
-from .families import made
+from .families import made, merged
 from .nets import Small, hooks
 
 IMAGES = torch.rand(2, 3, 8, 8)
-
-#: What measures layers and lists them is not part of the core alone.
-merged = pytest.mark.skipif(
-    not hasattr(camlens, "find_layers"), reason="layers are not measured yet on this branch"
-)
 
 
 @pytest.fixture(

@@ -16,7 +16,7 @@ from camlens import layouts, probe
 from camlens.methods import cam
 from camlens.probe import Probe
 
-from .families import ALL, EVERY, LAYER_ATTRIBUTIONS, made
+from .families import ALL, EVERY, LAYER_ATTRIBUTIONS, made, merged
 from .nets import Convolutions, Linear1x1, Small, small_vit
 
 
@@ -237,6 +237,54 @@ def test_maps_that_float32_would_round_to_zero(explainer):
     with pytest.raises(ValueError, match="too small for float32"):
         explain(images, targets="all")
     assert_close(explain(images, targets=lambda out: out * 1e60).raw, expected.raw)
+
+
+@merged
+def test_no_layer_means_the_last_map_of_the_image():
+    model, images = Small().eval(), torch.rand(4, 3, 8, 8)
+    explain = camlens.GradCAM(model)
+    assert explain(images).layers == explain(images).layers == ("act",)
+    assert_close(explain(images).raw, camlens.GradCAM(model, "act")(images).raw)
+
+
+@merged
+def test_attention_weights_are_not_taken_for_a_map():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.softmax = nn.Conv2d(3, 8, 2, stride=2), nn.Softmax(dim=-1)
+
+        def forward(self, x):
+            x = self.embed(x).flatten(2).transpose(1, 2)  # (N, 16, 8)
+            return (self.softmax(x @ x.transpose(1, 2)) @ x).mean(1)
+
+    assert camlens.GradCAM(Attention().eval())(torch.rand(2, 3, 8, 8)).layers == ("embed",)
+
+
+@merged
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_default_layer_of_a_model_whose_output_is_an_object(kind):
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = Small()
+
+        def forward(self, x):
+            return kind(logits=self.net(x))
+
+    images = torch.rand(2, 3, 8, 8)
+    assert camlens.GradCAM(Wrapped().eval())(images, targets=1).layers == ("net.act",)
+
+
+@merged
+def test_the_layout_can_be_given():
+    model, images = small_vit(), torch.rand(2, 3, 32, 32)
+    layer = "encoder.layers.encoder_layer_1.ln_1"
+    measured = camlens.GradCAM(model, layer)(images)
+    given = camlens.GradCAM(model, layer, layout=layouts.tokens(1, (4, 4)))(images)
+    assert_close(given.raw, measured.raw)
+    with pytest.raises(ValueError, match="layout"):
+        camlens.GradCAM(model, layer, layout=layouts.tokens(1, (3, 3)))(images)
 
 
 # Maps to train with.

@@ -33,7 +33,7 @@ def networks(draw):
     return model.eval(), torch.randn(n, model.conv1.in_channels, h, w)
 
 
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=6, deadline=None)
 
 
 def state_of(model):

@@ -292,6 +292,59 @@ def test_inputs_that_are_the_same_for_every_image():
     assert_close(explanation.raw, closed_form(model, images, 2, 0.0) * 2, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("shared", ["offset", "scale", "both"])
+def test_inputs_for_every_image_that_have_as_many_rows_as_there_are_images(n, classes, shared):
+    """An offset for each class is no row for each image, though its shape may look like one."""
+    model, images = Affine((4, 4), classes=classes).eval(), torch.rand(n, 3, 4, 4)
+    by_class, by_image = torch.randn(classes), torch.rand(n, 1) + 0.5
+    offset = by_class if shared in ("offset", "both") else by_image
+    scale = by_class.abs() + 0.5 if shared in ("scale", "both") else by_image
+    explanation = Occlusion(model, patch=2)(images, offset, scale=scale, targets="all")
+    # w * (x - b) and a scale: of the class or of the image
+    factor = scale if scale.ndim == 2 else scale[None].expand(n, -1)
+    signed = model.weight.detach() * images[:, None]
+    expected = signed.sum(2).unfold(-2, 2, 2).unfold(-2, 2, 2).sum((-2, -1))
+    expected = (expected * factor[..., None, None]).relu()
+    assert_close(explanation.raw, expected, rtol=1e-4, atol=1e-4)
+
+
+class Matching(nn.Module):
+    """Compares each image with every text, as CLIP does."""
+
+    def __init__(self):
+        super().__init__()
+        self.image, self.text = nn.Linear(48, 6), nn.Embedding(9, 6)
+
+    def forward(self, images, texts):
+        return self.image(images.flatten(1)) @ self.text(texts).mean(1).T
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("texts", [1, 3, 4])
+@pytest.mark.parametrize("targets", [None, 0, "all"])
+def test_texts_that_every_image_is_compared_with(n, texts, targets):
+    model, images = Matching().eval(), torch.rand(n, 3, 4, 4)
+    tokens = torch.randint(9, (texts, 5))
+    together = Occlusion(model, patch=2)(images, tokens, targets=targets)
+    with torch.no_grad():
+        weight = (model.text(tokens).mean(1) @ model.image.weight).view(texts, 3, 4, 4)
+    product = (weight * images[:, None]).sum(2).unfold(-2, 2, 2).unfold(-2, 2, 2).sum((-2, -1))
+    index = together.targets[:, :, None, None].expand(-1, -1, 2, 2)
+    assert_close(together.raw, product.relu().gather(1, index), rtol=1e-4, atol=1e-4)
+
+
+def test_inputs_whose_rows_cannot_be_told():
+    class Ordered(nn.Module):
+        def forward(self, images, offset):
+            order = torch.arange(len(images))[:, None]  # scores depend on the place in the batch
+            return images.mean((2, 3)) * (order + 1) + offset.sum()
+
+    with pytest.raises(ValueError, match="cannot tell which of the model's further inputs"):
+        Occlusion(Ordered().eval(), patch=2)(torch.rand(2, 3, 4, 4), torch.rand(2))
+
+
 class IntegratedGradients(camlens.Explainer):
     """The gradients along the line from black to the image, times the image."""
 

@@ -18,6 +18,7 @@ class GradCAM(LayerAttribution):
     """Grad-CAM (Selvaraju et al. 2017), see :func:`camlens.methods.cam.grad_cam`.
 
     Example:
+        >>> from torch import nn
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
         >>> explanation = GradCAM(net.eval(), "1")(torch.rand(4, 3, 8, 8), targets="all")
         >>> explanation.heatmaps.shape, explanation.grid

@@ -1,10 +1,11 @@
 """Measured: which dimension of a layer's output holds the images, and which ones are space.
 
 A tensor's shape does not say what its dimensions are. The model is run on changed images
-(:mod:`camlens.responses`), and a reading of the output is right where the measured places of its
-cells move along the image as the reading says (:mod:`camlens.orders`). All layers share the same
-3 + d runs of two images for d image axes: 10 forward passes of a picture. They are repeated once
-on noise for layers that do not respond to the images given.
+(:mod:`camlens.responses`), and a reading of the output is right where the measured centres of its
+values move over the image as the reading says (:mod:`camlens.fits`). All layers share the same
+2 + 2 d runs of two images for d image axes, 12 single images for pictures. The runs are repeated
+on noise for layers that do not respond to the images, and with all other layers for those whose
+values depend on the whole image.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from . import layouts, orders
+from . import fits, layouts
+from .fits import Fit
 from .layouts import Layout
-from .orders import Fit, Order
+from .orders import Order
 from .responses import Response, Run, respond
 
 _CHANNELS_FIRST = (
@@ -81,7 +83,7 @@ def measure(
     """
     outcome = _Measurement(run, images, kinds, fixed)
     outcome.add(names)
-    if any(outcome.undecided(name) for name in names):
+    if any(name not in outcome.readings for name in names):
         outcome.add([name for name in kinds if name not in outcome.responses])
     return {name: outcome.reading(name) for name in names}
 
@@ -127,33 +129,33 @@ class _Measurement:
         if response.fault:
             self.readings[name] = Reading(None, reason=_fault(name, response, self.kinds[name]))
             return
-        fits: dict[Fit, Order | None] = dict.fromkeys(orders.dense(response, self.size))
-        fits.update(orders.sequences(response, self.size, self.orders))
-        if self._by_kind(name) is layouts.nchw:
-            fits = {fit: order for fit, order in fits.items() if fit.layout is layouts.nchw}
-        likely = self._by_kind(name) or self._by_peers(name)
-        share = max((fit.share for fit in fits if fit.layout == likely), default=0.0)
-        best = max((fit.share for fit in fits), default=0.0)
-        if likely and best < max(share + 0.5, orders.RARE):
-            fits = {fit: order for fit, order in fits.items() if fit.layout == likely}
+        candidates: dict[Fit, Order | None] = dict.fromkeys(fits.dense(response, self.size))
+        candidates.update(fits.sequences(response, self.size, self.orders))
+        kind = self._by_kind(name)
+        likely = kind or self._by_peers(name)
+        share = max((fit.share for fit in candidates if fit.layout == likely), default=0.0)
+        best = max((fit.share for fit in candidates), default=0.0)
+        if likely and (kind is layouts.nchw or best < max(min(share + 0.5, fits.SURE), fits.RARE)):
+            candidates = {f: order for f, order in candidates.items() if f.layout == likely}
             best = share
-        fit = next((fit for fit in fits if fit.share >= best - orders.MARGIN and fit.holds), None)
-        if fit is None:
-            return
-        if order := fits[fit]:
-            self.orders.insert(0, order)
-        self.readings[name] = Reading(fit.layout, fit.channels, fit.grid, proven=True)
+        for fit, order in candidates.items():  # the usual ones first
+            if fit.holds and fit.share >= best - fits.MARGIN:
+                self.readings[name] = Reading(fit.layout, fit.channels, fit.grid, proven=True)
+                if order:
+                    self.orders.insert(0, order)
+                return
 
     def reading(self, name: str) -> Reading:
         """Return what was measured, or what the structure says where cells look everywhere."""
         if name in self.readings:
             return self.readings[name]
-        response = self.responses[name]
-        layout = self._by_kind(name) or self._by_shape(name) or self._by_peers(name)
-        if layout is None and _single_cell(response, len(self.size)):
+        response, d = self.responses[name], len(self.size)
+        kind = self._by_kind(name)
+        layout = kind or self._by_shape(name) or self._by_peers(name)
+        if layout is None and _single_cell(response, d):
             layout = layouts.nhwc if response.shape[1] == 1 else layouts.nchw
-        if layout is None or orders.contradicts(response, layout, self.size):
-            return Reading(None, reason=_unordered(name, response, self.size))
+        if layout is None or fits.contradicts(response, layout, by_kind=kind is not None):
+            return Reading(None, reason=_unordered(name, response, self.kinds[name], self.size))
         shape = layout(torch.empty(response.shape, device="meta")).shape
         return Reading(layout, shape[1], tuple(shape[2:]), proven=False)
 
@@ -199,40 +201,42 @@ def _single_cell(response: Response, d: int) -> bool:
     return len(sides) == d + 1 and math.prod(sides[:-1]) == 1
 
 
+_CHOOSE = "choose another layer: camlens.find_layers(model, images) lists them"
+
+
 def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
-    shape, n = response.shape, response.images
     layer = f"layer {name!r} ({kind.__name__})"
-    choose = "choose another layer: camlens.find_layers(model, images) lists them"
     if response.fault == "absent":
-        return f"{layer} did not run, or gives no floating-point tensor: {choose}"
+        return f"{layer} did not run, or gives no floating-point tensor: {_CHOOSE}"
     if response.fault == "shape":
-        return f"{layer} gives {shape}, and other shapes for changed images: {choose}"
+        return f"{layer} gives {response.shape}, and another shape for changed images: {_CHOOSE}"
     if response.fault == "silent":
-        return f"{layer} gives {shape}, which does not depend on the images: {choose}"
-    group = (
-        f"layout=camlens.layouts.groups({response.group}) if consecutive rows are maps of one "
-        "image, "
+        return f"{layer} gives {response.shape}, which does not depend on the images: {_CHOOSE}"
+    rows = f"expected one row for each of {response.images} images"
+    reason = {
+        "rows": f"{rows}, but no dimension is of that length (windows, frames, pairs or proposals "
+        "in the batch?)",
+        "mixed": f"{rows}, but a change of the first image changes other rows too",
+    }[response.fault]
+    groups = (
+        f"camlens.layouts.groups({response.group}) if the rows of an image are maps of all of it, "
+        "or "
         if response.group
         else ""
     )
-    reason = (
-        f"expected one row for each of {n} images, but no dimension holds {n}: windows, frames, "
-        "pairs or proposals lie in rows"
-        if response.fault == "rows"
-        else f"expected one row for each of {n} images, but a change of the first image changes "
-        "other rows too"
-    )
     return (
-        f"{layer} gives {shape} for {n} images: {reason}. Pass {group}layout= a function that "
-        f"returns (N, C, *grid), or {choose}"
+        f"{layer} gives {response.shape} for a batch of {response.images}: {reason}. Pass "
+        f"layout= {groups}a function that returns (N, C, *grid), or {_CHOOSE}"
     )
 
 
-def _unordered(name: str, response: Response, size: tuple[int, ...]) -> str:
+def _unordered(name: str, response: Response, kind: type[nn.Module], size: tuple[int, ...]) -> str:
+    layer = f"layer {name!r} ({kind.__name__}) gives {response.shape}"
+    if len(response.shape) < 3:
+        return f"{layer}, which has no dimensions of space: {_CHOOSE}"
     return (
-        f"layer {name!r} gives {response.shape} for {response.images} images of {size}: neither "
-        "channels first or last nor tokens in rows or windows explain how its values respond to "
-        "changes at places in the images. Pass layout= a function that returns (N, C, *grid), "
-        "such as camlens.layouts.tokens(prefix, grid), or choose another layer: "
-        "camlens.find_layers(model, images) lists them"
+        f"{layer} for images of {size}: neither channels first, channels last, nor tokens in rows "
+        "or windows explain how its values respond to changes at places in the images. Pass "
+        "layout= a function that returns (N, C, *grid), such as camlens.layouts.tokens(prefix, "
+        f"grid), or {_CHOOSE}"
     )

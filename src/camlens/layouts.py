@@ -29,7 +29,8 @@ class _Permuted:
     space: tuple[int, ...]
 
     def __call__(self, output: Tensor) -> Tensor:
-        return output.permute(self.batch, self.channels, *self.space)
+        maps: Tensor = output.permute(self.batch, self.channels, *self.space)
+        return maps
 
     def __repr__(self) -> str:
         return f"permuted({self.batch}, {self.channels}, {self.space})"
@@ -44,6 +45,7 @@ def permuted(batch: int, channels: int, space: Sequence[int]) -> Layout:
         space: dimensions that follow the image's axes, in the image's order.
 
     Example:
+        >>> import torch
         >>> permuted(0, 1, (3, 2))(torch.zeros(2, 8, 5, 4)).shape  # width before height
         torch.Size([2, 8, 4, 5])
     """
@@ -65,7 +67,8 @@ class _Tokens:
         if maps.ndim != 3 or maps.shape[2] != expected:
             raise ValueError(f"{self} expects {expected} tokens, got {tuple(output.shape)}")
         patches = maps[:, :, self.prefix : expected - self.suffix]
-        return patches.unflatten(2, self.grid)
+        grid: Tensor = patches.unflatten(2, self.grid)
+        return grid
 
     def __repr__(self) -> str:
         options = [
@@ -94,6 +97,7 @@ def tokens(
         channels_first: True for (N, C, tokens), or (C, N, tokens) without ``batch_first``.
 
     Example:
+        >>> import torch
         >>> tokens(1, (14, 14))(torch.zeros(2, 197, 768)).shape
         torch.Size([2, 768, 14, 14])
     """
@@ -111,7 +115,8 @@ class _Reordered:
     def __call__(self, output: Tensor) -> Tensor:
         cells = self.sequence(output).unflatten(2, self.sizes)
         cells = cells.permute(0, 1, *(2 + position for position in self.order))
-        return cells.flatten(2).unflatten(2, self.grid)
+        grid: Tensor = cells.flatten(2).unflatten(2, self.grid)
+        return grid
 
     def __repr__(self) -> str:
         return self.text
@@ -140,6 +145,7 @@ def windows(
         ValueError: the windows do not divide the grid.
 
     Example:
+        >>> import torch
         >>> rows = torch.arange(16.0).view(1, 4, 4)
         >>> by_windows = rows.unflatten(2, (2, 2)).unflatten(1, (2, 2)).transpose(2, 3)
         >>> windows((2, 2), (4, 4))(by_windows.reshape(1, 16, 1))[0, 0].equal(rows[0])
@@ -180,13 +186,14 @@ def groups(count: int, inner: Layout = nchw) -> Layout:
         A layout to (N, count * C, *grid): a group's maps become channels.
 
     Example:
+        >>> import torch
         >>> groups(5)(torch.zeros(10, 8, 4, 4)).shape
         torch.Size([2, 40, 4, 4])
     """
 
     def layout(output: Tensor) -> Tensor:
-        maps = inner(output)
-        return maps.unflatten(0, (-1, count)).flatten(1, 2)
+        maps: Tensor = inner(output).unflatten(0, (-1, count)).flatten(1, 2)
+        return maps
 
     return layout
 

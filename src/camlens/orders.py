@@ -1,10 +1,4 @@
-"""Which order of the image's places explains measured centres: axes, tokens, windows.
-
-A reading claims that the centres of a dimension follow one axis of the image, evenly, and no
-other axis. The share of the centres' variance that the claim explains is its `purity`; the speed
-with which they move, as a fraction of what evenly spaced cells would do, is its `slope` (1 for
-cells that look at their own place only, 0 for cells that look everywhere).
-"""
+"""Orders in which the tokens of a sequence may lie over an image: rows, or windows."""
 
 from __future__ import annotations
 
@@ -12,8 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -21,135 +14,9 @@ from torch.nn import functional
 
 from . import layouts
 from .layouts import Layout
-from .responses import Response
 
-#: A claim holds from this share of the variance on.
-PURITY = 0.75
-#: ... and from this speed on.
-SLOPE = 0.25
-#: A reading explains at least this share of the variance over all dimensions, ...
-SHARE = 0.3
-#: ... and one that few networks use at least this.
-RARE = 0.85
-#: A reading this pure is taken without looking for others.
-CERTAIN = 0.9
-#: A reading must be purer by this than one that is more usual.
-MARGIN = 0.1
-#: Variance of centres, as a fraction of evenly spread cells', from which on they are said to
-#: differ at all, ...
-LOCAL = 0.02
-#: ... and from which on not knowing their order is an error.
-DISTINCT = 0.1
-#: ... and along a wrong axis (units that respond in few places only shift centres a little).
-CROSSED = 0.4
-#: Other tokens' distance from the middle, in variances of the patches, that makes them patches.
-STRAY = 0.7
-#: More tokens than this before the patches are tried only where the patches come last.
-PREFIX = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Fit:
-    """A reading of an output and how well it explains the centres.
-
-    Attributes:
-        layout: the reading.
-        grid: cells along each axis of the image.
-        channels: number of channels.
-        purity: smallest share of variance explained, over the axes with more than one cell.
-        slope: smallest relative speed of the centres over those axes.
-        share: share of the variance explained over all dimensions, that of channels included.
-        usual: whether few networks use another reading; the others must explain more.
-    """
-
-    layout: Layout
-    grid: tuple[int, ...]
-    channels: int
-    purity: float
-    slope: float
-    share: float
-    usual: bool
-
-    @property
-    def holds(self) -> bool:
-        """Whether the measured centres show this reading."""
-        least = SHARE if self.usual else RARE
-        return self.purity >= PURITY and self.slope >= SLOPE and self.share >= least
-
-
-def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
-    """Yield the readings whose space axes are dimensions of the output, the usual ones first."""
-    d = len(size)
-    dims = [dim for dim in range(len(response.shape)) if dim != response.batch]
-    if len(dims) != d + 1:
-        return
-    total = sum(_variance(response.centres[dim]) for dim in dims) + 1e-12
-    for turn in itertools.permutations(range(d)):
-        for place in (0, d, *range(1, d)):  # of the channels among the dimensions
-            rest = [dim for i, dim in enumerate(dims) if i != place]
-            space = tuple(rest[i] for i in turn)
-            grid = tuple(response.shape[dim] for dim in space)
-            if turn != tuple(range(d)) and any(g > s for g, s in zip(grid, size, strict=True)):
-                continue  # finer than the pixels: a fold of several axes in another order
-            claims = [
-                _claim(response.centres[dim], axis)
-                for axis, dim in enumerate(space)
-                if response.shape[dim] > 1 and size[axis] > 1
-            ]
-            purity = min((claim.purity for claim in claims), default=0.0)
-            slope = min((claim.slope for claim in claims), default=0.0)
-            share = sum(claim.explained for claim in claims) / total
-            layout = arrangement(response.batch, dims[place], space)
-            usual = place in (0, d) and turn == tuple(range(d))
-            if usual or len(claims) == sum(length > 1 for length in size):
-                channels = response.shape[dims[place]]
-                yield Fit(layout, grid, channels, purity, slope, share, usual)
-
-
-def arrangement(batch: int, channels: int, space: tuple[int, ...]) -> Layout:
-    """Return the layout with these dimensions, under its usual name where it has one."""
-    d = len(space)
-    if (batch, channels, space) == (0, 1, tuple(range(2, 2 + d))):
-        return layouts.nchw
-    if (batch, channels, space) == (0, 1 + d, tuple(range(1, 1 + d))):
-        return layouts.nhwc
-    return layouts.permuted(batch, channels, space)
-
-
-class _Claim(NamedTuple):
-    """How well centres follow one image axis."""
-
-    purity: float
-    slope: float
-    explained: float  # variance
-
-
-def _claim(centres: Tensor, axis: int) -> _Claim:
-    """Say how well centres (2, d, n) follow one image axis and no other."""
-    mean = centres.nanmean(0)
-    length = mean.shape[1]
-    heard = mean.isfinite().all(0)
-    if heard.sum() < max(2, length / 2):
-        return _Claim(0.0, 0.0, 0.0)
-    places = _centred(((torch.arange(length) + 0.5) / length)[heard])
-    mean = _centred(mean[:, heard])
-    product, power = mean[axis] @ places, places @ places
-    explained = product.clamp_min(0) ** 2 / power
-    purity = explained / mean.square().sum().clamp_min(1e-12)
-    return _Claim(float(purity), float(product / power), float(explained / heard.sum()))
-
-
-def _variance(centres: Tensor) -> float:
-    """Return the variance of centres (2, d, n) over the dimension, summed over image axes."""
-    mean = centres.nanmean(0)
-    heard = mean.isfinite().all(0)
-    if heard.sum() < 2:
-        return 0.0
-    return float(_centred(mean[:, heard]).square().mean(1).sum())
-
-
-def _centred(values: Tensor) -> Tensor:
-    return values - values.mean(-1, keepdim=True)
+#: Usual numbers of class, distillation and register tokens; more are tried with few grids only.
+EXTRA = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,95 +56,6 @@ class Order:
         )
 
 
-def sequences(
-    response: Response, size: tuple[int, ...], likely: Sequence[Order] = ()
-) -> list[tuple[Fit, Order]]:
-    """Return the best reading as tokens along each dimension that is local.
-
-    Args:
-        response: what was measured.
-        size: lengths of the image's axes.
-        likely: orders that held for other layers, tried first.
-    """
-    dims = [dim for dim in range(len(response.shape)) if dim != response.batch]
-    readings = []
-    for dim, channels in (dims, dims[::-1]) if len(dims) == 2 else ():
-        centres = response.centres[dim]
-        if not is_local(centres):
-            continue
-        count = response.shape[dim]
-        same = [order for order in likely if order.places.shape[1] == count]
-        best: tuple[float, float, Order] | None = None
-        for stage in (same, _usual(count, size), _shifted(count, size)):
-            for order, purity, slope in _fits(centres, stage):
-                if best is None or purity > best[0] + MARGIN:
-                    best = purity, slope, order
-            if best and best[0] >= CERTAIN:
-                break
-        if best and (layout := best[2].layout(response.batch, dim)):
-            purity, slope, order = best
-            own = _variance(centres)
-            share = purity * own / (own + _variance(response.centres[channels]) + 1e-12)
-            patches, d = math.prod(order.grid), len(size)
-            usual = d > 1 and not order.window and order.prefix + patches == count
-            fit = Fit(layout, order.grid, response.shape[channels], purity, slope, share, usual)
-            readings.append((fit, order))
-    return readings
-
-
-def is_local(centres: Tensor, spread: float = LOCAL) -> bool:
-    """Return whether centres (2, d, n) differ along the dimension, in both draws alike.
-
-    Args:
-        centres: of both draws.
-        spread: least variance, as a fraction of that of cells spread evenly over the image.
-    """
-    first, second = centres
-    heard = (first + second).isfinite().all(0)
-    if heard.sum() < 2:
-        return False
-    first, second = _centred(first[:, heard]), _centred(second[:, heard])
-    shared = (first * second).mean(1)
-    alike = shared / (first.square().mean(1) * second.square().mean(1)).sqrt().clamp_min(1e-12)
-    # Two values are always alike or opposed.
-    spread = max(spread, 0.3) if heard.sum() == 2 else spread
-    return bool(((12 * shared > spread) & (alike > 0.5)).any())
-
-
-def _fits(centres: Tensor, orders: Iterable[Order]) -> Iterator[tuple[Order, float, float]]:
-    """Yield purity and slope of each order, the worst over its axes."""
-    mean = centres.nanmean(0)
-    heard = mean.isfinite().all(0)
-    mean = mean.nan_to_num()
-    pending = iter(orders)
-    while chunk := list(itertools.islice(pending, 64)):
-        places = torch.stack([order.places for order in chunk])  # (orders, d, tokens)
-        patches = places[:, :1].isfinite() & heard
-        count = patches.sum(-1, keepdim=True).clamp_min(1)
-        offset = ((mean * patches).sum(-1, keepdim=True)) / count
-        places = places.nan_to_num()
-        places = (places - (places * patches).sum(-1, keepdim=True) / count) * patches
-        moved = (mean - offset) * patches
-        product = (moved * places).sum(-1)  # (orders, d)
-        power = places.square().sum(-1)
-        total = moved.square().sum(-1).clamp_min(1e-12)
-        explained = torch.where(product > 0, product.square() / power.clamp_min(1e-12), 0.0)
-        claimed = power > 1e-9
-        purity = torch.where(claimed, explained / total, 1.0).amin(1)
-        # Axes of a single cell must not move either.
-        purity = torch.minimum(purity, explained.sum(1) / total.sum(1))
-        slope = torch.where(claimed, product / power.clamp_min(1e-12), 1.0).amin(1)
-        # Other tokens see the whole image: those that look at places of their own are patches.
-        others = ~patches & heard
-        strayed = ((mean - 0.5).square() * others).sum((1, 2))
-        strayed = strayed / others.sum((1, 2)).clamp_min(1)
-        strays = strayed > STRAY * (total.sum(1) / count[:, 0, 0])
-        # Patches that do not respond at all are no patches.
-        present = count[:, 0, 0] / torch.tensor([float(math.prod(o.grid)) for o in chunk])
-        purity = torch.where(strays | (present < 0.5), 0.0, purity * present.clamp_max(1.0))
-        yield from zip(chunk, purity.tolist(), slope.tolist(), strict=True)
-
-
 def _rows(grid: tuple[int, ...]) -> Tensor:
     """Return (d, cells) places of a grid's cells, from 0 to 1, in rows."""
     steps = [(torch.arange(side) + 0.5) / side for side in grid]
@@ -290,9 +68,9 @@ def _sequence(grid: tuple[int, ...], prefix: int, suffix: int) -> Order:
 
 
 @functools.lru_cache(maxsize=256)
-def _usual(count: int, size: tuple[int, ...]) -> tuple[Order, ...]:
+def usual(count: int, size: tuple[int, ...]) -> tuple[Order, ...]:
     """Return prefix tokens and a grid into which the image divides, in rows or in windows."""
-    grids = [grid for grid in _grids(count, size, divide=True) if count - math.prod(grid) <= PREFIX]
+    grids = [grid for grid in _grids(count, size, divide=True) if count - math.prod(grid) <= EXTRA]
     plain = [_sequence(grid, count - math.prod(grid), 0) for grid in grids]
     return (*plain, *(order for g in grids if math.prod(g) == count for order in _by_windows(g)))
 
@@ -314,14 +92,14 @@ def _by_windows(grid: tuple[int, ...]) -> Iterator[Order]:
                 yield Order(grid, places, 0, window, levels, cells_first)
 
 
-def _shifted(count: int, size: tuple[int, ...]) -> Iterator[Order]:
+def shifted(count: int, size: tuple[int, ...]) -> Iterator[Order]:
     """Yield any grid with a few other tokens around it, then those with many."""
     for grid in _grids(count, size, divide=False):
-        if (others := count - math.prod(grid)) <= PREFIX:
+        if (others := count - math.prod(grid)) <= EXTRA:
             yield from (_sequence(grid, prefix, others - prefix) for prefix in range(others + 1))
     for grid in _grids(count, size, divide=True):
-        if (others := count - math.prod(grid)) > PREFIX:
-            for prefix in (*range(PREFIX + 1), others):
+        if (others := count - math.prod(grid)) > EXTRA:
+            for prefix in (*range(EXTRA + 1), others):
                 yield _sequence(grid, prefix, others - prefix)
 
 
@@ -344,23 +122,3 @@ def _aspect(grid: tuple[int, ...], size: tuple[int, ...]) -> float:
     """Return how far cells are from having the same length along all axes, 0 for not at all."""
     pitches = [math.log(s / g) for g, s in zip(grid, size, strict=True)]
     return max(pitches) - min(pitches)
-
-
-def contradicts(response: Response, layout: Layout, size: tuple[int, ...]) -> bool:
-    """Return whether the measured centres speak against a reading that they do not show."""
-    shape = response.shape
-    if layout is layouts.nchw:
-        space = tuple(range(2, len(shape)))
-    elif layout is layouts.nhwc:
-        space = tuple(range(1, len(shape) - 1))
-    else:
-        return any(is_local(centres, DISTINCT) for centres in response.centres.values())
-    heard = [centres.isfinite().all(0).all(0) for centres in response.centres.values()]
-    if any(dim.float().mean() < 0.75 for dim in heard):
-        return False  # units that respond here and there say nothing about whole rows
-    # A dimension of space may not move along another axis of the image.
-    return any(
-        is_local(torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1), CROSSED)
-        for axis, dim in enumerate(space)
-        if (centres := response.centres[dim]).shape[1] > 1
-    )

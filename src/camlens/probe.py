@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .captures import Capture
 from .derivatives import derivatives, remedy
 from .hooks import Call, See, run_hooked
+from .inputs import Followers, follow, possible_followers
 from .intercept import BackwardRule, Interception, Rule
 from .layouts import Layout, read
 from .model import layer, quantized, unwrap
@@ -195,6 +196,7 @@ class Probe:
         self.targets = targets
         self.create_graph = create_graph
         self._unchanged: Selection | None = None
+        self._measured_followers: Followers | None = None
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -305,8 +307,7 @@ class Probe:
             rows = slice(first, first + batch_size)
             origin = source[rows]
             targets = fixed[origin.to(fixed.device)] if isinstance(fixed, Tensor) else fixed
-            inputs = [self._of_rows(value, origin) for value in self.inputs]
-            keywords = {k: self._of_rows(v, origin) for k, v in self.keywords.items()}
+            inputs, keywords = follow(self.inputs, self.keywords, origin, self._followers())
             part = Probe(self.model, make(rows), inputs, keywords, targets)
             yield part.run(start=None).selection
 
@@ -384,9 +385,38 @@ class Probe:
                 "needs no gradient; remove it while you explain"
             ) from error
 
-    def _of_rows(self, value: Any, rows: Tensor) -> Any:
-        per_image = isinstance(value, Tensor) and value.ndim and len(value) == len(self.images)
-        return value[rows.to(value.device)] if per_image else value
+    def _followers(self) -> Followers:
+        """Return which further inputs hold a row for each image, measured at the first use."""
+        if self._measured_followers is None:
+            self._measured_followers = self._measure_followers()
+        return self._measured_followers
+
+    def _measure_followers(self) -> Followers:
+        n = len(self.images)
+        choices = possible_followers(self.inputs, self.keywords, n)
+        if len(choices) == 1:
+            return choices[0]
+        # The images in another order, with those inputs in the same order, have the same scores.
+        rows = torch.arange(n).flip(0) if n > 1 else torch.zeros(2, dtype=torch.int64)
+        expected, fixed = self.unchanged().scores.detach()[rows], self.fixed_targets()
+        targets = fixed[rows.to(fixed.device)] if isinstance(fixed, Tensor) else fixed
+        images = self.images[rows.to(self.images.device)]
+        for followers in choices:
+            inputs, keywords = follow(self.inputs, self.keywords, rows, followers)
+            try:
+                part = Probe(self.model, images, inputs, keywords, targets)
+                scores = part.run(start=None).scores
+            except (RuntimeError, ValueError, IndexError):  # shapes that do not go together
+                continue
+            if scores.shape == expected.shape and torch.allclose(
+                scores, expected, rtol=1e-3, atol=1e-5 * expected.abs().amax().item()
+            ):
+                return followers
+        raise ValueError(
+            f"cannot tell which of the model's further inputs hold a row for each of the {n} "
+            "images: with the images in another order the scores are others. Explain the images "
+            "one by one"
+        )
 
 
 def _rows_read(rows: Tensor, site: Site, n: int) -> Tensor:

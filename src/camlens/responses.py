@@ -161,7 +161,8 @@ class _Sums:
         if not self.shape == base.shape == changed.shape:
             self.fault = self.fault or "shape"
             return None
-        return changed.float() - base.float()
+        # Masked scores are -inf in both.
+        return (changed.float() - base.float()).nan_to_num(0.0, 0.0, 0.0)
 
     def find_rows(self, base: Tensor | None, changed: Tensor | None, n: int) -> None:
         """Find the dimension on which only index 0 responds to a change of image 0."""

@@ -89,8 +89,8 @@ def test_a_model_with_one_output_has_no_probability(run, folder, outputs, activa
     if activation == "sigmoid":
         assert probability == pytest.approx(1 / (1 + math.exp(-score)), abs=1e-6)
     elif activation == "none":
-        assert probability == (None if outputs == 1 else score)
-    if outputs > 1 or activation == "sigmoid":
+        assert probability == score
+    if outputs > 1 or activation != "softmax":
         assert f", probability {probability:.1%})" in text
     else:
         assert probability is None
@@ -290,7 +290,7 @@ def test_no_photograph_given_is_replaced(run, model, folder, target):
         (("--device", "gpu"), 2, "there is no device 'gpu'"),
         (("--classes", "absent.txt"), 1, "absent.txt: No such file"),
         (("--out", "hopper.png"), 1, "expected hopper.png as a folder for the results"),
-        (("--target", "9"), 1, "the model has classes 0 to 4, got the target 9"),
+        (("--target", "9"), 1, "expected classes 0 to 4, got \\[9\\]: the model has 5 outputs"),
         (("--weights", "absent.safetensors"), 1, "there is no file absent.safetensors"),
         (("--weights", "defaut"), 2, "only torchvision's models have weights by name"),
         (("--sise", "3"), 2, "No such option.*--size"),

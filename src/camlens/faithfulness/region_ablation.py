@@ -131,7 +131,9 @@ def ablate_regions(
         )
     wanted = _as_targets(targets, images)
     unchanged = _run(module, images, wanted, activation, batch)
-    Selection(unchanged.scores, unchanged.classes, unchanged.class_count).check(unchanged.scores)
+    Selection(unchanged.scores, unchanged.classes, unchanged.class_count).check(
+        unchanged.scores.unsqueeze(-1)
+    )
     fixed = wanted if callable(wanted) else unchanged.classes
     masks = regions.masks.to(images).expand(len(images), *[-1] * (images.ndim - 1))
     # Drawn at once and in main memory, so that they are the same for every batch and device.

@@ -1,0 +1,298 @@
+"""Which reading of a layer's output explains the measured centres of its values.
+
+A reading claims that the centres of a dimension follow one axis of the image, evenly, and no
+other axis. The share of the centres' variance that the claim explains is its `purity`; the speed
+with which they move, as a fraction of what evenly spaced cells would do, is its `slope` (1 for
+cells that look at their own place only, 0 for cells that look everywhere).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import layouts, orders
+from .layouts import Layout
+from .orders import Order
+from .responses import Response
+
+#: A claim holds from this share of the variance on.
+PURITY = 0.75
+#: ... and from this speed on.
+SLOPE = 0.25
+#: A reading explains at least this share of the variance over all dimensions, ...
+SHARE = 0.3
+#: ... and one that few networks use at least this.
+RARE = 0.85
+#: A reading that explains this share stands against what modules of the same shape say.
+SURE = 0.95
+#: A reading this pure is taken without looking for others.
+CERTAIN = 0.9
+#: A reading must explain more by this than one that is more usual.
+MARGIN = 0.1
+#: An order of tokens must leave less than this part of what a more usual one leaves unexplained.
+CLEARER = 0.6
+#: Variance of centres, as a fraction of evenly spread cells', from which on they are said to
+#: differ at all, ...
+LOCAL = 0.02
+#: ... and from which on they speak against a reading that says they do not; more is needed
+#: against the kind of module, as units that respond in few places shift centres.
+CROSSED, CROSSED_KIND = 0.4, 0.6
+#: Other tokens' distance from the middle, in variances of the patches, that makes them patches.
+STRAY = 0.7
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A reading of an output and how well it explains the centres.
+
+    Attributes:
+        layout: the reading.
+        grid: cells along each axis of the image.
+        channels: number of channels.
+        purity: smallest share of variance explained, over the axes with more than one cell.
+        slope: smallest relative speed of the centres over those axes.
+        share: share of the variance explained over all dimensions, that of channels included.
+        usual: whether few networks use another reading; the others must explain more.
+    """
+
+    layout: Layout
+    grid: tuple[int, ...]
+    channels: int
+    purity: float
+    slope: float
+    share: float
+    usual: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measured centres show this reading."""
+        least = SHARE if self.usual else RARE
+        return self.purity >= PURITY and self.slope >= SLOPE and self.share >= least
+
+
+def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
+    """Yield the readings whose space axes are dimensions of the output, the usual ones first."""
+    d = len(size)
+    dims = [dim for dim in range(len(response.shape)) if dim != response.batch]
+    if len(dims) != d + 1:
+        return
+    few = sparse(response)
+    total = sum(_variance(response.centres[dim]) for dim in dims) + 1e-12
+    for turn in itertools.permutations(range(d)):
+        for place in (0, d, *range(1, d)):  # of the channels among the dimensions
+            rest = [dim for i, dim in enumerate(dims) if i != place]
+            space = tuple(rest[i] for i in turn)
+            grid = tuple(response.shape[dim] for dim in space)
+            first = place == 0 and turn == tuple(range(d))
+            if few and not first and min(grid) < 4:
+                continue
+            if turn != tuple(range(d)) and any(g > s for g, s in zip(grid, size, strict=True)):
+                continue  # finer than the pixels: a fold of several axes in another order
+            claims = [
+                _claim(response.centres[dim], axis)
+                for axis, dim in enumerate(space)
+                if response.shape[dim] > 1 and size[axis] > 1
+            ]
+            purity = min((claim.purity for claim in claims), default=0.0)
+            slope = min((claim.slope for claim in claims), default=0.0)
+            share = sum(claim.explained for claim in claims) / total
+            layout = arrangement(response.batch, dims[place], space)
+            usual = place in (0, 0 if few else d) and turn == tuple(range(d))
+            folded = any(_folded(response.centres[dim], a) for a, dim in enumerate(space))
+            if usual or (len(claims) == sum(length > 1 for length in size) and not folded):
+                channels = response.shape[dims[place]]
+                yield Fit(layout, grid, channels, purity, slope, share, usual)
+
+
+def arrangement(batch: int, channels: int, space: tuple[int, ...]) -> Layout:
+    """Return the layout with these dimensions, under its usual name where it has one."""
+    d = len(space)
+    if (batch, channels, space) == (0, 1, tuple(range(2, 2 + d))):
+        return layouts.nchw
+    if (batch, channels, space) == (0, 1 + d, tuple(range(1, 1 + d))):
+        return layouts.nhwc
+    return layouts.permuted(batch, channels, space)
+
+
+class _Claim(NamedTuple):
+    """How well centres follow one image axis."""
+
+    purity: float
+    slope: float
+    explained: float  # variance
+
+
+def _claim(centres: Tensor, axis: int) -> _Claim:
+    """Say how well centres (2, d, n) follow one image axis and no other."""
+    mean = centres.nanmean(0)
+    length = mean.shape[1]
+    heard = mean.isfinite().all(0)
+    if heard.sum() < max(2, length / 2):
+        return _Claim(0.0, 0.0, 0.0)
+    places = _centred(((torch.arange(length) + 0.5) / length)[heard])
+    mean = _centred(mean[:, heard])
+    product, power = mean[axis] @ places, places @ places
+    explained = product.clamp_min(0) ** 2 / power
+    purity = explained / mean.square().sum().clamp_min(1e-12)
+    return _Claim(float(purity), float(product / power), float(explained / heard.sum()))
+
+
+def _variance(centres: Tensor) -> float:
+    """Return the variance of centres (2, d, n) over the dimension, summed over image axes."""
+    mean = centres.nanmean(0)
+    heard = mean.isfinite().all(0)
+    if heard.sum() < 2:
+        return 0.0
+    return float(_centred(mean[:, heard]).square().mean(1).sum())
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean(-1, keepdim=True)
+
+
+def sequences(
+    response: Response, size: tuple[int, ...], likely: Sequence[Order] = ()
+) -> list[tuple[Fit, Order]]:
+    """Return the best reading as tokens along each dimension that is local.
+
+    Args:
+        response: what was measured.
+        size: lengths of the image's axes.
+        likely: orders that held for other layers, tried first.
+    """
+    dims = [dim for dim in range(len(response.shape)) if dim != response.batch]
+    readings = []
+    for dim, channels in (dims, dims[::-1]) if len(dims) == 2 else ():
+        centres = response.centres[dim]
+        if not is_local(centres):
+            continue
+        count = response.shape[dim]
+        same = [order for order in likely if order.places.shape[1] == count]
+        best: tuple[float, float, Order] | None = None
+        for stage in ((*same, *orders.usual(count, size)), orders.shifted(count, size)):
+            for order, purity, slope in _fits(centres, stage):
+                if best is None or 1 - purity < CLEARER * (1 - best[0]):
+                    best = purity, slope, order
+            if best and best[0] >= CERTAIN:
+                break
+        if best and len(size) == 1 and best[2].grid == (count,):
+            continue  # an axis of its own
+        if best and (layout := best[2].layout(response.batch, dim)):
+            purity, slope, order = best
+            own = _variance(centres)
+            share = purity * own / (own + _variance(response.centres[channels]) + 1e-12)
+            patches, d = math.prod(order.grid), len(size)
+            usual = d > 1 and not order.window and order.prefix + patches == count
+            fit = Fit(layout, order.grid, response.shape[channels], purity, slope, share, usual)
+            readings.append((fit, order))
+    return readings
+
+
+def is_local(centres: Tensor, spread: float = LOCAL) -> bool:
+    """Return whether centres (2, d, n) differ along the dimension, in both draws alike.
+
+    Args:
+        centres: of both draws.
+        spread: least variance, as a fraction of that of cells spread evenly over the image.
+    """
+    shared, alike = _shared(centres)
+    # Two values are always alike or opposed.
+    spread = max(spread, 0.3) if centres.shape[2] == 2 else spread
+    return bool(((12 * shared > spread) & (alike > 0.5)).any())
+
+
+def _shared(centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Return covariance and correlation of the two draws of centres (2, d, n) by image axis."""
+    heard = centres.isfinite().all(0).all(0)
+    if heard.sum() < 2:
+        return torch.zeros(2, centres.shape[1]).unbind()
+    first, second = _centred(centres[..., heard])
+    shared = (first * second).mean(1)
+    power = (first.square().mean(1) * second.square().mean(1)).sqrt()
+    return shared, shared / power.clamp_min(1e-12)
+
+
+def _fits(centres: Tensor, candidates: Iterable[Order]) -> Iterator[tuple[Order, float, float]]:
+    """Yield purity and slope of each order, the worst over its axes."""
+    mean = centres.nanmean(0)
+    heard = mean.isfinite().all(0)
+    mean = mean.nan_to_num()
+    pending = iter(candidates)
+    while chunk := list(itertools.islice(pending, 64)):
+        places = torch.stack([order.places for order in chunk])  # (orders, d, tokens)
+        patches = places[:, :1].isfinite() & heard
+        count = patches.sum(-1, keepdim=True).clamp_min(1)
+        offset = ((mean * patches).sum(-1, keepdim=True)) / count
+        places = places.nan_to_num()
+        places = (places - (places * patches).sum(-1, keepdim=True) / count) * patches
+        moved = (mean - offset) * patches
+        product = (moved * places).sum(-1)  # (orders, d)
+        power = places.square().sum(-1)
+        total = moved.square().sum(-1).clamp_min(1e-12)
+        explained = torch.where(product > 0, product.square() / power.clamp_min(1e-12), 0.0)
+        claimed = power > 1e-9
+        purity = torch.where(claimed, explained / total, 1.0).amin(1)
+        # Axes of a single cell must not move either.
+        purity = torch.minimum(purity, explained.sum(1) / total.sum(1))
+        slope = torch.where(claimed, product / power.clamp_min(1e-12), 1.0).amin(1)
+        # Other tokens see the whole image: those that look at places of their own are patches.
+        others = ~patches & heard
+        strayed = ((mean - 0.5).square() * others).sum((1, 2))
+        strayed = strayed / others.sum((1, 2)).clamp_min(1)
+        strays = strayed > STRAY * (total.sum(1) / count[:, 0, 0])
+        # Patches that do not respond at all are no patches.
+        present = count[:, 0, 0] / torch.tensor([float(math.prod(o.grid)) for o in chunk])
+        purity = torch.where(strays | (present < 0.5), 0.0, purity * present.clamp_max(1.0))
+        yield from zip(chunk, purity.tolist(), slope.tolist(), strict=True)
+
+
+def contradicts(response: Response, layout: Layout, *, by_kind: bool) -> bool:
+    """Return whether the measured centres speak against a reading that they do not show.
+
+    Args:
+        response: what was measured.
+        layout: the reading.
+        by_kind: whether the kind of module says it, such as a convolution. The channels of one
+            may look at places of their own, as its kernels are drawn.
+    """
+    dims = range(len(response.shape))
+    if layout not in (layouts.nchw, layouts.nhwc):
+        return False  # known of another layer of this shape, whose centres showed it
+    space = dims[2:] if layout is layouts.nchw else dims[1:-1]
+    if sparse(response):
+        return False
+    channels = response.centres[1 if layout is layouts.nchw else dims[-1]]
+    cells = math.prod(response.shape[dim] for dim in space)
+    if not by_kind and cells > 1 and is_local(channels, CROSSED):
+        return True
+    least = CROSSED_KIND if by_kind else CROSSED
+    return any(_crossed(response.centres[dim], axis, least) for axis, dim in enumerate(space))
+
+
+def _crossed(centres: Tensor, axis: int, spread: float) -> bool:
+    """Return whether centres (2, d, n) move along another image axis than the one given."""
+    others = torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1)
+    return others.shape[1] > 0 and is_local(others, spread)
+
+
+def _folded(centres: Tensor, axis: int) -> bool:
+    """Return whether another image axis is folded into a dimension, as in strips of windows."""
+    others = torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1)
+    alike = _shared(others)[1] > 2.5 / centres.shape[2] ** 0.5
+    # Cells of a strip's row look at the same place: steps of different length, in both draws.
+    steps = centres[:, axis : axis + 1].diff()
+    uneven = _shared(steps)[0] > 0.1 * steps.nanmean() ** 2
+    return bool(alike.any() or (uneven.any() and steps.shape[2] > 3))
+
+
+def sparse(response: Response) -> bool:
+    """Return whether so few units respond that sums over a dimension say little about it."""
+    heard = [centres.isfinite().all(0).all(0) for centres in response.centres.values()]
+    return any(dim.float().mean() < 0.75 for dim in heard)
