@@ -134,7 +134,7 @@ def functional(images: Tensor) -> None:
     """Compare guided backprop with the plain gradient where the ReLU is a function."""
     torch.manual_seed(0)
     model = Functional().eval()
-    plain = camlens.InputGradient(model)(images, targets=0).gradients[:, 0]
+    plain = camlens.Saliency(model)(images, targets=0).gradients[:, 0]
     print("Guided backprop where the ReLU is F.relu:")
     for name, tool in GUIDED.items():
         got = tool(model, images.clone())

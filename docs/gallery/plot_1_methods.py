@@ -1,6 +1,6 @@
 """
-One face, ten methods
-=====================
+One face, eleven methods
+========================
 
 Every method is called in the same way and returns the same kind of result.
 """
@@ -34,6 +34,7 @@ for name, row in zip(names, probabilities, strict=True):
 
 layer = "blocks.block4"
 explainers = {
+    "CAM": camlens.CAM(model, layer),
     "Grad-CAM": camlens.GradCAM(model, layer),
     "Grad-CAM++": camlens.GradCAMPlusPlus(model, layer),
     "HiResCAM": camlens.HiResCAM(model, layer),
@@ -54,20 +55,21 @@ for explainer in explainers.values():
     drawn.append(camlens.contours(camlens.overlay(pictures, heat), heat)[:, 0])
 columns = torch.stack(drawn, dim=1)  # (faces, methods, 3, H, W)
 figure = camlens.sheet(
-    columns, rows=names, columns=list(explainers), title="Six class activation maps"
+    columns, rows=names, columns=list(explainers), title="Seven class activation maps"
 )
 
 # %%
-# Grad-CAM, HiResCAM and XGrad-CAM are *the same* here, and have to be: behind this block there is
-# nothing but a mean over the grid and a linear layer, so that a channel's gradient is the same at
-# every cell (:doc:`/theory/hires_cam`). Eigen-CAM does not know the class.
+# CAM, Grad-CAM, HiResCAM and XGrad-CAM are *the same* here, and have to be: behind this block there
+# is nothing but a mean over the grid and a linear layer, so that a channel's gradient is the same at
+# every cell (:doc:`/theory/hires_cam`). For any other head, CAM would be an error. Eigen-CAM does not
+# know the class.
 #
-# Input gradients
-# ---------------
+# Gradients by the image
+# ----------------------
 # At the resolution of the network's input. Grey is zero, light positive, dark negative.
 
 gradients = {
-    "gradient": camlens.InputGradient(model),
+    "saliency": camlens.Saliency(model),
     "Deconvnet": camlens.Deconvnet(model),
     "guided backprop": camlens.GuidedBackprop(model),
     "guided Grad-CAM": camlens.GuidedGradCAM(model, layer),
@@ -77,7 +79,7 @@ figure = camlens.sheet(
     torch.stack(signed, dim=1),
     rows=names,
     columns=list(gradients),
-    title="Four kinds of input gradients",
+    title="Four kinds of gradients by the image",
     scale=4,
 )
 

@@ -68,11 +68,11 @@ figure = camlens.sheet(
     torch.stack(
         [
             row(lambda m: camlens.GradCAM(m, "blocks.block4"), heat),
-            row(camlens.InputGradient, gradient),
+            row(camlens.Saliency, gradient),
             row(camlens.GuidedBackprop, gradient),
         ]
     ),
-    rows=["Grad-CAM", "gradient", "guided\nbackprop"],
+    rows=["Grad-CAM", "saliency", "guided\nbackprop"],
     columns=list(networks),
     title="The same picture from a network that knows nothing?",
 )
@@ -85,7 +85,7 @@ from scipy.stats import spearmanr  # noqa: E402
 
 methods = {
     "Grad-CAM": lambda m: camlens.GradCAM(m, "blocks.block4"),
-    "gradient": camlens.InputGradient,
+    "saliency": camlens.Saliency,
     "guided backprop": camlens.GuidedBackprop,
 }
 for name, method in methods.items():
