@@ -21,6 +21,7 @@ extensions = [
     "bare_source",
     "mathml",
     "public_names",
+    "starred",
 ]
 # The gallery writes its pages into the folder "examples" beside this file.
 exclude_patterns = ["_build", "_ext", "gallery", "examples/*.ipynb"]
