@@ -9,7 +9,7 @@ import camlens
 from camlens.methods import gradient as rules
 
 from .nets import SPELLINGS, Convolutions, Linear1x1, Small
-from .test_captures import Gated, Reused
+from .probe.test_captures import Gated, Reused
 
 RULES = {
     camlens.Saliency: rules.plain_rule,

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import heatmap, layouts, methods, probe, render, slices, targets
+from . import heatmap, layouts, methods, probe, render, targets
 from .cams import CAM, EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
 from .explainers import (
     Attribution,
@@ -16,8 +16,7 @@ from .explanation import Explanation
 from .image_gradients import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
 from .layers import Layer, find_layers
 from .registration import Registration
-from .render import contours, overlay
-from .sheets import sheet
+from .render import contours, overlay, sheet, slices
 
 if TYPE_CHECKING:
     from . import dataset as dataset

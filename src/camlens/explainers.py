@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from . import heatmap
 from .explanation import Explanation
-from .hooks import undisturbed
 from .intercept import BackwardRule, Rule
+from .layers.measured import MeasuredLayers
 from .layouts import Layout
-from .measured import MeasuredLayers
 from .methods import gradient as rules
 from .model import (
     check_batched,
@@ -26,6 +25,7 @@ from .model import (
     resolve_all,
 )
 from .probe import Pass, Probe, Site
+from .probe.hooks import undisturbed
 from .registration import Registration
 from .targets import Targets
 

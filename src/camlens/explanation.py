@@ -16,7 +16,7 @@ from .image_rows import ImageReference, Index, rows_of
 from .registration import Registration, place
 
 if TYPE_CHECKING:
-    from .figures import Figure
+    from .render.figures import Figure
 
 # The fields with a row for each image.
 _TENSORS = ("raw", "scores", "targets", "gradients", "outputs")
@@ -179,7 +179,7 @@ class Explanation:
             TypeError: the images or class names are of the wrong type.
             ValueError: their number or shape does not fit, or there is nothing to draw.
         """
-        from . import display
+        from .render import display
 
         images = self._images.get(len(self)) if images is None else images
         return display.draw(self, images, classes=classes, rows=rows, columns=columns)

@@ -108,7 +108,7 @@ def test_a_damaged_table_is_named(tmp_path):
 
 
 def test_the_colours_are_the_overlays():
-    from camlens.render import _table
+    from camlens.render.overlays import _table
 
     table = base64.b64decode(palette.colors())
     assert len(table) == 768

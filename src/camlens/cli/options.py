@@ -217,7 +217,10 @@ def explainers(
             f"--layer means nothing to {', '.join(names)}: leave it out, or see camlens methods"
         )
     chosen = list(layers) if layers else None
-    return [cls(model, chosen) if issubclass(cls, camlens.LayerExplainer) else cls(model) for cls in classes]
+    return [
+        cls(model, chosen) if issubclass(cls, camlens.LayerExplainer) else cls(model)
+        for cls in classes
+    ]
 
 
 def _method(name: str) -> type[camlens.Explainer]:

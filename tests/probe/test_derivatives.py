@@ -7,10 +7,10 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 import camlens
-from camlens.derivatives import derivatives
 from camlens.probe import Probe
+from camlens.probe.derivatives import derivatives
 
-from .nets import plain_gradients
+from ..nets import plain_gradients
 
 
 @pytest.mark.parametrize("n", [1, 3])

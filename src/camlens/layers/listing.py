@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..geometry import Reading
+from ..model import check_images, check_keywords, check_mode, check_model
+from ..probe import Probe, Site
+from ..probe.hooks import undisturbed
+from ..registration import Registration
+from ..targets import Targets
 from .default_layer import CELLS_REACHED, Read, on_few_rows
 from .evidence import Evidence, all_outputs
-from .geometry import Reading
-from .hooks import undisturbed
 from .measured import MeasuredLayers
-from .model import check_images, check_keywords, check_mode, check_model
-from .probe import Probe, Site
-from .registration import Registration
-from .targets import Targets
 from .trace import Trace, trace
 
 

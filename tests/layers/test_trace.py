@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from camlens.graph import Paths, successors
+from camlens.layers.graph import Paths, successors
+from camlens.layers.trace import trace
 from camlens.probe import Probe
-from camlens.trace import trace
 
-from .nets import SPELLINGS, Small
+from ..nets import SPELLINGS, Small
 
 
 def traced(model, images, targets=0):

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
-from camlens.measured import MeasuredLayers
+from camlens.layers.measured import MeasuredLayers
 from camlens.probe import Probe
 
 pytestmark = [

@@ -16,12 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from torch import Tensor
 
-from . import drawable, heatmap, render, slices
+from .. import heatmap
+from ..targets import NO_CLASS
+from . import drawable, overlays, slices
 from .figures import Figure
-from .targets import NO_CLASS
 
 if TYPE_CHECKING:
-    from .explanation import Explanation
+    from ..explanation import Explanation
 
 _COLORMAP = "turbo"
 
@@ -65,7 +66,7 @@ def draw(
                 continue
             heat, view, cut = _view(heat, picture)
             if view is not None and place == 0:
-                line[0].imshow(render.as_rgb(view)[0].permute(1, 2, 0).numpy())
+                line[0].imshow(overlays.as_rgb(view)[0].permute(1, 2, 0).numpy())
                 line[0].set_title("image" + cut, fontsize=9)
             _draw_map(line[place + beside], heat, view)
             line[place + beside].set_title(title + cut, fontsize=9, parse_math=False)
@@ -148,7 +149,7 @@ def _draw_map(panel: Axes, heat: Tensor, picture: Tensor | None) -> None:
         panel.imshow(values, cmap=_COLORMAP, vmin=0, vmax=1)
     else:
         # No evidence is no heat: the colour of 0 over all of the image would look like heat.
-        drawn = render.overlay(picture, heat, colormap=_COLORMAP, alpha=0.5 if evidence else 0.0)
+        drawn = overlays.overlay(picture, heat, colormap=_COLORMAP, alpha=0.5 if evidence else 0.0)
         panel.imshow(drawn[0, 0].permute(1, 2, 0).numpy())
     if not evidence:
         _say_no_evidence(panel)

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from ..geometry import Reading
 from .evidence import Evidence
-from .geometry import Reading
 from .trace import ModuleCall, Trace
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from .intercept import Interception
+from ..intercept import Interception
 
 #: Receives (layer name, inputs, output); what it returns replaces the output, unless it is None.
 See = Callable[[str, tuple[Any, ...], Any], Any]

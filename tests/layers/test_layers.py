@@ -9,14 +9,14 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from camlens import layouts
-from camlens.default_layer import default_layer, on_few_rows, repeats_a_map
-from camlens.evidence import Evidence, all_outputs, tensors_in
-from camlens.layers import list_layers
+from camlens.layers.default_layer import default_layer, on_few_rows, repeats_a_map
+from camlens.layers.evidence import Evidence, all_outputs, tensors_in
+from camlens.layers.listing import list_layers
+from camlens.layers.trace import trace
 from camlens.probe import Probe
 from camlens.targets import top
-from camlens.trace import trace
 
-from .nets import Small
+from ..nets import Small
 
 
 @dataclasses.dataclass

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import layouts, orders
-from .layouts import Layout
+from .. import layouts
+from ..layouts import Layout
+from . import orders
 from .orders import Order
 from .responses import Response
 

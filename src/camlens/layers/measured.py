@@ -11,16 +11,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from . import centres, geometry
-from .captures import first_tensor
+from .. import geometry
+from ..geometry import Reading, centres
+from ..layouts import Layout
+from ..model import layer, named
+from ..probe import Pass, Probe, Site
+from ..probe.captures import first_tensor
+from ..probe.hooks import in_evaluation
+from ..registration import Registration
+from ..targets import Targets
 from .default_layer import default_layer, on_few_rows
-from .geometry import Reading
-from .hooks import in_evaluation
-from .layouts import Layout
-from .model import layer, named
-from .probe import Pass, Probe, Site
-from .registration import Registration
-from .targets import Targets
 from .trace import trace
 
 #: Default layers are kept for so many targets that are callables.
@@ -163,7 +163,7 @@ class _Scores:
 def measure_registration(
     probe: Probe, site: Site, grid: tuple[int, ...], channels: int, *, proven: bool
 ) -> Registration:
-    """Measure where a layer's cells lie, see :func:`camlens.centres.measure_place`."""
+    """Measure where a layer's cells lie, see :func:`camlens.geometry.centres.measure_place`."""
     images = probe.images
 
     def gradients(images: Tensor, cells: Tensor, signs: Tensor) -> Tensor:

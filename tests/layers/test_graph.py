@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from camlens.graph import Paths, mixes, successors, walk
+from camlens.layers.graph import Paths, mixes, successors, walk
 
 
 def reachable(edges, roots, without=None):

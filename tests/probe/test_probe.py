@@ -16,7 +16,7 @@ from camlens.intercept import BackwardRule
 from camlens.methods import gradient as rules
 from camlens.probe import Probe, Site
 
-from .nets import Convolutions, Small, plain_gradients
+from ..nets import Convolutions, Small, plain_gradients
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .registration import Registration
+from ..registration import Registration
 
 #: (images (R, ...), cells (R, d), signs (R, C)) -> (R, ...): the gradient by image r of the sum of
 #: ``signs[r] * output[r]`` over the channels at cell ``cells[r]``.

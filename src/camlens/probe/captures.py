@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .model import is_exported
+from ..model import is_exported
 
 
 class Capture:

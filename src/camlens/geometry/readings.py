@@ -1,8 +1,8 @@
 """Measured: which dimension of a layer's output holds the images, and which ones are space.
 
 A tensor's shape does not say what its dimensions are. The model is run on changed images
-(:mod:`camlens.responses`), and a reading of the output is right where the measured centres of its
-values move over the image as the reading says (:mod:`camlens.fits`). All layers share the same
+(:mod:`camlens.geometry.responses`), and a reading of the output is right where the measured centres of its
+values move over the image as the reading says (:mod:`camlens.geometry.fits`). All layers share the same
 2 + 2 d runs of two images for d image axes, 12 single images for pictures. The runs are repeated
 on noise for layers that do not respond to the images, and with all other layers for those whose
 values depend on the whole image.
@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from . import fits, layouts
+from .. import layouts
+from ..layouts import Layout
+from . import fits
 from .fits import Fit
-from .layouts import Layout
 from .orders import Order
 from .responses import Response, Run, respond
 

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from camlens.centres import fit, marginals, measure_place
+from camlens.geometry.centres import fit, marginals, measure_place
 
 
 class Reached(Exception):  # noqa: N818

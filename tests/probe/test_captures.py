@@ -9,10 +9,10 @@ from torch.testing import assert_close
 
 import camlens
 from camlens import heatmap
-from camlens.captures import first_tensor, replace_first
 from camlens.probe import Probe, Site
+from camlens.probe.captures import first_tensor, replace_first
 
-from .nets import Small, hooks, plain_gradients
+from ..nets import Small, hooks, plain_gradients
 
 
 @pytest.fixture

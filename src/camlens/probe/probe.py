@@ -2,168 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..intercept import BackwardRule, Interception
+from ..layouts import read
+from ..model import layer, unwrap
+from ..targets import Selection, Targets, select
 from .captures import Capture
-from .derivatives import derivatives, remedy
+from .derivatives import remedy
 from .hooks import Call, See, run_hooked
 from .inputs import Followers, follow, possible_followers
-from .intercept import BackwardRule, Interception, Rule
-from .layouts import Layout, read
-from .model import layer, quantized, unwrap
-from .targets import Selection, Targets, select
+from .passes import Pass, Site
 
-#: Gradients of at most so many bytes are computed at once; more targets go in chunks.
-CHUNK_BYTES = 32 * 2**20
-
-
-@dataclasses.dataclass(frozen=True)
-class Site:
-    """A layer to capture, and how to read its output as (N, C, *grid); None: as it is."""
-
-    name: str
-    layout: Layout | None = None
-
-
-class Pass:
-    """What one traced forward pass captured.
-
-    Attributes:
-        outputs: what the model returned.
-        selection: the (N, K) scores to explain, their classes and the model's logits.
-        captured: by layer name, what the layer returned, as it is.
-        sites: the captured layers, in the order asked for.
-    """
-
-    def __init__(
-        self,
-        outputs: Any,
-        selection: Selection,
-        captured: Mapping[str, Tensor],
-        sites: Sequence[Site],
-        *,
-        model: nn.Module,
-        leaf: Tensor | None,
-        rule: BackwardRule | None,
-    ) -> None:
-        self.outputs = outputs
-        self.selection = selection
-        self.captured = dict(captured)
-        self.sites = tuple(sites)
-        self._model = model
-        self._leaf = leaf
-        self._rule = rule
-
-    @property
-    def scores(self) -> Tensor:
-        """(N, K) scores to explain, part of the graph."""
-        return self.selection.scores
-
-    def activations(self) -> list[Tensor]:
-        """Return each site's output, read as (N, C, *grid); part of the graph."""
-        return [read(self.captured[s.name], s.layout, s.name, len(self.scores)) for s in self.sites]
-
-    def chunks(self) -> list[slice]:
-        """Cut the K targets into slices whose gradients fit into :data:`CHUNK_BYTES`."""
-        tensors = [self._leaf] if self._leaf is not None else list(self.captured.values())
-        # The gradients of a few classes pass the model's scores of all classes.
-        outputs = self.scores if self.selection.logits is None else self.selection.logits
-        widest = max(self.scores.numel(), outputs.numel())
-        each = (sum(t.numel() for t in tensors if t is not None) + widest) * 4
-        step = max(1, CHUNK_BYTES // each)
-        return [slice(start, start + step) for start in range(0, self.scores.shape[1], step)]
-
-    def gradients(
-        self, targets: slice = slice(None), *, keep_graph: bool = False, create_graph: bool = False
-    ) -> list[Tensor]:
-        """Return the derivatives of some of the K scores by each site's output.
-
-        Score n is taken to depend on image n alone.
-
-        Args:
-            targets: which of the K.
-            keep_graph: whether the graph is needed again.
-            create_graph: whether the gradients are to be differentiated in turn.
-
-        Returns:
-            For each site (N, K', C, *grid), K' being the number of targets.
-
-        Raises:
-            ValueError: the scores do not depend on a site.
-        """
-        names = [site.name for site in self.sites]
-        sources = [self.captured[name] for name in names]
-        rows = self._derivatives(
-            sources, names, targets, keep_graph=keep_graph, create_graph=create_graph
-        )
-        n = len(self.scores)
-        return [
-            _rows_read(gradient, site, n) for gradient, site in zip(rows, self.sites, strict=True)
-        ]
-
-    def image_gradients(
-        self,
-        targets: slice = slice(None),
-        *,
-        rule: Rule | None = None,
-        keep_graph: bool = False,
-        create_graph: bool = False,
-    ) -> Tensor:
-        """Return (N, K', *image) derivatives of some of the K scores by the images.
-
-        Args:
-            targets: which of the K.
-            rule: how gradients pass a ReLU, if the pass was traced with a backward rule.
-            keep_graph: whether the graph is needed again.
-            create_graph: whether the gradients are to be differentiated in turn.
-
-        Raises:
-            ValueError: the scores do not depend on the images, or the pass did not start there.
-        """
-        if self._leaf is None:
-            raise ValueError('image gradients need a pass traced with start="images"')
-        if rule is not None and self._rule is not None:
-            self._rule.rule = rule
-        (rows,) = self._derivatives(
-            [self._leaf],
-            ["the images"],
-            targets,
-            keep_graph=keep_graph,
-            create_graph=create_graph,
-        )
-        return rows.movedim(0, 1)
-
-    def _derivatives(
-        self, sources: Sequence[Tensor], names: Sequence[str], targets: slice, **options: bool
-    ) -> list[Tensor]:
-        try:
-            return derivatives(self.scores, sources, names, targets, **options)
-        except ValueError as error:
-            if names := quantized(self._model):
-                raise ValueError(
-                    f"the layers {names[:3]} are quantized, which gradients cannot pass: explain "
-                    "the model as it was before quantization"
-                ) from error
-            raise
-
-    def operations(self) -> set[str]:
-        """Return the kinds of operations from the sites to the scores, by their autograd nodes."""
-        names, seen, queue = set(), set(), [self.scores.grad_fn]
-        ends = {tensor.grad_fn for tensor in self.captured.values()}
-        while queue:
-            node = queue.pop()
-            if node is None or node in seen or node in ends:
-                continue
-            seen.add(node)
-            kind = node.name().rpartition("::")[2].rstrip("0123456789")
-            names.add(kind.removesuffix("Backward"))
-            queue += [following for following, _ in node.next_functions]
-        return names
 
 
 class Probe:
@@ -417,17 +271,3 @@ class Probe:
             "images: with the images in another order the scores are others. Explain the images "
             "one by one"
         )
-
-
-def _rows_read(rows: Tensor, site: Site, n: int) -> Tensor:
-    """Read (K, *output) gradients by a site's layout: (N, K, C, *grid)."""
-    if site.layout is None:
-        return rows.movedim(0, 1)
-    layout = site.layout
-
-    def read_row(row: Tensor) -> Tensor:
-        return read(row, layout, site.name, n)
-
-    if len(rows) == 1:
-        return read_row(rows[0]).unsqueeze(1)
-    return torch.vmap(read_row, out_dims=1)(rows)

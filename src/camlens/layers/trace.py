@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 
-from .captures import first_tensor, replace_first
+from ..intercept import Interception, UnbrokenGradients
+from ..model import named
+from ..probe import Probe
+from ..probe.captures import first_tensor, replace_first
 from .graph import successors, walk
-from .intercept import Interception, UnbrokenGradients
-from .model import named
-from .probe import Probe
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

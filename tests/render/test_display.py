@@ -12,7 +12,7 @@ import torch
 from torch.testing import assert_close
 
 from camlens import Explanation, overlay, slices
-from camlens.drawable import prepare
+from camlens.render.drawable import prepare
 
 
 def made(images, raw, targets=None, **fields):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from . import heatmap
+from .. import heatmap
 from .slices import cut
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from . import layouts
-from .layouts import Layout
+from .. import layouts
+from ..layouts import Layout
 
 #: Usual numbers of class, distillation and register tokens; more are tried with few grids only.
 EXTRA = 16

@@ -14,13 +14,12 @@ from torch import nn
 from torch.testing import assert_close
 
 import camlens
-from camlens import hooks as hooks_module
-from camlens.hooks import Call, run_hooked, undisturbed
 from camlens.intercept import BackwardRule
 from camlens.methods import gradient as rules
-from camlens.probe import Probe, Site
+from camlens.probe import Probe, Site, hooks
+from camlens.probe.hooks import Call, run_hooked, undisturbed
 
-from .nets import Small, hooks, plain_gradients
+from ..nets import Small, hooks, plain_gradients
 
 
 def stance():

@@ -1,0 +1,6 @@
+"""Runs a model for an explainer: hooks on layers, captured outputs, gradients, changed images."""
+
+from .passes import Pass, Site
+from .probe import Probe
+
+__all__ = ["Pass", "Probe", "Site"]

@@ -1,0 +1,7 @@
+"""Pictures: overlays, contours, signed gradients, sheets, and the figure of an explanation."""
+
+from . import slices
+from .overlays import as_rgb, check_range, contours, overlay, signed
+from .sheets import sheet
+
+__all__ = ["as_rgb", "check_range", "contours", "overlay", "sheet", "signed", "slices"]
