@@ -66,7 +66,7 @@ class Pass:
         return [read(self.captured[s.name], s.layout, s.name, len(self.scores)) for s in self.sites]
 
     def chunks(self) -> list[slice]:
-        """Cut the K targets into slices whose gradients fit into :data:`CHUNK_BYTES`."""
+        """Cut the K targets into slices whose gradients fit into ``CHUNK_BYTES``."""
         tensors = [self._leaf] if self._leaf is not None else list(self.captured.values())
         # The gradients of a few classes pass the model's scores of all classes.
         outputs = self.scores if self.selection.logits is None else self.selection.logits
