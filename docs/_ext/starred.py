@@ -21,9 +21,11 @@ def escape(line: str) -> str:
     return _STAR.sub(lambda match: match[1] or r"\*", line)
 
 
-def process(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+def process(_: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
     """Escape the stars of a docstring, but for its doctests."""
-    lines[:] = [line if line.lstrip().startswith((">>>", "...")) else escape(line) for line in lines]
+    for index, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            lines[index] = escape(line)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

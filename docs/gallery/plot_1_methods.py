@@ -59,10 +59,10 @@ figure = camlens.sheet(
 )
 
 # %%
-# CAM, Grad-CAM, HiResCAM and XGrad-CAM are *the same* here, and have to be: behind this block there
-# is nothing but a mean over the grid and a linear layer, so that a channel's gradient is the same at
-# every cell (:doc:`/theory/hires_cam`). For any other head, CAM would be an error. Eigen-CAM does not
-# know the class.
+# CAM, Grad-CAM, HiResCAM and XGrad-CAM are *the same* here, and have to be: behind this block
+# there is nothing but a mean over the grid and a linear layer, so that a channel's gradient is the
+# same at every cell (:doc:`/theory/hires_cam`). For any other head, CAM would be an error.
+# Eigen-CAM does not know the class.
 #
 # Gradients by the image
 # ----------------------
