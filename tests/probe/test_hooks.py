@@ -16,7 +16,8 @@ from torch.testing import assert_close
 import camlens
 from camlens.intercept import BackwardRule
 from camlens.methods import gradient as rules
-from camlens.probe import Probe, Site, hooks
+from camlens.probe import Probe, Site
+from camlens.probe import hooks as hooks_module
 from camlens.probe.hooks import Call, run_hooked, undisturbed
 
 from ..nets import Small, hooks, plain_gradients

@@ -213,7 +213,8 @@ def _shared(centres: Tensor) -> tuple[Tensor, Tensor]:
     """Return covariance and correlation of the two draws of centres (2, d, n) by image axis."""
     heard = centres.isfinite().all(0).all(0)
     if heard.sum() < 2:
-        return torch.zeros(2, centres.shape[1]).unbind()
+        nothing = torch.zeros(centres.shape[1])
+        return nothing, nothing
     first, second = _centred(centres[..., heard])
     shared = (first * second).mean(1)
     power = (first.square().mean(1) * second.square().mean(1)).sqrt()

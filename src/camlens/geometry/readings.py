@@ -1,11 +1,11 @@
 """Measured: which dimension of a layer's output holds the images, and which ones are space.
 
 A tensor's shape does not say what its dimensions are. The model is run on changed images
-(:mod:`camlens.geometry.responses`), and a reading of the output is right where the measured centres of its
-values move over the image as the reading says (:mod:`camlens.geometry.fits`). All layers share the same
-2 + 2 d runs of two images for d image axes, 12 single images for pictures. The runs are repeated
-on noise for layers that do not respond to the images, and with all other layers for those whose
-values depend on the whole image.
+(:mod:`camlens.geometry.responses`), and a reading of the output is right where the measured
+centres of its values move over the image as the reading says (:mod:`camlens.geometry.fits`). All
+layers share the same 2 + 2 d runs of two images for d image axes, 12 single images for pictures.
+The runs are repeated on noise for layers that do not respond to the images, and with all other
+layers for those whose values depend on the whole image.
 """
 
 from __future__ import annotations
