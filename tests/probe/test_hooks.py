@@ -379,7 +379,7 @@ class InterruptAt:
 
 
 #: The files that change a thread's state, and all files of Python code, torch's as well.
-CRITICAL = ("camlens/hooks.py", "camlens/intercept.py", "torch/overrides.py", "eval_frame.py")
+CRITICAL = ("camlens/probe/hooks.py", "camlens/intercept.py", "torch/overrides.py", "eval_frame.py")
 EVERY = ("",)
 
 
