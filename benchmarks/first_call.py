@@ -7,6 +7,7 @@ small that nothing but overhead is left.
 
 from __future__ import annotations
 
+import functools
 import gc
 import statistics
 from collections.abc import Callable
@@ -38,16 +39,15 @@ def first_call_costs(device: str, *, quick: bool) -> list[tuple[str, ...]]:
         side = 64 if quick else size
         model = build(name).to(device)
         images = torch.randn(1, 3, side, side, device=device)
-        forward = flops(lambda model=model, images=images: _run(model, images))
+        forward = flops(functools.partial(_run, model, images))
         costs = []
-        for make in (
-            lambda model=model, layer=layer: camlens.GradCAM(model, layer),
-            lambda model=model: camlens.GradCAM(model),
-            lambda model=model, layer=layer: camlens.GradCAM(model, layer, registration="measured"),
+        for explainer in (
+            camlens.GradCAM(model, layer),
+            camlens.GradCAM(model),
+            camlens.GradCAM(model, layer, registration="measured"),
         ):
-            explainer = make()
-            first = flops(lambda explainer=explainer: explainer(images))
-            later = flops(lambda explainer=explainer: explainer(images))
+            call = functools.partial(explainer, images)
+            first, later = flops(call), flops(call)
             costs.append((first - later) / forward)
         lines.append((f"{name}@{side}", *(f"{cost:.1f}" for cost in costs)))
     return lines

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from torch import nn
 
 import camlens
-
-#: What measures layers, chooses one and lists them is not part of the core alone.
-merged = pytest.mark.skipif(
-    not hasattr(camlens, "find_layers"), reason="layers are not measured yet on this branch"
-)
 
 LAYER_ATTRIBUTIONS = [
     camlens.GradCAM,

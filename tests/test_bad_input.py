@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 import camlens
 
-from .families import made, merged
+from .families import made
 from .nets import Small, hooks
 
 IMAGES = torch.rand(2, 3, 8, 8)
@@ -72,7 +72,6 @@ def test_layers(explainer):
     assert hooks(model) == 0
 
 
-@merged
 @pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.GuidedGradCAM])
 def test_a_layer_without_a_grid(explainer):
     model = Small().eval()
@@ -81,7 +80,6 @@ def test_a_layer_without_a_grid(explainer):
     assert hooks(model) == 0
 
 
-@merged
 def test_a_single_cell_says_nothing():
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).eval()
     with pytest.raises(ValueError, match="a single cell says nothing about where"):
@@ -154,7 +152,6 @@ def test_an_error_of_the_models_own_passes_and_leaves_nothing(explainer_class):
     assert torch.is_grad_enabled()
 
 
-@merged
 def test_find_layers_checks_what_it_is_given():
     model = Small()
     with pytest.raises(ValueError, match=r"in training mode .*model\.eval\(\)"):
@@ -208,7 +205,6 @@ def test_the_relus_of_a_scripted_model_are_not_seen():
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
-@merged
 def test_layers_beside_a_scripted_one():
     model = sequential()[:2].append(nn.Flatten()).append(nn.Linear(144, 2)).eval()
     model[1] = torch.jit.script(model[1])

@@ -12,11 +12,11 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 import camlens
-from camlens import layouts, probe
+from camlens import layouts
 from camlens.methods import cam
-from camlens.probe import Probe
+from camlens.probe import Probe, passes
 
-from .families import ALL, EVERY, LAYER_ATTRIBUTIONS, made, merged
+from .families import ALL, EVERY, LAYER_ATTRIBUTIONS, made
 from .nets import Convolutions, Linear1x1, Small, small_vit
 
 
@@ -100,7 +100,7 @@ def test_every_form_of_targets(explainer, n, targets):
 def test_targets_in_chunks_are_targets_at_once(explainer, monkeypatch):
     model, images = Small().eval(), torch.rand(2, 3, 8, 8)
     at_once = made(explainer, model)(images, targets="all")
-    monkeypatch.setattr(probe, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(passes, "CHUNK_BYTES", 1)
     in_chunks = made(explainer, model)(images, targets="all")
     assert_close(in_chunks.raw, at_once.raw)
 
@@ -239,7 +239,6 @@ def test_maps_that_float32_would_round_to_zero(explainer):
     assert_close(explain(images, targets=lambda out: out * 1e60).raw, expected.raw)
 
 
-@merged
 def test_no_layer_means_the_last_map_of_the_image():
     model, images = Small().eval(), torch.rand(4, 3, 8, 8)
     explain = camlens.GradCAM(model)
@@ -247,7 +246,6 @@ def test_no_layer_means_the_last_map_of_the_image():
     assert_close(explain(images).raw, camlens.GradCAM(model, "act")(images).raw)
 
 
-@merged
 def test_attention_weights_are_not_taken_for_a_map():
     class Attention(nn.Module):
         def __init__(self):
@@ -261,7 +259,6 @@ def test_attention_weights_are_not_taken_for_a_map():
     assert camlens.GradCAM(Attention().eval())(torch.rand(2, 3, 8, 8)).layers == ("embed",)
 
 
-@merged
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_default_layer_of_a_model_whose_output_is_an_object(kind):
     class Wrapped(nn.Module):
@@ -276,7 +273,6 @@ def test_the_default_layer_of_a_model_whose_output_is_an_object(kind):
     assert camlens.GradCAM(Wrapped().eval())(images, targets=1).layers == ("net.act",)
 
 
-@merged
 def test_the_layout_can_be_given():
     model, images = small_vit(), torch.rand(2, 3, 32, 32)
     layer = "encoder.layers.encoder_layer_1.ln_1"

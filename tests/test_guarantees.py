@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
-from camlens import probe
+from camlens.probe import passes
 
 from .families import ALL, CAMS, EVERY, made
 from .nets import SPELLINGS, Small, hooks, real
@@ -399,4 +399,4 @@ def test_a_thousand_classes_never_lie_in_memory_at_once():
         explanation = camlens.GradCAM(model, "layer4")(images, targets="all")
     assert explanation.raw.shape == (8, 1000, 2, 2)
     every = 1000 * 8 * 2048 * 4 * 4
-    assert watch.largest < 2 * probe.CHUNK_BYTES < every
+    assert watch.largest < 2 * passes.CHUNK_BYTES < every

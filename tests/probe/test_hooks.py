@@ -16,7 +16,8 @@ from torch.testing import assert_close
 import camlens
 from camlens.intercept import BackwardRule
 from camlens.methods import gradient as rules
-from camlens.probe import Probe, Site, hooks
+from camlens.probe import Probe, Site
+from camlens.probe import hooks as hooks_module
 from camlens.probe.hooks import Call, run_hooked, undisturbed
 
 from ..nets import Small, hooks, plain_gradients
@@ -378,7 +379,7 @@ class InterruptAt:
 
 
 #: The files that change a thread's state, and all files of Python code, torch's as well.
-CRITICAL = ("camlens/hooks.py", "camlens/intercept.py", "torch/overrides.py", "eval_frame.py")
+CRITICAL = ("camlens/probe/hooks.py", "camlens/intercept.py", "torch/overrides.py", "eval_frame.py")
 EVERY = ("",)
 
 

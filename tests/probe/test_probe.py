@@ -11,10 +11,10 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import camlens
-from camlens import layouts, probe, targets
+from camlens import layouts, targets
 from camlens.intercept import BackwardRule
 from camlens.methods import gradient as rules
-from camlens.probe import Probe, Site
+from camlens.probe import Probe, Site, passes
 
 from ..nets import Convolutions, Small, plain_gradients
 
@@ -156,12 +156,12 @@ def test_no_tensor_exceeds_a_chunk(classes, n, which, explainer, monkeypatch):
         "listed": [list(range(0, classes, 5))],
     }[which]
     expected = explain(images, targets=chosen)
-    monkeypatch.setattr(probe, "CHUNK_BYTES", 2**15)
+    monkeypatch.setattr(passes, "CHUNK_BYTES", 2**15)
     with Largest() as largest:
         explanation = explain(images, targets=chosen)
     assert_close(explanation.raw, expected.raw)
     gradients = explanation.raw if explanation.gradients is None else explanation.gradients
-    assert largest.bytes <= max(2 * probe.CHUNK_BYTES, gradients.nbytes)
+    assert largest.bytes <= max(2 * passes.CHUNK_BYTES, gradients.nbytes)
 
 
 MEMORY = """

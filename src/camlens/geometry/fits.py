@@ -12,7 +12,6 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from ..layouts import Layout
 from . import orders
 from .orders import Order
 from .responses import Response
+from .spread import CROSSED, claim, crossed, folded, is_local, variance
 
 #: A claim holds from this share of the variance on.
 PURITY = 0.75
@@ -39,12 +39,6 @@ CERTAIN = 0.9
 MARGIN = 0.1
 #: An order of tokens must leave less than this part of what a more usual one leaves unexplained.
 CLEARER = 0.6
-#: Variance of centres, as a fraction of evenly spread cells', from which on they are said to
-#: differ at all, ...
-LOCAL = 0.02
-#: ... and from which on they speak against a reading that says they do not; more is needed
-#: against the kind of module, as units that respond in few places shift centres.
-CROSSED, CROSSED_KIND = 0.4, 0.6
 #: Other tokens' distance from the middle, in variances of the patches, that makes them patches.
 STRAY = 0.7
 
@@ -85,7 +79,7 @@ def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
     if len(dims) != d + 1:
         return
     few = sparse(response)
-    total = sum(_variance(response.centres[dim]) for dim in dims) + 1e-12
+    total = sum(variance(response.centres[dim]) for dim in dims) + 1e-12
     for turn in itertools.permutations(range(d)):
         for place in (0, d, *range(1, d)):  # of the channels among the dimensions
             rest = [dim for i, dim in enumerate(dims) if i != place]
@@ -97,17 +91,19 @@ def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
             if turn != tuple(range(d)) and any(g > s for g, s in zip(grid, size, strict=True)):
                 continue  # finer than the pixels: a fold of several axes in another order
             claims = [
-                _claim(response.centres[dim], axis)
+                claim(response.centres[dim], axis)
                 for axis, dim in enumerate(space)
                 if response.shape[dim] > 1 and size[axis] > 1
             ]
-            purity = min((claim.purity for claim in claims), default=0.0)
-            slope = min((claim.slope for claim in claims), default=0.0)
-            share = sum(claim.explained for claim in claims) / total
+            if len(claims) == 1 and max(grid) < 4 and not first:
+                continue  # channels of a single cell may look at places of their own
+            purity = min((made.purity for made in claims), default=0.0)
+            slope = min((made.slope for made in claims), default=0.0)
+            share = sum(made.explained for made in claims) / total
             layout = arrangement(response.batch, dims[place], space)
             usual = place in (0, 0 if few else d) and turn == tuple(range(d))
-            folded = any(_folded(response.centres[dim], a) for a, dim in enumerate(space))
-            if usual or (len(claims) == sum(length > 1 for length in size) and not folded):
+            fold = any(folded(response.centres[dim], a) for a, dim in enumerate(space))
+            if usual or (len(claims) == sum(length > 1 for length in size) and not fold):
                 channels = response.shape[dims[place]]
                 yield Fit(layout, grid, channels, purity, slope, share, usual)
 
@@ -120,42 +116,6 @@ def arrangement(batch: int, channels: int, space: tuple[int, ...]) -> Layout:
     if (batch, channels, space) == (0, 1 + d, tuple(range(1, 1 + d))):
         return layouts.nhwc
     return layouts.permuted(batch, channels, space)
-
-
-class _Claim(NamedTuple):
-    """How well centres follow one image axis."""
-
-    purity: float
-    slope: float
-    explained: float  # variance
-
-
-def _claim(centres: Tensor, axis: int) -> _Claim:
-    """Say how well centres (2, d, n) follow one image axis and no other."""
-    mean = centres.nanmean(0)
-    length = mean.shape[1]
-    heard = mean.isfinite().all(0)
-    if heard.sum() < max(2, length / 2):
-        return _Claim(0.0, 0.0, 0.0)
-    places = _centred(((torch.arange(length) + 0.5) / length)[heard])
-    mean = _centred(mean[:, heard])
-    product, power = mean[axis] @ places, places @ places
-    explained = product.clamp_min(0) ** 2 / power
-    purity = explained / mean.square().sum().clamp_min(1e-12)
-    return _Claim(float(purity), float(product / power), float(explained / heard.sum()))
-
-
-def _variance(centres: Tensor) -> float:
-    """Return the variance of centres (2, d, n) over the dimension, summed over image axes."""
-    mean = centres.nanmean(0)
-    heard = mean.isfinite().all(0)
-    if heard.sum() < 2:
-        return 0.0
-    return float(_centred(mean[:, heard]).square().mean(1).sum())
-
-
-def _centred(values: Tensor) -> Tensor:
-    return values - values.mean(-1, keepdim=True)
 
 
 def sequences(
@@ -187,37 +147,13 @@ def sequences(
             continue  # an axis of its own
         if best and (layout := best[2].layout(response.batch, dim)):
             purity, slope, order = best
-            own = _variance(centres)
-            share = purity * own / (own + _variance(response.centres[channels]) + 1e-12)
+            own = variance(centres)
+            share = purity * own / (own + variance(response.centres[channels]) + 1e-12)
             patches, d = math.prod(order.grid), len(size)
             usual = d > 1 and not order.window and order.prefix + patches == count
             fit = Fit(layout, order.grid, response.shape[channels], purity, slope, share, usual)
             readings.append((fit, order))
     return readings
-
-
-def is_local(centres: Tensor, spread: float = LOCAL) -> bool:
-    """Return whether centres (2, d, n) differ along the dimension, in both draws alike.
-
-    Args:
-        centres: of both draws.
-        spread: least variance, as a fraction of that of cells spread evenly over the image.
-    """
-    shared, alike = _shared(centres)
-    # Two values are always alike or opposed.
-    spread = max(spread, 0.3) if centres.shape[2] == 2 else spread
-    return bool(((12 * shared > spread) & (alike > 0.5)).any())
-
-
-def _shared(centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Return covariance and correlation of the two draws of centres (2, d, n) by image axis."""
-    heard = centres.isfinite().all(0).all(0)
-    if heard.sum() < 2:
-        return torch.zeros(2, centres.shape[1]).unbind()
-    first, second = _centred(centres[..., heard])
-    shared = (first * second).mean(1)
-    power = (first.square().mean(1) * second.square().mean(1)).sqrt()
-    return shared, shared / power.clamp_min(1e-12)
 
 
 def _fits(centres: Tensor, candidates: Iterable[Order]) -> Iterator[tuple[Order, float, float]]:
@@ -273,24 +209,7 @@ def contradicts(response: Response, layout: Layout, *, by_kind: bool) -> bool:
     cells = math.prod(response.shape[dim] for dim in space)
     if not by_kind and cells > 1 and is_local(channels, CROSSED):
         return True
-    least = CROSSED_KIND if by_kind else CROSSED
-    return any(_crossed(response.centres[dim], axis, least) for axis, dim in enumerate(space))
-
-
-def _crossed(centres: Tensor, axis: int, spread: float) -> bool:
-    """Return whether centres (2, d, n) move along another image axis than the one given."""
-    others = torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1)
-    return others.shape[1] > 0 and is_local(others, spread)
-
-
-def _folded(centres: Tensor, axis: int) -> bool:
-    """Return whether another image axis is folded into a dimension, as in strips of windows."""
-    others = torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1)
-    alike = _shared(others)[1] > 2.5 / centres.shape[2] ** 0.5
-    # Cells of a strip's row look at the same place: steps of different length, in both draws.
-    steps = centres[:, axis : axis + 1].diff()
-    uneven = _shared(steps)[0] > 0.1 * steps.nanmean() ** 2
-    return bool(alike.any() or (uneven.any() and steps.shape[2] > 3))
+    return any(crossed(response.centres[dim], axis, CROSSED) for axis, dim in enumerate(space))
 
 
 def sparse(response: Response) -> bool:

@@ -70,7 +70,7 @@ def _sequence(grid: tuple[int, ...], prefix: int, suffix: int) -> Order:
 @functools.lru_cache(maxsize=256)
 def usual(count: int, size: tuple[int, ...]) -> tuple[Order, ...]:
     """Return prefix tokens and a grid into which the image divides, in rows or in windows."""
-    grids = [grid for grid in _grids(count, size, divide=True) if count - math.prod(grid) <= EXTRA]
+    grids = [grid for grid in _divided(count, size) if count - math.prod(grid) <= EXTRA]
     plain = [_sequence(grid, count - math.prod(grid), 0) for grid in grids]
     return (*plain, *(order for g in grids if math.prod(g) == count for order in _by_windows(g)))
 
@@ -94,28 +94,35 @@ def _by_windows(grid: tuple[int, ...]) -> Iterator[Order]:
 
 def shifted(count: int, size: tuple[int, ...]) -> Iterator[Order]:
     """Yield any grid with a few other tokens around it, then those with many."""
-    for grid in _grids(count, size, divide=False):
-        if (others := count - math.prod(grid)) <= EXTRA:
-            yield from (_sequence(grid, prefix, others - prefix) for prefix in range(others + 1))
-    for grid in _grids(count, size, divide=True):
+    for others in range(min(EXTRA, count - 4) + 1):
+        for grid in _factors(count - others, len(size)):
+            if all(g <= s for g, s in zip(grid, size, strict=True)) and _aspect(grid, size) < 1:
+                for prefix in range(others + 1):
+                    yield _sequence(grid, prefix, others - prefix)
+    for grid in _divided(count, size):
         if (others := count - math.prod(grid)) > EXTRA:
             for prefix in (*range(EXTRA + 1), others):
                 yield _sequence(grid, prefix, others - prefix)
 
 
+def _factors(count: int, axes: int) -> Iterator[tuple[int, ...]]:
+    """Yield all grids of so many cells."""
+    if axes == 1:
+        yield (count,)
+        return
+    for side in range(1, count + 1):
+        if count % side == 0:
+            yield from ((side, *rest) for rest in _factors(count // side, axes - 1))
+
+
 @functools.lru_cache(maxsize=256)
-def _grids(count: int, size: tuple[int, ...], *, divide: bool) -> tuple[tuple[int, ...], ...]:
-    """Return grids of at most ``count`` cells and at least an eighth, the largest first."""
-    sides = [
-        sorted(
-            {n for p in range(1, s + 1) for n in ((s // p,) if divide else (s // p, -(-s // p)))}
-        )
-        for s in size
-    ]
-    grids = {
+def _divided(count: int, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return grids of patches that tile the image, of at most ``count`` and at least an eighth."""
+    sides = [sorted({side // patch for patch in range(1, side + 1)}) for side in size]
+    grids = [
         grid for grid in itertools.product(*sides) if max(4, count / 8) <= math.prod(grid) <= count
-    }
-    return tuple(sorted(grids, key=lambda grid: (-math.prod(grid), abs(_aspect(grid, size)), grid)))
+    ]
+    return tuple(sorted(grids, key=lambda grid: (-math.prod(grid), _aspect(grid, size), grid)))
 
 
 def _aspect(grid: tuple[int, ...], size: tuple[int, ...]) -> float:

@@ -1,11 +1,11 @@
 """Measured: which dimension of a layer's output holds the images, and which ones are space.
 
 A tensor's shape does not say what its dimensions are. The model is run on changed images
-(:mod:`camlens.geometry.responses`), and a reading of the output is right where the measured centres of its
-values move over the image as the reading says (:mod:`camlens.geometry.fits`). All layers share the same
-2 + 2 d runs of two images for d image axes, 12 single images for pictures. The runs are repeated
-on noise for layers that do not respond to the images, and with all other layers for those whose
-values depend on the whole image.
+(:mod:`camlens.geometry.responses`), and a reading of the output is right where the measured
+centres of its values move over the image as the reading says (:mod:`camlens.geometry.fits`). All
+layers share the same 2 + 2 d runs of two images for d image axes, 12 single images for pictures.
+The runs are repeated on noise for layers that do not respond to the images, and with all other
+layers for those whose values depend on the whole image.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class _Measurement:
             return self.readings[name]
         response, d = self.responses[name], len(self.size)
         kind = self._by_kind(name)
-        layout = kind or self._by_shape(name) or self._by_peers(name)
+        layout = kind or self._by_shape(name) or self._by_grid(name)
         if layout is None and _single_cell(response, d):
             layout = layouts.nhwc if response.shape[1] == 1 else layouts.nchw
         if layout is None or fits.contradicts(response, layout, by_kind=kind is not None):
@@ -188,6 +188,17 @@ class _Measurement:
         """Return the one layout that the kinds of modules with an output of this shape say."""
         kinds = {self._by_kind(other) for other in self._peers(name)} - {None}
         return kinds.pop() if len(kinds) == 1 else None
+
+    def _by_grid(self, name: str) -> Layout | None:
+        """Return the one layout that the kinds of modules with an equal grid say."""
+        response = self.responses[name]
+        grids = {
+            (layouts.nchw, peer.shape[2:]) if kind is layouts.nchw else (kind, peer.shape[1:-1])
+            for other, peer in self.responses.items()
+            if (kind := self._by_kind(other)) and len(peer.shape) == len(response.shape)
+        }
+        equal = grids & {(layouts.nchw, response.shape[2:]), (layouts.nhwc, response.shape[1:-1])}
+        return equal.pop()[0] if len(equal) == 1 and response.batch == 0 else None
 
     def _by_shape(self, name: str) -> Layout | None:
         """Return the one layout of proven layers with an output of the same shape."""

@@ -64,7 +64,12 @@ class MeasuredLayers:
         if layout is not None:
             return tuple(Site(name, layout) for name in names)
         readings = self.readings(probe, names)
-        return tuple(Site(name, _layout_of(readings[name])) for name in names)
+        for name in names:
+            if readings[name].layout is None:
+                # That it did not run, or gave no floating-point tensor, is an error of its own.
+                probe.run(sites=[Site(name)], start=None)
+                raise ValueError(readings[name].reason)
+        return tuple(Site(name, readings[name].layout) for name in names)
 
     def readings(self, probe: Probe, names: Sequence[str]) -> Mapping[str, Reading]:
         """Return what layers' outputs are, measured where that is not known."""
@@ -209,9 +214,3 @@ def _measure(probe: Probe, names: Sequence[str]) -> dict[str, Reading]:
         if fixed:
             raise
         return geometry.measure(run, names, probe.images, kinds=modules, fixed=True)
-
-
-def _layout_of(reading: Reading) -> Layout:
-    if reading.layout is None:
-        raise ValueError(reading.reason)
-    return reading.layout

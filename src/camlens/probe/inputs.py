@@ -25,7 +25,7 @@ def possible_followers(
         >>> possible_followers([torch.zeros(2, 5)], {"scale": 2.0}, 2)
         [frozenset({0}), frozenset()]
     """
-    named = [*enumerate(inputs), *keywords.items()]
+    named: list[tuple[int | str, Any]] = [*enumerate(inputs), *keywords.items()]
     names = [
         name
         for name, value in named

@@ -19,7 +19,6 @@ from .inputs import Followers, follow, possible_followers
 from .passes import Pass, Site
 
 
-
 class Probe:
     """One call of an explainer: a model, its inputs and what to explain.
 

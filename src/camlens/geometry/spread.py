@@ -1,0 +1,96 @@
+"""Statistics of centres: where along each image axis the indices of a dimension look.
+
+Centres are (2, d, n) tensors: of two independent draws, along d image axes, for n indices of a
+dimension of a layer's output; NaN where nothing responds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+#: Variance of centres, as a fraction of evenly spread cells', from which on they are said to
+#: differ at all, ...
+LOCAL = 0.02
+#: ... and from which on they speak against a reading that says they do not (units that respond
+#: in few places shift centres, too).
+CROSSED = 0.6
+
+
+class Claim(NamedTuple):
+    """How well centres follow one image axis."""
+
+    purity: float
+    slope: float
+    explained: float  # variance
+
+
+def claim(centres: Tensor, axis: int) -> Claim:
+    """Say how well centres (2, d, n) follow one image axis and no other."""
+    mean = centres.nanmean(0)
+    length = mean.shape[1]
+    heard = mean.isfinite().all(0)
+    if heard.sum() < max(2, length / 2):
+        return Claim(0.0, 0.0, 0.0)
+    places = _centred(((torch.arange(length) + 0.5) / length)[heard])
+    mean = _centred(mean[:, heard])
+    product, power = mean[axis] @ places, places @ places
+    explained = product.clamp_min(0) ** 2 / power
+    purity = explained / mean.square().sum().clamp_min(1e-12)
+    return Claim(float(purity), float(product / power), float(explained / heard.sum()))
+
+
+def variance(centres: Tensor) -> float:
+    """Return the variance of centres (2, d, n) over the dimension, summed over image axes."""
+    mean = centres.nanmean(0)
+    heard = mean.isfinite().all(0)
+    if heard.sum() < 2:
+        return 0.0
+    return float(_centred(mean[:, heard]).square().mean(1).sum())
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean(-1, keepdim=True)
+
+
+def is_local(centres: Tensor, spread: float = LOCAL) -> bool:
+    """Return whether centres (2, d, n) differ along the dimension, in both draws alike.
+
+    Args:
+        centres: of both draws.
+        spread: least variance, as a fraction of that of cells spread evenly over the image.
+    """
+    shared, alike = _shared(centres)
+    # Two values are always alike or opposed.
+    spread = max(spread, 0.3) if centres.shape[2] == 2 else spread
+    return bool(((12 * shared > spread) & (alike > 0.5)).any())
+
+
+def _shared(centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Return covariance and correlation of the two draws of centres (2, d, n) by image axis."""
+    heard = centres.isfinite().all(0).all(0)
+    if heard.sum() < 2:
+        nothing = torch.zeros(centres.shape[1])
+        return nothing, nothing
+    first, second = _centred(centres[..., heard])
+    shared = (first * second).mean(1)
+    power = (first.square().mean(1) * second.square().mean(1)).sqrt()
+    return shared, shared / power.clamp_min(1e-12)
+
+
+def crossed(centres: Tensor, axis: int, spread: float) -> bool:
+    """Return whether centres (2, d, n) move along another image axis than the one given."""
+    others = torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1)
+    return others.shape[1] > 0 and is_local(others, spread)
+
+
+def folded(centres: Tensor, axis: int) -> bool:
+    """Return whether another image axis is folded into a dimension, as in strips of windows."""
+    others = torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1)
+    alike = _shared(others)[1] > 2.5 / centres.shape[2] ** 0.5
+    # Cells of a strip's row look at the same place: steps of different length, in both draws.
+    steps = centres[:, axis : axis + 1].diff()
+    uneven = _shared(steps)[0] > 0.1 * steps.nanmean() ** 2
+    return bool(alike.any() or (uneven.any() and steps.shape[2] > 3))
