@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 
-.PHONY: help demo test lint docs bench parity clean
+.PHONY: help demo test test-quick test-example lint docs bench parity clean
 
 help:
-	@echo "make demo | test | lint | docs | bench | parity | clean"
+	@echo "make demo | test | test-quick | test-example | lint | docs | bench | parity | clean"
 
 $(VENV)/.pip:
 	$(PYTHON) -m venv $(VENV)
@@ -35,13 +35,21 @@ $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
 demo: $(VENV)/.demo
 	$(BIN)/python -m fer2013 demo
 
+# Everything; the library's loop without what is slow; the example alone.
 test: $(VENV)/.dev
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest tests src/camlens examples/fer2013/tests $(ARGS)
+
+test-quick: $(VENV)/.dev
+	$(BIN)/pytest -m "not slow" -n 2 $(ARGS)
+
+test-example: $(VENV)/.dev
+	$(BIN)/pytest examples/fer2013/tests $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # docs/examples is what the gallery's code drew: removed, so that it is drawn anew.
 docs: $(VENV)/.dev
