@@ -12,7 +12,7 @@ def test_methods_come_from_the_classes(run):
     rows = run("methods", "--json").json["methods"]
     names = {row["method"] for row in rows}
     assert names == {
-        *("Deconvnet", "EigenCAM", "GradCAM", "GradCAMPlusPlus", "GuidedBackprop"),
+        *("CAM", "Deconvnet", "EigenCAM", "GradCAM", "GradCAMPlusPlus", "GuidedBackprop"),
         *("GuidedGradCAM", "HiResCAM", "Saliency", "LayerCAM", "XGradCAM"),
     }
     assert {r["method"] for r in rows if not r["layer"]} == {
@@ -35,7 +35,7 @@ def test_layers(run):
     assert [row["layer"] for row in got["layers"] if row["default"]] == ["4"]
     text = run("layers", "tests.cli.conftest:net").out
     assert "at 224x224 pixels" in text
-    assert re.search(r"4 +ReLU +8 +112x112 +<-", text)
+    assert re.search(r"4 +ReLU +8 +112x112 +yes +<-", text)
 
 
 def test_layers_of_torchvision(run):
@@ -47,7 +47,7 @@ def test_layers_of_torchvision(run):
 def test_a_model_without_layers(run):
     got = run("layers", "torch.nn:Flatten")
     assert got.code == 0
-    assert "the output depends on none of them" in got.err
+    assert "no layer is a map through which all evidence passes" in got.err
 
 
 def test_a_wrong_name(run):

@@ -90,7 +90,11 @@ def test_running_a_model_or_holding_itself_changes_nothing():
 def test_options_of_an_explainer():
     model = net()
     assert describe_explainer(GradCAM(model, ["0", "1"]))["layers"] == ["0", "1"]
-    assert describe_explainer(GradCAM(model))["options"] == {"layer": "last"}
+    assert describe_explainer(GradCAM(model))["options"] == {
+        "create_graph": False,
+        "layer": "last",
+        "registration": "stretched",
+    }
     found = [
         describe_explainer(GradCAM(model, "1", layout=layers.tokens(prefix, (7, 7))))["options"]
         for prefix in (0, 1)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from camlens import GradCAM, HiResCAM, layers
+from camlens import GradCAM, HiResCAM, layouts
 from camlens.dataset import Run
 
 from .made import HALVES, Noise, left_is_brighter, net, run
@@ -40,7 +40,7 @@ BASE = {"targets": one, "infill": None}
         ({"explainer": HiResCAM(net(), "1")}, r'methods\[0\].method is "GradCAM" there, and "Hi'),
         ({"explainer": GradCAM(net(), "0")}, r'methods\[0\].layers\[0\] is "1" there, and "0" now'),
         ({"explainer": GradCAM(net())}, r"methods\[0\]"),
-        ({"explainer": GradCAM(net(), "1", layout=layers.nchw)}, "options.layout"),
+        ({"explainer": GradCAM(net(), "1", layout=layouts.nchw)}, "options.layout"),
         ({"explainer": [GradCAM(net(), "1")] * 1 + [HiResCAM(net(), "1")]}, "of one model"),
         ({"targets": None}, 'targets is .* there, and "predicted" now'),
         ({"targets": lambda outputs: outputs[:, 2]}, "targets.function"),

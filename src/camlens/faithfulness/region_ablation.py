@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..explanation import Explanation
-from ..model import check_images, check_mode, check_model
+from ..model import check_batched, check_images, check_mode, check_model
 from ..probe import Probe
 from ..regions.masks import Regions
 from ..targets import (
@@ -185,6 +185,8 @@ def _checked(
 ) -> nn.Module:
     """Check the inputs and return the model without its wrappers, or the function as a module."""
     check_images(images)
+    if isinstance(model, nn.Module):
+        check_batched(model, images)
     if not isinstance(regions, Regions):
         raise TypeError(f"expected regions as Regions(names, masks), got {type(regions).__name__}")
     size = tuple(images.shape[2:])

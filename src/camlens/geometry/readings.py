@@ -216,14 +216,20 @@ def _single_cell(response: Response, d: int) -> bool:
 _CHOOSE = "choose another layer: camlens.find_layers(model, images) lists them"
 
 
+def _shape(response: Response) -> str:
+    """Return an output's shape with N for the images, whose number camlens chose."""
+    sides = ["N" if dim == response.batch else str(n) for dim, n in enumerate(response.shape)]
+    return f"({', '.join(sides)})"
+
+
 def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
     layer = f"layer {name!r} ({kind.__name__})"
     if response.fault == "absent":
         return f"{layer} did not run, or gives no floating-point tensor: {_CHOOSE}"
     if response.fault == "shape":
-        return f"{layer} gives {response.shape}, and another shape for changed images: {_CHOOSE}"
+        return f"{layer} gives {_shape(response)}, and another shape for changed images: {_CHOOSE}"
     if response.fault == "silent":
-        return f"{layer} gives {response.shape}, which does not depend on the images: {_CHOOSE}"
+        return f"{layer} gives {_shape(response)}, which does not depend on the images: {_CHOOSE}"
     rows = f"expected one row for each of {response.images} images"
     reason = {
         "rows": f"{rows}, but no dimension is of that length (windows, frames, pairs or proposals "
@@ -237,13 +243,13 @@ def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
         else ""
     )
     return (
-        f"{layer} gives {response.shape} for a batch of {response.images}: {reason}. Pass "
+        f"{layer} gives {response.shape}, measured on {response.images} images: {reason}. Pass "
         f"layout= {groups}a function that returns (N, C, *grid), or {_CHOOSE}"
     )
 
 
 def _unordered(name: str, response: Response, kind: type[nn.Module], size: tuple[int, ...]) -> str:
-    layer = f"layer {name!r} ({kind.__name__}) gives {response.shape}"
+    layer = f"layer {name!r} ({kind.__name__}) gives {_shape(response)}"
     if len(response.shape) < 3:
         return f"{layer}, which has no dimensions of space: {_CHOOSE}"
     return (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import Reading
-from ..model import check_images, check_keywords, check_mode, check_model
+from ..model import check_batched, check_images, check_keywords, check_mode, check_model
 from ..probe import Probe, Site
 from ..probe.hooks import undisturbed
 from ..registration import Registration
@@ -149,6 +149,7 @@ def find_default_layer(
 def _checked(model: nn.Module, images: Tensor, keywords: dict[str, Any]) -> nn.Module:
     checked = check_model(model)
     check_images(images)
+    check_batched(checked, images)
     check_mode(checked)
     check_keywords(checked, keywords)
     return checked

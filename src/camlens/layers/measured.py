@@ -111,13 +111,20 @@ class MeasuredLayers:
         """Return where the cells of the layers' map lie.
 
         Raises:
-            ValueError: it is to be measured for several layers.
+            ValueError: it is to be measured for several layers, or a map is a single cell.
         """
         shape = probe.images.shape[1:]
         grids = [tuple(maps.shape[2:]) for maps in traced.activations()]
+        for site, cells in zip(traced.sites, grids, strict=True):
+            if math.prod(cells) == 1:
+                raise ValueError(
+                    f"layer {site.name!r} gives a single cell for images of {probe.size}, which "
+                    "says nothing about where: choose an earlier layer "
+                    "(camlens.find_layers(model, images) lists the grids) or larger images"
+                )
         grid = max(grids, key=math.prod)
         readings = [self._readings.get((site.name, shape)) for site in traced.sites]
-        proven = all(reading is None or reading.proven for reading in readings)
+        proven = all(reading is not None and reading.proven for reading in readings)
         if kind == "stretched":
             return Registration.stretched(probe.size, grid, proven=proven)
         if len(traced.sites) > 1:
@@ -126,7 +133,8 @@ class MeasuredLayers:
                 f"{len(traced.sites)}: explain them one by one, or stretched"
             )
         site, channels = traced.sites[0], traced.activations()[0].shape[1]
-        return self.place(probe, site, channels, grid, proven=proven)
+        # Who says how a layer is read, answers for its cells' order.
+        return self.place(probe, site, channels, grid, proven=proven or readings[0] is None)
 
     def place(
         self, probe: Probe, site: Site, channels: int, grid: tuple[int, ...], *, proven: bool

@@ -15,6 +15,7 @@ from ..intercept import Interception, UnbrokenGradients
 from ..model import named
 from ..probe import Probe
 from ..probe.captures import first_tensor, replace_first
+from ..probe.derivatives import NO_GRADIENT
 from .graph import successors, walk
 
 
@@ -152,4 +153,6 @@ def _trace(probe: Probe, mode: Interception | None) -> Trace:
         images = get_gradient_edge(given).node
         outputs, _ = probe.execute(list(modules), tracer, given, gradients=True, rule=mode)
         scores = probe.select(outputs, len(given)).scores
+    if not scores.requires_grad and callable(probe.targets):
+        raise ValueError(NO_GRADIENT)
     return Trace(tuple(tracer.calls), images, probe.size, outputs, scores)

@@ -7,6 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+#: The text of the error for scores that are part of no graph.
+NO_GRADIENT = (
+    "the explained scores have no gradient: the targets callable or the model computed them under "
+    "torch.no_grad() or detached them. Keep no_grad around what is constant alone, such as "
+    "lambda out: out[:, 0] - reference_score"
+)
+
 
 def derivatives(
     scores: Tensor,
@@ -37,11 +44,7 @@ def derivatives(
         ValueError: the scores do not depend on a source, or autograd cannot pass the model.
     """
     if not scores.requires_grad:
-        raise ValueError(
-            "the explained scores have no gradient: the targets callable or the model computed "
-            "them under torch.no_grad() or detached them. Keep no_grad around what is constant "
-            "alone, such as lambda out: out[:, 0] - reference_score"
-        )
+        raise ValueError(NO_GRADIENT)
     n, k = scores.shape
     columns = range(k)[targets]
     rows = scores.new_zeros(len(columns), 1, k)
@@ -86,8 +89,8 @@ def _connected(gradients: Sequence[Tensor | None], names: Sequence[str]) -> list
         raise ValueError(
             f"the explained scores do not depend on {cut}: it lies beside or behind the way to "
             "the output (of a layer that returns several tensors, only the first counts), or the "
-            "model computes its output under no_grad or detaches it. Choose an earlier layer, or "
-            "a target that uses this one"
+            "model computes its output under no_grad, detaches it or recomputes the layer in a "
+            "reentrant checkpoint. Choose an earlier layer, or a target that uses this one"
         )
     return present
 

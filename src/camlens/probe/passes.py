@@ -45,6 +45,7 @@ class Pass:
         sites: Sequence[Site],
         *,
         model: nn.Module,
+        axes: int,
         leaf: Tensor | None,
         rule: BackwardRule | None,
     ) -> None:
@@ -53,6 +54,7 @@ class Pass:
         self.captured = dict(captured)
         self.sites = tuple(sites)
         self._model = model
+        self._axes = axes
         self._leaf = leaf
         self._rule = rule
 
@@ -63,7 +65,7 @@ class Pass:
 
     def activations(self) -> list[Tensor]:
         """Return each site's output, read as (N, C, *grid); part of the graph."""
-        return [read(self.captured[s.name], s.layout, s.name, len(self.scores)) for s in self.sites]
+        return [self._read(self.captured[site.name], site) for site in self.sites]
 
     def chunks(self) -> list[slice]:
         """Cut the K targets into slices whose gradients fit into ``CHUNK_BYTES``."""
@@ -98,10 +100,7 @@ class Pass:
         rows = self._derivatives(
             sources, names, targets, keep_graph=keep_graph, create_graph=create_graph
         )
-        n = len(self.scores)
-        return [
-            _rows_read(gradient, site, n) for gradient, site in zip(rows, self.sites, strict=True)
-        ]
+        return [self._rows_read(g, site) for g, site in zip(rows, self.sites, strict=True)]
 
     def image_gradients(
         self,
@@ -162,16 +161,14 @@ class Pass:
             queue += [following for following, _ in node.next_functions]
         return names
 
+    def _read(self, output: Tensor, site: Site) -> Tensor:
+        """Read a tensor like a site's output by the site's layout: (N, C, *grid)."""
+        if site.layout is None:
+            return output
+        return read(output, site.layout, site.name, len(self.scores), axes=self._axes)
 
-def _rows_read(rows: Tensor, site: Site, n: int) -> Tensor:
-    """Read (K, *output) gradients by a site's layout: (N, K, C, *grid)."""
-    if site.layout is None:
-        return rows.movedim(0, 1)
-    layout = site.layout
-
-    def read_row(row: Tensor) -> Tensor:
-        return read(row, layout, site.name, n)
-
-    if len(rows) == 1:
-        return read_row(rows[0]).unsqueeze(1)
-    return torch.vmap(read_row, out_dims=1)(rows)
+    def _rows_read(self, rows: Tensor, site: Site) -> Tensor:
+        """Read (K, *output) gradients by a site's layout: (N, K, C, *grid)."""
+        if len(rows) == 1 or site.layout is None:
+            return torch.stack([self._read(row, site) for row in rows], dim=1)
+        return torch.vmap(lambda row: self._read(row, site), out_dims=1)(rows)

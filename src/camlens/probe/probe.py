@@ -102,7 +102,14 @@ class Probe:
         if images is None and self._unchanged is None:
             self._unchanged = selection
         return Pass(
-            outputs, selection, capture.captured, sites, model=self.model, leaf=leaf, rule=rule
+            outputs,
+            selection,
+            capture.captured,
+            sites,
+            model=self.model,
+            axes=len(self.size),
+            leaf=leaf,
+            rule=rule,
         )
 
     def select(self, outputs: Any, n: int, *, changed: bool = False) -> Selection:
