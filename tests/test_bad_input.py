@@ -75,7 +75,7 @@ def test_layers(explainer):
 @pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.GuidedGradCAM])
 def test_a_layer_without_a_grid(explainer):
     model = Small().eval()
-    with pytest.raises(ValueError, match=r"'head'.*\(2, 5\)"):
+    with pytest.raises(ValueError, match=r"'head'.*\(N, 5\)"):
         explainer(model, "head")(IMAGES)
     assert hooks(model) == 0
 

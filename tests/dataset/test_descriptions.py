@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from camlens import GradCAM, layers
+from camlens import GradCAM, layouts
 from camlens.dataset.descriptions import describe, describe_explainer, fingerprint, structure
 
 from .made import HALVES, net
@@ -96,7 +96,7 @@ def test_options_of_an_explainer():
         "registration": "stretched",
     }
     found = [
-        describe_explainer(GradCAM(model, "1", layout=layers.tokens(prefix, (7, 7))))["options"]
+        describe_explainer(GradCAM(model, "1", layout=layouts.tokens(prefix, (7, 7))))["options"]
         for prefix in (0, 1)
     ]
     assert found[0] != found[1]
