@@ -454,7 +454,7 @@ def test_small_random_networks_are_never_refused_or_misread(first, d):
 #: Networks of timm, the size of their images, and some of their layers with the right layout.
 TIMM = {
     "resnet18": (64, {"layer1": layouts.nchw, "layer3": layouts.nchw, "act1": layouts.nchw}),
-    "convnext_atto": (
+    "convnext_tiny": (
         64,
         {"stages.1": layouts.nchw, "stages.1.blocks.0.mlp.fc1": layouts.nhwc},
     ),

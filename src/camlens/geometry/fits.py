@@ -143,8 +143,8 @@ def sequences(
                     best = purity, slope, order
             if best and best[0] >= CERTAIN:
                 break
-        if best and len(size) == 1 and best[2].grid == (count,):
-            continue  # an axis of its own
+        if best and len(size) == 1 and not 8 <= best[2].grid[0] < count:
+            continue  # an axis of its own, or too few cells to tell from one
         if best and (layout := best[2].layout(response.batch, dim)):
             purity, slope, order = best
             own = variance(centres)
@@ -207,12 +207,15 @@ def contradicts(response: Response, layout: Layout, *, by_kind: bool) -> bool:
         return False
     channels = response.centres[1 if layout is layouts.nchw else dims[-1]]
     cells = math.prod(response.shape[dim] for dim in space)
-    if not by_kind and cells > 1 and is_local(channels, CROSSED):
+    if not by_kind and cells > 1 and is_local(channels, CROSSED, alike=0.9):
         return True
-    return any(crossed(response.centres[dim], axis, CROSSED) for axis, dim in enumerate(space))
+    return any(
+        crossed(response.centres[dim], axis) and claim(response.centres[dim], axis).purity < PURITY
+        for axis, dim in enumerate(space)
+    )
 
 
 def sparse(response: Response) -> bool:
     """Return whether so few units respond that sums over a dimension say little about it."""
     heard = [centres.isfinite().all(0).all(0) for centres in response.centres.values()]
-    return any(dim.float().mean() < 0.75 for dim in heard)
+    return any(dim.float().mean() < 0.8 for dim in heard)

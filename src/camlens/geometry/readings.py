@@ -131,7 +131,8 @@ class _Measurement:
             self.readings[name] = Reading(None, reason=_fault(name, response, self.kinds[name]))
             return
         candidates: dict[Fit, Order | None] = dict.fromkeys(fits.dense(response, self.size))
-        candidates.update(fits.sequences(response, self.size, self.orders))
+        if len(self.size) > 1 or not any(fit.holds for fit in candidates):
+            candidates.update(fits.sequences(response, self.size, self.orders))
         kind = self._by_kind(name)
         likely = kind or self._by_peers(name)
         share = max((fit.share for fit in candidates if fit.layout == likely), default=0.0)
@@ -152,9 +153,9 @@ class _Measurement:
             return self.readings[name]
         response, d = self.responses[name], len(self.size)
         kind = self._by_kind(name)
-        layout = kind or self._by_shape(name) or self._by_grid(name)
-        if layout is None and _single_cell(response, d):
-            layout = layouts.nhwc if response.shape[1] == 1 else layouts.nchw
+        layout = kind or self._by_shape(name) or self._by_peers(name) or self._by_contents(name)
+        if layout is None and len(response.shape) == d + 2 and math.prod(response.shape[2:]) == 1:
+            layout = layouts.nchw  # a single cell
         if layout is None or fits.contradicts(response, layout, by_kind=kind is not None):
             return Reading(None, reason=_unordered(name, response, self.kinds[name], self.size))
         shape = layout(torch.empty(response.shape, device="meta")).shape
@@ -189,16 +190,18 @@ class _Measurement:
         kinds = {self._by_kind(other) for other in self._peers(name)} - {None}
         return kinds.pop() if len(kinds) == 1 else None
 
-    def _by_grid(self, name: str) -> Layout | None:
-        """Return the one layout that the kinds of modules with an equal grid say."""
+    def _by_contents(self, name: str) -> Layout | None:
+        """Return the one layout that the kinds of modules inside with an equal grid say."""
         response = self.responses[name]
-        grids = {
-            (layouts.nchw, peer.shape[2:]) if kind is layouts.nchw else (kind, peer.shape[1:-1])
+        equal = {
+            kind
             for other, peer in self.responses.items()
-            if (kind := self._by_kind(other)) and len(peer.shape) == len(response.shape)
+            if other.startswith(f"{name}.")
+            and (kind := self._by_kind(other))
+            and len(peer.shape) == len(response.shape)
+            and _grid(peer, kind) == _grid(response, kind)
         }
-        equal = grids & {(layouts.nchw, response.shape[2:]), (layouts.nhwc, response.shape[1:-1])}
-        return equal.pop()[0] if len(equal) == 1 and response.batch == 0 else None
+        return equal.pop() if len(equal) == 1 and response.batch == 0 else None
 
     def _by_shape(self, name: str) -> Layout | None:
         """Return the one layout of proven layers with an output of the same shape."""
@@ -207,10 +210,8 @@ class _Measurement:
         return proven.pop() if len(proven) == 1 else None
 
 
-def _single_cell(response: Response, d: int) -> bool:
-    """Return whether the output has d + 1 dimensions beside the batch, d of them of length 1."""
-    sides = sorted(n for dim, n in enumerate(response.shape) if dim != response.batch)
-    return len(sides) == d + 1 and math.prod(sides[:-1]) == 1
+def _grid(response: Response, layout: Layout) -> tuple[int, ...]:
+    return response.shape[2:] if layout is layouts.nchw else response.shape[1:-1]
 
 
 _CHOOSE = "choose another layer: camlens.find_layers(model, images) lists them"

@@ -55,17 +55,18 @@ def _centred(values: Tensor) -> Tensor:
     return values - values.mean(-1, keepdim=True)
 
 
-def is_local(centres: Tensor, spread: float = LOCAL) -> bool:
+def is_local(centres: Tensor, spread: float = LOCAL, *, alike: float = 0.5) -> bool:
     """Return whether centres (2, d, n) differ along the dimension, in both draws alike.
 
     Args:
         centres: of both draws.
         spread: least variance, as a fraction of that of cells spread evenly over the image.
+        alike: least correlation of the draws.
     """
-    shared, alike = _shared(centres)
+    shared, correlation = _shared(centres)
     # Two values are always alike or opposed.
     spread = max(spread, 0.3) if centres.shape[2] == 2 else spread
-    return bool(((12 * shared > spread) & (alike > 0.5)).any())
+    return bool(((12 * shared > spread) & (correlation > alike)).any())
 
 
 def _shared(centres: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,10 +81,10 @@ def _shared(centres: Tensor) -> tuple[Tensor, Tensor]:
     return shared, shared / power.clamp_min(1e-12)
 
 
-def crossed(centres: Tensor, axis: int, spread: float) -> bool:
-    """Return whether centres (2, d, n) move along another image axis than the one given."""
+def crossed(centres: Tensor, axis: int) -> bool:
+    """Return whether centres (2, d, n) move far along another image axis than the one given."""
     others = torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1)
-    return others.shape[1] > 0 and is_local(others, spread)
+    return others.shape[1] > 0 and is_local(others, CROSSED, alike=0.9)
 
 
 def folded(centres: Tensor, axis: int) -> bool:
