@@ -111,11 +111,18 @@ class MeasuredLayers:
         """Return where the cells of the layers' map lie.
 
         Raises:
-            ValueError: it is to be measured for several layers, or a map is a single cell.
+            ValueError: it is to be measured for several layers, or a map is a single cell or has
+                another number of axes than the images.
         """
         shape = probe.images.shape[1:]
         grids = [tuple(maps.shape[2:]) for maps in traced.activations()]
         for site, cells in zip(traced.sites, grids, strict=True):
+            if len(cells) != len(probe.size):
+                raise ValueError(
+                    f"layer {site.name!r} is read as a grid of {cells} for images of {probe.size}: "
+                    f"expected as many axes, got {len(cells)} and {len(probe.size)}; pass another "
+                    "layout="
+                )
             if math.prod(cells) == 1:
                 raise ValueError(
                     f"layer {site.name!r} gives a single cell for images of {probe.size}, which "

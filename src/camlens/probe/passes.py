@@ -45,7 +45,6 @@ class Pass:
         sites: Sequence[Site],
         *,
         model: nn.Module,
-        axes: int,
         leaf: Tensor | None,
         rule: BackwardRule | None,
     ) -> None:
@@ -54,7 +53,6 @@ class Pass:
         self.captured = dict(captured)
         self.sites = tuple(sites)
         self._model = model
-        self._axes = axes
         self._leaf = leaf
         self._rule = rule
 
@@ -165,7 +163,7 @@ class Pass:
         """Read a tensor like a site's output by the site's layout: (N, C, *grid)."""
         if site.layout is None:
             return output
-        return read(output, site.layout, site.name, len(self.scores), axes=self._axes)
+        return read(output, site.layout, site.name, len(self.scores))
 
     def _rows_read(self, rows: Tensor, site: Site) -> Tensor:
         """Read (K, *output) gradients by a site's layout: (N, K, C, *grid)."""

@@ -107,7 +107,6 @@ class Probe:
             capture.captured,
             sites,
             model=self.model,
-            axes=len(self.size),
             leaf=leaf,
             rule=rule,
         )
