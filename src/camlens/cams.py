@@ -1,4 +1,4 @@
-"""The class activation maps: explainers of a layer, from its activations and their gradients."""
+"""Class activation maps (GradCAM, LayerCAM, ...), from a layer's activations and gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The explainers: small families over the probe; their formulas are in ``methods/``."""
+"""Base classes of all explainers; the formulas are in ``methods/``."""
 
 from __future__ import annotations
 

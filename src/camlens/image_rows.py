@@ -1,4 +1,4 @@
-"""Rows of explained images: what an index selects, and a weak reference to draw them by."""
+"""Index an explanation by image, and find its images again (by weak reference) to draw them."""
 
 from __future__ import annotations
 

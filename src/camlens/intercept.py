@@ -1,4 +1,4 @@
-"""Intercepts a model's function calls: other backward rules of ReLUs, attention to train through.
+"""Intercept a model's calls: backward rules of ReLUs, attention that is twice differentiable.
 
 The only file that intercepts calls. The model is not touched, and other threads are not affected.
 """

@@ -1,4 +1,4 @@
-"""Where a layer's cells lie in the image: the record, and maps placed by it."""
+"""Where a layer's cells lie in the image, and maps drawn accordingly."""
 
 from __future__ import annotations
 

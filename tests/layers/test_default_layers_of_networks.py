@@ -1,6 +1,6 @@
 """The default layer of real networks with random weights: a table, and the proof by replaying.
 
-``pytest -m slow -s tests/test_default_layers_of_networks.py`` prints the table.
+``pytest -m slow -s tests/layers/test_default_layers_of_networks.py`` prints the table.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Which reading of a layer's output explains the measured centres of its values.
+"""Choose the reading (batch, channels, spatial dimensions) that fits the measured centres.
 
 A reading claims that the centres of a dimension follow one axis of the image, evenly, and no
 other axis. The share of the centres' variance that the claim explains is its `purity`; the speed

@@ -1,4 +1,4 @@
-"""Measured: which dimension of a layer's output holds the images, and which ones are space.
+"""Measure which dimension of a layer's output is the batch and which are spatial.
 
 A tensor's shape does not say what its dimensions are. The model is run on changed images
 (:mod:`camlens.geometry.responses`), and a reading of the output is right where the measured

@@ -1,4 +1,4 @@
-"""Statistics of centres: where along each image axis the indices of a dimension look.
+"""Statistics of measured centres: how well a dimension's indices follow each image axis.
 
 Centres are (2, d, n) tensors: of two independent draws, along d image axes, for n indices of a
 dimension of a layer's output; NaN where nothing responds.

@@ -1,4 +1,4 @@
-"""Where the evidence for a score passes on its way from the images, as one traced pass shows."""
+"""Find the layers that all paths from the images to the score pass, in one traced pass."""
 
 from __future__ import annotations
 

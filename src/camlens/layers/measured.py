@@ -1,4 +1,4 @@
-"""What is measured of a model's layers, once for each layer and input shape, and kept."""
+"""Cache of layer measurements, one for each layer and input shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captures what layers return, and starts or joins the graph of gradients there."""
+"""Capture layer outputs, and start or join the autograd graph at them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's further inputs beside changed images: those with a row for each image follow it."""
+"""Match a model's other inputs to changed images: those with a row per image follow it."""
 
 from __future__ import annotations
 

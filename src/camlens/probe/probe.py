@@ -1,4 +1,4 @@
-"""One call of an explainer: the passes of the model that it needs, and what they captured."""
+"""Runs the model during one explainer call, and captures layers and scores."""
 
 from __future__ import annotations
 
