@@ -359,3 +359,29 @@ def test_cam_of_a_resnet():
     assert_close(explanation.raw, grad_cam.raw * 4)
     with pytest.raises(ValueError, match="CAM is defined"):
         camlens.CAM(model, "layer3")(images)
+
+
+@pytest.mark.parametrize("head", ["normalised scores", "normalised features", "squared norm"])
+def test_cam_refuses_products_of_two_results(head):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            features = self.conv(x).relu().mean((-2, -1))
+            if head == "normalised scores":
+                scores = self.fc(features)
+                return scores / scores.sum(1, keepdim=True)
+            if head == "normalised features":
+                return self.fc(features / features.sum(1, keepdim=True))
+            return torch.bmm(features[:, None], features[:, :, None])[:, 0]
+
+    with pytest.raises(ValueError, match=r"the score also passes .* of two results"):
+        camlens.CAM(Model().eval(), "conv")(torch.rand(2, 3, 8, 8), targets=0)
+
+
+def test_eigen_cam_is_no_map_to_train_with():
+    explain = camlens.EigenCAM(Small().eval(), "conv2", create_graph=True)
+    with pytest.raises(ValueError, match="no gradient where singular values are equal"):
+        explain(torch.rand(2, 3, 8, 8))

@@ -101,3 +101,15 @@ def test_float64_gradients_beyond_float32():
         camlens.Saliency(Steep().eval())(images)
     explanation = camlens.Saliency(Steep().eval())(images, targets=lambda out: out[:, 0] * 1e-300)
     assert_close(explanation.gradients, torch.full((2, 1, 3, 4, 4), 1 / 48))
+
+
+@pytest.mark.parametrize("explainer", [camlens.GuidedBackprop, camlens.Deconvnet])
+def test_a_loss_on_the_outputs_has_plain_gradients(explainer):
+    """With create_graph the rule holds for the maps alone, not for the user's backward pass."""
+    model, images = Small().eval(), torch.rand(4, 3, 8, 8)
+    labels, weight = torch.tensor([0, 1, 2, 0]), model.conv1.weight
+    loss = nn.functional.cross_entropy
+    (expected,) = torch.autograd.grad(loss(model(images), labels), weight)
+    outputs = explainer(model, create_graph=True)(images, targets=labels).outputs
+    (found,) = torch.autograd.grad(loss(outputs, labels), weight)
+    assert_close(found, expected)

@@ -249,3 +249,11 @@ def test_a_single_output_has_no_softmax(n):
     assert probabilities(logits).isnan().all()
     assert_close(probabilities(logits, "sigmoid"), logits.sigmoid())
     assert_close(probabilities(logits.sigmoid(), "none"), logits.sigmoid())
+
+
+def test_logits_are_what_the_model_gave_though_a_callable_writes_to_them():
+    def overwrite(outputs):
+        outputs[:, 0] = -9
+        return outputs.amax(1)
+
+    assert torch.equal(select(LOGITS.clone(), overwrite).logits, LOGITS)

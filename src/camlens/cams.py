@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -124,9 +124,17 @@ class EigenCAM(LayerExplainer):
     """
 
     def attribute(self, probe: Probe) -> Attribution:
-        """Run one forward pass and decompose the activations."""
-        start: Literal["parameters"] | None = "parameters" if self.create_graph else None
-        traced = probe.run(sites=self.sites(probe), start=start)
+        """Run one forward pass and decompose the activations.
+
+        Raises:
+            ValueError: ``create_graph`` was asked for.
+        """
+        if self.create_graph:
+            raise ValueError(
+                "Eigen-CAM has no gradient where singular values are equal, such as those of dead "
+                "channels: train with another map, such as GradCAM or HiResCAM"
+            )
+        traced = probe.run(sites=self.sites(probe), start=None)
         activations = [at_least_float32(maps) for maps in traced.activations()]
         try:
             maps = heatmap.fuse([cam.eigen_cam(a) for a in activations])

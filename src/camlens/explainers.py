@@ -90,7 +90,8 @@ class Explainer(abc.ABC):
                 one class for each image. (N, K) ints: K classes for each image. (1, K) ints, such
                 as ``[[3, 5]]``: the same classes for every image. ``"all"``: every class.
                 ``camlens.targets.top(k)``: the k highest. A callable: from the model's output to
-                (N,) or (N, K) scores.
+                (N,) or (N, K) scores; score n must depend on image n alone, so a mean or a softmax
+                over the batch is none.
             keywords: keyword inputs of the model.
 
         Returns:
@@ -289,9 +290,10 @@ class GradientAttribution(Explainer):
     @final
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward and one backward pass through the whole model."""
-        rule = None if self.rule is None else BackwardRule(self.rule)
+        # The rule holds for the gradients below only: a backward pass of the user's is plain.
+        rule = None if self.rule is None else BackwardRule(rules.plain_rule)
         traced = probe.run(start="images", rule=rule)
-        gradients = image_gradients(traced, create_graph=self.create_graph)
+        gradients = image_gradients(traced, self.rule, create_graph=self.create_graph)
         return Attribution(raw=rules.saliency(gradients), gradients=gradients)
 
 

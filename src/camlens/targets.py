@@ -134,7 +134,10 @@ def select(outputs: Any, targets: Targets) -> Selection:
         [[1.0, 5.0], [4.0, 0.0]]
     """
     if callable(targets):
-        return _computed(targets(outputs), scores_in(outputs))
+        logits = scores_in(outputs)
+        if logits is not None:
+            logits = logits.clone()  # the callable may write to the outputs
+        return _computed(targets(outputs), logits)
     logits = _logits(outputs)
     n, classes = logits.shape
     if targets is None:

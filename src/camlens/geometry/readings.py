@@ -131,9 +131,12 @@ class _Measurement:
             self.readings[name] = Reading(None, reason=_fault(name, response, self.kinds[name]))
             return
         candidates: dict[Fit, Order | None] = dict.fromkeys(fits.dense(response, self.size))
-        if len(self.size) > 1 or not any(fit.holds for fit in candidates):
-            candidates.update(fits.sequences(response, self.size, self.orders))
         kind = self._by_kind(name)
+        tokens = dict(fits.sequences(response, self.size, self.orders))
+        if len(self.size) == 1 and any(fit.holds for fit in candidates):
+            # Tokens of a signal with a class token in front are a signal too, one cell longer.
+            tokens = {} if kind is layouts.nchw else self._fewer_cells(candidates, tokens)
+        candidates.update(tokens)
         likely = kind or self._by_peers(name)
         share = max((fit.share for fit in candidates if fit.layout == likely), default=0.0)
         best = max((fit.share for fit in candidates), default=0.0)
@@ -146,6 +149,27 @@ class _Measurement:
                 if order:
                     self.orders.insert(0, order)
                 return
+
+    def _fewer_cells(
+        self, plain: dict[Fit, Order | None], tokens: Mapping[Fit, Order]
+    ) -> dict[Fit, Order]:
+        """Return the readings as tokens that divide a signal where a plain one does not.
+
+        They replace the plain reading where the cells they leave follow the signal better.
+        """
+        length = self.size[0]
+        for fit in [fit for fit in plain if fit.layout == layouts.nhwc and fit.holds]:
+            better = {
+                other: order
+                for other, order in tokens.items()
+                if other.holds
+                and length % other.grid[0] == 0 != length % fit.grid[0]
+                and other.purity > fit.purity
+            }
+            if better:
+                del plain[fit]
+                return better
+        return {}
 
     def reading(self, name: str) -> Reading:
         """Return what was measured, or what the structure says where cells look everywhere."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -29,13 +29,17 @@ _CALLABLES = 16
 _ROWS = 8
 
 
+#: The shape of an image, and what is known of the model's further inputs.
+_Inputs = tuple[Hashable, ...]
+
+
 class MeasuredLayers:
     """Readings, default layers and registrations of one model's layers; shared by threads."""
 
     def __init__(self) -> None:
-        self._readings: dict[tuple[str, torch.Size], Reading] = {}
-        self._defaults: dict[tuple[torch.Size, _Scores], str] = {}
-        self._registrations: dict[tuple[str, torch.Size], Registration] = {}
+        self._readings: dict[tuple[str, _Inputs], Reading] = {}
+        self._defaults: dict[tuple[_Inputs, _Scores], str] = {}
+        self._registrations: dict[tuple[str, _Inputs], Registration] = {}
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,7 +77,7 @@ class MeasuredLayers:
 
     def readings(self, probe: Probe, names: Sequence[str]) -> Mapping[str, Reading]:
         """Return what layers' outputs are, measured where that is not known."""
-        shape = probe.images.shape[1:]
+        shape = _inputs_key(probe)
         known = self._readings
         if any((name, shape) not in known for name in names):
             with self._lock:
@@ -92,7 +96,7 @@ class MeasuredLayers:
         Raises:
             LookupError: no layer will do.
         """
-        shape = probe.images.shape[1:]
+        shape = _inputs_key(probe)
         scores = probe.targets if callable(probe.targets) else None
         key = (shape, _Scores(scores))
         if key not in self._defaults:
@@ -114,7 +118,7 @@ class MeasuredLayers:
             ValueError: it is to be measured for several layers, or a map is a single cell or has
                 another number of axes than the images.
         """
-        shape = probe.images.shape[1:]
+        shape = _inputs_key(probe)
         grids = [tuple(maps.shape[2:]) for maps in traced.activations()]
         for site, cells in zip(traced.sites, grids, strict=True):
             if len(cells) != len(probe.size):
@@ -147,7 +151,7 @@ class MeasuredLayers:
         self, probe: Probe, site: Site, channels: int, grid: tuple[int, ...], *, proven: bool
     ) -> Registration:
         """Return where the cells of one layer lie, measured where that is not known."""
-        key = (site.name, probe.images.shape[1:])
+        key = (site.name, _inputs_key(probe))
         if key not in self._registrations:
             with self._lock:
                 if key not in self._registrations:
@@ -178,6 +182,22 @@ class _Scores:
 
     def __hash__(self) -> int:
         return id(self.value)
+
+
+def _inputs_key(probe: Probe) -> _Inputs:
+    """Return what two calls share that run the same part of the model on inputs of one shape."""
+    if not probe.inputs and not probe.keywords:
+        return tuple(probe.images.shape[1:])
+    further = [*enumerate(probe.inputs), *sorted(probe.keywords.items())]
+    return (*probe.images.shape[1:], *((name, _value_key(value)) for name, value in further))
+
+
+def _value_key(value: Any) -> Hashable:
+    if isinstance(value, Tensor):
+        return (tuple(value.shape[1:]), value.dtype)  # the first dimension may be the batch
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return (type(value).__name__, value)
+    return type(value).__name__
 
 
 def measure_registration(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from ..intercept import BackwardRule, Rule
 from ..layouts import Layout, read
@@ -25,6 +26,10 @@ class Site:
 
     name: str
     layout: Layout | None = None
+
+
+#: Operations that are linear in each of their results, but not in two of them.
+_PRODUCTS = frozenset(["Mul", "Div", "Mm", "Bmm", "Addmm", "Linear", "Convolution"])
 
 
 class Pass:
@@ -121,15 +126,21 @@ class Pass:
         """
         if self._leaf is None:
             raise ValueError('image gradients need a pass traced with start="images"')
-        if rule is not None and self._rule is not None:
-            self._rule.rule = rule
-        (rows,) = self._derivatives(
-            [self._leaf],
-            ["the images"],
-            targets,
-            keep_graph=keep_graph,
-            create_graph=create_graph,
-        )
+        mode = self._rule
+        before = None if mode is None else mode.rule
+        try:
+            if mode is not None and rule is not None:
+                mode.rule = rule
+            (rows,) = self._derivatives(
+                [self._leaf],
+                ["the images"],
+                targets,
+                keep_graph=keep_graph,
+                create_graph=create_graph,
+            )
+        finally:
+            if mode is not None and before is not None:
+                mode.rule = before
         return rows.movedim(0, 1)
 
     def _derivatives(
@@ -146,17 +157,34 @@ class Pass:
             raise
 
     def operations(self) -> set[str]:
-        """Return the kinds of operations from the sites to the scores, by their autograd nodes."""
-        names, seen, queue = set(), set(), [self.scores.grad_fn]
-        ends = {tensor.grad_fn for tensor in self.captured.values()}
-        while queue:
-            node = queue.pop()
-            if node is None or node in seen or node in ends:
+        """Return the kinds of operations from the sites to the scores, by their autograd nodes.
+
+        A product or quotient of two results that both come from the sites has the kind
+        ``"Mul of two results"`` and the like: it is not linear in the sites.
+        """
+        ends = {tensor.grad_fn for tensor in self.captured.values()} - {None}
+        leaves = {id(tensor) for tensor in self.captured.values()}
+        order: list[Node] = []
+        seen: set[Node] = set()
+        stack: list[tuple[Node | None, bool]] = [(self.scores.grad_fn, False)]
+        while stack:  # each node after the nodes that it leads to
+            node, done = stack.pop()
+            if node is None:
                 continue
-            seen.add(node)
-            kind = node.name().rpartition("::")[2].rstrip("0123456789")
-            names.add(kind.removesuffix("Backward"))
-            queue += [following for following, _ in node.next_functions]
+            if done:
+                order.append(node)
+            elif node not in seen and node not in ends:
+                seen.add(node)
+                stack.append((node, True))
+                stack += [(following, False) for following, _ in node.next_functions]
+        names: set[str] = set()
+        reaching = set(ends)
+        for node in order:
+            kind = node.name().rpartition("::")[2].rstrip("0123456789").removesuffix("Backward")
+            ways = sum(following in reaching for following, _ in node.next_functions)
+            if ways or id(getattr(node, "variable", None)) in leaves:
+                reaching.add(node)
+            names.add(f"{kind} of two results" if ways > 1 and kind in _PRODUCTS else kind)
         return names
 
     def _read(self, output: Tensor, site: Site) -> Tensor:

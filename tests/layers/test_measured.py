@@ -1,0 +1,78 @@
+"""What is measured holds for calls that run the same part of the model, and for no others."""
+
+import pytest
+import torch
+from torch import nn
+
+import camlens
+
+
+class Crop(nn.Module):
+    """A network of a part of the image, on request with a path beside its second layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x, left=0, beside=False):
+        first = self.first(x[..., left : left + 32]).relu()
+        second = self.second(first)
+        return self.head((second + 5 * first if beside else second).mean((-2, -1)))
+
+
+def test_the_default_layer_depends_on_keywords():
+    model, images = Crop().eval(), torch.rand(2, 3, 64, 64)
+    explain = camlens.GradCAM(model)
+    assert [explain(images, beside=b).layers for b in (False, True, False)] == [
+        ("second",),
+        ("first",),
+        ("second",),
+    ]
+
+
+def test_the_registration_depends_on_keywords():
+    model, images = Crop().eval(), torch.rand(2, 3, 64, 64)
+    explain = camlens.GradCAM(model, "first", registration="measured")
+    offsets = [explain(images, left=left).registration.offset[1] for left in (0, 32)]
+    assert offsets == pytest.approx([-16, 16], abs=0.5)
+
+
+@pytest.mark.parametrize("layer", [None, "net.1"])
+def test_a_flipped_image_is_an_error(layer):
+    class Flipped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(self.net(x.flip(-1)).mean((-2, -1)))
+
+    with pytest.raises((ValueError, LookupError), match="neither channels first"):
+        camlens.GradCAM(Flipped().eval(), layer)(torch.rand(2, 3, 64, 64), targets=0)
+
+
+@pytest.mark.parametrize("length", [64, 256, 400])
+@pytest.mark.parametrize("extra", [0, 1, 2, 4])
+def test_tokens_of_a_signal_with_class_tokens(length, extra):
+    class Tokens(nn.Module):
+        def __init__(self, kernel=4):
+            super().__init__()
+            self.patches = nn.Conv1d(2, 8, kernel, 4, padding=(kernel - 3) // 2)
+            self.extra = nn.Parameter(torch.randn(1, 4, 8))
+            self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x):
+            tokens = self.patches(x).transpose(1, 2)
+            extra_tokens = self.extra[:, :extra].expand(len(x), -1, -1)
+            return self.head(self.block(torch.cat([extra_tokens, tokens], 1)).mean(1))
+
+    signals = torch.rand(2, 2, length)
+    model = Tokens().eval()
+    explanation = camlens.GradCAM(model, "block")(signals, targets=0)
+    assert explanation.grid == (length // 4,)
+    layout = camlens.layouts.tokens(extra, (length // 4,))
+    named = camlens.GradCAM(model, "block", layout=layout)(signals, targets=0)
+    assert torch.equal(explanation.raw, named.raw)
