@@ -288,7 +288,7 @@ def test_the_layout_can_be_given():
 DIFFERENTIABLE = [*LAYER_ATTRIBUTIONS, camlens.Saliency, camlens.GuidedBackprop, camlens.Deconvnet]
 
 
-@pytest.mark.parametrize("explainer", EVERY)
+@pytest.mark.parametrize("explainer", [e for e in EVERY if e is not camlens.EigenCAM])
 @pytest.mark.parametrize("targets", [1, "all"])
 @pytest.mark.parametrize("n", [1, 3])
 def test_maps_with_a_graph_are_the_plain_maps(explainer, targets, n):
@@ -311,7 +311,7 @@ def smooth():
     ).double().eval()  # fmt: skip
 
 
-@pytest.mark.parametrize("explainer", [*LAYER_ATTRIBUTIONS, camlens.EigenCAM, camlens.Saliency])
+@pytest.mark.parametrize("explainer", [*LAYER_ATTRIBUTIONS, camlens.Saliency])
 @pytest.mark.parametrize("targets", [0, "all"])
 def test_derivatives_of_maps_by_parameters_are_finite_differences(explainer, targets):
     model, images = smooth(), torch.randn(2, 2, 6, 6, dtype=torch.float64)

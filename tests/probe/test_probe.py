@@ -168,7 +168,7 @@ MEMORY = """
 import resource, sys
 import torch
 sys.path.insert(0, sys.argv[1])
-from tests.test_probe import classifier
+from tests.probe.test_probe import classifier
 import camlens
 torch.set_num_threads(1)
 model, images = classifier(24_000), torch.rand(1, 3, 8, 8)

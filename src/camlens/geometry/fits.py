@@ -43,10 +43,6 @@ CLEARER = 0.6
 STRAY = 0.7
 
 
-#: A dimension whose centres go so far against its order runs backwards (a flipped image).
-BACKWARDS = 0.5
-
-
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """A reading of an output and how well it explains the centres.
@@ -214,9 +210,8 @@ def contradicts(response: Response, layout: Layout, *, by_kind: bool) -> bool:
     if not by_kind and cells > 1 and is_local(channels, CROSSED, alike=0.9):
         return True
     return any(
-        (crossed(response.centres[dim], axis) and made.purity < PURITY) or made.slope < -BACKWARDS
+        crossed(response.centres[dim], axis) and claim(response.centres[dim], axis).purity < PURITY
         for axis, dim in enumerate(space)
-        if (made := claim(response.centres[dim], axis))
     )
 
 
