@@ -24,6 +24,7 @@ def test_one_file_hooks_and_one_intercepts(word, only):
     assert [path.name for path in SOURCE.rglob("*.py") if word in path.read_text()] == only
 
 
+@pytest.mark.slow
 def test_importing_loads_nothing_optional():
     script = "import json, sys, camlens; print(json.dumps(sorted(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -35,6 +36,7 @@ def test_importing_loads_nothing_optional():
     }
 
 
+@pytest.mark.slow
 def test_importing_loads_no_sub_package_before_it_is_used():
     script = """
 import sys, camlens

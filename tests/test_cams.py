@@ -110,6 +110,7 @@ def test_an_in_place_relu_does_not_spoil_the_map():
 # Real networks beside plain autograd.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["layer2", "layer4", "layer4.1.bn2"])
 def test_resnet_18(layer):
     model, images = real("resnet18", 64)
@@ -351,6 +352,7 @@ def test_cam_names_what_is_behind_the_layer():
         camlens.CAM(model, "conv")(images)
 
 
+@pytest.mark.slow
 def test_cam_of_a_resnet():
     model, images = real("resnet18", 64)
     explanation = camlens.CAM(model, "layer4")(images, targets=[[7, 300]])

@@ -283,6 +283,18 @@ def test_the_layout_can_be_given():
         camlens.GradCAM(model, layer, layout=layouts.tokens(1, (3, 3)))(images)
 
 
+@pytest.mark.parametrize("targets", [1, "all"])
+def test_a_layout_may_do_what_vmap_cannot(targets):
+    def by_value(tokens):
+        return layouts.tokens(1 if tokens.isfinite().all().item() else 0, (4, 4))(tokens)
+
+    model, images = small_vit(), torch.rand(2, 3, 32, 32)
+    layer = "encoder.layers.encoder_layer_0"
+    measured = camlens.GradCAM(model, layer)(images, targets=targets)
+    given = camlens.GradCAM(model, layer, layout=by_value)(images, targets=targets)
+    assert_close(given.raw, measured.raw)
+
+
 # Maps to train with.
 
 DIFFERENTIABLE = [*LAYER_ATTRIBUTIONS, camlens.Saliency, camlens.GuidedBackprop, camlens.Deconvnet]

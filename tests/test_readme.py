@@ -26,6 +26,7 @@ def blocks(tmp_path):
     return found
 
 
+@pytest.mark.slow
 def test_the_ten_lines_run(blocks, tmp_path):
     names = {}
     exec(blocks[0], names)
@@ -36,6 +37,7 @@ def test_the_ten_lines_run(blocks, tmp_path):
     assert sheet.std() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_the_claim_is_checked(blocks, shared, monkeypatch):
     monkeypatch.setenv("CAMLENS_MODELS", str(shared / "models"))

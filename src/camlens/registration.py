@@ -25,8 +25,9 @@ class Registration:
             (j + 0.5) * size / g; ``"measured"``: at the measured centres.
         size: pixels of the image, one number for each axis.
         grid: cells of the map, as many numbers.
-        proven: whether the cells were shown to respond to their own place. Measured positions of
-            cells that were not are reported and never applied.
+        proven: whether the cells were shown to respond to their own place; False for a stretched
+            map of a layer that a ``layout=`` of yours reads, which is not checked. Measured
+            positions of cells that were not shown to are reported and never applied.
         offset: measured centre of the grid minus the image's centre; None where it was not
             measured.
         offset_error: its standard error.

@@ -19,6 +19,7 @@ def words():
     return ("explain", "hopper.png", "--model", "tests.cli.conftest:net")
 
 
+@pytest.mark.slow
 def test_version_and_help(process, run):
     assert process("--version").out == camlens.__version__ + "\n"
     got = run("--help")
@@ -45,6 +46,7 @@ def test_every_option_has_its_help(run, command):
             assert len(re.findall(r"[a-z]{2,}", line)) > 4, line
 
 
+@pytest.mark.slow
 def test_nothing_but_results_on_the_standard_output(process, words):
     got = process(*words, "absent.png", env={"PYTHONPATH": ROOT})
     assert got.code == 1
@@ -56,6 +58,7 @@ def test_nothing_but_results_on_the_standard_output(process, words):
     assert got.json["failed"][0]["photo"] == "absent.png"
 
 
+@pytest.mark.slow
 def test_lines_in_a_pipe_are_whole(process, words, folder):
     long = folder / ("n" * 150 + ".png")
     long.write_bytes((folder / "hopper.png").read_bytes())
@@ -63,6 +66,7 @@ def test_lines_in_a_pipe_are_whole(process, words, folder):
     assert str(long) in got.out.splitlines()
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves(folder, words):
     command = f"{sys.executable} -m camlens.cli {' '.join(words)} --target all | true"
     got = subprocess.run(
@@ -72,6 +76,7 @@ def test_a_reader_that_leaves(folder, words):
     assert "Traceback" not in got.stderr
 
 
+@pytest.mark.slow
 def test_an_encoding_that_lacks_letters(process, words, folder):
     name = folder / "caf\u00e9.png"
     name.write_bytes((folder / "hopper.png").read_bytes())
@@ -81,6 +86,7 @@ def test_an_encoding_that_lacks_letters(process, words, folder):
     assert "caf\\xe9.png" in got.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colours", [True, False])
 def test_a_narrow_terminal(folder, words, colours):
     env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS")}
@@ -119,6 +125,7 @@ def test_debugging(run):
         run(*words, env={"CAMLENS_DEBUG": "1"})
 
 
+@pytest.mark.slow
 def test_completion(process):
     env = {"_CAMLENS_COMPLETE": "complete_bash", "COMP_WORDS": "camlens exp", "COMP_CWORD": "1"}
     script = "import sys; sys.argv[0] = 'camlens'; from camlens.cli import main; main()"
@@ -129,6 +136,7 @@ def test_completion(process):
     assert got.stdout.strip() == "explain"
 
 
+@pytest.mark.slow
 def test_without_typer_it_says_what_to_install(folder):
     script = "import sys; sys.modules['typer'] = None; from camlens.cli import main; main()"
     got = subprocess.run(

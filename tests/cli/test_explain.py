@@ -347,6 +347,7 @@ def test_unsafe_pickle(run, model, folder):
     assert "exported programs (.pt2)" in text
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_half_file(process, model, folder):
     def small_files_only():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import torch
 
 import camlens
@@ -38,6 +39,7 @@ def test_layers(run):
     assert re.search(r"4 +ReLU +8 +112x112 +yes +<-", text)
 
 
+@pytest.mark.slow
 def test_layers_of_torchvision(run):
     got = run("layers", "torchvision:squeezenet1_1", "--weights", "none", "--json").json
     assert {"features.12", "features.12.expand3x3"} <= {row["layer"] for row in got["layers"]}

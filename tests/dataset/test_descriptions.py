@@ -149,6 +149,7 @@ def test_what_holds_itself_has_an_end():
     assert describe(finder) == describe(finder)
 
 
+@pytest.mark.slow
 def test_another_process_describes_the_same():
     script = (
         "from camlens.dataset.descriptions import describe, structure; import json, torch\n"

@@ -380,6 +380,7 @@ def test_a_tiny_face_is_not_found(request, which, hopper):
     assert faces.count.item() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_faces_of_all_sizes(yunet, hopper):
     """As small pictures are enlarged, and large ones searched at several sizes."""
@@ -450,6 +451,7 @@ def test_faces_are_frozen():
         faces.count = nothing
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_mediapipe_arms_no_profiling_timer(shared):
     pytest.importorskip("mediapipe")

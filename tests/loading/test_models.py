@@ -13,6 +13,7 @@ from camlens import loading
 from camlens.loading import Preprocessing
 
 
+@pytest.mark.slow
 def test_torchvision_without_weights():
     found = loading.load_model("torchvision:vgg11", "none")
     assert type(found.model).__name__ == "VGG"
@@ -26,6 +27,7 @@ def test_torchvision_without_weights():
     )
 
 
+@pytest.mark.slow
 def test_torchvision_with_a_file_of_other_classes(tmp_path):
     trained = resnet18(num_classes=7)
     save_file(trained.state_dict(), tmp_path / "a.safetensors")

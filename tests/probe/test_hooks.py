@@ -1,5 +1,6 @@
 """Runs with hooks: nothing is left behind, and runs do not see each other."""
 
+import contextlib
 import dis
 import functools
 import random
@@ -246,6 +247,28 @@ def test_forward_hooks_of_the_user_that_register_hooks_on_tensors(
     assert_close(saliency, camlens.Saliency(model)(images, targets=targets).raw)
 
 
+@pytest.mark.parametrize("place", ["conv1", "conv2", "head", ""])
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.GuidedGradCAM])
+def test_forward_hooks_of_the_user_that_run_the_model(images, place, fails, explainer):
+    model = Small().eval()
+    expected = explainer(model, "conv2")(images, targets=1)
+    within = []
+
+    def run_on_others(*_):
+        if not within:
+            within.append(True)
+            with contextlib.suppress(RuntimeError):
+                model(torch.rand(3, 1 if fails else 3, 8, 8))
+            within.pop()
+
+    model.get_submodule(place).register_forward_hook(run_on_others)
+    actual = explainer(model, "conv2")(images, targets=1)
+    assert_close(actual.raw, expected.raw)
+    assert_close(actual.scores, expected.scores)
+    assert hooks(model) == 1
+
+
 def test_forward_hooks_of_the_user_see_the_gradients_that_pass_them(images):
     model, seen = Small().eval(), []
     model.act.register_forward_hook(lambda _, __, out: out.register_hook(seen.append) and None)
@@ -475,8 +498,15 @@ def test_a_rule_that_was_left_entered_is_inert_and_goes_at_the_next_call():
 
 def test_a_hook_that_was_left_is_inert(images):
     model, seen = Small().eval(), []
-    model.conv2._forward_hooks[1] = hooks_module._Hook("conv2", lambda *a: seen.append(a))
+
+    def see(*shown):
+        seen.append(shown)
+
+    depth = hooks_module._Depth(see)
+    depth.count(model, [])
+    model.conv2._forward_hooks[1] = hooks_module._Hook("conv2", see, depth)
     probe = Probe(model, images)
     probe.run(sites=[Site("conv1")])
     model(images)
     assert seen == []
+    assert depth.calls == 0

@@ -15,6 +15,8 @@ from camlens.report.tables import load
 
 from .made import SIDE, Made, write_run
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = [
     "<script>window.taken = 1</script>.png",
     "</script><script>window.taken = 2</script>",

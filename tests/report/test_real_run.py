@@ -40,6 +40,7 @@ def run(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_the_page_draws_the_runs_heatmaps(browser, run):
     browser.open(write_report(run))
     for setting, method in (("0", "GradCAM"), ("1", "LayerCAM")):
@@ -58,6 +59,7 @@ def test_the_page_draws_the_runs_heatmaps(browser, run):
             assert torch.allclose(found, expected[shown], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_the_page_has_the_runs_pictures(browser, run):
     browser.open(write_report(run))
     thumbnails = [base64.b64encode(one).decode() for one in run.images["thumbnail"]]

@@ -56,15 +56,17 @@ def _blurred(images: Tensor) -> Tensor:
     shortest = min(images.shape[2:])
     sigma = _BLUR * shortest
     radius = min(math.ceil(3 * sigma), shortest - 1)
-    steps = torch.arange(-radius, radius + 1).to(images)
+    # In float32 or wider: in half precision sums lose digits, and some CPUs take minutes.
+    wide = images.to(torch.promote_types(images.dtype, torch.float32))
+    steps = torch.arange(-radius, radius + 1).to(wide)
     kernel = (-0.5 * (steps / sigma).square()).exp()
     kernel = kernel / kernel.sum()
-    blurred = pad(images, (radius,) * (2 * axes), mode="reflect")
+    blurred = pad(wide, (radius,) * (2 * axes), mode="reflect")
     for axis in reversed(range(axes)):
         shape = [-1 if position == axis else 1 for position in range(axes)]
         weight = kernel.view(shape).expand(channels, 1, *[-1] * axes)
         blurred = _CONVOLUTIONS[axes](blurred, weight, groups=channels)
-    return blurred
+    return blurred.to(images)
 
 
 def _inpainted(images: Tensor, masks: Tensor) -> Iterator[Tensor]:

@@ -3,7 +3,7 @@
 A tensor's shape does not say what its dimensions are. The model is run on changed images
 (:mod:`camlens.geometry.responses`), and a reading of the output is right where the measured
 centres of its values move over the image as the reading says (:mod:`camlens.geometry.fits`). All
-layers share the same 2 + 2 d runs of two images for d image axes, 12 single images for pictures.
+layers share the same 3 + 2 d runs of two images for d image axes, 14 single images for pictures.
 The runs are repeated on noise for layers that do not respond to the images, and with all other
 layers for those whose values depend on the whole image.
 """
@@ -260,6 +260,8 @@ def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
         "rows": f"{rows}, but no dimension is of that length (windows, frames, pairs or proposals "
         "in the batch?)",
         "mixed": f"{rows}, but a change of the first image changes other rows too",
+        "order": f"{rows}, in the images' order, but the order of the rows depends on what the "
+        "images show",
     }[response.fault]
     groups = (
         f"camlens.layouts.groups({response.group}) if the rows of an image are maps of all of it, "

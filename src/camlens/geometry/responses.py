@@ -5,7 +5,8 @@ along the axis from 0 to 1, once with one that falls from 1 to 0. The share of t
 cell's two responses (squared differences from the output for unchanged images) tells where along
 the axis the cell looks: for small noise it is the centroid of the squared gradient, as a fraction
 of the axis. Being a share, it does not feel how a cell responds to stronger or weaker noise. In
-one more run a single image changes, which tells rows of the batch from everything else.
+two more runs a single image changes, and the images come in reverse order, which tells rows of the
+batch from everything else.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Response:
         images: number of images R in a run.
         fault: why the output has no row for each image: "", "absent" (no tensor came), "shape"
             (its shape changes with the images' values), "silent" (no response), "rows" (no
-            dimension of size R), or "mixed" (one has, but other rows respond to the first image).
+            dimension of size R), "mixed" (one has, but other rows respond to the first image), or
+            "order" (the rows do not follow the images into another order).
         batch: dimension that holds the images.
         group: consecutive rows that belong to an image, where there is more than one; or 0.
         centres: by dimension other than the batch, (2, d, length) centres of the evidence along
@@ -60,7 +62,7 @@ def respond(
 ) -> dict[str, Response]:
     """Measure how layers respond to changed images.
 
-    The model runs 2 + 2 d times on two images (more if they are tiny), an image and another one
+    The model runs 3 + 2 d times on two images (more if they are tiny), an image and another one
     flipped, so that what the images show at some place does not look like a property of the model.
 
     Args:
@@ -85,9 +87,12 @@ def respond(
             first = torch.zeros_like(noise)
             first[0] = noise[0]
             rows = run((batch + first).to(batch.dtype), names)
+            # Further inputs belong to the images in their order.
+            turned = {} if fixed else run(batch.flip(0), names)
             for name, sums in measured.items():
-                sums.find_rows(base.get(name), rows.get(name), len(batch))
-            del rows
+                outputs = base.get(name), rows.get(name), turned.get(name)
+                sums.find_rows(*outputs, len(batch))
+            del rows, turned
         for axis, ramp in enumerate(_ramps(batch)):
             for direction, strength in enumerate((ramp, 1 - ramp)):
                 changed = run((batch + noise * strength.sqrt()).to(batch.dtype), names)
@@ -161,24 +166,37 @@ class _Sums:
         if not self.shape == base.shape == changed.shape:
             self.fault = self.fault or "shape"
             return None
-        # Masked scores are -inf in both.
-        return (changed.float() - base.float()).nan_to_num(0.0, 0.0, 0.0)
+        return _difference(base, changed)
 
-    def find_rows(self, base: Tensor | None, changed: Tensor | None, n: int) -> None:
-        """Find the dimension on which only index 0 responds to a change of image 0."""
+    def find_rows(
+        self, base: Tensor | None, changed: Tensor | None, turned: Tensor | None, n: int
+    ) -> None:
+        """Find the dimension on which only index 0 responds to a change of image 0.
+
+        Args:
+            base: the output for the unchanged images.
+            changed: the output with image 0 changed.
+            turned: the output for the images in reverse order, or None. Rows in an order that the
+                model chooses by what the images show do not follow them.
+            n: number of images.
+        """
         self.images = n
         difference = self._difference(base, changed)
-        if difference is None:
+        if base is None or difference is None:
             return
         energy = difference.square()
         profiles = [_marginal(energy, dim) for dim in range(energy.ndim)]
         if not any((profile > 0).any() for profile in profiles):
             self.fault = self.fault or "silent"
             return
-        sized = [dim for dim, length in enumerate(self.shape or ()) if length == n]
+        sized = [dim for dim, length in enumerate(base.shape) if length == n]
         for dim in sized:
             if profiles[dim][1:].max() <= LEAK * profiles[dim][0]:
                 self.batch = dim
+                if turned is not None and turned.shape == base.shape:
+                    moved = _marginal(_difference(base, turned.flip(dim)).square(), dim)
+                    if moved.max() > LEAK * profiles[dim][0]:
+                        self.fault = self.fault or "order"
                 return
         self.fault = self.fault or ("mixed" if sized else "rows")
         if profiles and (count := len(profiles[0]) // n) > 1 and len(profiles[0]) == n * count:
@@ -233,6 +251,11 @@ class _Sums:
         if all(centre.isnan().all() for centre in centres.values()):
             return Response(shape, self.images, "silent")
         return Response(shape, self.images, "", self.batch, 0, centres)
+
+
+def _difference(base: Tensor, changed: Tensor) -> Tensor:
+    # Masked scores are -inf in both.
+    return (changed.float() - base.float()).nan_to_num(0.0, 0.0, 0.0)
 
 
 def _marginal(energy: Tensor, dim: int, *, rows: bool = False) -> Tensor:

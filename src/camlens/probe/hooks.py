@@ -101,18 +101,46 @@ _thread = _Thread()
 class _Hook:
     """Shows a layer's output to ``see`` while its run is the innermost one of the thread.
 
-    After the run, on other threads, in a run nested in this one and in what a targets callable
-    runs, it does nothing. A hook that an interrupt left behind therefore does nothing either.
+    After the run, on other threads, in a run nested in this one, in what a targets callable runs
+    and in a call of the model by a forward hook of the user's, it does nothing. A hook that an
+    interrupt left behind therefore does nothing either.
     """
 
-    __slots__ = ("name", "see")
+    __slots__ = ("depth", "name", "see")
 
-    def __init__(self, name: str, see: See) -> None:
+    def __init__(self, name: str, see: See, depth: _Depth) -> None:
         self.name = name
         self.see = see
+        self.depth = depth
 
     def __call__(self, _: nn.Module, inputs: Any, output: Any) -> Any:
-        return self.see(self.name, inputs, output) if _thread.see is self.see else None
+        shown = _thread.see is self.see and self.depth.calls <= 1
+        return self.see(self.name, inputs, output) if shown else None
+
+
+class _Depth:
+    """Counts the calls of a run's model that are under way: its user's hooks may call it too."""
+
+    __slots__ = ("calls", "see")
+
+    def __init__(self, see: See) -> None:
+        self.see = see
+        self.calls = 0
+
+    def enter(self, _: nn.Module, inputs: Any) -> None:
+        self.calls += _thread.see is self.see
+
+    def leave(self, _: nn.Module, inputs: Any, output: Any) -> None:
+        self.calls -= _thread.see is self.see
+
+    def count(self, model: nn.Module, handles: list[RemovableHandle]) -> None:
+        """Count from now on, until the handles are removed; also calls that fail."""
+        always = model._forward_hooks_always_called
+        handles.append(before := RemovableHandle(model._forward_pre_hooks))
+        handles.append(after := RemovableHandle(model._forward_hooks, extra_dict=always))
+        model._forward_pre_hooks[before.id] = self.enter
+        always[after.id] = True
+        model._forward_hooks[after.id] = self.leave
 
 
 def run_hooked(
@@ -131,19 +159,21 @@ def run_hooked(
     """
     outer, outer_mode, before = _thread.see, _thread.mode, _Thread.state()
     handles: list[RemovableHandle] = []
-    compiled = fused = False
-    for module in call.model.modules():
-        compiled |= _is_compiled(module)
-        fused |= isinstance(module, _FUSED)
+    depth = _Depth(see)
+    modules = list(call.model.modules())
+    compiled = any(map(_is_compiled, modules))
+    fused = any(isinstance(module, _FUSED) for module in modules)
     entered = Interception() if mode is None and fused else mode
     if entered is not None:
         entered.live = True
     try:
+        if any(module._forward_hooks or module._forward_pre_hooks for module in modules):
+            depth.count(call.model, handles)
         for name, module in layers.items():
             # As register_forward_hook does, but known here before the hook is in its place.
             handle = RemovableHandle(module._forward_hooks)
             handles.append(handle)
-            module._forward_hooks[handle.id] = _Hook(name, see)
+            module._forward_hooks[handle.id] = _Hook(name, see, depth)
         if compiled:
             _uncompiled.enter(handles)
         torch.set_grad_enabled(gradients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -195,6 +196,7 @@ class Pass:
 
     def _rows_read(self, rows: Tensor, site: Site) -> Tensor:
         """Read (K, *output) gradients by a site's layout: (N, K, C, *grid)."""
-        if len(rows) == 1 or site.layout is None:
-            return torch.stack([self._read(row, site) for row in rows], dim=1)
-        return torch.vmap(lambda row: self._read(row, site), out_dims=1)(rows)
+        if len(rows) > 1 and site.layout is not None:
+            with contextlib.suppress(RuntimeError, ValueError):  # a layout may do what vmap cannot
+                return torch.vmap(lambda row: self._read(row, site), out_dims=1)(rows)
+        return torch.stack([self._read(row, site) for row in rows], dim=1)
