@@ -1,7 +1,7 @@
 """Measure where the cells of default layers lie in networks with random weights.
 
-``python benchmarks/network_offsets.py`` needs torchvision and timm, which ``make test`` installs, and
-takes about 10 minutes of one core. It prints a line for each network of the table in
+``python benchmarks/network_offsets.py`` needs torchvision and timm, as ``make test`` installs them,
+and takes about 10 minutes of one core. It prints a line for each network of the table in
 ``docs/howto/choose_a_layer.rst``: the middle of the layer's cells minus the middle of the image.
 """
 

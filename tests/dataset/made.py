@@ -50,6 +50,9 @@ class Noise(Dataset[Sample]):
     def __len__(self) -> int:
         return self.items
 
+    def fingerprint(self) -> str:
+        return repr((self.items, self.sides, self.corrupt))
+
     def __getitem__(self, index: int) -> Sample:
         if self.die is not None and self.die.is_file() and index == int(self.die.read_text()):
             self.die.unlink()

@@ -136,8 +136,11 @@ def test_a_wrong_picture_is_refused(tmp_path):
     from camlens.dataset import Sample
 
     image = torch.rand(1, 16, 16)
-    for picture in (torch.zeros(3, 8, 8).byte(), torch.zeros(3, 16, 16)):
+    for name, picture in {"a": torch.zeros(3, 8, 8).byte(), "b": torch.zeros(3, 16, 16)}.items():
         with pytest.raises(ValueError, match=r"a picture as \(1 or 3, 16, 16\) of uint8"):
             explain_dataset(
-                GradCAM(net(), "1"), [Sample(image, picture=picture)], tmp_path, progress=False
+                GradCAM(net(), "1"),
+                [Sample(image, picture=picture)],
+                tmp_path / name,
+                progress=False,
             )

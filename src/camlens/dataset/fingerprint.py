@@ -1,121 +1,188 @@
-"""What decides the numbers of a run, in words that can be compared."""
+"""Hash what decides the numbers of a run: the model, functions, transforms, data sets.
+
+Two values have equal fingerprints, in this process or another one, if they hold equal values and
+run equal code. Hashed are weights, buffers and arrays; plain containers and the attributes of
+objects, private ones and slots included; the byte code, constants, defaults, closures and used
+globals of functions; and the methods of classes. Code of installed packages and of Python's
+library counts by its name; the manifest of a run keeps the versions.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import hashlib
 import importlib.metadata
-import inspect
-import json
+import logging
+import os
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+import sys
+import sysconfig
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..explainers import Explainer
-from ..regions.masks import Regions
+from ..model import unwrap
 
 #: Packages whose version decides numbers, or bytes in the tables.
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "pillow")
 
-_DEEPEST = 3
+#: Values that are their own text.
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...), torch.dtype)
+#: Values that hold nothing that a number could depend on.
+_EMPTY = (
+    type(threading.Lock()),
+    type(threading.RLock()),
+    threading.Event,
+    threading.Condition,
+    threading.local,
+    weakref.ReferenceType,
+    logging.Logger,
+    torch.fx.Graph,
+)
+#: Bookkeeping of modules.
+_NOT_NUMBERS = frozenset(
+    [
+        *("_is_full_backward_hook", "_non_persistent_buffers_set", "_compiled_call_impl"),
+        *("_is_torch_compile", "_parameters", "_buffers", "_modules", "meta", "shape_env"),
+        *("_state_dict_hooks", "_state_dict_pre_hooks", "_forward_hooks_always_called"),
+        *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+    ]
+)
+#: Attributes of classes that their methods do not read.
+_NOT_CODE = frozenset(
+    [
+        *("__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__slots__"),
+        *("__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl"),
+        *("__dataclass_fields__", "__dataclass_params__", "__match_args__", "__parameters__"),
+        *("__orig_bases__", "__annotate_func__", "__annotations_cache__"),
+    ]
+)
+_LIBRARIES = tuple(
+    os.path.realpath(sysconfig.get_path(name)) + os.sep
+    for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+_SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType)
+_BUILT_IN = (types.BuiltinFunctionType, types.MethodWrapperType, types.MethodDescriptorType)
 
-_PLAIN = (type(None), int, float, str)
-_FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, functools.partial)
 
+def fingerprint(value: Any) -> str:
+    """Return a SHA-256 of what a value holds and of the code that it runs.
 
-def fingerprint(model: nn.Module) -> str:
-    """Return a SHA-256 over the names, types, shapes and bytes of a model's state dict.
+    An object with a method ``fingerprint()`` that returns a text answers for itself. Results of
+    computations (tensors with a ``grad_fn``) are passed over: models keep them in attributes.
+
+    Raises:
+        ValueError: the value holds something that cannot be compared, such as an open file.
 
     Example:
-        >>> fingerprint(nn.ReLU())[:8]  # nothing in it
-        'e3b0c442'
+        >>> fingerprint(functools.partial(max, 1)) == fingerprint(functools.partial(max, 2))
+        False
+        >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+        True
     """
-    found = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        found.update(name.encode())
-        found.update(_hash(value).encode() if isinstance(value, Tensor) else repr(value).encode())
-    return found.hexdigest()
+    return _Walk().of(value, "the value").hex()
 
 
-def structure(model: nn.Module) -> str:
-    """Return a SHA-256 over what a model is besides its state dict.
+def describe(value: Any, what: str = "the value") -> Any:
+    """Return a value as a manifest keeps it: numbers and texts as they are, others hashed.
 
-    Models of equal weights can be different functions. It covers how the model prints, and of
-    each module the class, the class's source where there is one, the code that a traced or an
-    exported one holds, and the numbers, texts and functions among its attributes.
+    Args:
+        value: an option of a run.
+        what: its name, for the error.
+
+    Raises:
+        ValueError: as :func:`fingerprint`.
+
+    Example:
+        >>> describe("blur"), describe(max)["name"]
+        ('blur', 'builtins.max')
     """
-    return _structure(model, 0)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [describe(element, f"{what}[{place}]") for place, element in enumerate(value)]
+    return {"name": _name(value), "fingerprint": _Walk().of(value, what).hex()}
 
 
-def _structure(model: nn.Module, depth: int) -> str:
-    modules = dict(model.named_modules())
-    kinds = {kind: _source(kind) for module in modules.values() for kind in _kinds(module)}
-    # Inside of another description functions are named only: they may hold the model itself.
-    inside = _DEEPEST + 1 if depth else 1
-    found: list[Any] = [repr(model), [[_name(kind), text] for kind, text in kinds.items()]]
-    for name, module in modules.items():
-        held = {
-            key: describe(value, inside)
-            for key, value in sorted(vars(module).items())
-            # The device's name differs between ranks, and is in the manifest by its kind.
-            if not key.startswith("_")
-            and key != "device"
-            and isinstance(value, (*_PLAIN, *_FUNCTIONS))
-        }
-        found.append([name, _name(type(module)), str(getattr(module, "code", "")), held])
-    text = re.sub(r" at 0x[0-9A-Fa-f]+", "", json.dumps(found))
-    return hashlib.sha256(text.encode()).hexdigest()
+def describe_model(model: nn.Module) -> dict[str, str]:
+    """Return hashes of a model's weights, of its code, and of its other attributes.
 
-
-def _kinds(module: nn.Module) -> list[type]:
-    # Of torch's own classes the version says as much, and in less time.
-    return [
-        kind
-        for kind in type(module).__mro__
-        if kind is not object and not kind.__module__.startswith("torch.")
-    ]
-
-
-def _source(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError, SyntaxError):  # typed into a prompt, built in, or since changed
-        return ""
+    Raises:
+        ValueError: as :func:`fingerprint`.
+    """
+    model = unwrap(model)
+    walk, weights = _Walk(), hashlib.sha256()
+    code, attributes = hashlib.sha256(), hashlib.sha256()
+    for name, module in model.named_modules(remove_duplicate=False):
+        path = f"the model's {name}" if name else "the model"
+        for tensors in (module._parameters, module._buffers):
+            for key, tensor in tensors.items():
+                weights.update(walk.of((name, key, tensor), path))
+        code.update(walk.of((name, type(module), _scripted(module)), path))
+        attributes.update(walk.joined(path, _attributes(module)))
+    return {
+        "name": type(model).__name__,
+        "weights": weights.hexdigest(),
+        "code": code.hexdigest(),
+        "attributes": attributes.hexdigest(),
+    }
 
 
 def describe_explainer(explainer: Explainer) -> dict[str, Any]:
     """Return an explainer's method, layers and options, without its model.
 
-    ``layers`` are None where the explainer finds the last one, and for input gradients.
+    ``layers`` are None where the explainer finds the layer itself, and for gradients of images.
+
+    Raises:
+        ValueError: as :func:`fingerprint`.
     """
     layers = getattr(explainer, "layers", None)
     options = {
-        name: describe(value)
+        name: describe(value, f"the explainer's {name}")
         for name, value in sorted(vars(explainer).items())
         if not name.startswith("_") and name not in ("model", "layers") and value is not None
     }
     if layers is None and hasattr(explainer, "layers"):
         options["layer"] = "last"
-    return {
+    description = {
         "method": type(explainer).__name__,
         "layers": None if layers is None else list(layers),
         "options": options,
     }
+    if not _is_library(type(explainer).__module__):
+        description["code"] = _Walk().of(type(explainer), "the explainer's class").hex()
+    return description
 
 
 def describe_dataset(dataset: Any) -> dict[str, Any]:
-    """Return a data set's type, length and, if it says one itself, its fingerprint."""
-    own = getattr(dataset, "fingerprint", None)
+    """Return a data set's type, length and fingerprint.
+
+    Raises:
+        ValueError: as :func:`fingerprint`.
+    """
     return {
         "type": type(dataset).__name__,
         "items": len(dataset) if hasattr(dataset, "__len__") else None,
-        "fingerprint": str(own()) if callable(own) else None,
+        "fingerprint": _Walk().of(dataset, "the data set").hex(),
+    }
+
+
+def describe_modes(device: str) -> dict[str, str | None]:
+    """Return the modes of torch that decide numbers: autocast and the precision of products."""
+    on = torch.is_autocast_enabled(device)
+    return {
+        "autocast": str(torch.get_autocast_dtype(device)) if on else None,
+        "matmul_precision": torch.get_float32_matmul_precision(),
     }
 
 
@@ -123,130 +190,244 @@ def versions() -> dict[str, str]:
     """Return the versions of camlens, Python, and the packages that decide numbers or bytes."""
     from .. import __version__
 
-    found = {"camlens": __version__, "python": platform.python_version()}
-    return {**found, **{name: importlib.metadata.version(name) for name in PACKAGES}}
+    installed = {"camlens": __version__, "python": platform.python_version()}
+    optional = ("torchvision", "timm", "transformers")
+    for name in (*PACKAGES, *(name for name in optional if name in sys.modules)):
+        installed[name] = importlib.metadata.version(name)
+    return installed
 
 
-def describe(value: Any, depth: int = 0) -> Any:
-    """Return an option as JSON knows it, the same in every process.
+class _Walk:
+    """Hashes values from the inside out; what occurs twice is hashed once."""
 
-    Of a function its name, the constants and names in it, and the values it is closed over; of
-    a tensor and of regions a hash; of another object its type and its public attributes.
+    def __init__(self) -> None:
+        self._known: dict[int, bytes] = {}
+        self._open: list[int] = []
+        self._alive: list[Any] = []  # so that no id is used again
 
-    Args:
-        value: the option.
-        depth: how far it is inside of another one; what is too far inside is only named, but for
-            numbers and texts.
+    def of(self, value: Any, path: str) -> bytes:
+        """Return the SHA-256 of a value; ``path`` names it in errors."""
+        if isinstance(value, _PLAIN):
+            return _sha(type(value).__name__, repr(value))
+        key = id(value)
+        if key in self._open:  # it holds itself
+            return _sha("holder", str(len(self._open) - self._open.index(key)))
+        if key not in self._known:
+            self._open.append(key)
+            self._alive.append(value)
+            try:
+                self._known[key] = self._composite(value, path)
+            except RecursionError:
+                raise ValueError(_incomparable(value, path)) from None
+            finally:
+                self._open.remove(key)
+        return self._known[key]
 
-    Example:
-        >>> describe(torch.zeros(2))
-        'float32 (2,) 21ff1b764ef3e705'
-        >>> describe(lambda out: out[:, 3])["constants"]
-        ['3']
-    """
-    if depth > _DEEPEST and not isinstance(value, _PLAIN):
-        return _name(value)
-    return _describe(value, depth)
+    def joined(self, path: str, parts: Mapping[str, Any]) -> bytes:
+        """Return the SHA-256 of named parts."""
+        return _sha(*(_sha(k) + self.of(v, f"{path}.{k}") for k, v in sorted(parts.items())))
+
+    def _all(self, kind: str, values: Iterable[Any], path: str) -> bytes:
+        return _sha(kind, *(self.of(v, f"{path}[{place}]") for place, v in enumerate(values)))
+
+    def _composite(self, value: Any, path: str) -> bytes:
+        if isinstance(value, type):
+            return self._class(value, path)
+        own = getattr(value, "fingerprint", None)
+        if callable(own) and not isinstance(value, types.ModuleType):
+            return _sha("fingerprint", str(own()))
+        for kinds, work in _KINDS:
+            if isinstance(value, kinds):
+                return work(self, value, path)
+        return self._object(value, path)
+
+    def _class(self, value: type, path: str) -> bytes:
+        if _is_library(value.__module__) or issubclass(value, enum.Enum):
+            return _sha("class", _name(value))
+        members = {
+            name: member
+            for name, member in vars(value).items()
+            if name not in _NOT_CODE and not isinstance(member, _SLOTS)
+        }
+        bases = self._all("bases", value.__bases__, path)
+        return _sha("class", value.__qualname__, bases, self.joined(path, members))
+
+    def _function(self, value: types.FunctionType, path: str) -> bytes:
+        cells = []
+        for cell in value.__closure__ or ():
+            with contextlib.suppress(ValueError):  # an empty cell
+                cells.append(cell.cell_contents)
+        held = [cells, value.__defaults__, value.__kwdefaults__]
+        if _is_library(value.__module__):
+            return _sha("function", _name(value), self._all("held", held, path))
+        names = sorted(set(_names(value.__code__)))
+        used = {n: value.__globals__[n] for n in names if n in value.__globals__}
+        used = {
+            n: _used(g, names) if isinstance(g, types.ModuleType) else g for n, g in used.items()
+        }
+        code = self._code(value.__code__, value.__doc__, path)
+        held += [used, {k: v for k, v in vars(value).items() if k != "__wrapped__"}]
+        return _sha("function", code, self._all(f"held by {value.__qualname__}", held, path))
+
+    def _code(self, code: types.CodeType, doc: str | None, path: str) -> bytes:
+        # A function without a docstring holds None in its place.
+        constants = [constant for constant in code.co_consts if constant not in (None, doc)]
+        inner = [
+            self._code(constant, None, path)
+            if isinstance(constant, types.CodeType)
+            else self.of(constant, path)
+            for constant in constants
+        ]
+        return _sha("code", code.co_code, *code.co_names, *inner)
+
+    def _method(self, value: types.MethodType, path: str) -> bytes:
+        return self._all("method", (value.__func__, value.__self__), path)
+
+    def _built_in(self, value: Any, path: str) -> bytes:
+        holder = getattr(value, "__self__", None)
+        holder = None if isinstance(holder, types.ModuleType) else holder
+        return _sha("built in", _name(value), self.of(holder, path))
+
+    def _partial(self, value: functools.partial[Any], path: str) -> bytes:
+        return self._all("partial", (value.func, value.args, value.keywords), path)
+
+    def _mapping(self, value: Mapping[Any, Any], path: str) -> bytes:
+        items = (self.of(k, path) + self.of(v, f"{path}[{k!r:.40}]") for k, v in value.items())
+        return _sha("mapping", *sorted(items))
+
+    def _set(self, value: Iterable[Any], path: str) -> bytes:
+        return _sha("set", *sorted(self.of(element, path) for element in value))
+
+    def _sequence(self, value: Iterable[Any], path: str) -> bytes:
+        return self._all(type(value).__name__, value, path)
+
+    def _module(self, value: nn.Module, path: str) -> bytes:
+        value = unwrap(value)
+        tensors = {"parameters": value._parameters, "buffers": value._buffers}
+        parts = {**_attributes(value), **tensors, "modules": value._modules}
+        code = self.of((type(value), _scripted(value)), path)
+        return _sha("module", code, self.joined(path, parts))
+
+    def _array(self, value: Any, path: str) -> bytes:
+        if value.dtype.hasobject:
+            return self._all("objects", (value.shape, value.tolist()), path)
+        return _sha("array", value.dtype.str, str(value.shape), value.tobytes())
+
+    def _object(self, value: Any, path: str) -> bytes:
+        """Hash what pickle would keep of an object."""
+        try:
+            reduced = value.__reduce_ex__(4)
+        except Exception:  # pickle's refusals are of any type
+            if _is_library(type(value).__module__) or not hasattr(value, "__dict__"):
+                raise ValueError(_incomparable(value, path)) from None
+            reduced = type(value), (), vars(value)
+        if isinstance(reduced, str):
+            return _sha("global", _name(value), reduced)
+        parts = [list(part) if isinstance(part, Iterator) else part for part in reduced]
+        return self._all("object", [type(value), *parts], path)
 
 
-@functools.singledispatch
-def _describe(value: Any, depth: int) -> Any:
-    if isinstance(value, type) or hasattr(value, "__qualname__"):
-        return _name(value)
-    own = getattr(value, "__dict__", {})
-    public = {name: one for name, one in sorted(own.items()) if not name.startswith("_")}
-    if not public:
-        return _name(value)
-    return {"type": _name(value), "attributes": describe(public, depth)}
+_KINDS: tuple[tuple[Any, Callable[[_Walk, Any, str], bytes]], ...] = (
+    (_EMPTY, lambda walk, value, path: _sha("empty", _name(value))),
+    (Tensor, lambda walk, value, path: _sha("tensor", *_tensor(value))),
+    ((np.ndarray, np.generic), _Walk._array),
+    (torch.device, lambda walk, value, path: _sha("device", value.type)),  # ranks have their own
+    (torch.Generator, lambda walk, value, path: walk.of(value.get_state(), path)),
+    (enum.Enum, lambda walk, value, path: _sha("enum", _name(type(value)), value.name)),
+    (os.PathLike, lambda walk, value, path: _sha("path", os.fspath(value))),
+    (types.ModuleType, lambda walk, value, path: _sha("package", value.__name__)),
+    (nn.Module, _Walk._module),
+    (functools.partial, _Walk._partial),
+    (types.FunctionType, _Walk._function),
+    (types.MethodType, _Walk._method),
+    (_BUILT_IN, _Walk._built_in),
+    ((staticmethod, classmethod), lambda walk, value, path: walk.of(value.__func__, path)),
+    (property, lambda walk, value, path: walk._all("p", (value.fget, value.fset), path)),
+    (types.MappingProxyType, _Walk._mapping),
+    (dict, _Walk._mapping),
+    ((set, frozenset), _Walk._set),
+    ((list, tuple), _Walk._sequence),
+)
 
 
-@_describe.register(type(None))
-@_describe.register(int)
-@_describe.register(float)
-@_describe.register(str)
-def _(value: Any, depth: int) -> Any:
-    return value
+def _sha(*parts: bytes | str) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.digest()
 
 
-@_describe.register(enum.Enum)
-@_describe.register(torch.dtype)
-def _(value: Any, depth: int) -> Any:
-    return str(value)
+def _tensor(value: Tensor) -> Iterator[bytes | str]:
+    if value.grad_fn is not None:
+        return
+    yield str(value.dtype)
+    yield str(tuple(value.shape))
+    if value.device.type == "meta":
+        return
+    dense = value.detach().cpu()
+    if dense.is_quantized:
+        yield repr((dense.qscheme(), dense.int_repr().dtype))
+        dense = dense.dequantize()
+    dense = dense if dense.layout == torch.strided else dense.to_dense()
+    flat = dense.resolve_conj().resolve_neg().contiguous().reshape(-1)
+    if flat.numel():
+        yield flat.view(torch.uint8).numpy().tobytes()
 
 
-@_describe.register(Mapping)
-def _(value: Mapping[Any, Any], depth: int) -> Any:
-    return {str(key): describe(one, depth + 1) for key, one in value.items()}
+def _scripted(module: nn.Module) -> str:
+    """Return the code that a module holds itself: scripted, traced and exported ones do."""
+    if isinstance(module, torch.jit.ScriptModule):
+        if not hasattr(module, "forward"):
+            return ""
+        graph = torch._C._jit_pass_canonicalize(module.inlined_graph)
+        # Without the files' lines and the numbers in the classes' names.
+        return re.sub(r" *# .*|\.___torch_mangle_\d+", "", str(graph))
+    return str(module.code) if isinstance(module, torch.fx.GraphModule) else ""
 
 
-@_describe.register(list)
-@_describe.register(tuple)
-def _(value: Sequence[Any], depth: int) -> Any:
-    return [describe(one, depth + 1) for one in value]
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """Return what a module holds besides weights and modules, its user's hooks included."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return {}
+    kept, is_graph = {}, isinstance(module, torch.fx.GraphModule)
+    for name, value in vars(module).items():
+        # What a graph module keeps privately is about the graph, whose code counts.
+        if name in _NOT_NUMBERS or (is_graph and name.startswith("_")):
+            continue
+        if name.endswith(("_hooks", "_hooks_with_kwargs")):
+            hooks = [h for h in value.values() if not type(h).__module__.startswith("camlens.")]
+            if hooks:
+                kept[name] = hooks
+        else:
+            kept[name] = value
+    return kept
 
 
-@_describe.register
-def _(value: Tensor, depth: int) -> Any:
-    kind = str(value.dtype).removeprefix("torch.")
-    return f"{kind} {tuple(value.shape)} {_hash(value)[:16]}"
+def _names(code: types.CodeType) -> Iterator[str]:
+    """Yield the global names and attributes that a function and those inside it use."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
 
 
-@_describe.register
-def _(value: Regions, depth: int) -> Any:
-    return {"names": list(value.names), "masks": describe(value.masks)}
+def _used(module: types.ModuleType, names: Iterable[str]) -> Any:
+    """Return what a function may use of a module of the user's; a package is its name."""
+    if _is_library(module.__name__):
+        return module.__name__
+    return {name: vars(module)[name] for name in names if name in vars(module)}
 
 
-@_describe.register
-def _(value: nn.Module, depth: int) -> Any:
-    return {
-        "type": _name(type(value)),
-        "fingerprint": fingerprint(value),
-        "structure": _structure(value, depth),
-    }
-
-
-@_describe.register(functools.partial)
-def _(value: functools.partial[Any], depth: int) -> Any:
-    return {
-        "partial": describe(value.func, depth + 1),
-        "with": describe([list(value.args), value.keywords], depth + 1),
-    }
-
-
-@_describe.register
-def _(value: MethodType, depth: int) -> Any:
-    return {
-        "method": describe(value.__func__, depth + 1),
-        "of": describe(value.__self__, depth + 1),
-    }
-
-
-@_describe.register
-def _(value: FunctionType, depth: int) -> Any:
-    found: dict[str, Any] = {
-        "function": _name(value),
-        "constants": [text for text in _constants(value.__code__) if text != repr(value.__doc__)],
-        "names": list(value.__code__.co_names),
-    }
-    cells = [cell.cell_contents for cell in value.__closure__ or ()]
-    for name, held in (
-        ("closed over", cells),
-        ("defaults", [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]),
-    ):
-        if held:
-            found[name] = [describe(one, depth + 1) for one in held]
-    return found
-
-
-def _constants(code: CodeType) -> Iterator[str]:
-    """Return the constants of a function and of the functions in it, as text."""
-    for one in code.co_consts:
-        if isinstance(one, CodeType):
-            yield from _constants(one)
-        elif isinstance(one, frozenset):  # in an order that is another in each process
-            yield f"{{{', '.join(sorted(map(repr, one)))}}}"
-        elif one is not None:
-            yield repr(one)
+@functools.cache
+def _is_library(name: str | None) -> bool:
+    """Return whether a module belongs to Python or to an installed package."""
+    top = (name or "").partition(".")[0]
+    if top in ("camlens", "builtins") or top in sys.stdlib_module_names - {"__main__"}:
+        return True
+    file = getattr(sys.modules.get(name or ""), "__file__", None)
+    return file is not None and os.path.realpath(file).startswith(_LIBRARIES)
 
 
 def _name(value: Any) -> str:
@@ -254,9 +435,9 @@ def _name(value: Any) -> str:
     return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
 
 
-def _hash(tensor: Tensor) -> str:
-    found = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-    plain = tensor.detach().cpu().contiguous().reshape(-1)
-    if plain.numel():
-        found.update(plain.view(torch.uint8).numpy().data)
-    return found.hexdigest()
+def _incomparable(value: Any, path: str) -> str:
+    return (
+        f"cannot tell whether {path} is the same when the run is continued: it holds "
+        f"{_name(value)}. Give the object that holds it a method fingerprint() that returns a text "
+        "which changes when its numbers do, or keep it out of what is explained"
+    )

@@ -145,8 +145,11 @@ def dead_workers_told() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker (pid"):
+    except (RuntimeError, ConnectionResetError) as error:
+        # The connection breaks where the worker dies while it hands over a batch.
+        told = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
+        broken = isinstance(error, ConnectionResetError) and not hasattr(error, "__notes__")
+        if not told and not broken:
             raise
         raise RuntimeError(
             f"a process that reads images died ({error}). Finished shards are kept: run it again "

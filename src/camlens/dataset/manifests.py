@@ -20,6 +20,19 @@ _FORMAT_NAME = re.compile(r"camlens\.run\.(\d+)")
 _FOUND = ("format", "complete", "images", "unreadable", "shards", "regions")
 
 
+#: Names of hashes, which say nothing to a reader, and words for them.
+_HASHED = (".weights", ".code", ".attributes", ".fingerprint")
+_WORDS = {
+    "model.weights": "a weight or a buffer of the model differs",
+    "model.code": "the code of the model's classes differs",
+    "model.attributes": "an attribute or a hook of the model differs",
+    "dataset.fingerprint": "the data set differs: its items, its transform or its code",
+    "targets.fingerprint": "the targets function differs: its code or a value that it uses",
+    "picture.fingerprint": "the picture function differs: its code or a value that it uses",
+    "region_source.fingerprint": "the regions differ: their masks, or the function that finds them",
+}
+
+
 def _is(*types: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, types)
 
@@ -146,6 +159,8 @@ def _differences(name: str, old: Any, new: Any) -> Any:
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for place, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from _differences(f"{name}[{place}]", a, b)
+    elif old != new and name.endswith(_HASHED):
+        yield _WORDS.get(name, f"{name.rpartition('.')[0]} differs in its code or in what it holds")
     elif old != new:
         yield f"{name} is {_short(old)} there, and {_short(new)} now"
 

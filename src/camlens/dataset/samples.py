@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..loading import find_photographs, read_photograph
-from .descriptions import describe
+from .fingerprint import fingerprint
 
 #: The label of an item whose class is unknown.
 NO_LABEL = -1
@@ -116,11 +114,9 @@ class Folder(Dataset[Sample]):
         return self._names[index]
 
     def fingerprint(self) -> str:
-        """Return a hash of the files' names, and of how a file becomes the model's input."""
-        names = "\0".join(self.name(index) for index in range(len(self)))
-        how = json.dumps([describe(self._transform), describe(self._shown)])
-        facts = f"{names}\0{how}".encode(errors="surrogateescape")
-        return hashlib.sha256(facts).hexdigest()
+        """Return a hash of the files' names and sizes and of how a file becomes an image."""
+        files = [[self.name(i), file.stat().st_size] for i, file in enumerate(self.files)]
+        return fingerprint([files, self._transform, self._shown])
 
 
 def as_sample(item: Any) -> Sample:

@@ -1,0 +1,352 @@
+"""What decides numbers is told apart, and has the same fingerprint in every process."""
+
+import collections
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from camlens import GradCAM, layouts
+from camlens.dataset.fingerprint import (
+    describe,
+    describe_dataset,
+    describe_explainer,
+    describe_model,
+    describe_modes,
+    fingerprint,
+)
+
+from .made import HALVES, net
+
+
+class Holder:
+    """Hold a value in a public, private or slotted attribute."""
+
+    def __init__(self, value, name="value"):
+        setattr(self, name, value)
+
+    def __call__(self, images):
+        return images
+
+    def method(self, images):
+        return images
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+
+class Keeper(nn.Module):
+    """Hold a value as a module does: as a buffer, in a container, privately, in a hook."""
+
+    def __init__(self, value, kind):
+        super().__init__()
+        self.layer = net()
+        if kind == "buffer":
+            self.register_buffer("value", torch.tensor(value), persistent=False)
+        elif kind == "hook":
+            self.layer.register_forward_hook(functools.partial(print, value))
+        elif kind == "backward hook":
+            self.layer.register_full_backward_hook(functools.partial(print, value))
+        else:
+            values = {"list": [value], "dict": {"a": value}, "array": np.array(value)}
+            setattr(self, "_value" if kind == "private" else "value", values.get(kind, value))
+
+    def forward(self, images):
+        return self.layer(images)
+
+
+def of_code(text, name="made", **more):
+    """Return the function ``made`` of a text, as if it were in a file of the user's."""
+    space = {"__name__": "a_users_file", **more}
+    exec(text, space)
+    return space[name]
+
+
+def closed_over(value):
+    return lambda x: x + value
+
+
+def recursive(depth):
+    return recursive(depth - 1) if depth else 0
+
+
+class Called(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Pair(collections.namedtuple("Pair", "a b")):
+    pass
+
+
+PAIRS = {
+    "operator": (lambda o: o[:, 0] - o[:, 1], lambda o: o[:, 0] + o[:, 1]),
+    "constant": (lambda o: o[:, 0], lambda o: o[:, 1]),
+    "compared with": (lambda o: o < 1, lambda o: o <= 1),
+    "inner function": (
+        of_code("def made(o): return lambda x: x + 1"),
+        of_code("def made(o): return lambda x: x + 2"),
+    ),
+    "attribute name": (lambda o: o.sin(), lambda o: o.cos()),
+    "default": (lambda o, k=1: o[:, k], lambda o, k=2: o[:, k]),
+    "keyword default": (lambda o, *, k=1: o[:, k], lambda o, *, k=2: o[:, k]),
+    "closed-over number": (closed_over(1.0), closed_over(2.0)),
+    "closed-over array": (closed_over(np.zeros(3)), closed_over(np.ones(3))),
+    "closed-over tensor": (closed_over(torch.zeros(3)), closed_over(torch.ones(3))),
+    "closed-over model": (closed_over(net(0)), closed_over(net(1))),
+    "closed-over function": (closed_over(torch.relu), closed_over(torch.sigmoid)),
+    "set in a constant": (lambda o: o in {"a", "b"}, lambda o: o in {"a", "c"}),
+    "partial": (functools.partial(torch.mul, other=2), functools.partial(torch.mul, other=3)),
+    "partial of an array": [functools.partial(max, np.full(2, value)) for value in (0, 1)],
+    "public attribute": (Holder(0.1), Holder(0.2)),
+    "private attribute": (Holder(0.1, "_v"), Holder(0.2, "_v")),
+    "slot": (Slotted(0.1), Slotted(0.2)),
+    "bound method": (Holder(0.1).method, Holder(0.2).method),
+    "set": (Holder({1, 2}), Holder({1, 3})),
+    "frozen set": (frozenset("ab"), frozenset("ac")),
+    "deque": (collections.deque([1]), collections.deque([2])),
+    "named tuple": (Pair(1, 2), Pair(1, 3)),
+    "nested containers": ({"a": (1, [2])}, {"a": (1, [3])}),
+    "list or tuple": ([1, 2], (1, 2)),
+    "whole number or not": ([1], [1.0]),
+    "true or one": ([True], [1]),
+    "bytes": (b"a", b"b"),
+    "shape": (torch.zeros(2, 3), torch.zeros(3, 2)),
+    "type": (torch.zeros(2), torch.zeros(2, dtype=torch.int32)),
+    "bfloat16": (torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16)),
+    "a view": (torch.arange(6).view(2, 3), torch.arange(6).view(3, 2).T),
+    "array of objects": (np.array([{"a": 1}], object), np.array([{"a": 2}], object)),
+    "generator's state": (torch.Generator(), torch.Generator().manual_seed(7)),
+    "numpy's generator": (np.random.default_rng(0), np.random.default_rng(1)),
+    "regions": (HALVES, HALVES.pick("right", "left")),
+    "library function": (torch.sigmoid, torch.tanh),
+    "nested Compose": (
+        Holder([Holder([Holder([Holder([Holder([0.0])])])])]),
+        Holder([Holder([Holder([Holder([Holder([0.5])])])])]),
+    ),
+    "a global's value": [of_code("def made(): return X", X=value) for value in (1, 2)],
+    "a global function": (
+        of_code("def f(): return 1\ndef made(): return f()"),
+        of_code("def f(): return 2\ndef made(): return f()"),
+    ),
+    "a class's code": (
+        of_code("class made:\n  def __call__(s, x): return x")(),
+        of_code("class made:\n  def __call__(s, x): return -x")(),
+    ),
+    "a base class's code": (
+        of_code("class A:\n  def f(s): return 1\nclass made(A): pass")(),
+        of_code("class A:\n  def f(s): return 2\nclass made(A): pass")(),
+    ),
+    "a class's attribute": (of_code("class made: x = 1"), of_code("class made: x = 2")),
+    "a property": (
+        of_code("class made:\n  @property\n  def x(s): return 1"),
+        of_code("class made:\n  @property\n  def x(s): return 2"),
+    ),
+    "a static method": (
+        of_code("class made:\n  @staticmethod\n  def x(): return 1"),
+        of_code("class made:\n  @staticmethod\n  def x(): return 2"),
+    ),
+    "a decorator": (
+        of_code("def d(f): return lambda: f() + 1\n@d\ndef made(): return 1"),
+        of_code("def d(f): return lambda: f() + 1\n@d\ndef made(): return 2"),
+    ),
+    "code of a comprehension": (
+        of_code("def made(x): return [a for a in x]"),
+        of_code("def made(x): return [-a for a in x]"),
+    ),
+    "layout": (layouts.tokens(0, (7, 7)), layouts.tokens(1, (7, 7))),
+}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_what_decides_numbers_is_told_apart(kind):
+    first, second = PAIRS[kind]
+    assert fingerprint(first) == fingerprint(first)
+    assert fingerprint(first) != fingerprint(second)
+    assert fingerprint(Holder([first])) != fingerprint(Holder([second]))
+
+
+def test_a_dictionarys_order_and_comments_decide_nothing():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    commented = of_code('def made(x):\n  """Say so."""\n  # and this\n  return x + 1')
+    assert fingerprint(commented) == fingerprint(of_code("def made(y): return y + 1"))
+    assert fingerprint(Holder(0.1)) == fingerprint(Holder(0.1))
+    assert fingerprint(closed_over(np.ones(3))) == fingerprint(closed_over(np.ones(3)))
+
+
+def test_what_holds_itself_has_an_end():
+    holder = Holder(0.1)
+    holder.value = [holder]
+    assert fingerprint(holder) == fingerprint(holder)
+    assert fingerprint(recursive) == fingerprint(recursive)
+    model = Keeper(1.0, "list")
+    model.again = functools.partial(print, model)
+    assert describe_model(model) == describe_model(model)
+
+
+def test_locks_and_loggers_decide_nothing():
+    import logging
+
+    for value in (threading.Lock(), threading.RLock(), logging.getLogger("a"), threading.local()):
+        assert fingerprint(Holder(value)) == fingerprint(Holder(value))
+
+
+@pytest.mark.parametrize("held", ["file", "generator", "deep"])
+def test_what_cannot_be_compared_is_refused(held, tmp_path):
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    with (tmp_path / "file").open("w") as file:
+        value = {"file": file, "generator": (i for i in "ab"), "deep": deep}[held]
+        with pytest.raises(ValueError, match=r"whether targets.*method fingerprint\(\)"):
+            describe(Holder(value), "targets")
+        value = Holder(value)
+        value.fingerprint = lambda: "v1"
+        assert describe(value) == describe(value)
+
+
+@pytest.mark.parametrize(
+    "kind", ["buffer", "list", "dict", "array", "private", "plain", "hook", "backward hook"]
+)
+def test_what_a_model_holds_besides_its_state_dict(kind):
+    a, b = Keeper(0.0, kind), Keeper(0.5, kind)
+    assert describe_model(a) == describe_model(Keeper(0.0, kind))
+    differing = {key for key, value in describe_model(a).items() if describe_model(b)[key] != value}
+    assert differing == {"weights" if kind == "buffer" else "attributes"}
+    assert fingerprint(a) != fingerprint(b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (nn.Sequential(nn.ReLU()), nn.Sequential(nn.GELU())),
+        (nn.Conv2d(1, 1, 3, stride=1), nn.Conv2d(1, 1, 3, stride=2)),
+        (nn.Softmax(0), nn.Softmax(1)),
+        (nn.Sequential(nn.Identity()), nn.Sequential(nn.Sequential(nn.Identity()))),
+        (of_code("import torch\nclass made(torch.nn.Module):\n  def forward(s, x): return x")(),
+         of_code("import torch\nclass made(torch.nn.Module):\n  def forward(s, x): return -x")()),
+        [torch.fx.symbolic_trace(closed_over(value)) for value in (1.0, 2.0)],
+        ],
+)  # fmt: skip
+def test_models_of_equal_weights_differ(a, b):
+    b.load_state_dict(a.state_dict(), strict=False)
+    assert describe_model(a)["weights"] == describe_model(a)["weights"]
+    assert describe_model(a) == describe_model(a)
+    assert {**describe_model(a), "name": ""} != {**describe_model(b), "name": ""}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
+def test_traced_models_count_by_their_code():
+    one, again, other = (
+        describe_model(torch.jit.trace(Called(closed_over(value)), torch.ones(1)))
+        for value in (1.0, 1.0, 2.0)
+    )
+    assert one == again
+    assert one != other
+
+
+def test_weights_count_by_names_types_shapes_and_bytes():
+    model = nn.Linear(2, 3)
+    before = describe_model(model)["weights"]
+    assert describe_model(nn.Sequential(model))["weights"] != before
+    assert describe_model(model.double())["weights"] != before
+    assert describe_model(model.float())["weights"] == before
+    with torch.no_grad():
+        model.weight[0, 0] += 1e-3
+    assert describe_model(model)["weights"] != before
+    assert len(describe_model(nn.Linear(2, 3, dtype=torch.bfloat16))["weights"]) == 64
+
+
+def test_wrappers_and_running_a_model_change_nothing():
+    model = net()
+    before = describe_model(model)
+    assert describe_model(torch.compile(model)) == before
+    GradCAM(model)(torch.rand(1, 1, 16, 16))
+    assert describe_model(model) == before
+    model.last = model(torch.rand(1, 1, 16, 16))  # a result, which no number depends on
+    first = describe_model(model)
+    model.last = model(torch.rand(1, 1, 16, 16))
+    assert describe_model(model) == first
+
+
+def test_another_source_of_a_class_is_another_model(tmp_path, monkeypatch):
+    codes = set()
+    for place, sign in enumerate("+-"):
+        (tmp_path / str(place)).mkdir()
+        path = tmp_path / str(place) / "signed.py"
+        path.write_text(
+            "from torch import nn\nclass Signed(nn.Module):\n"
+            f"    def forward(self, images):\n        return {sign}images\n"
+        )
+        spec = importlib.util.spec_from_file_location("signed", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "signed", module)
+        spec.loader.exec_module(module)
+        codes.add(describe_model(module.Signed())["code"])
+    assert len(codes) == 2
+
+
+def test_options_of_an_explainer():
+    model = net()
+    assert describe_explainer(GradCAM(model, ["0", "1"]))["layers"] == ["0", "1"]
+    assert describe_explainer(GradCAM(model))["options"] == {
+        "create_graph": False,
+        "layer": "last",
+        "registration": "stretched",
+    }
+    options = [
+        describe_explainer(GradCAM(model, "1", layout=layouts.tokens(prefix, (7, 7))))["options"]
+        for prefix in (0, 1)
+    ]
+    assert options[0] != options[1]
+
+
+def test_data_sets_count_by_what_they_hold_or_say():
+    assert describe_dataset([torch.zeros(2)]) != describe_dataset([torch.ones(2)])
+    said = Holder(1)
+    said.fingerprint = lambda: "v1"
+    assert describe_dataset(said) != describe_dataset(Holder(1))
+
+
+def test_modes_of_torch():
+    plain = describe_modes("cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert describe_modes("cpu") != plain
+
+
+@pytest.mark.slow
+def test_another_process_has_the_same_fingerprints():
+    script = (
+        "from camlens.dataset.fingerprint import describe_model, fingerprint; import torch\n"
+        "class Own:\n    def __init__(self): self.a = {'x', 'y', 'z'}\n"
+        "    def __call__(self, x): return x in {'a', 'b', 'c', 'd'}\n"
+        "torch.manual_seed(0)\n"
+        "print(describe_model(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU())))\n"
+        "print(fingerprint([Own(), lambda x: x in {'a', 'b', 'c'}, str.upper, object(), Own]))\n"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(printed) == 1
