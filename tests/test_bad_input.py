@@ -95,8 +95,12 @@ def test_targets_out_of_range(explainer_class, targets):
 def test_scores_that_are_not_finite(explainer_class):
     images = IMAGES.clone()
     images[1, 0, 0, 0] = float("nan")
+    explainer = made(explainer_class, Small().eval())
+    with pytest.raises(ValueError, match=r"the images \[1\] .*not finite"):
+        explainer(images)
+    explainer(IMAGES)  # measures the layer
     with pytest.raises(ValueError, match=r"scores of the images \[1\] are not finite"):
-        made(explainer_class, Small().eval())(images)
+        explainer(images)
 
 
 def test_scores_for_another_number_of_images(explainer_class):

@@ -18,7 +18,10 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     # Not the process's number: in two containers on one disk that may be the same.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        part.write_bytes(content)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # so that a power loss after the rename leaves no empty file
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Layouts: a layer's output as (N, C, *grid), by moving values only."""
+"""Read a layer's output as (N, C, *grid)."""
 
 from __future__ import annotations
 

@@ -202,9 +202,9 @@ def check_mode(model: nn.Module) -> None:
     if is_exported(model):
         _check_exported_mode(model)
         return
-    if not any(_is_training(module) for module in model.modules()):
+    if not any(is_training(module) for module in model.modules()):
         return
-    training = [n or "the model itself" for n, m in model.named_modules() if _is_training(m)]
+    training = [n or "the model itself" for n, m in model.named_modules() if is_training(m)]
     raise ValueError(
         f"the model is in training mode ({', '.join(training[:3])}"
         f"{', ...' if len(training) > 3 else ''}): dropout and batch statistics would make "
@@ -213,8 +213,9 @@ def check_mode(model: nn.Module) -> None:
     )
 
 
-def _is_training(module: nn.Module) -> bool:
-    return getattr(module, "training", False)  # a frozen TorchScript module has no mode
+def is_training(module: nn.Module) -> bool:
+    """Return whether a module is in training mode; a frozen TorchScript module has no mode."""
+    return getattr(module, "training", False)
 
 
 def _check_exported_mode(model: nn.Module) -> None:

@@ -76,3 +76,49 @@ def test_tokens_of_a_signal_with_class_tokens(length, extra):
     layout = camlens.layouts.tokens(extra, (length // 4,))
     named = camlens.GradCAM(model, "block", layout=layout)(signals, targets=0)
     assert torch.equal(explanation.raw, named.raw)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("part", [slice(None, 32), slice(32, None)])
+def test_a_crop_inside_the_model_is_not_proven(d, part):
+    conv = (nn.Conv1d, nn.Conv2d)[d - 1]
+
+    class Cropped(nn.Module):
+        def __init__(self, part):
+            super().__init__()
+            layers = conv(3, 8, 3, 2, 1), nn.ReLU(), conv(8, 8, 3, 2, 1), nn.ReLU()
+            self.net, self.part = nn.Sequential(*layers), part
+
+        def forward(self, images):
+            return self.net(images[..., self.part]).flatten(2).mean(-1)
+
+    images = torch.rand(2, 3, *[64] * d)
+    for model, proven in ((Cropped(part), False), (Cropped(slice(None)), True)):
+        explainer = camlens.HiResCAM(model.eval(), "net.3")
+        assert explainer(images, targets=1).registration.proven is proven
+
+
+def test_boxes_decoded_in_place_by_the_default_layer():
+    class Boxes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layers = nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()
+            self.net, self.head = nn.Sequential(*layers), nn.Conv2d(8, 6, 1)
+
+        def forward(self, images):
+            boxes = self.head(self.net(images)).sigmoid()
+            boxes[:, :2] = boxes[:, :2] * 2 - 0.5
+            boxes[:, 2:4] = (boxes[:, 2:4] * 2) ** 2
+            return boxes.flatten(2).transpose(1, 2)
+
+    images = torch.rand(2, 3, 64, 64)
+    with pytest.raises(ValueError, match="overwrites a tensor that its gradient needs"):
+        camlens.GradCAM(Boxes().eval())(images, targets=lambda out: out[..., 5].amax(1))
+    with pytest.raises(ValueError, match="overwrites a tensor that its gradient needs"):
+        camlens.find_layers(Boxes().eval(), images)
+
+
+def test_images_that_are_not_finite_are_told():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ValueError, match=r"images \[0\] have values that are not finite"):
+        camlens.GradCAM(model.eval(), "1")(torch.full((1, 3, 16, 16), torch.nan))

@@ -411,3 +411,26 @@ def test_selections_hold_the_logits_of_changed_images(images):
 def test_changed_images_of_a_wrong_number(images):
     with pytest.raises(ValueError, match="expected"):
         Probe(Small().eval(), images).scores(lambda _: images[:1], torch.arange(3))
+
+
+@pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.EigenCAM, camlens.GuidedGradCAM])
+@pytest.mark.parametrize("layer", ["net.conv2", None])
+@pytest.mark.parametrize("keywords", [{}, {"flag": 1}])
+def test_a_model_that_normalises_its_input_in_place(explainer, layer, keywords):
+    class Normalises(nn.Module):
+        def __init__(self, inplace):
+            super().__init__()
+            self.net, self.inplace = Small(), inplace
+
+        def forward(self, x, flag=None):
+            return self.net(x.sub_(0.5).div_(0.2) if self.inplace else (x - 0.5) / 0.2)
+
+    inplace, plain = Normalises(True).eval(), Normalises(False).eval()
+    inplace.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 8, 8)
+    before = images.clone()
+    expected = explainer(plain, layer)(images, targets=1, **keywords)
+    actual = explainer(inplace, layer)(images, targets=1, **keywords)
+    assert torch.equal(images, before)
+    assert_close(actual.raw, expected.raw)
+    assert_close(actual.scores, expected.scores)

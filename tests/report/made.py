@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,8 @@ from PIL import Image, ImageDraw
 
 import camlens
 from camlens import heatmap, regions
+from camlens.dataset import manifests
+from camlens.dataset.shards import write_checksums
 from camlens.faithfulness import RegionAblation
 
 SIDE, GRID = 48, 12
@@ -48,8 +49,16 @@ def write_run(folder, made=None, **changes):
     if not made.images:
         shards = ["shard-00000"]
         _write_shard(folder / shards[0], made, np.arange(0), random)
-    (folder / "manifest.json").write_text(json.dumps(_manifest(made, shards)), encoding="utf-8")
+    manifests.write(folder, _manifest(made, shards))
+    seal(folder)
     return folder
+
+
+def seal(folder):
+    """Write the checksums of the shards as they are now."""
+    identity = manifests.identity(manifests.read(folder))
+    for shard in folder.glob("shard-*"):
+        write_checksums(shard, identity, int(shard.name.removeprefix("shard-")))
 
 
 def _manifest(made, shards):

@@ -8,7 +8,7 @@ from camlens.report.findings import findings
 from camlens.report.tables import load
 from camlens.report.wording import name
 
-from .made import write_run
+from .made import seal, write_run
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +168,7 @@ def test_other_targets_than_predictions_are_named(tmp_path, column, what):
     assert (images["label"] != images["prediction"]).any()
     maps["target"] = 99 if column is None else maps["image"].map(images[column]).astype("int64")
     maps.to_parquet(path, index=False)
+    seal(run)
     tables = load(run)
     assert tables.maps["shown"].all()
     assert f"In the maps of {what}, heat is densest" in of(tables, "densest").text

@@ -7,6 +7,7 @@ import re
 import pytest
 
 import camlens.report
+from camlens.dataset import manifests
 from camlens.report import page, palette, write_report
 
 from .made import write_run
@@ -91,7 +92,7 @@ def test_unreadable_images_are_listed_with_reasons(tmp_path):
 def test_an_unfinished_run_is_refused_and_read_when_asked(tmp_path):
     run = write_run(tmp_path / "run", images=4)
     manifest = json.loads((run / "manifest.json").read_text())
-    (run / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
+    manifests.write(run, manifest | {"complete": False})
     with pytest.raises(ValueError, match="not complete"):
         write_report(run)
     part = camlens.dataset.Run(run, incomplete=True)

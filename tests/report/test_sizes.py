@@ -10,7 +10,7 @@ from torch import nn
 
 import camlens
 from camlens import regions
-from camlens.dataset import Run, explain_dataset
+from camlens.dataset import Run, explain_dataset, manifests
 from camlens.report import gallery, grids, write_report
 from camlens.report.findings import findings
 from camlens.report.tables import load
@@ -74,9 +74,8 @@ def test_an_unfinished_runs_regions_are_told(run):
     path = run.path / "manifest.json"
     whole = path.read_text("utf-8")
     # What a function finds is known at the end of the run only.
-    path.write_text(
-        json.dumps({**json.loads(whole), "complete": False, "regions": None, "shards": []})
-    )
+    changes = {"complete": False, "regions": None, "shards": []}
+    manifests.write(run.path, {**json.loads(whole), **changes})
     part = Run(run.path, incomplete=True)
     found = {one.label: one for one in findings(load(part))}
     page = write_report(part).read_text("utf-8")

@@ -17,6 +17,7 @@ from ..explanation import Explanation
 from ..faithfulness import ablate_regions
 from ..files import write_whole
 from ..loading import LoadedModel, read_photograph
+from ..loading.faults import is_machine_fault
 from ..targets import probabilities
 from . import console, errors, faces, options, outputs
 
@@ -88,6 +89,8 @@ def explain(
         try:
             done.append(task.run(file))
         except Exception as error:  # whatever one photograph does, the others are explained
+            if is_machine_fault(error):
+                raise
             reason = errors.described(error)
             named = reason if str(file) in reason else f"{file}: {reason}"
             failed.append({"photo": str(file), "reason": named})

@@ -198,7 +198,7 @@ def _unreadable(run: Run) -> list[dict[str, Any]]:
 
     columns, rows = ["image", "name", "reason"], []
     for shard in run.shards if run.manifest["unreadable"] else ():
-        table = read_table(run.path / shard / "images.parquet", columns, only=columns)
+        table = read_table(run.path / shard / "images.parquet", columns, run.identity, only=columns)
         rows += console.rows_of(table[table["reason"].notna()])
     return rows
 

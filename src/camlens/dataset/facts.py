@@ -58,12 +58,13 @@ def completed(run: Path, items: int) -> dict[str, Any]:
         ValueError: a shard is damaged, or holds other images than its own.
     """
     manifest = manifests.read(run)
+    identity = manifests.identity(manifest)
     size = manifest["shard_size"]
     unreadable = 0
     names = [shard_name(number) for number in range(-(-items // size))]
     for number, name in enumerate(names):
         path = run / name / "images.parquet"
-        images = read_table(path, list(IMAGES), only=["image", "reason"])
+        images = read_table(path, list(IMAGES), identity, only=["image", "reason"])
         expected = range(number * size, min(items, (number + 1) * size))
         if images["image"].tolist() != list(expected):
             raise ValueError(
@@ -73,19 +74,22 @@ def completed(run: Path, items: int) -> dict[str, Any]:
             )
         unreadable += int(images["reason"].notna().sum())
     found = {"complete": True, "images": items, "unreadable": unreadable, "shards": names}
-    methods = _with_layers(run, names, manifest["methods"])
+    methods = _with_layers(run, names, manifest["methods"], identity)
     regions = manifest["regions"]
     if manifest["region_source"] is not None and regions is None:
-        regions = _first(run, names, "regions.parquet", COLUMNS, "region")
+        regions = _first(run, names, identity)
     return {**manifest, "methods": methods, "regions": regions, **found}
 
 
-def _with_layers(run: Path, names: list[str], methods: list[dict[str, Any]]) -> list[Any]:
+def _with_layers(
+    run: Path, names: list[str], methods: list[dict[str, Any]], identity: str
+) -> list[Any]:
     """Name the layers that explainers found themselves."""
     if not any(map(manifests.finds_its_layer, methods)):
         return methods
     for name in names:
-        table = read_table(run / name / "maps.parquet", list(MAPS), only=["image", "k", "layer"])
+        path = run / name / "maps.parquet"
+        table = read_table(path, list(MAPS), identity, only=["image", "k", "layer"])
         if len(table):
             # An image's first targets, in the order of the explainers: two may be of one method.
             first = table[(table["image"] == table["image"].iloc[0]) & (table["k"] == 0)]
@@ -96,12 +100,11 @@ def _with_layers(run: Path, names: list[str], methods: list[dict[str, Any]]) -> 
     return methods
 
 
-def _first(
-    run: Path, names: list[str], file: str, columns: tuple[str, ...], column: str
-) -> list[str] | None:
-    """Return the different values of a column in the first shard that has any."""
+def _first(run: Path, names: list[str], identity: str) -> list[str] | None:
+    """Return the names of the regions in the first shard that has any."""
     for name in names:
-        table = read_table(run / name / file, columns, only=[column])
+        path = run / name / "regions.parquet"
+        table = read_table(path, COLUMNS, identity, only=["region"])
         if len(table):
-            return [str(value) for value in table[column].unique()]
+            return [str(value) for value in table["region"].unique()]
     return None

@@ -7,19 +7,16 @@ import dataclasses
 import os
 import re
 from collections.abc import Container, Generator, Iterable, Iterator, Sequence
-from errno import EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ESTALE, ETIMEDOUT
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
+from ..loading.faults import is_machine_fault
 from .samples import Sample, Unreadable, as_sample
 
 _LONGEST_REASON = 500
-
-#: Errors of the machine and the moment: read later, the item may well be whole.
-_TRANSIENT = (EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, ESTALE, ETIMEDOUT)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,6 +36,16 @@ class Group:
     pictures: Tensor | None
     labels: tuple[int, ...]
     names: tuple[str, ...]
+
+    def __getitem__(self, some: slice) -> Group:
+        """Return some of the images."""
+        return Group(
+            indexes=self.indexes[some],
+            images=self.images[some],
+            pictures=None if self.pictures is None else self.pictures[some],
+            labels=self.labels[some],
+            names=self.names[some],
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -171,7 +178,7 @@ class _Guarded(Dataset[tuple[int, Any]]):
         try:
             return index, self.dataset[index]
         except Exception as error:
-            if _is_of_the_machine(error):
+            if is_machine_fault(error):
                 error.add_note(f"item {index} of the data set; run it again to go on")
                 raise
             root = getattr(self.dataset, "root", "")
@@ -185,12 +192,6 @@ class _Guarded(Dataset[tuple[int, Any]]):
         index = items[-1][0]
         end = min(self.length, (index // self.cut.shard_size + 1) * self.cut.shard_size)
         return collated(items, index // self.cut.shard_size, last=index + 1 == end)
-
-
-def _is_of_the_machine(error: Exception) -> bool:
-    return isinstance(error, (ImportError, MemoryError)) or (
-        isinstance(error, OSError) and error.errno in _TRANSIENT
-    )
 
 
 class _Stream(IterableDataset[Batch | End]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -62,8 +63,32 @@ def write(run: Path, manifest: Mapping[str, Any]) -> None:
     Raises:
         OSError: the folder is not writable, or the disk is full.
     """
-    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    sealed = {**manifest, "sha256": _checksum(manifest)}
+    text = json.dumps(sealed, indent=2, ensure_ascii=False)
     write_whole(run / "manifest.json", (text + "\n").encode("utf-8", "backslashreplace"))
+
+
+def identity(manifest: Mapping[str, Any]) -> str:
+    """Return a hash of what decides a run's numbers, by which shards know their run."""
+    return _checksum(_asked(manifest))
+
+
+def check_identity(run: Path, identity_of_run: str) -> None:
+    """Check that a folder is still of the run that writes to it.
+
+    Raises:
+        ValueError: another call has begun a run there before this one's first shard was done.
+    """
+    if identity(read(run)) != identity_of_run:
+        raise ValueError(
+            f"{run} holds a run of something else now, begun by another call: give each run a "
+            "folder of its own"
+        )
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    text = json.dumps({k: v for k, v in manifest.items() if k != "sha256"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(run: Path) -> dict[str, Any]:
@@ -95,6 +120,11 @@ def read(run: Path) -> dict[str, Any]:
                 "new folder"
             )
     _check_shards(path, manifest["shards"])
+    if manifest.pop("sha256", None) != _checksum(manifest):
+        raise ValueError(
+            f"{path} is damaged: its checksum is not that of its content. Make the run again in a "
+            "new folder"
+        )
     return manifest
 
 

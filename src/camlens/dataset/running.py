@@ -127,8 +127,7 @@ def explain_dataset(
     )
     rank, ranks = _part(part)
     manifest = task.start()
-    if ranks == 1:  # else a half-written shard may be another rank's
-        clear_parts(task.path, manifests=True)
+    clear_parts(task.path)
     there = task.done()
     if not task.mapped:
         if manifest["complete"] and len(manifest["shards"]) == len(there):
@@ -169,7 +168,7 @@ def explain_with_ray(task: ShardTask, *, actors: int = 2, gpus: float = 0) -> Ru
     except ImportError as error:
         raise ImportError(f'Ray is needed: pip install "camlens[ray]" ({error})') from error
     task.start()
-    clear_parts(task.path, manifests=True)
+    clear_parts(task.path)
     there = task.done()
     missing = [shard for shard in range(task.shards) if shard not in there]
     if missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from .. import heatmap
 from ..regions.tables import COLUMNS
 from . import manifests
 from .questions import HEAT_TYPES
-from .shards import present, shard_name
+from .shards import present, read_checked, shard_name
 from .tables import IMAGES, MAPS
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Run:
     Attributes:
         path: the folder.
         manifest: what was asked, and what became of it.
+        identity: a hash of what was asked, kept in each shard.
         shards: names of the shards that are read, in order.
         scored: whether it has regions.
 
@@ -47,6 +49,7 @@ class Run:
     def __init__(self, path: str | os.PathLike[str], *, incomplete: bool = False) -> None:
         self.path = Path(path)
         self.manifest: dict[str, Any] = manifests.read(self.path)
+        self.identity = manifests.identity(self.manifest)
         sources = (self.manifest["regions"], self.manifest.get("region_source"))
         self.scored = sources != (None, None)
         there = {shard_name(number): number for number in present(self.path, regions=self.scored)}
@@ -145,7 +148,7 @@ class Run:
     def _read(self, file: str, columns: list[str]) -> pd.DataFrame:
         import pandas as pd
 
-        tables = [read_table(self.path / shard / file, columns) for shard in self.shards]
+        tables = [read_table(self.path / s / file, columns, self.identity) for s in self.shards]
         filled = [table for table in tables if len(table)] or tables[:1]
         if not filled:
             return pd.DataFrame(columns=columns)
@@ -162,23 +165,26 @@ class Run:
         )
 
 
-def read_table(path: Path, columns: Sequence[str], *, only: Sequence[str] | None = None) -> Any:
+def read_table(
+    path: Path, columns: Sequence[str], identity: str, *, only: Sequence[str] | None = None
+) -> Any:
     """Read one Parquet file of a shard.
 
     Args:
         path: of the file.
         columns: that it must have.
+        identity: of the run.
         only: columns to read; by default all.
 
     Raises:
-        ValueError: it is damaged, or lacks a column.
+        ValueError: it is damaged, of another shard or run, or lacks a column.
     """
     import pandas as pd
     from pyarrow import ArrowException
 
     try:
-        with path.open("rb") as file:  # not by its path, into which pyarrow reads a meaning
-            table = pd.read_parquet(file, engine="pyarrow", columns=only)
+        file = io.BytesIO(read_checked(path, identity))
+        table = pd.read_parquet(file, engine="pyarrow", columns=only)
         table[list(only or columns)]  # they are all there
     except (ArrowException, OSError, ValueError, KeyError) as error:
         raise ValueError(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from filelock import FileLock, Timeout
 
 from ..regions.tables import COLUMNS
 from .tables import BINARY, Shard
@@ -19,7 +24,13 @@ if TYPE_CHECKING:
 #: What a shard's folder is called.
 NAME = re.compile(r"shard-(\d{5,})")
 _MANIFEST_PART = re.compile(r"\.manifest\.json\.[0-9a-f]+\.part")
-_PART = re.compile(r"\.shard-\d{5,}\..*\.part")
+_PART = re.compile(r"\.shard-\d{5,}\.([0-9a-f]+)(\..*)?\.part")
+_WRITER = re.compile(r"\.([0-9a-f]{32})\.writer")
+#: A half-written manifest older than this is of a process that was killed: it takes milliseconds.
+_MANIFEST_SECONDS = 600
+
+#: The file of a shard that tells its other files from damaged ones.
+CHECKSUMS = "checksums.json"
 
 
 def shard_name(number: int) -> str:
@@ -34,7 +45,7 @@ def shard_name(number: int) -> str:
 
 def files_of(*, regions: bool) -> tuple[str, ...]:
     """Return the names of a shard's files."""
-    return ("images.parquet", "maps.parquet", *(["regions.parquet"] if regions else []))
+    return ("images.parquet", "maps.parquet", *(["regions.parquet"] if regions else []), CHECKSUMS)
 
 
 def present(run: Path, *, regions: bool) -> set[int]:
@@ -53,32 +64,95 @@ def present(run: Path, *, regions: bool) -> set[int]:
     return found
 
 
-def write_shard(run: Path, number: int, shard: Shard, *, regions: bool) -> None:
-    """Write a shard into a hidden folder and rename that into its place.
+class Writer:
+    """Writes shards of one run, beside other processes that may do so too.
 
-    If the shard is there already, another process has written the same, and it is left alone;
-    a folder in its place that lacks a file is replaced.
+    While the block lasts the process holds a lock in the run's folder, by which others tell its
+    half-written shards from those of a process that was killed.
+
+    Args:
+        run: the run's folder.
+        identity: of the run, kept with each shard.
+    """
+
+    def __init__(self, run: Path, identity: str) -> None:
+        self.run, self.identity = run, identity
+        self._name = uuid.uuid4().hex
+        self._lock = FileLock(_lock_of(run, self._name))
+
+    def __enter__(self) -> Self:
+        """Take the lock."""
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the lock, and remove it."""
+        self._lock.release()
+        _lock_of(self.run, self._name).unlink(missing_ok=True)
+
+    def write(self, number: int, shard: Shard, *, regions: bool) -> None:
+        """Write a shard into a hidden folder and rename that into its place.
+
+        If the shard is there already, another process has written the same, and it is left alone;
+        a folder in its place that lacks a file is replaced.
+
+        Raises:
+            OSError: the folder is not writable, or the disk is full. Nothing is left behind.
+        """
+        tables = {"images.parquet": shard.images(), "maps.parquet": shard.maps()}
+        if regions:
+            tables["regions.parquet"] = shard.regions()
+        place = self.run / shard_name(number)
+        part = self.run / f".{shard_name(number)}.{self._name}.part"
+        part.mkdir()
+        try:
+            for name, table in tables.items():
+                _write_durably(part / name, _parquet(table))
+            write_checksums(part, self.identity, number)
+            _put(part, place, is_there=lambda: number in present(self.run, regions=regions))
+            flush_folder(self.run)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def write_checksums(folder: Path, identity: str, number: int) -> None:
+    """Write what tells a shard's files from damaged ones and from those of another shard."""
+    sums = {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.parquet")}
+    text = json.dumps({"run": identity, "shard": number, "sha256": dict(sorted(sums.items()))})
+    _write_durably(folder / CHECKSUMS, f"{text}\n".encode())
+
+
+def read_checked(path: Path, identity: str) -> bytes:
+    """Read a file of a shard, and check that it is what was written there.
+
+    Args:
+        path: of the file.
+        identity: of the run.
 
     Raises:
-        OSError: the folder is not writable, or the disk is full. Nothing is left behind.
+        OSError: it cannot be read.
+        ValueError: it is damaged, or is a file of another shard or run.
     """
-    tables = {"images.parquet": shard.images(), "maps.parquet": shard.maps()}
-    if regions:
-        tables["regions.parquet"] = shard.regions()
-    place = run / shard_name(number)
-    part = _part(run, number)
-    part.mkdir()
+    content = path.read_bytes()
+    match = NAME.fullmatch(path.parent.name)
     try:
-        for name, table in tables.items():
-            _write_durably(part / name, _parquet(table))
-        _put(part, place, is_there=lambda: number in present(run, regions=regions))
-        _flush_folder(run)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        sums = json.loads((path.parent / CHECKSUMS).read_bytes())
+        kept, run, number = sums["sha256"][path.name], sums["run"], sums["shard"]
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        raise ValueError(
+            f"{path.parent / CHECKSUMS} is damaged ({type(error).__name__})"
+        ) from error
+    if kept != sha256(content).hexdigest():
+        raise ValueError("its content is not what was written")
+    if run != identity:
+        raise ValueError("the shard is of another run")
+    if match is None or number != int(match[1]):
+        raise ValueError(f"the shard is number {number}, which was renamed")
+    return content
 
 
-def _part(run: Path, number: int) -> Path:
-    return run / f".{shard_name(number)}.{uuid.uuid4().hex}.part"
+def _lock_of(run: Path, writer: str) -> Path:
+    return run / f".{writer}.writer"
 
 
 def _put(part: Path, place: Path, *, is_there: Callable[[], bool]) -> None:
@@ -93,18 +167,32 @@ def _put(part: Path, place: Path, *, is_there: Callable[[], bool]) -> None:
             raise
 
 
-def clear_parts(run: Path, *, manifests: bool = False) -> None:
-    """Remove what killed processes left half-written.
-
-    Args:
-        run: the run's folder.
-        manifests: also of the manifest, which other ranks may be writing right now.
-    """
+def clear_parts(run: Path) -> None:
+    """Remove what killed processes left half-written; parts of live ones stay."""
+    live: set[str] = set()
     for path in run.iterdir():
-        if _PART.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
-        elif manifests and _MANIFEST_PART.fullmatch(path.name):
+        if match := _WRITER.fullmatch(path.name):
+            lock = FileLock(path)
+            try:
+                lock.acquire(blocking=False)
+            except (Timeout, OSError):
+                live.add(match[1])
+                continue
+            lock.release()
             path.unlink(missing_ok=True)
+    for path in run.iterdir():
+        match = _PART.fullmatch(path.name)
+        if match and match[1] not in live:
+            shutil.rmtree(path, ignore_errors=True)
+        elif _MANIFEST_PART.fullmatch(path.name) and _age(path) > _MANIFEST_SECONDS:
+            path.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:  # renamed into its place meanwhile
+        return 0.0
 
 
 def _parquet(table: pd.DataFrame | None) -> memoryview:
@@ -136,7 +224,8 @@ def _write_durably(path: Path, content: bytes | memoryview) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Write a folder's entries through to the disk."""
     if os.name != "posix":  # elsewhere a folder cannot be opened
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from .loading import Batch, Cut, End, dead_workers_told, load_mapped, load_strea
 from .pipeline import work_through
 from .questions import Questions, RegionsOf
 from .runs import Run
-from .shards import clear_parts, present, shard_name
+from .shards import NAME, clear_parts, present, shard_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,7 +117,7 @@ class ShardTask:
         check_mode(self.explainers[0].model)
         if self.mapped and len(self.dataset) == 0:
             raise ValueError("the data set has no images: there is nothing to explain")
-        asked = first_manifest(self._questions, self.dataset, self.shard_size)
+        asked = self._asked
         if (old := self._begun(asked)) is not None:
             return old
         if self.path.exists() and not self.path.is_dir():
@@ -138,7 +139,14 @@ class ShardTask:
         if not (self.path / "manifest.json").is_file():
             return None
         old = manifests.read(self.path)
-        manifests.check_same(self.path, old, asked)
+        try:
+            manifests.check_same(self.path, old, asked)
+        except ValueError:
+            if old["complete"] or any(NAME.fullmatch(path.name) for path in self.path.iterdir()):
+                raise
+            # A call that failed before its first shard, such as one with a class that is not there.
+            manifests.write(self.path, asked)
+            return asked
         return old
 
     def done(self) -> set[int]:
@@ -213,6 +221,11 @@ class ShardTask:
             manifests.write(self.path, completed(self.path, items))
         return Run(self.path, incomplete=True)
 
+    @functools.cached_property
+    def _asked(self) -> dict[str, Any]:
+        """The manifest of a run that is about to start; hashing models and data takes a moment."""
+        return first_manifest(self._questions, self.dataset, self.shard_size)
+
     @property
     def _questions(self) -> Questions:
         return Questions(
@@ -234,6 +247,8 @@ class ShardTask:
             batches,
             self._questions,
             self.path,
+            identity=manifests.identity(self._asked),
+            begun=bool(self.done()),
             concurrent_batches=self.concurrent_batches,
             progress=progress,
         )

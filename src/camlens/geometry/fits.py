@@ -23,6 +23,8 @@ from .orders import Order
 from .responses import Response
 from .spread import CROSSED, claim, crossed, folded, is_local, variance
 
+#: Fraction of the image by which the middle of the cells may be off, besides half a cell.
+OFF_CENTRE = 0.1
 #: A claim holds from this share of the variance on.
 PURITY = 0.75
 #: ... and from this speed on.
@@ -116,6 +118,18 @@ def arrangement(batch: int, channels: int, space: tuple[int, ...]) -> Layout:
     if (batch, channels, space) == (0, 1 + d, tuple(range(1, 1 + d))):
         return layouts.nhwc
     return layouts.permuted(batch, channels, space)
+
+
+def covers_image(response: Response, grid: Sequence[int]) -> bool:
+    """Return whether the middle of all cells is near the middle of the image on each axis.
+
+    Strides and paddings move it by up to half a cell.
+    """
+    for axis, cells in enumerate(grid):
+        middles = [centres[:, axis].nanmean() for centres in response.centres.values()]
+        if min(abs(middle.item() - 0.5) for middle in middles) > OFF_CENTRE + 0.5 / cells:
+            return False
+    return True
 
 
 def sequences(

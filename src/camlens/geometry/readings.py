@@ -50,7 +50,8 @@ class Reading:
         grid: cells along each axis of the image.
         proven: whether the measured places of the cells show the layout. False where the cells
             look everywhere (or there is a single one), and the kind of module, or a proven layer
-            with an output of the same shape, gave it.
+            with an output of the same shape, gave it; and where together they look at a part of
+            the image, as behind a crop.
         reason: the text of an error that names the layer, its shape and the remedy; or "".
     """
 
@@ -145,7 +146,8 @@ class _Measurement:
             best = share
         for fit, order in candidates.items():  # the usual ones first
             if fit.holds and fit.share >= best - fits.MARGIN:
-                self.readings[name] = Reading(fit.layout, fit.channels, fit.grid, proven=True)
+                proven = fits.covers_image(response, fit.grid)
+                self.readings[name] = Reading(fit.layout, fit.channels, fit.grid, proven=proven)
                 if order:
                     self.orders.insert(0, order)
                 return
@@ -264,8 +266,8 @@ def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
         "images show",
     }[response.fault]
     groups = (
-        f"camlens.layouts.groups({response.group}) if the rows of an image are maps of all of it, "
-        "or "
+        f"camlens.layouts.groups({response.group}) if each of an image's rows is a map of the "
+        "whole image, or "
         if response.group
         else ""
     )

@@ -129,10 +129,11 @@ def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
     ]
     reasons = [*failures[:_NAMED_IN_ERROR], *beside]
     size = " x ".join(map(str, evidence.trace.size))
+    none = "no module that can be seen gives more than a vector for each image"
     example = repr(maps[0].name) if maps else "layer"
     return (
         f"no layer is a map of the images ({size}) through which all evidence for the score "
-        f"passes: {'; '.join(reasons) or 'no module gives more than a vector for each image'}. "
+        f"passes: {'; '.join(reasons) or none}. "
         f"Name the layer to explain, as in camlens.GradCAM(model, {example}); "
         "camlens.find_layers(model, images) lists those that can be explained"
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
+from ..probe.derivatives import remedy
 from .graph import Paths, mixes, successors
 from .trace import ModuleCall, Trace
 
@@ -241,6 +242,8 @@ def _gradients(
         )
     except RuntimeError as error:
         if "checkpoint" not in str(error):
+            if text := remedy(error):
+                raise ValueError(text) from error
             raise
         # A reentrant checkpoint lets no such gradient through: those behind it remain.
         alone = [_gradients(start, weights, [node]) for node in nodes] if len(nodes) > 1 else []

@@ -242,6 +242,10 @@ def _measure(probe: Probe, names: Sequence[str]) -> dict[str, Reading]:
         probe.execute(layers, keep, images)
         return outputs
 
+    finite = probe.images.isfinite().flatten(1).all(1)
+    if not finite.all():
+        broken = (~finite).nonzero().flatten().tolist()
+        raise ValueError(f"the images {broken[:5]} have values that are not finite (NaN, infinite)")
     fixed = bool(probe.inputs or probe.keywords)
     try:
         return geometry.measure(run, names, probe.images, kinds=modules, fixed=fixed)

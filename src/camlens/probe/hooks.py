@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ..intercept import Interception
+from ..model import is_training
 
 #: Receives (layer name, inputs, output); what it returns replaces the output, unless it is None.
 See = Callable[[str, tuple[Any, ...], Any], Any]
@@ -43,7 +44,7 @@ def in_evaluation(model: nn.Module, work: Callable[[], _T]) -> _T:
 
     Only a model that trains with its maps is in training mode here, on a thread of its own.
     """
-    training = [module for module in model.modules() if module.training]
+    training = [module for module in model.modules() if is_training(module)]
     try:
         for module in training:
             module.training = False

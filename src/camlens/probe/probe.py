@@ -222,7 +222,10 @@ class Probe:
         """
         given = self.images if images is None else images
         layers = {name: layer(self.model, name) for name in names}
-        call = Call(self.model, (given, *self.inputs), self.keywords)
+        # Copies: a model may write to its input, such as to normalise it in place.
+        arguments = tuple(_copy(value) for value in (given, *self.inputs))
+        keywords = {name: _copy(value) for name, value in self.keywords.items()}
+        call = Call(self.model, arguments, keywords)
         mode: Interception | None = rule
         if self.create_graph:
             mode = rule or Interception()
@@ -276,3 +279,8 @@ class Probe:
             "images: with the images in another order the scores are others. Explain the images "
             "one by one"
         )
+
+
+def _copy(value: Any) -> Any:
+    """Return a copy of a tensor that is not part of a graph yet; of others nothing is copied."""
+    return value.clone() if isinstance(value, Tensor) and not value.requires_grad else value

@@ -140,7 +140,9 @@ def read(
     """
     parts = []
     for shard in run.shards:
-        part = read_table(run.path / shard / f"{table}.parquet", columns or COLUMNS, only=columns)
+        part = read_table(
+            run.path / shard / f"{table}.parquet", columns or COLUMNS, run.identity, only=columns
+        )
         parts.append(part if images is None else part[part["image"].isin(images)])
     # An empty part would have a say in the columns' types.
     filled = [part for part in parts if len(part)] or parts[:1]
