@@ -6,10 +6,12 @@ import re
 import pandas
 import pytest
 import torch
+import typer
 from PIL import Image
 
 import camlens
 from camlens import regions
+from camlens.cli import options
 from camlens.dataset import Run
 from tests.cli.conftest import net
 
@@ -77,7 +79,7 @@ def test_unreadable_images_are_listed(run, words, images, folder):
     assert got.code == 1
     assert [row["name"] for row in got.json["unreadable"]] == ["sad/cut.png"]
     assert "sad/cut.png" in got.err
-    assert "1 images could not be read" in got.err
+    assert "1 images could not be explained" in got.err
     assert got.json["images"] == 13
 
 
@@ -204,3 +206,39 @@ def test_preprocessing_is_a_part_of_the_fingerprint(images):
     )
     assert Labelled(images, loaded).fingerprint() == Labelled(images, loaded).fingerprint()
     assert Labelled(images, loaded).fingerprint() != Labelled(images, other).fingerprint()
+
+
+def test_a_rank_says_that_the_others_have_the_rest(run, words, images, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    got = run(*words, "--out", "run", "--shard-size", "4")
+    assert got.code == 0, got.err
+    assert "the shards of rank 0 of 2 are done" in got.out
+    assert run(*words, "--out", "run", "--shard-size", "4", "--json").json["complete"] is False
+    monkeypatch.setenv("RANK", "1")
+    assert "images explained into run" in run(*words, "--out", "run", "--shard-size", "4").out
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_class_file_keeps_the_positions_of_names(tmp_path, encoding):
+    path = tmp_path / "names.txt"
+    path.write_text("cat\n\nbird \n\n", encoding=encoding)
+    assert options.class_names(path) == ("cat", "1", "bird")
+
+
+@pytest.mark.parametrize("content", [b"", b" \n\n", b"caf\xe9\n"])
+def test_a_class_file_that_names_nothing_is_refused(tmp_path, content):
+    path = tmp_path / "names.txt"
+    path.write_bytes(content)
+    with pytest.raises(typer.BadParameter, match=r"names\.txt (names no class|is no UTF-8 text)"):
+        options.class_names(path)
+
+
+def test_a_name_of_two_classes_is_refused(run, images):
+    (images.parent / "names.txt").write_text("sad\nhappy\nsad\nx\ny\n")
+    model = ("--model", "tests.cli.test_runs:not_small", "--classes", "names.txt")
+    got = run("dataset", "images", *model, "--out", "run")
+    assert got.code == 1
+    assert "the classes [0, 2] are all named 'sad'" in " ".join(got.err.split())
+    with pytest.raises(typer.BadParameter, match="2 classes are named 'SAD': give the number"):
+        options.targets(["SAD"], ["sad", "happy", "sad"])

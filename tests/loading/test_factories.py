@@ -9,6 +9,7 @@ from torch import nn
 
 from camlens import loading
 from camlens.loading import Preprocessing
+from camlens.loading.factories import make
 
 FACTORY = """
 from torch import nn
@@ -61,3 +62,20 @@ def test_a_module_that_lacks_something(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImportError, match="a_package_that_is_not_there"):
         loading.load_model("lacking_module:net")
+
+
+def test_a_function_that_prints_or_exits(tmp_path, monkeypatch, capsys):
+    (tmp_path / "loud.py").write_text(
+        "import sys\nfrom torch import nn\nprint('importing')\n"
+        "def talks():\n    print('loading')\n    return nn.Identity()\n"
+        "def leaves():\n    sys.exit(0)\n"
+    )
+    (tmp_path / "leaver.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    make("loud:talks")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "importing\nloading\n")
+    with pytest.raises(ValueError, match=r"loud:leaves\(\) failed with SystemExit: 0"):
+        make("loud:leaves")
+    with pytest.raises(ValueError, match=r"importing leaver called sys.exit\(3\)"):
+        make("leaver:make")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 
+from ..dataset.fingerprint import fingerprint
 from ..dataset.samples import NO_LABEL, Folder, Sample
 from ..loading import LoadedModel
 
@@ -19,6 +19,9 @@ class Labelled(Folder):
             after. Where the classes' names are unknown there are no labels: the folders' order
             would be a guess.
 
+    Raises:
+        ValueError: a folder has the name of several classes.
+
     Attributes:
         unknown: folders that no class is named after; their images have no label.
     """
@@ -27,6 +30,13 @@ class Labelled(Folder):
         self._how = how = loaded.preprocessing
         super().__init__(root, how.values, shown=how.seen)
         names = list(loaded.classes or ())
+        for name in self.classes:
+            if names.count(name) > 1:
+                ids = [index for index, other in enumerate(names) if other == name]
+                raise ValueError(
+                    f"the classes {ids} are all named {name!r}, so images in a folder of that name "
+                    "have no certain label: rename the folder, or the classes with --classes FILE"
+                )
         self._ids = {name: names.index(name) for name in self.classes if name in names}
         self.unknown = [name for name in self.classes if name not in self._ids]
 
@@ -40,5 +50,4 @@ class Labelled(Folder):
 
     def fingerprint(self) -> str:
         """Return a hash of what decides the images: names, labels and preprocessing."""
-        facts = (super().fingerprint(), sorted(self._ids.items()), self._how)
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
+        return fingerprint([super().fingerprint(), self._ids, self._how])

@@ -124,7 +124,7 @@ def load_model(
         changes["mean"] = numbers(mean, "--mean")
     if std is not None:
         changes["std"] = numbers(std, "--std")
-    names = None if classes is None else tuple(classes.read_text("utf-8").split("\n"))
+    names = None if classes is None else class_names(classes)
     place = on_device(device)
     found = loading.load_model(spec, weights, trusted_pickle=trusted_pickle)
     try:
@@ -135,8 +135,27 @@ def load_model(
         found,
         model=found.model.to(place),
         preprocessing=preprocessing,
-        classes=found.classes if names is None else tuple(filter(None, map(str.strip, names))),
+        classes=found.classes if names is None else names,
     )
+
+
+def class_names(path: Path) -> tuple[str, ...]:
+    """Read a file of class names, line i for class i; the name behind an empty line is i.
+
+    Raises:
+        OSError: the file cannot be read.
+        typer.BadParameter: it is no UTF-8 text, or names no class.
+    """
+    try:
+        text = path.read_text("utf-8-sig")  # editors on Windows write a byte-order mark
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(
+            f"{path} is no UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from error
+    if not text.strip():
+        raise typer.BadParameter(f"{path} names no class: expected a name on each line")
+    lines = text.rstrip().split("\n")
+    return tuple(line.strip() or str(index) for index, line in enumerate(lines))
 
 
 def pixels(text: str) -> tuple[int, int]:
@@ -264,7 +283,13 @@ def _class(text: str, classes: Sequence[str] | None) -> int:
     names = [name.casefold() for name in classes]
     if text.casefold() not in names:
         raise typer.BadParameter(f"there is no class {text!r}{near(text, classes)}")
-    return names.index(text.casefold())
+    ids = [index for index, name in enumerate(names) if name == text.casefold()]
+    if len(ids) > 1:
+        raise typer.BadParameter(
+            f"{len(ids)} classes are named {text!r}: give the number, "
+            f"{', '.join(map(str, ids[:-1]))} or {ids[-1]}"
+        )
+    return ids[0]
 
 
 def _bare(name: str) -> str:

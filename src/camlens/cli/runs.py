@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -178,6 +179,16 @@ def _for_all(texts: list[str], names: list[str] | None, n: int) -> Any:
 
 
 def _finish(run: Run, out: Path, as_json: bool) -> None:
+    if not run.manifest["complete"]:  # WORLD_SIZE in the environment: other ranks do the rest
+        rank, ranks = (os.environ.get(name, "?") for name in ("RANK", "WORLD_SIZE"))
+        if as_json:
+            console.document({"run": str(out), "complete": False, "shards": len(run.shards)})
+        else:
+            console.line(
+                f"the shards of rank {rank} of {ranks} are done, {len(run.shards)} in {out} in "
+                "all; the run is complete when every rank is done"
+            )
+        return
     unreadable = _unreadable(run)
     count = run.manifest["images"] - run.manifest["unreadable"]
     if as_json:
@@ -188,7 +199,7 @@ def _finish(run: Run, out: Path, as_json: bool) -> None:
         console.note(f"{row['name']}: {row['reason']}", kind="Not explained", style="red")
     if unreadable:
         more = f"; {len(unreadable) - _NAMED} more are in the run" * (len(unreadable) > _NAMED)
-        console.error(f"{len(unreadable)} images could not be read{more}")
+        console.error(f"{len(unreadable)} images could not be explained{more}")
         raise typer.Exit(errors.FAILED)
 
 

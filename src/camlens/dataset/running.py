@@ -51,8 +51,9 @@ def explain_dataset(
         dataset: map-style or iterable. Its items are images (C, H, W) as the model takes them,
             pairs of image and label, or :class:`Sample`; see :class:`Folder` for image files. It
             must give the same items each time. An item that raises when it is read, that is
-            :class:`Unreadable` or has values that are not finite, is listed with the reason; what
-            is the machine's fault, such as too many open files, ends the run instead. Sizes
+            :class:`Unreadable`, has values that are not finite, or cannot be explained (the model
+            fails on it, its score is NaN) is listed with the reason. What is the machine's fault,
+            such as too little memory or a broken connection, ends the run. Sizes
             may be mixed: a batch is explained one size at a time. An iterable one is read from its
             start each time; an exception of it ends the run.
         out: the run's folder, new, empty, or of this run.

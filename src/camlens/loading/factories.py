@@ -24,7 +24,7 @@ def make(spec: str) -> nn.Module:
         ImportError: a library that the package imports is missing.
         LookupError: the spec is malformed, or the package or function does not exist.
         TypeError: the function did not return a module.
-        ValueError: the function raised an exception.
+        ValueError: the function raised an exception or called ``sys.exit``.
 
     Example:
         >>> make("torch.nn:Identity")
@@ -38,11 +38,17 @@ def make(spec: str) -> nn.Module:
             f"{spec!r}{hint}"
         )
     with _current_folder():
-        model = _attribute(module_name, name)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                model = _attribute(module_name, name)
+        except SystemExit as error:
+            raise ValueError(f"importing {module_name} called sys.exit({error})") from error
         if not isinstance(model, nn.Module):
             try:
-                model = model()
-            except Exception as error:
+                # What it prints must not end up in the results on the output stream.
+                with contextlib.redirect_stdout(sys.stderr):
+                    model = model()
+            except (Exception, SystemExit) as error:
                 raise ValueError(f"{spec}() failed with {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
