@@ -122,3 +122,57 @@ def test_images_that_are_not_finite_are_told():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(ValueError, match=r"images \[0\] have values that are not finite"):
         camlens.GradCAM(model.eval(), "1")(torch.full((1, 3, 16, 16), torch.nan))
+
+
+class Backbone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers = nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()
+        self.net, self.head = nn.Sequential(*layers), nn.Linear(8, 4)
+
+    def forward(self, images, flag=None):
+        return self.head(self.net(images).flatten(2).mean(-1))
+
+
+class SortedInside(Backbone):
+    def forward(self, images, flag=None):
+        order = images.mean((1, 2, 3)).argsort()
+        return super().forward(images[order])[order.argsort()]
+
+
+class SortedOutside(Backbone):
+    def forward(self, images, flag=None):
+        scores = super().forward(images)
+        return scores[scores[:, 0].argsort()]
+
+
+class Standardised(Backbone):
+    def forward(self, images, flag=None):
+        scores = super().forward(images)
+        return scores - scores.mean(0)
+
+
+@pytest.mark.parametrize("flag", [{}, {"flag": 1}, {"flag": torch.ones(3, 2)}])
+@pytest.mark.parametrize("kind", [SortedInside, SortedOutside, Standardised])
+@pytest.mark.parametrize("size", [16, 80])
+def test_a_model_that_mixes_the_images_of_a_batch_is_told(kind, flag, size):
+    explainer = camlens.GradCAM(kind().eval(), "net.3")
+    images = torch.rand(3, 3, size, size)
+    images[1] += 0.5
+    images[2] += 0.2
+    with pytest.raises(ValueError, match=r"the images one by one|of the rows depends|other rows"):
+        explainer(images, targets=1, **flag)
+    assert camlens.GradCAM(Backbone().eval(), "net.3")(images, targets=1, **flag).raw.any()
+    if kind is not SortedInside and "flag" not in flag:
+        explainer(images[:1], targets=1)  # alone there is nothing to mix
+
+
+def test_a_callable_that_mixes_the_images_of_a_batch_is_told():
+    images, model = torch.rand(3, 3, 64, 64), Backbone().eval()
+    reference = model(images.flip(-1)).detach()
+    with pytest.raises(ValueError, match="change with the other images of the batch"):
+        camlens.GradCAM(model, "net.3")(images, targets=lambda out: out[:, 0] - out[:, 1].mean())
+    for targets in (lambda out: out[:, 0] - reference[:, 0], lambda out: out.softmax(1)[:, 0]):
+        camlens.GradCAM(model, "net.3")(images, targets=targets)
+    two = reference[:2]
+    camlens.GradCAM(model, "net.3")(images[:2], targets=lambda out: out[:, 0] - two[:, 0])

@@ -152,10 +152,11 @@ def dead_workers_told() -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, ConnectionResetError) as error:
+    except (RuntimeError, ConnectionResetError, EOFError) as error:
         # The connection breaks where the worker dies while it hands over a batch.
         told = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
-        broken = isinstance(error, ConnectionResetError) and not hasattr(error, "__notes__")
+        connection = isinstance(error, (ConnectionResetError, EOFError))
+        broken = connection and not hasattr(error, "__notes__")
         if not told and not broken:
             raise
         raise RuntimeError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,7 @@ def measure(
     *,
     kinds: Mapping[str, type[nn.Module]],
     fixed: bool = False,
+    reverse: Run | None = None,
 ) -> dict[str, Reading]:
     """Measure what layers' outputs are.
 
@@ -79,11 +81,13 @@ def measure(
         kinds: class of every module that ``run`` can capture, by layer name. Where a layer's
             cells look everywhere, the other layers are measured too.
         fixed: whether the model takes no other number of images than N.
+        reverse: runs the model on images in reverse order, with further inputs in that order, and
+            may return nothing; None: as ``run`` does.
 
     Returns:
         A reading by layer name, in the order of ``names``.
     """
-    outcome = _Measurement(run, images, kinds, fixed)
+    outcome = _Measurement(run, images, kinds, fixed, reverse)
     outcome.add(names)
     if any(name not in outcome.readings for name in names):
         outcome.add([name for name in kinds if name not in outcome.responses])
@@ -94,9 +98,15 @@ class _Measurement:
     """Responses and readings of a model's layers to the same images."""
 
     def __init__(
-        self, run: Run, images: Tensor, kinds: Mapping[str, type[nn.Module]], fixed: bool
+        self,
+        run: Run,
+        images: Tensor,
+        kinds: Mapping[str, type[nn.Module]],
+        fixed: bool,
+        reverse: Run | None,
     ) -> None:
-        self.run, self.images, self.kinds, self.fixed = run, images, kinds, fixed
+        self.run, self.images, self.kinds = run, images, kinds
+        self.how: dict[str, Any] = {"fixed": fixed, "reverse": reverse}
         self.size = tuple(images.shape[2:])
         self.responses: dict[str, Response] = {}
         self.readings: dict[str, Reading] = {}
@@ -108,7 +118,7 @@ class _Measurement:
             names = [name for name in names if self.undecided(name)]
             if not names:
                 return
-            measured = respond(self.run, names, self.images, fixed=self.fixed, content=content)
+            measured = respond(self.run, names, self.images, content=content, **self.how)
             measured = {
                 name: response
                 for name, response in measured.items()

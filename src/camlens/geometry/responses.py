@@ -58,7 +58,13 @@ class Response:
 
 
 def respond(
-    run: Run, names: Sequence[str], images: Tensor, *, fixed: bool = False, content: str = "images"
+    run: Run,
+    names: Sequence[str],
+    images: Tensor,
+    *,
+    fixed: bool = False,
+    reverse: Run | None = None,
+    content: str = "images",
 ) -> dict[str, Response]:
     """Measure how layers respond to changed images.
 
@@ -70,6 +76,7 @@ def respond(
         names: layers to measure.
         images: (N, C, *size) as the model takes them.
         fixed: whether the model takes these N images only; a single one is run 2 (1 + 2 d) times.
+        reverse: runs the model on images in reverse order; None: as ``run`` does.
         content: "images", or "noise" of the same mean and deviation in their place.
 
     Returns:
@@ -87,8 +94,7 @@ def respond(
             first = torch.zeros_like(noise)
             first[0] = noise[0]
             rows = run((batch + first).to(batch.dtype), names)
-            # Further inputs belong to the images in their order.
-            turned = {} if fixed else run(batch.flip(0), names)
+            turned = run(batch.flip(0), names) if reverse is None else reverse(batch, names)
             for name, sums in measured.items():
                 outputs = base.get(name), rows.get(name), turned.get(name)
                 sums.find_rows(*outputs, len(batch))

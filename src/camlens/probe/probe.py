@@ -166,7 +166,7 @@ class Probe:
             rows = slice(first, first + batch_size)
             origin = source[rows]
             targets = fixed[origin.to(fixed.device)] if isinstance(fixed, Tensor) else fixed
-            inputs, keywords = follow(self.inputs, self.keywords, origin, self._followers())
+            inputs, keywords = follow(self.inputs, self.keywords, origin, self.followers())
             part = Probe(self.model, make(rows), inputs, keywords, targets)
             yield part.run(start=None).selection
 
@@ -247,8 +247,12 @@ class Probe:
                 "needs no gradient; remove it while you explain"
             ) from error
 
-    def _followers(self) -> Followers:
-        """Return which further inputs hold a row for each image, measured at the first use."""
+    def followers(self) -> Followers:
+        """Return which further inputs hold a row for each image, measured at the first use.
+
+        Raises:
+            ValueError: it cannot be told.
+        """
         if self._measured_followers is None:
             self._measured_followers = self._measure_followers()
         return self._measured_followers
