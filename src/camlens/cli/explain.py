@@ -71,6 +71,7 @@ def explain(
         device=device,
         trusted_pickle=unsafe_pickle,
     )
+    options.note_missing_preprocessing(loaded)
     (explainer,) = options.explainers([method], loaded.model, layer)
     wanted = options.targets(target or ["predicted"], loaded.classes)
     task = _Task(

@@ -19,14 +19,15 @@ from .. import loading
 from ..loading import LoadedModel
 from ..loading.factories import near
 from ..targets import ACTIVATIONS
+from . import console
 
 Model = Annotated[
     str,
     typer.Option(
         "--model",
-        help="torchvision:NAME; package.module:function (called without arguments; returns a "
-        "module), which is code: use those you trust; or, with --unsafe-pickle, FILE.pt2, an "
-        "exported program, or FILE.pt, a pickled module.",
+        help="torchvision:NAME; timm:NAME; package.module:function (called without arguments; "
+        "returns a module), which is code: use those you trust; or, with --unsafe-pickle, "
+        "FILE.pt2, an exported program, or FILE.pt, a pickled module.",
     ),
 ]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As --model of explain.")]
@@ -135,7 +136,21 @@ def load_model(
         found,
         model=found.model.to(place),
         preprocessing=preprocessing,
+        preprocessing_known=found.preprocessing_known or bool(changes),
         classes=found.classes if names is None else names,
+    )
+
+
+def note_missing_preprocessing(loaded: LoadedModel) -> None:
+    """Say what a model is fed if nothing tells how it was trained."""
+    if loaded.preprocessing_known:
+        return
+    own = loaded.preprocessing.size
+    size = "at their own size" if own is None else f"at {own[0]} x {own[1]} pixels"
+    console.note(
+        f"how the model's pictures are prepared is unknown: they are fed {size}, with values from "
+        "0 to 1. If it was trained on others, its answers mean little: say so with --size, --mean "
+        "and --std"
     )
 
 

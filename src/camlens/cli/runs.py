@@ -85,6 +85,7 @@ def dataset(
         device=device,
         trusted_pickle=unsafe_pickle,
     )
+    options.note_missing_preprocessing(loaded)
     found = Labelled(root, loaded)
     if found.unknown:
         console.note(_without_label(found.unknown, loaded.classes is not None))

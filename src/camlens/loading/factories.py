@@ -34,8 +34,8 @@ def make(spec: str) -> nn.Module:
     if not (colon and module_name and name):
         hint = f"; did you mean torchvision:{spec}?" if spec.isidentifier() else ""
         raise LookupError(
-            f"expected a model as torchvision:NAME, package.module:function or FILE.pt2, got "
-            f"{spec!r}{hint}"
+            "expected a model as torchvision:NAME, timm:NAME, package.module:function or FILE.pt2, "
+            f"got {spec!r}{hint}"
         )
     with _current_folder():
         try:

@@ -1,4 +1,4 @@
-"""Load a model by name: from torchvision, from the user's function, or from a file."""
+"""Load a model by name: from torchvision, timm, the user's function, or a file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from . import exported_programs
 from . import weights as weight_files
 from .factories import make, near
 from .preprocessing import Preprocessing
+from .timm_models import load_timm
 
 __all__ = ["LoadedModel", "load_model"]
 
 #: Values of ``weights`` that are no file: random ones, and torchvision's default.
 NONE, DEFAULT = "none", "default"
 
-_TORCHVISION = "torchvision:"
+_TORCHVISION, _TIMM = "torchvision:", "timm:"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -32,12 +33,15 @@ class LoadedModel:
     Attributes:
         model: in evaluation mode, in main memory.
         preprocessing: from a picture to the model's input.
+        preprocessing_known: whether it is the one that the model was trained with, as its library
+            says; else it is a guess.
         classes: names of the outputs; None where unknown.
         batch: the only batch size that the model accepts; None for any.
     """
 
     model: nn.Module
     preprocessing: Preprocessing
+    preprocessing_known: bool = True
     classes: tuple[str, ...] | None = None
     batch: int | None = None
 
@@ -48,19 +52,20 @@ def load_model(
     """Load a model.
 
     Args:
-        spec: ``torchvision:NAME``, a classification model of torchvision;
+        spec: ``torchvision:NAME``, a classification model of torchvision; ``timm:NAME``, one of
+            timm;
             ``package.module:function``, a function that is called without arguments and returns a
             module (the current folder is searched first); or, if trusted, ``FILE.pt2``, an
             exported program, and ``FILE.pt`` or ``.pth``, a pickled module.
         weights: a ``.safetensors`` file, or a ``.pt`` or ``.pth`` file that contains only tensors.
-            For torchvision's models also ``"default"`` (as None), ``"none"`` for random weights,
-            or the name of an entry, such as ``"IMAGENET1K_V1"``, which has its own preprocessing
-            and classes.
+            For models of torchvision and timm also ``"default"`` (as None), ``"none"`` for random
+            weights, or the name of an entry, such as ``"IMAGENET1K_V1"`` or ``"a1_in1k"``, which
+            has its own preprocessing and classes.
         trusted_pickle: whether to load files that can run any code their author put in: exported
             programs, and pickles of other objects than tensors.
 
     Returns:
-        The model. Unless torchvision's weights define the preprocessing, pictures keep their size
+        The model. Unless torchvision or timm define the preprocessing, pictures keep their size
         (an exported program's: the size it was exported for), are in [0, 1] without normalisation,
         and grey if the model's first convolution has one input channel.
 
@@ -78,6 +83,10 @@ def load_model(
     """
     if spec.startswith(_TORCHVISION):
         return _torchvision(spec.removeprefix(_TORCHVISION), weights, trusted_pickle)
+    if spec.startswith(_TIMM):
+        name = spec.removeprefix(_TIMM)
+        model, how, classes = load_timm(name, weights, trusted_pickle=trusted_pickle)
+        return LoadedModel(model=model, preprocessing=how, classes=classes)
     suffix = Path(spec).suffix
     shape: tuple[int, ...] = ()
     if suffix == ".pt2":
@@ -98,6 +107,7 @@ def load_model(
     return LoadedModel(
         model=model.eval(),
         preprocessing=Preprocessing(size=size, channels=_channels(model, shape)),
+        preprocessing_known=False,
         batch=shape[0] or None if shape else None,
     )
 
