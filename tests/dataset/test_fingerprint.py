@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from camlens import GradCAM, layouts
-from camlens.dataset.fingerprint import (
+from camlens.dataset.descriptions import (
     describe,
     describe_dataset,
     describe_explainer,
     describe_model,
     describe_modes,
-    fingerprint,
 )
+from camlens.dataset.fingerprint import fingerprint
 
 from .made import HALVES, net
 
@@ -332,7 +332,8 @@ def test_modes_of_torch():
 @pytest.mark.slow
 def test_another_process_has_the_same_fingerprints():
     script = (
-        "from camlens.dataset.fingerprint import describe_model, fingerprint; import torch\n"
+        "from camlens.dataset.descriptions import describe_model\n"
+        "from camlens.dataset.fingerprint import fingerprint; import torch\n"
         "class Own:\n    def __init__(self): self.a = {'x', 'y', 'z'}\n"
         "    def __call__(self, x): return x in {'a', 'b', 'c', 'd'}\n"
         "torch.manual_seed(0)\n"

@@ -15,7 +15,7 @@ from ..faithfulness import INFILLS
 from ..model import check_mode
 from ..regions.masks import Regions
 from ..targets import Targets, as_classes
-from .fingerprint import describe_explainer
+from .descriptions import describe_explainer
 from .questions import HEAT_TYPES
 
 

@@ -9,7 +9,7 @@ import torch
 
 from ..regions.masks import Regions
 from ..regions.tables import COLUMNS
-from . import fingerprint, manifests
+from . import descriptions, manifests
 from .questions import Questions
 from .runs import read_table
 from .shards import shard_name
@@ -22,24 +22,24 @@ def first_manifest(asked: Questions, dataset: Any, shard_size: int) -> dict[str,
     some = next(model.parameters(), torch.empty(0))
     return {
         "format": manifests.FORMAT,
-        "model": fingerprint.describe_model(model),
-        "methods": [fingerprint.describe_explainer(one) for one in asked.explainers],
+        "model": descriptions.describe_model(model),
+        "methods": [descriptions.describe_explainer(one) for one in asked.explainers],
         "targets": "predicted"
         if asked.targets is None
-        else fingerprint.describe(asked.targets, "targets"),
+        else descriptions.describe(asked.targets, "targets"),
         "heatmaps": asked.heatmaps,
         "regions": list(asked.regions.names) if isinstance(asked.regions, Regions) else None,
-        "region_source": fingerprint.describe(asked.regions, "regions"),
+        "region_source": descriptions.describe(asked.regions, "regions"),
         "infill": asked.infill,
         "activation": asked.activation,
         "classes": None if asked.classes is None else list(asked.classes),
-        "picture": fingerprint.describe(asked.picture, "picture"),
-        "dataset": fingerprint.describe_dataset(dataset),
+        "picture": descriptions.describe(asked.picture, "picture"),
+        "dataset": descriptions.describe_dataset(dataset),
         "batch_size": asked.batch_size,
         "shard_size": shard_size,
         "device": some.device.type,
-        "modes": fingerprint.describe_modes(some.device.type),
-        "versions": fingerprint.versions(),
+        "modes": descriptions.describe_modes(some.device.type),
+        "versions": descriptions.versions(),
         "complete": False,
         "images": None,
         "unreadable": None,

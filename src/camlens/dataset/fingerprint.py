@@ -13,10 +13,8 @@ import contextlib
 import enum
 import functools
 import hashlib
-import importlib.metadata
 import logging
 import os
-import platform
 import re
 import sys
 import sysconfig
@@ -30,11 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..explainers import Explainer
 from ..model import unwrap
-
-#: Packages whose version decides numbers, or bytes in the tables.
-PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "pillow")
 
 #: Values that are their own text.
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...), torch.dtype)
@@ -90,114 +84,10 @@ def fingerprint(value: Any) -> str:
         >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
         True
     """
-    return _Walk().of(value, "the value").hex()
+    return Walk().of(value, "the value").hex()
 
 
-def describe(value: Any, what: str = "the value") -> Any:
-    """Return a value as a manifest keeps it: numbers and texts as they are, others hashed.
-
-    Args:
-        value: an option of a run.
-        what: its name, for the error.
-
-    Raises:
-        ValueError: as :func:`fingerprint`.
-
-    Example:
-        >>> describe("blur"), describe(max)["name"]
-        ('blur', 'builtins.max')
-    """
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [describe(element, f"{what}[{place}]") for place, element in enumerate(value)]
-    return {"name": _name(value), "fingerprint": _Walk().of(value, what).hex()}
-
-
-def describe_model(model: nn.Module) -> dict[str, str]:
-    """Return hashes of a model's weights, of its code, and of its other attributes.
-
-    Raises:
-        ValueError: as :func:`fingerprint`.
-    """
-    model = unwrap(model)
-    walk, weights = _Walk(), hashlib.sha256()
-    code, attributes = hashlib.sha256(), hashlib.sha256()
-    for name, module in model.named_modules(remove_duplicate=False):
-        path = f"the model's {name}" if name else "the model"
-        for tensors in (module._parameters, module._buffers):
-            for key, tensor in tensors.items():
-                weights.update(walk.of((name, key, tensor), path))
-        code.update(walk.of((name, type(module), _scripted(module)), path))
-        attributes.update(walk.joined(path, _attributes(module)))
-    return {
-        "name": type(model).__name__,
-        "weights": weights.hexdigest(),
-        "code": code.hexdigest(),
-        "attributes": attributes.hexdigest(),
-    }
-
-
-def describe_explainer(explainer: Explainer) -> dict[str, Any]:
-    """Return an explainer's method, layers and options, without its model.
-
-    ``layers`` are None where the explainer finds the layer itself, and for gradients of images.
-
-    Raises:
-        ValueError: as :func:`fingerprint`.
-    """
-    layers = getattr(explainer, "layers", None)
-    options = {
-        name: describe(value, f"the explainer's {name}")
-        for name, value in sorted(vars(explainer).items())
-        if not name.startswith("_") and name not in ("model", "layers") and value is not None
-    }
-    if layers is None and hasattr(explainer, "layers"):
-        options["layer"] = "last"
-    description = {
-        "method": type(explainer).__name__,
-        "layers": None if layers is None else list(layers),
-        "options": options,
-    }
-    if not _is_library(type(explainer).__module__):
-        description["code"] = _Walk().of(type(explainer), "the explainer's class").hex()
-    return description
-
-
-def describe_dataset(dataset: Any) -> dict[str, Any]:
-    """Return a data set's type, length and fingerprint.
-
-    Raises:
-        ValueError: as :func:`fingerprint`.
-    """
-    return {
-        "type": type(dataset).__name__,
-        "items": len(dataset) if hasattr(dataset, "__len__") else None,
-        "fingerprint": _Walk().of(dataset, "the data set").hex(),
-    }
-
-
-def describe_modes(device: str) -> dict[str, str | None]:
-    """Return the modes of torch that decide numbers: autocast and the precision of products."""
-    on = torch.is_autocast_enabled(device)
-    return {
-        "autocast": str(torch.get_autocast_dtype(device)) if on else None,
-        "matmul_precision": torch.get_float32_matmul_precision(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of camlens, Python, and the packages that decide numbers or bytes."""
-    from .. import __version__
-
-    installed = {"camlens": __version__, "python": platform.python_version()}
-    optional = ("torchvision", "timm", "transformers")
-    for name in (*PACKAGES, *(name for name in optional if name in sys.modules)):
-        installed[name] = importlib.metadata.version(name)
-    return installed
-
-
-class _Walk:
+class Walk:
     """Hashes values from the inside out; what occurs twice is hashed once."""
 
     def __init__(self) -> None:
@@ -242,8 +132,8 @@ class _Walk:
         return self._object(value, path)
 
     def _class(self, value: type, path: str) -> bytes:
-        if _is_library(value.__module__) or issubclass(value, enum.Enum):
-            return _sha("class", _name(value))
+        if is_library(value.__module__) or issubclass(value, enum.Enum):
+            return _sha("class", name_of(value))
         members = {
             name: member
             for name, member in vars(value).items()
@@ -258,8 +148,8 @@ class _Walk:
             with contextlib.suppress(ValueError):  # an empty cell
                 cells.append(cell.cell_contents)
         held = [cells, value.__defaults__, value.__kwdefaults__]
-        if _is_library(value.__module__):
-            return _sha("function", _name(value), self._all("held", held, path))
+        if is_library(value.__module__):
+            return _sha("function", name_of(value), self._all("held", held, path))
         names = sorted(set(_names(value.__code__)))
         used = {n: value.__globals__[n] for n in names if n in value.__globals__}
         used = {
@@ -286,7 +176,7 @@ class _Walk:
     def _built_in(self, value: Any, path: str) -> bytes:
         holder = getattr(value, "__self__", None)
         holder = None if isinstance(holder, types.ModuleType) else holder
-        return _sha("built in", _name(value), self.of(holder, path))
+        return _sha("built in", name_of(value), self.of(holder, path))
 
     def _partial(self, value: functools.partial[Any], path: str) -> bytes:
         return self._all("partial", (value.func, value.args, value.keywords), path)
@@ -304,8 +194,8 @@ class _Walk:
     def _module(self, value: nn.Module, path: str) -> bytes:
         value = unwrap(value)
         tensors = {"parameters": value._parameters, "buffers": value._buffers}
-        parts = {**_attributes(value), **tensors, "modules": value._modules}
-        code = self.of((type(value), _scripted(value)), path)
+        parts = {**attributes(value), **tensors, "modules": value._modules}
+        code = self.of((type(value), scripted(value)), path)
         return _sha("module", code, self.joined(path, parts))
 
     def _array(self, value: Any, path: str) -> bytes:
@@ -318,35 +208,35 @@ class _Walk:
         try:
             reduced = value.__reduce_ex__(4)
         except Exception:  # pickle's refusals are of any type
-            if _is_library(type(value).__module__) or not hasattr(value, "__dict__"):
+            if is_library(type(value).__module__) or not hasattr(value, "__dict__"):
                 raise ValueError(_incomparable(value, path)) from None
             reduced = type(value), (), vars(value)
         if isinstance(reduced, str):
-            return _sha("global", _name(value), reduced)
+            return _sha("global", name_of(value), reduced)
         parts = [list(part) if isinstance(part, Iterator) else part for part in reduced]
         return self._all("object", [type(value), *parts], path)
 
 
-_KINDS: tuple[tuple[Any, Callable[[_Walk, Any, str], bytes]], ...] = (
-    (_EMPTY, lambda walk, value, path: _sha("empty", _name(value))),
+_KINDS: tuple[tuple[Any, Callable[[Walk, Any, str], bytes]], ...] = (
+    (_EMPTY, lambda walk, value, path: _sha("empty", name_of(value))),
     (Tensor, lambda walk, value, path: _sha("tensor", *_tensor(value))),
-    ((np.ndarray, np.generic), _Walk._array),
+    ((np.ndarray, np.generic), Walk._array),
     (torch.device, lambda walk, value, path: _sha("device", value.type)),  # ranks have their own
     (torch.Generator, lambda walk, value, path: walk.of(value.get_state(), path)),
-    (enum.Enum, lambda walk, value, path: _sha("enum", _name(type(value)), value.name)),
+    (enum.Enum, lambda walk, value, path: _sha("enum", name_of(type(value)), value.name)),
     (os.PathLike, lambda walk, value, path: _sha("path", os.fspath(value))),
     (types.ModuleType, lambda walk, value, path: _sha("package", value.__name__)),
-    (nn.Module, _Walk._module),
-    (functools.partial, _Walk._partial),
-    (types.FunctionType, _Walk._function),
-    (types.MethodType, _Walk._method),
-    (_BUILT_IN, _Walk._built_in),
+    (nn.Module, Walk._module),
+    (functools.partial, Walk._partial),
+    (types.FunctionType, Walk._function),
+    (types.MethodType, Walk._method),
+    (_BUILT_IN, Walk._built_in),
     ((staticmethod, classmethod), lambda walk, value, path: walk.of(value.__func__, path)),
     (property, lambda walk, value, path: walk._all("p", (value.fget, value.fset), path)),
-    (types.MappingProxyType, _Walk._mapping),
-    (dict, _Walk._mapping),
-    ((set, frozenset), _Walk._set),
-    ((list, tuple), _Walk._sequence),
+    (types.MappingProxyType, Walk._mapping),
+    (dict, Walk._mapping),
+    ((set, frozenset), Walk._set),
+    ((list, tuple), Walk._sequence),
 )
 
 
@@ -376,7 +266,7 @@ def _tensor(value: Tensor) -> Iterator[bytes | str]:
         yield flat.view(torch.uint8).numpy().tobytes()
 
 
-def _scripted(module: nn.Module) -> str:
+def scripted(module: nn.Module) -> str:
     """Return the code that a module holds itself: scripted, traced and exported ones do."""
     if isinstance(module, torch.jit.ScriptModule):
         if not hasattr(module, "forward"):
@@ -387,7 +277,7 @@ def _scripted(module: nn.Module) -> str:
     return str(module.code) if isinstance(module, torch.fx.GraphModule) else ""
 
 
-def _attributes(module: nn.Module) -> dict[str, Any]:
+def attributes(module: nn.Module) -> dict[str, Any]:
     """Return what a module holds besides weights and modules, its user's hooks included."""
     if isinstance(module, torch.jit.ScriptModule):
         return {}
@@ -415,13 +305,13 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 def _used(module: types.ModuleType, names: Iterable[str]) -> Any:
     """Return what a function may use of a module of the user's; a package is its name."""
-    if _is_library(module.__name__):
+    if is_library(module.__name__):
         return module.__name__
     return {name: vars(module)[name] for name in names if name in vars(module)}
 
 
 @functools.cache
-def _is_library(name: str | None) -> bool:
+def is_library(name: str | None) -> bool:
     """Return whether a module belongs to Python or to an installed package."""
     top = (name or "").partition(".")[0]
     if top in ("camlens", "builtins") or top in sys.stdlib_module_names - {"__main__"}:
@@ -430,7 +320,8 @@ def _is_library(name: str | None) -> bool:
     return file is not None and os.path.realpath(file).startswith(_LIBRARIES)
 
 
-def _name(value: Any) -> str:
+def name_of(value: Any) -> str:
+    """Return the full name of a class or function, or of an object's class."""
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
 
@@ -438,6 +329,6 @@ def _name(value: Any) -> str:
 def _incomparable(value: Any, path: str) -> str:
     return (
         f"cannot tell whether {path} is the same when the run is continued: it holds "
-        f"{_name(value)}. Give the object that holds it a method fingerprint() that returns a text "
-        "which changes when its numbers do, or keep it out of what is explained"
+        f"{name_of(value)}. Give the object that holds it a method fingerprint() that returns a "
+        "text which changes when its numbers do, or keep it out of what is explained"
     )

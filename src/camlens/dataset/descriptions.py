@@ -1,0 +1,123 @@
+"""Describe what was asked of a run, as its manifest keeps it: in words, and as hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import sys
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..explainers import Explainer
+from ..model import unwrap
+from .fingerprint import Walk, attributes, is_library, name_of, scripted
+
+#: Packages whose version decides numbers, or bytes in the tables.
+PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "pillow")
+
+
+def describe(value: Any, what: str = "the value") -> Any:
+    """Return a value as a manifest keeps it: numbers and texts as they are, others hashed.
+
+    Args:
+        value: an option of a run.
+        what: its name, for the error.
+
+    Raises:
+        ValueError: as :func:`fingerprint`.
+
+    Example:
+        >>> describe("blur"), describe(max)["name"]
+        ('blur', 'builtins.max')
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [describe(element, f"{what}[{place}]") for place, element in enumerate(value)]
+    return {"name": name_of(value), "fingerprint": Walk().of(value, what).hex()}
+
+
+def describe_model(model: nn.Module) -> dict[str, str]:
+    """Return hashes of a model's weights, of its code, and of its other attributes.
+
+    Raises:
+        ValueError: as :func:`fingerprint`.
+    """
+    model = unwrap(model)
+    walk, weights = Walk(), hashlib.sha256()
+    code, rest = hashlib.sha256(), hashlib.sha256()
+    for name, module in model.named_modules(remove_duplicate=False):
+        path = f"the model's {name}" if name else "the model"
+        for tensors in (module._parameters, module._buffers):
+            for key, tensor in tensors.items():
+                weights.update(walk.of((name, key, tensor), path))
+        code.update(walk.of((name, type(module), scripted(module)), path))
+        rest.update(walk.joined(path, attributes(module)))
+    return {
+        "name": type(model).__name__,
+        "weights": weights.hexdigest(),
+        "code": code.hexdigest(),
+        "attributes": rest.hexdigest(),
+    }
+
+
+def describe_explainer(explainer: Explainer) -> dict[str, Any]:
+    """Return an explainer's method, layers and options, without its model.
+
+    ``layers`` are None where the explainer finds the layer itself, and for gradients of images.
+
+    Raises:
+        ValueError: as :func:`fingerprint`.
+    """
+    layers = getattr(explainer, "layers", None)
+    options = {
+        name: describe(value, f"the explainer's {name}")
+        for name, value in sorted(vars(explainer).items())
+        if not name.startswith("_") and name not in ("model", "layers") and value is not None
+    }
+    if layers is None and hasattr(explainer, "layers"):
+        options["layer"] = "last"
+    description = {
+        "method": type(explainer).__name__,
+        "layers": None if layers is None else list(layers),
+        "options": options,
+    }
+    if not is_library(type(explainer).__module__):
+        description["code"] = Walk().of(type(explainer), "the explainer's class").hex()
+    return description
+
+
+def describe_dataset(dataset: Any) -> dict[str, Any]:
+    """Return a data set's type, length and fingerprint.
+
+    Raises:
+        ValueError: as :func:`fingerprint`.
+    """
+    return {
+        "type": type(dataset).__name__,
+        "items": len(dataset) if hasattr(dataset, "__len__") else None,
+        "fingerprint": Walk().of(dataset, "the data set").hex(),
+    }
+
+
+def describe_modes(device: str) -> dict[str, str | None]:
+    """Return the modes of torch that decide numbers: autocast and the precision of products."""
+    on = torch.is_autocast_enabled(device)
+    return {
+        "autocast": str(torch.get_autocast_dtype(device)) if on else None,
+        "matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of camlens, Python, and the packages that decide numbers or bytes."""
+    from .. import __version__
+
+    installed = {"camlens": __version__, "python": platform.python_version()}
+    optional = ("torchvision", "timm", "transformers")
+    for name in (*PACKAGES, *(name for name in optional if name in sys.modules)):
+        installed[name] = importlib.metadata.version(name)
+    return installed
