@@ -27,6 +27,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 @pytest.fixture(autouse=True)
 def _seeded_on_device(device: torch.device) -> Iterator[None]:
     torch.manual_seed(0)
+    assert torch.is_grad_enabled(), "a test before this one left gradients switched off"
     # A default device would add a function mode to every call, so CPU runs go without it.
     with contextlib.nullcontext() if device.type == "cpu" else device:
         yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
-import sys
 from typing import Any
 
 import torch
@@ -117,7 +116,4 @@ def versions() -> dict[str, str]:
     from .. import __version__
 
     installed = {"camlens": __version__, "python": platform.python_version()}
-    optional = ("torchvision", "timm", "transformers")
-    for name in (*PACKAGES, *(name for name in optional if name in sys.modules)):
-        installed[name] = importlib.metadata.version(name)
-    return installed
+    return {**installed, **{name: importlib.metadata.version(name) for name in PACKAGES}}

@@ -3,8 +3,8 @@
 Two values have equal fingerprints, in this process or another one, if they hold equal values and
 run equal code. Hashed are weights, buffers and arrays; plain containers and the attributes of
 objects, private ones and slots included; the byte code, constants, defaults, closures and used
-globals of functions; and the methods of classes. Code of installed packages and of Python's
-library counts by its name; the manifest of a run keeps the versions.
+globals of functions; and the methods of classes. Code of installed packages counts by its name and
+the package's version, that of Python's library by its name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import enum
 import functools
 import hashlib
+import importlib.metadata
 import logging
 import os
 import re
@@ -133,7 +134,7 @@ class Walk:
 
     def _class(self, value: type, path: str) -> bytes:
         if is_library(value.__module__) or issubclass(value, enum.Enum):
-            return _sha("class", name_of(value))
+            return _sha("class", name_of(value), version_of(value.__module__))
         members = {
             name: member
             for name, member in vars(value).items()
@@ -149,7 +150,8 @@ class Walk:
                 cells.append(cell.cell_contents)
         held = [cells, value.__defaults__, value.__kwdefaults__]
         if is_library(value.__module__):
-            return _sha("function", name_of(value), self._all("held", held, path))
+            held_by = self._all("held", held, path)
+            return _sha("function", name_of(value), version_of(value.__module__), held_by)
         names = sorted(set(_names(value.__code__)))
         used = {n: value.__globals__[n] for n in names if n in value.__globals__}
         used = {
@@ -318,6 +320,22 @@ def is_library(name: str | None) -> bool:
         return True
     file = getattr(sys.modules.get(name or ""), "__file__", None)
     return file is not None and os.path.realpath(file).startswith(_LIBRARIES)
+
+
+@functools.cache
+def version_of(module: str | None) -> str:
+    """Return the version of the package that a module is part of; "" of camlens and Python."""
+    top = (module or "").partition(".")[0]
+    if top == "camlens" or top in sys.stdlib_module_names or not is_library(module):
+        return ""
+    try:
+        return str(sys.modules[top].__version__)
+    except (KeyError, AttributeError):
+        pass
+    try:
+        return importlib.metadata.version(top)
+    except importlib.metadata.PackageNotFoundError:  # its distribution has another name
+        return ""
 
 
 def name_of(value: Any) -> str:
