@@ -49,8 +49,8 @@ class Explanation:
         outputs: (N, ...) the model's output for the unchanged images, detached; None where the
             output is not a single tensor of scores.
         registration: where the grid's cells lie in the image; None where it was not asked for.
-        images: an argument of the constructor, no attribute: the images as the explainer got
-            them, for :meth:`show`. They are referred to weakly and never kept in memory.
+        images: constructor argument only, not stored: the images as the explainer got them, for
+            :meth:`show`. They are referred to weakly and never kept in memory.
 
     Raises:
         TypeError: a tensor has the wrong type.

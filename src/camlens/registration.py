@@ -34,9 +34,9 @@ class Registration:
         pitch: distance of neighbouring cells' centres; size / grid where it could not be measured.
         pitch_error: its standard error; None along an axis where ``pitch`` was not measured.
         receptive_field: how much of the image a cell responds to: the width of a box with the same
-            spread as the squared gradient of a cell, so that a patch embedding of P x P pixels
-            with weights of equal variance has P; too small where the image's border clips it.
-            None where it was not measured.
+            spread as the squared gradient of a cell. For a patch embedding with weights of equal
+            variance this is the patch's side. It comes out too small where the image's border
+            clips it. None where it was not measured.
 
     Example:
         >>> stretched = Registration.stretched((8,), (2,))

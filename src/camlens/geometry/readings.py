@@ -267,7 +267,9 @@ def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
         return f"{layer} gives {_shape(response)}, and another shape for changed images: {_CHOOSE}"
     if response.fault == "silent":
         return f"{layer} gives {_shape(response)}, which does not depend on the images: {_CHOOSE}"
-    rows = f"expected one row for each of {response.images} images"
+    n = response.images
+    images = f"{n} images" if n > 1 else "1 image"
+    rows = f"expected one row for each of {images}" if n > 1 else "expected one row"
     reason = {
         "rows": f"{rows}, but no dimension is of that length (windows, frames, pairs or proposals "
         "in the batch?)",
@@ -282,7 +284,7 @@ def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
         else ""
     )
     return (
-        f"{layer} gives {response.shape}, measured on {response.images} images: {reason}. Pass "
+        f"{layer} gives {response.shape}, measured on {images}: {reason}. Pass "
         f"layout= {groups}a function that returns (N, C, *grid), or {_CHOOSE}"
     )
 

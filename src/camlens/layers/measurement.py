@@ -1,0 +1,141 @@
+"""Run a model to measure what its layers' outputs are and where their cells lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import geometry
+from ..geometry import Reading, centres
+from ..model import layer, named
+from ..probe import Probe, Site
+from ..probe.captures import first_tensor
+from ..probe.inputs import follow
+from ..registration import Registration
+from ..targets import select
+
+#: Images that run at once where cells are placed.
+_ROWS = 8
+#: Change of a score, as a fraction of the changed image's, that shows that images are mixed; and of
+#: the largest score, below which a change is rounding.
+_MIXED, _SMALL = 1e-2, 1e-4
+
+
+def measure_registration(
+    probe: Probe, site: Site, grid: tuple[int, ...], channels: int, *, proven: bool
+) -> Registration:
+    """Measure where a layer's cells lie, see :func:`camlens.geometry.centres.measure_place`."""
+    images = probe.images
+
+    def gradients(images: Tensor, cells: Tensor, signs: Tensor) -> Tensor:
+        return probe.cell_gradients(site, images, cells, signs)
+
+    def measured(rows: int) -> Registration:
+        return centres.measure_place(gradients, images, grid, channels, proven=proven, rows=rows)
+
+    if probe.inputs or probe.keywords:
+        return measured(len(images))
+    try:
+        return measured(_ROWS)
+    except Exception:  # a model may take no other number of images, and fail in any way
+        return measured(len(images))
+
+
+def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Reading], bool]:
+    """Measure readings on two of the images, or on all of them if the model needs that.
+
+    Returns:
+        Readings by layer name, and whether the score of an image depends on the other images.
+    """
+    finite = probe.images.isfinite().flatten(1).all(1)
+    if not finite.all():
+        broken = (~finite).nonzero().flatten().tolist()
+        raise ValueError(f"the images {broken[:5]} have values that are not finite (NaN, infinite)")
+    runs = _Runs(probe)
+    modules = {
+        name: type(module)
+        for name, module in named(probe.model).items()
+        if not isinstance(module, torch.jit.ScriptModule)
+    }
+    for name in names:
+        layer(probe.model, name)  # its error says why a layer takes no hooks
+    fixed = bool(probe.inputs or probe.keywords)
+    how: dict[str, Any] = {"kinds": modules, "reverse": runs.reverse}
+    try:
+        readings = geometry.measure(runs.run, names, probe.images, fixed=fixed, **how)
+    except Exception:  # a model may take no other number of images, and fail in any way
+        if fixed:
+            raise
+        runs.outputs.clear()
+        readings = geometry.measure(runs.run, names, probe.images, fixed=True, **how)
+    return readings, runs.mixes_images()
+
+
+class _Runs:
+    """Runs the model for the measurement of its layers, and keeps what it returned first."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+        #: For the unchanged images; with image 0 changed; in reverse order.
+        self.outputs: list[Any] = []
+
+    def run(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Return the outputs of layers, without gradients."""
+        return self._run(self.probe, images, layers)
+
+    def reverse(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Return the outputs for the images in reverse order; of further inputs that order too."""
+        rows = torch.arange(len(images)).flip(0)
+        probe = self.probe
+        try:
+            followers = probe.followers()
+        except ValueError:  # which inputs go with the images cannot be told
+            return {}
+        inputs, keywords = follow(probe.inputs, probe.keywords, rows, followers)
+        turned = Probe(probe.model, probe.images, inputs, keywords)
+        return self._run(turned, images[rows.to(images.device)], layers)
+
+    def _run(self, probe: Probe, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = {}
+
+        def keep(name: str, _: tuple[Any, ...], output: Any) -> None:
+            tensor = first_tensor(output)
+            outputs.pop(name, None)
+            if tensor is not None:
+                outputs[name] = tensor.detach().clone()
+
+        returned, _ = probe.execute(layers, keep, images)
+        if len(self.outputs) < 3:
+            self.outputs.append(returned)
+        return outputs
+
+    def mixes_images(self) -> bool:
+        """Return whether a change of image 0, or of the images' order, shows in other scores."""
+        given = callable(self.probe.targets)
+        scores = [self._scores(outputs) for outputs in self.outputs[: 2 if given else 3]]
+        base, changed, *turned = [s if s is None else s.flatten(1) for s in [*scores, None, None]]
+        if base is None or changed is None or len(base) < 2 or base.shape != changed.shape:
+            return False
+        moved = (changed - base).abs().amax(1)
+        small = _SMALL * base.abs().amax()
+        if moved[1:].max() > max(_MIXED * moved[0], small):
+            return True
+        if turned[0] is None or turned[0].shape != base.shape:
+            return False
+        # A callable may hold values of these images in their order, so it is not turned.
+        differ = (turned[0].flip(0) - base).abs().max()
+        apart = (base.flip(0) - base).abs().max()
+        return bool(differ > max(_MIXED * apart, small))
+
+    @torch.no_grad()
+    def _scores(self, outputs: Any) -> Tensor | None:
+        """Return (N, K) scores, or None where the targets are of this very batch."""
+        targets = self.probe.targets if callable(self.probe.targets) else "all"
+        try:
+            scores = select(outputs, targets).scores.float()
+        except Exception:  # a callable of another number of images may fail in any way
+            return None
+        return scores if bool(scores.isfinite().all()) else None
