@@ -116,7 +116,7 @@ def test_top_of_no_class(count):
 
 def test_top_of_more_classes_than_there_are():
     assert top(4) == Top(4)
-    with pytest.raises(ValueError, match=r"at most 3 classes, got Top\(count=4\)"):
+    with pytest.raises(ValueError, match=r"at most 3 classes, got top\(4\)"):
         select(LOGITS, top(4))
 
 

@@ -144,7 +144,9 @@ def select(outputs: Any, targets: Targets) -> Selection:
         picked = logits.detach().argmax(dim=1, keepdim=True)
     elif isinstance(targets, Top):
         if targets.count > classes:
-            raise ValueError(f"expected top(count) of at most {classes} classes, got top({targets.count})")
+            raise ValueError(
+                f"expected top(count) of at most {classes} classes, got top({targets.count})"
+            )
         picked = logits.detach().topk(targets.count, dim=1).indices
     elif isinstance(targets, str):
         if targets != "all":
