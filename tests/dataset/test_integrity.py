@@ -134,6 +134,20 @@ def test_a_folder_that_another_call_took_over_is_told(tmp_path):
     assert set(Run(tmp_path).maps["target"]) == {2}
 
 
+def test_a_finished_run_on_a_read_only_disk_is_returned(tmp_path, monkeypatch):
+    made = run(tmp_path, 12)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("mkdir", "unlink", "rename", "replace", "write_bytes", "touch"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    again = run(tmp_path, 12)
+    assert again.maps.equals(made.maps)
+    assert again.manifest == made.manifest
+
+
 # --- whose fault it is ---------------------------------------------------------------------------
 
 

@@ -167,6 +167,8 @@ class ShardTask:
             OSError: a shard cannot be written. Those written before are kept.
             RuntimeError: a process that reads images died.
         """
+        if not shards:
+            return
         with (
             dead_workers_told(),
             contextlib.closing(
@@ -218,7 +220,9 @@ class ShardTask:
             )
         if there == wanted:
             clear_parts(self.path)
-            manifests.write(self.path, completed(self.path, items))
+            manifest = completed(self.path, items)
+            if manifest != manifests.read(self.path):  # a finished run may be on a read-only disk
+                manifests.write(self.path, manifest)
         return Run(self.path, incomplete=True)
 
     @functools.cached_property
