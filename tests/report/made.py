@@ -64,7 +64,7 @@ def seal(folder):
 def _manifest(made, shards):
     return {
         "format": "camlens.run.1",
-        "model": {"name": "Net", "fingerprint": "0" * 64},
+        "model": {"name": "Net", "weights": "0" * 64},
         "methods": [{"method": m, "layers": ["features.9"], "options": {}} for m in made.methods],
         "targets": "all" if made.every_class else "predicted",
         "heatmaps": made.dtype,

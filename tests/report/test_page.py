@@ -124,3 +124,14 @@ def test_shades_are_symmetric_and_each_has_a_rule():
     assert palette.step(0.0, strongest=0.0, ratio=False) == 0
     style = palette.stylesheet()
     assert [style.count(f".shade-{i} ") for i in range(17)] == [2] * 17
+
+
+def test_a_file_that_is_no_page_is_not_replaced(tmp_path):
+    run, other = write_run(tmp_path / "run", images=2), write_run(tmp_path / "other", images=2)
+    before = (other / "manifest.json").read_bytes()
+    with pytest.raises(FileExistsError, match=r"manifest\.json is no page of a report"):
+        write_report(run, other / "manifest.json")
+    assert (other / "manifest.json").read_bytes() == before
+    page = write_report(run, tmp_path / "page.html")
+    assert write_report(run, page) == page
+    assert "SHA-256 of the model" in page.read_text("utf-8")

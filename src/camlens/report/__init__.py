@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 
+#: What every page begins with.
+_START = b"<!doctype html"
+
+
 def write_report(
     run: str | os.PathLike[str] | Run,
     out: str | os.PathLike[str] | None = None,
@@ -45,6 +49,7 @@ def write_report(
     Raises:
         OSError: the folder is missing or not writable, or the disk is full; a page that was
             there before is then unchanged.
+        FileExistsError: ``out`` is a file that is no page, such as a run's manifest.
         FileNotFoundError: there is no run.
         ValueError: the limit is negative, or the run is incomplete, damaged or of a newer format
             (see :class:`camlens.dataset.Run`), or two of its explainers cannot be told apart.
@@ -54,6 +59,10 @@ def write_report(
     tables = load(run)
     page = render(tables, sample(tables.images, limit, seed=seed))
     out = tables.run.path / "report.html" if out is None else Path(out)
+    if out.is_file() and _START not in out.read_bytes()[:200].lower():
+        raise FileExistsError(
+            f"{out} is no page of a report, and would be replaced by one: choose another name"
+        )
     # A name on disk need not be valid Unicode: what is not becomes a mark of its own.
     write_whole(out, page.encode("utf-8", errors="xmlcharrefreplace"))
     return out

@@ -105,7 +105,7 @@ def _facts(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
     ablations = [grids.ablation_grid(tables, setting) for setting in scored]
     return {
         "model": manifest.get("model", {}).get("name") or "the model",
-        "fingerprint": manifest.get("model", {}).get("fingerprint", ""),
+        "weights": manifest.get("model", {}).get("weights", ""),
         "versions": manifest.get("versions", {}),
         "complete": manifest.get("complete", True),
         "settings": gallery.setting_names(tables),
