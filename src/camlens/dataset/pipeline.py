@@ -141,19 +141,21 @@ class _Keeper:
     def __init__(self, run: Path, identity: str, *, begun: bool) -> None:
         self.run, self.identity = run, identity
         self.explained = begun
-        self.failures: list[_Failure] = []
+        self.error: Exception | None = None  # the first, as long as nothing could be explained
 
     def keep(self, shard: Shard, future: Future[list[Explained | _Failure]]) -> None:
         results = future.result()
         for result in results:
             if isinstance(result, _Failure):
-                self.failures.append(result)
+                self.error = self.error or result.error
                 reason = f"cannot be explained: {reason_of(result.error)}"
                 shard.leave_out(result.index, Unreadable(reason, result.name))
             else:
                 self.explained = True
                 shard.add(result)
-        if len(results) > 1:
+        if self.explained:
+            self.error = None  # its traceback holds tensors
+        elif len(results) > 1:
             self.check()
 
     def finish(self, write: Callable[[], object]) -> None:
@@ -164,8 +166,8 @@ class _Keeper:
 
     def check(self) -> None:
         """Raise the first error if nothing could be explained so far."""
-        if self.failures and not self.explained:
-            raise self.failures[0].error
+        if self.error is not None:
+            raise self.error
 
 
 @contextlib.contextmanager
