@@ -286,7 +286,8 @@ def attributes(module: nn.Module) -> dict[str, Any]:
     kept, is_graph = {}, isinstance(module, torch.fx.GraphModule)
     for name, value in vars(module).items():
         # What a graph module keeps privately is about the graph, whose code counts.
-        if name in _NOT_NUMBERS or (is_graph and name.startswith("_")):
+        by_compiler = name.startswith(("_torchdynamo", "_dynamo"))
+        if name in _NOT_NUMBERS or by_compiler or (is_graph and name.startswith("_")):
             continue
         if name.endswith(("_hooks", "_hooks_with_kwargs")):
             hooks = [h for h in value.values() if not type(h).__module__.startswith("camlens.")]
