@@ -172,6 +172,10 @@ def test_a_callable_that_mixes_the_images_of_a_batch_is_told():
     reference = model(images.flip(-1)).detach()
     with pytest.raises(ValueError, match="change with the other images of the batch"):
         camlens.GradCAM(model, "net.3")(images, targets=lambda out: out[:, 0] - out[:, 1].mean())
+    explainer = camlens.GradCAM(model, "net.3")
+    with pytest.raises(ValueError, match="change with the other images of the batch"):
+        explainer(images, targets=lambda out: out[:, 0] - out[:, 1].mean())
+    explainer(images, targets=1)  # what one callable mixes is no fault of other scores
     for targets in (lambda out: out[:, 0] - reference[:, 0], lambda out: out.softmax(1)[:, 0]):
         camlens.GradCAM(model, "net.3")(images, targets=targets)
     two = reference[:2]

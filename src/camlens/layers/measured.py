@@ -33,7 +33,7 @@ class MeasuredLayers:
 
     def __init__(self) -> None:
         self._readings: dict[tuple[str, _Inputs], Reading] = {}
-        self._mixed: set[_Inputs] = set()
+        self._mixed: set[tuple[_Inputs, _Scores]] = set()
         self._defaults: dict[tuple[_Inputs, _Scores], str] = {}
         self._registrations: dict[tuple[str, _Inputs], Registration] = {}
         self._lock = threading.RLock()
@@ -74,6 +74,7 @@ class MeasuredLayers:
     def readings(self, probe: Probe, names: Sequence[str]) -> Mapping[str, Reading]:
         """Return what layers' outputs are, measured where that is not known."""
         shape = _inputs_key(probe)
+        scores = _Scores(probe.targets if callable(probe.targets) else None)
         known = self._readings
         if any((name, shape) not in known for name in names):
             with self._lock:
@@ -84,8 +85,8 @@ class MeasuredLayers:
                     )
                     known.update({(name, shape): r for name, r in measured.items()})
                     if mixed:
-                        self._mixed.add(shape)
-        if shape in self._mixed and len(probe.images) > 1:
+                        self._mixed.add((shape, scores))
+        if (shape, scores) in self._mixed and len(probe.images) > 1:
             raise ValueError(
                 "the scores of an image change with the other images of the batch, or do not "
                 "follow the images into another order: explain the images one by one, or choose "
