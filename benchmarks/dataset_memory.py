@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 
 import camlens
 from camlens import regions
-from camlens.dataset import Sample, explain_dataset
+from camlens.dataset import RunOptions, Sample, explain_dataset
 
 SIDE = 16
 
@@ -58,8 +58,10 @@ def peak(images: int) -> float:
             camlens.GradCAM(model, "1"),
             Noise(images),
             Path(out) / "run",
-            targets="all",
-            regions=regions.Regions.from_boxes(["left", "right"], boxes, (SIDE, SIDE)),
+            RunOptions(
+                targets="all",
+                regions=regions.Regions.from_boxes(["left", "right"], boxes, (SIDE, SIDE)),
+            ),
             progress=False,
         )
         if run.manifest["images"] != images:

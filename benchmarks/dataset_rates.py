@@ -31,7 +31,7 @@ from torch.utils.data import Dataset
 
 import camlens
 from camlens import loading
-from camlens.dataset import Sample, explain_dataset
+from camlens.dataset import RunOptions, Sample, explain_dataset
 from camlens.loading import Preprocessing
 
 
@@ -93,9 +93,7 @@ def rows(
                 explainer,
                 data,
                 Path(out) / "run",
-                regions=camlens.faces.face_template(size),
-                num_workers=args.workers,
-                concurrent_batches=args.concurrent,
+                RunOptions(regions=camlens.faces.face_template(size), num_workers=args.workers),
                 progress=False,
             )
             took = time.perf_counter() - start
@@ -108,7 +106,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=2048, help="small ones; a quarter is large")
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--concurrent", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     print("| files | what | images/s | bytes an image |\n|---|---|---|---|")

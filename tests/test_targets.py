@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from camlens.targets import Top, as_classes, probabilities, scores_in, select, top
+from camlens.targets import Top, as_classes, probabilities, scores_in, select, several, top
 
 LOGITS = torch.tensor([[1.0, 5.0, 2.0], [4.0, 0.0, 3.0]])
 MAPS = torch.zeros(1, 1, 1)
@@ -112,6 +112,25 @@ def test_the_highest_classes(n, k):
 def test_top_of_no_class(count):
     with pytest.raises(ValueError, match="a count of at least 1"):
         top(count)
+
+
+def test_several_targets_side_by_side():
+    logits = torch.randn(3, 7)
+    given = torch.tensor([[0, 6], [1, 5], [2, 4]])
+    selection = select(logits, several(None, given, 3, top(2), "all", [6, 5, 4]))
+    best = logits.sort(dim=1, descending=True).indices
+    columns = [best[:, :1], given, torch.full((3, 1), 3), best[:, :2], torch.arange(7).expand(3, 7)]
+    expected = torch.cat([*columns, torch.tensor([[6], [5], [4]])], dim=1)
+    assert torch.equal(selection.classes, expected)
+    assert_close(selection.scores, logits.gather(1, expected))
+
+
+@pytest.mark.parametrize("part", [lambda out: out[:, 0], several(1)])
+def test_several_targets_that_are_no_classes(part):
+    with pytest.raises(TypeError, match="parts of several"):
+        several(None, part)
+    with pytest.raises(ValueError, match="at least one target"):
+        several()
 
 
 def test_top_of_more_classes_than_there_are():

@@ -20,11 +20,19 @@ class Top:
     count: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Several:
+    """Targets side by side; made by :func:`several`."""
+
+    parts: tuple[Any, ...]
+
+
 #: How a model's scores become probabilities, see :func:`probabilities`.
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 
-#: None (the predicted class), a class, (N,) or (N, K) classes, "all", ``top(k)``, or a callable.
-Targets = int | str | Top | Tensor | Sequence[Any] | Callable[[Any], Tensor] | None
+#: None (the predicted class), a class, (N,) or (N, K) classes, "all", ``top(k)``,
+#: ``several(...)``, or a callable.
+Targets = int | str | Top | Several | Tensor | Sequence[Any] | Callable[[Any], Tensor] | None
 
 
 def top(count: int) -> Top:
@@ -40,6 +48,32 @@ def top(count: int) -> Top:
     if not isinstance(count, int) or count < 1:
         raise ValueError(f"expected top(count) with a count of at least 1, got {count!r}")
     return Top(count)
+
+
+def several(*parts: Targets) -> Several:
+    """Explain several targets of each image in one call, in the order given.
+
+    Args:
+        parts: each None (the predicted class), a class, (N,) or (N, K) classes, ``"all"`` or
+            ``top(k)``; in a run also ``"label"``. Two of them may pick the same class.
+
+    Raises:
+        TypeError: a part is a callable, whose scores are no classes.
+        ValueError: there is no part.
+
+    Example:
+        >>> select(torch.tensor([[1.0, 5.0, 2.0]]), several(None, top(2), 0)).classes.tolist()
+        [[1, 1, 2, 0]]
+    """
+    if not parts:
+        raise ValueError("expected several(...) of at least one target, got none")
+    for part in parts:
+        if callable(part) or isinstance(part, Several):
+            raise TypeError(
+                f"expected the parts of several(...) as classes, top(k) or None, got {part!r}: a "
+                "callable can give (N, K) scores itself"
+            )
+    return Several(parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +154,8 @@ def select(outputs: Any, targets: Targets) -> Selection:
         targets: None: each image's class with the highest score. An int: that class. (N,) ints:
             one class for each image. (N, K) ints: K classes for each image. (1, K), such as
             ``[[3, 5]]``: the same K classes for every image. ``"all"``: every class. ``top(k)``:
-            each image's k highest classes. A callable: from the output to (N,) or (N, K) scores.
+            each image's k highest classes. ``several(...)``: such targets side by side. A
+            callable: from the output to (N,) or (N, K) scores.
 
     Raises:
         TypeError: the output holds no scores, or the targets are no integers.
@@ -140,23 +175,32 @@ def select(outputs: Any, targets: Targets) -> Selection:
         return _computed(targets(outputs), logits)
     logits = _logits(outputs)
     n, classes = logits.shape
+    if isinstance(targets, str) and targets == "all":
+        every = torch.arange(classes, device=logits.device).expand(n, classes)
+        return Selection(logits, every, classes, logits)
+    parts = targets.parts if isinstance(targets, Several) else (targets,)
+    picked = torch.cat([_picked(logits, part) for part in parts], dim=1)
+    scores = logits.gather(1, picked.clamp(0, classes - 1))  # Selection.check judges the range
+    return Selection(scores, picked, classes, logits)
+
+
+def _picked(logits: Tensor, targets: Targets) -> Tensor:
+    """Return the (N, K) classes that targets other than a callable pick."""
+    n, classes = logits.shape
     if targets is None:
-        picked = logits.detach().argmax(dim=1, keepdim=True)
-    elif isinstance(targets, Top):
+        return logits.detach().argmax(dim=1, keepdim=True)
+    if isinstance(targets, Top):
         if targets.count > classes:
             raise ValueError(
                 f"expected top(count) of at most {classes} classes, got top({targets.count})"
             )
-        picked = logits.detach().topk(targets.count, dim=1).indices
-    elif isinstance(targets, str):
+        return logits.detach().topk(targets.count, dim=1).indices
+    if isinstance(targets, str):
         if targets != "all":
             raise ValueError(f'expected targets "all", a class or classes, got {targets!r}')
-        picked = torch.arange(classes, device=logits.device).expand(n, classes)
-        return Selection(logits, picked, classes, logits)
-    else:
-        picked = as_classes(targets, n).to(logits.device, non_blocking=True)
-    scores = logits.gather(1, picked.clamp(0, classes - 1))  # Selection.check judges the range
-    return Selection(scores, picked, classes, logits)
+        return torch.arange(classes, device=logits.device).expand(n, classes)
+    classes_of_each: Any = targets  # a callable has been called before
+    return as_classes(classes_of_each, n).to(logits.device, non_blocking=True)
 
 
 def scores_in(outputs: Any) -> Tensor | None:

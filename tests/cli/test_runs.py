@@ -34,7 +34,7 @@ def words(model):
 
 
 def test_a_folder_becomes_a_run(run, words, images, folder):
-    how = ("--batch-size", "5", "--concurrent-batches", "2", "--shard-size", "6")
+    how = ("--batch-size", "5", "--workers", "1", "--shard-size", "6")
     got = run(*words, "--out", "run", *how, "--heatmaps", "float16", "--json")
     assert got.code == 0, got.err
     assert got.json == {"run": "run", "images": 13, "unreadable": []}

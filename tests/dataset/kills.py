@@ -46,7 +46,7 @@ def waited(work: Callable[[], object]) -> None:
 
 def small_shards(out: Path, number: int = 0) -> None:
     """Run over shards of two images, so that much of the time goes into writing them."""
-    run(out, 40, shard_size=2, concurrent_batches=1 + number % 2)
+    run(out, 40, shard_size=2, num_workers=number % 2)
 
 
 def kill(out: Path) -> dict[str, object]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from camlens import GradCAM, regions
-from camlens.dataset import Sample, explain_dataset
+from camlens.dataset import RunOptions, Sample, explain_dataset
 
 CORRUPT = 5
 HALVES = regions.Regions.from_boxes(["left", "right"], [[0, 0, 8, 16], [8, 0, 16, 16]], (16, 16))
@@ -79,9 +79,15 @@ def files(run: Path) -> dict[str, str]:
 def run(out: Path, items: int = 40, shard_size: int = 8, **options: object):
     """Explain noise by two methods' worth of everything that a run can hold."""
     dataset = options.pop("dataset") if "dataset" in options else Noise(items)
-    options = {"regions": HALVES, "targets": "all", "batch_size": 3, "progress": False, **options}
     explainer = options.pop("explainer") if "explainer" in options else GradCAM(net(), "1")
-    return explain_dataset(explainer, dataset, out, shard_size=shard_size, **options)
+    call = {"progress": False} | {n: options.pop(n) for n in ("part", "progress") if n in options}
+    return explain_dataset(explainer, dataset, out, asked(shard_size=shard_size, **options), **call)
+
+
+def asked(**options: object) -> RunOptions:
+    """Return the options of :func:`run`."""
+    plain = {"regions": HALVES, "targets": "all", "batch_size": 3, "shard_size": 8}
+    return RunOptions(**{**plain, **options})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from camlens import GradCAM
 from camlens.dataset import ShardTask, shards
 from camlens.files import write_whole
 
-from .made import HALVES, Noise, files, net, run
+from .made import Noise, asked, files, net, run
 
 HERE = Path(__file__).parent
 
@@ -139,26 +139,14 @@ def test_what_killed_processes_left_is_cleared(tmp_path, whole):
 def test_a_shard_that_another_process_wrote_is_left_alone(tmp_path, whole):
     run(tmp_path)
     before = (tmp_path / "shard-00001").stat().st_ino
-    task = ShardTask(
-        explainer=GradCAM(net(), "1"),
-        dataset=Noise(40),
-        out=tmp_path,
-        regions=HALVES,
-        targets="all",
-        batch_size=3,
-        shard_size=8,
-    )
+    task = ShardTask(GradCAM(net(), "1"), Noise(40), tmp_path, asked())
     task.run([1])
     assert (tmp_path / "shard-00001").stat().st_ino == before
     assert files(tmp_path) == whole
 
 
 def test_another_rank_begins_the_run_while_this_one_looks(tmp_path, whole, monkeypatch):
-    options = {"regions": HALVES, "targets": "all", "batch_size": 3, "shard_size": 8}
-    task, other = (
-        ShardTask(explainer=GradCAM(net(), "1"), dataset=Noise(40), out=tmp_path, **options)
-        for _ in range(2)
-    )
+    task, other = (ShardTask(GradCAM(net(), "1"), Noise(40), tmp_path, asked()) for _ in range(2))
     mkdir = Path.mkdir
 
     def begun_in_between(path, *args, **keywords):  # after the first look for a manifest
@@ -174,10 +162,7 @@ def test_another_rank_begins_the_run_while_this_one_looks(tmp_path, whole, monke
 
 @pytest.mark.parametrize("attempt", range(5))
 def test_many_ranks_may_begin_at_once(tmp_path, attempt):
-    tasks = [
-        ShardTask(explainer=GradCAM(net(), "1"), dataset=Noise(4), out=tmp_path / "run")
-        for _ in range(8)
-    ]
+    tasks = [ShardTask(GradCAM(net(), "1"), Noise(4), tmp_path / "run") for _ in range(8)]
     with ThreadPoolExecutor(len(tasks)) as pool:
         found = [begun.result() for begun in [pool.submit(task.start) for task in tasks]]
     assert all(one == found[0] for one in found)

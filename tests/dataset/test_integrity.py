@@ -14,7 +14,7 @@ from filelock import FileLock
 from torch import nn
 
 from camlens import GradCAM
-from camlens.dataset import Run, explain_dataset
+from camlens.dataset import Run, RunOptions, explain_dataset
 from camlens.loading.faults import is_machine_fault
 
 from .made import Noise, files, net, run
@@ -220,7 +220,11 @@ def test_an_image_that_the_model_cannot_take_or_scores_as_nan(tmp_path, batch_si
 
     images = [torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(i)) for i in range(12)]
     whole = explain_dataset(
-        GradCAM(Poor().eval(), "net.1"), images, tmp_path / "whole", batch_size=1, progress=False
+        GradCAM(Poor().eval(), "net.1"),
+        images,
+        tmp_path / "whole",
+        RunOptions(batch_size=1),
+        progress=False,
     )
     for name, image in {"nan": torch.full((1, 16, 16), 7.0), "tiny": torch.rand(1, 2, 2)}.items():
         given = [*images[:at], image, *images[at + 1 :]]
@@ -228,7 +232,7 @@ def test_an_image_that_the_model_cannot_take_or_scores_as_nan(tmp_path, batch_si
             GradCAM(Poor().eval(), "net.1"),
             given,
             tmp_path / name,
-            batch_size=batch_size,
+            RunOptions(batch_size=batch_size),
             progress=False,
         )
         assert made.unreadable["image"].tolist() == [at]

@@ -7,7 +7,7 @@ import pytest
 from camlens import GradCAM
 from camlens.dataset import ShardTask, explain_with_ray
 
-from .made import HALVES, Noise, files, net, run
+from .made import Noise, asked, files, net, run
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
@@ -33,15 +33,7 @@ def test_two_actors_one_of_them_killed(tmp_path):
         out = tmp_path / f"run{number}"
         if number is not None:
             die.write_text(number)
-        task = ShardTask(
-            explainer=GradCAM(net(), "1"),
-            dataset=Noise(40, die=die),
-            out=out,
-            regions=HALVES,
-            targets="all",
-            batch_size=3,
-            shard_size=8,
-        )
+        task = ShardTask(GradCAM(net(), "1"), Noise(40, die=die), out, asked())
         found = explain_with_ray(task, actors=2)
         assert found.manifest["complete"]
         assert not die.exists()

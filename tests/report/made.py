@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 import camlens
 from camlens import heatmap, regions
-from camlens.dataset import manifests
+from camlens.dataset import manifest as manifests
 from camlens.dataset.shards import write_checksums
 from camlens.faithfulness import RegionAblation
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import camlens.report
-from camlens.dataset import manifests
+from camlens.dataset import manifest as manifests
 from camlens.report import page, palette, write_report
 
 from .made import write_run

@@ -9,7 +9,7 @@ from torch import nn
 
 import camlens
 from camlens import regions
-from camlens.dataset import Run, explain_dataset
+from camlens.dataset import Run, RunOptions, explain_dataset
 from camlens.report import write_report
 
 SIDE = 40
@@ -31,11 +31,13 @@ def run(tmp_path_factory):
         [camlens.GradCAM(net, "2"), camlens.LayerCAM(net, "0")],
         items,
         out,
-        regions=boxes,
-        targets="all",
-        infill="mean",
-        classes=["x", "y", "z"],
-        shard_size=5,
+        RunOptions(
+            regions=boxes,
+            targets="all",
+            infill="mean",
+            classes=["x", "y", "z"],
+            shard_size=5,
+        ),
         progress=False,
     )
 

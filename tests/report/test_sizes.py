@@ -10,7 +10,8 @@ from torch import nn
 
 import camlens
 from camlens import regions
-from camlens.dataset import Run, explain_dataset, manifests
+from camlens.dataset import Run, RunOptions, explain_dataset
+from camlens.dataset import manifest as manifests
 from camlens.report import gallery, grids, write_report
 from camlens.report.findings import findings
 from camlens.report.tables import load
@@ -36,8 +37,7 @@ def run(tmp_path_factory):
         camlens.GradCAM(net, "0"),
         items,
         tmp_path_factory.mktemp("sizes") / "run",
-        regions=halves,
-        shard_size=8,
+        RunOptions(regions=halves, shard_size=8),
         progress=False,
     )
 

@@ -6,7 +6,7 @@ import dataclasses
 import os
 
 from ..dataset.fingerprint import fingerprint
-from ..dataset.samples import NO_LABEL, Folder, Sample
+from ..dataset.items import NO_LABEL, Folder, Sample
 from ..loading import LoadedModel
 
 

@@ -42,14 +42,6 @@ def dataset(
     activation: options.Activation = "softmax",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
-    concurrent_batches: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Batches at the same time; 2 are faster on a CPU, of a model that keeps nothing "
-            "of a call in itself.",
-        ),
-    ] = 1,
     shard_size: Annotated[
         int, typer.Option(min=1, help="Images a shard: what a kill can cost.")
     ] = 256,
@@ -70,7 +62,7 @@ def dataset(
     Repeating an interrupted command resumes after the last finished shard. Images that cannot be
     read are listed, and the exit code is then 1.
     """
-    from ..dataset import explain_dataset
+    from ..dataset import RunOptions, explain_dataset
     from .folders import Labelled
 
     faces.check_infill(infill, region_kind)
@@ -91,10 +83,7 @@ def dataset(
         console.note(_without_label(found.unknown, loaded.classes is not None))
     names = None if loaded.classes is None else list(loaded.classes)
     texts = targets or ["predicted"]
-    run = explain_dataset(
-        options.explainers(method, loaded.model, layer),
-        found,
-        out,
+    run_options = RunOptions(
         regions=faces.named(region_kind),
         targets="label" if texts == ["label"] else _for_all(texts, names, len(found)),
         infill=infill,
@@ -102,10 +91,10 @@ def dataset(
         classes=names,
         batch_size=min(batch_size, loaded.batch or batch_size),
         num_workers=workers,
-        concurrent_batches=concurrent_batches,
         shard_size=shard_size,
         heatmaps=heatmaps,
     )
+    run = explain_dataset(options.explainers(method, loaded.model, layer), found, out, run_options)
     _finish(run, out, as_json)
 
 
@@ -206,7 +195,7 @@ def _finish(run: Run, out: Path, as_json: bool) -> None:
 
 def _unreadable(run: Run) -> list[dict[str, Any]]:
     """Return the images that could not be read, shard by shard and without the thumbnails."""
-    from ..dataset.runs import read_table
+    from ..dataset.shards import read_table
 
     columns, rows = ["image", "name", "reason"], []
     for shard in run.shards if run.manifest["unreadable"] else ():

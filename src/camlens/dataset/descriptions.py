@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import platform
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +15,45 @@ from torch import nn
 
 from ..explainers import Explainer
 from ..model import unwrap
+from ..regions.masks import Regions
 from .fingerprint import Walk, attributes, is_library, name_of, scripted
+from .manifest import FORMAT
+from .options import RunOptions
 
 #: Packages whose version decides numbers, or bytes in the tables.
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "pillow")
+
+
+def describe_run(
+    explainers: Sequence[Explainer], dataset: Any, options: RunOptions
+) -> dict[str, Any]:
+    """Return the manifest of a run that is about to start: what is asked, and nothing found yet.
+
+    Raises:
+        ValueError: as :func:`fingerprint`.
+    """
+    model = explainers[0].model
+    some = next(model.parameters(), torch.empty(0))
+    asked = {name: describe(value, name) for name, value in options.recorded().items()}
+    names = list(options.regions.names) if isinstance(options.regions, Regions) else None
+    return {
+        "format": FORMAT,
+        "model": describe_model(model),
+        "methods": [describe_explainer(one) for one in explainers],
+        **asked,
+        "targets": "predicted" if options.targets is None else asked["targets"],
+        "region_source": asked["regions"],
+        "regions": names,
+        "dataset": describe_dataset(dataset),
+        "root": _root(dataset),
+        "device": some.device.type,
+        "modes": describe_modes(some.device.type),
+        "versions": versions(),
+        "complete": False,
+        "images": None,
+        "unreadable": None,
+        "shards": [],
+    }
 
 
 def describe(value: Any, what: str = "the value") -> Any:
@@ -100,6 +138,12 @@ def describe_dataset(dataset: Any) -> dict[str, Any]:
         "items": len(dataset) if hasattr(dataset, "__len__") else None,
         "fingerprint": Walk().of(dataset, "the data set").hex(),
     }
+
+
+def _root(dataset: Any) -> str | None:
+    """Return the folder that the items' names are relative to, if the data set says it."""
+    root = getattr(dataset, "root", None)
+    return str(Path(root).absolute()) if isinstance(root, (str, os.PathLike)) else None
 
 
 def describe_modes(device: str) -> dict[str, str | None]:

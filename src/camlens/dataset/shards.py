@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock, Timeout
 
@@ -73,10 +74,11 @@ class Writer:
     Args:
         run: the run's folder.
         identity: of the run, kept with each shard.
+        regions: whether there is a table of regions.
     """
 
-    def __init__(self, run: Path, identity: str) -> None:
-        self.run, self.identity = run, identity
+    def __init__(self, run: Path, identity: str, *, regions: bool) -> None:
+        self.run, self.identity, self.regions = run, identity, regions
         self._name = uuid.uuid4().hex
         self._lock = FileLock(_lock_of(run, self._name))
 
@@ -90,7 +92,7 @@ class Writer:
         self._lock.release()
         _lock_of(self.run, self._name).unlink(missing_ok=True)
 
-    def write(self, number: int, shard: Shard, *, regions: bool) -> None:
+    def write(self, number: int, shard: Shard) -> None:
         """Write a shard into a hidden folder and rename that into its place.
 
         If the shard is there already, another process has written the same, and it is left alone;
@@ -100,7 +102,7 @@ class Writer:
             OSError: the folder is not writable, or the disk is full. Nothing is left behind.
         """
         tables = {"images.parquet": shard.images(), "maps.parquet": shard.maps()}
-        if regions:
+        if self.regions:
             tables["regions.parquet"] = shard.regions()
         place = self.run / shard_name(number)
         part = self.run / f".{shard_name(number)}.{self._name}.part"
@@ -109,7 +111,7 @@ class Writer:
             for name, table in tables.items():
                 _write_durably(part / name, _parquet(table))
             write_checksums(part, self.identity, number)
-            _put(part, place, is_there=lambda: number in present(self.run, regions=regions))
+            _put(part, place, is_there=lambda: number in present(self.run, regions=self.regions))
             flush_folder(self.run)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -149,6 +151,35 @@ def read_checked(path: Path, identity: str) -> bytes:
     if match is None or number != int(match[1]):
         raise ValueError(f"the shard is number {number}, which was renamed")
     return content
+
+
+def read_table(
+    path: Path, columns: Sequence[str], identity: str, *, only: Sequence[str] | None = None
+) -> Any:
+    """Read one Parquet file of a shard.
+
+    Args:
+        path: of the file.
+        columns: that it must have.
+        identity: of the run.
+        only: columns to read; by default all.
+
+    Raises:
+        ValueError: it is damaged, of another shard or run, or lacks a column.
+    """
+    import pandas as pd
+    from pyarrow import ArrowException
+
+    try:
+        file = io.BytesIO(read_checked(path, identity))
+        table = pd.read_parquet(file, engine="pyarrow", columns=only)
+        table[list(only or columns)]  # they are all there
+    except (ArrowException, OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged: {error}. Delete the folder {path.parent} and run explain_dataset "
+            "again with the same options to make it anew"
+        ) from error
+    return table
 
 
 def _lock_of(run: Path, writer: str) -> Path:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from .. import heatmap
+from ..explanation import Explanation
+from ..faithfulness import RegionAblation
 from ..regions import tables as region_tables
 from ..regions.scores import Scores
-from .keeping import Explained, Maps, joined
-from .questions import HEAT_TYPES
-from .samples import NO_LABEL, Unreadable
-from .thumbnails import thumbnails
+from .explained import Explained, joined
+from .items import NO_LABEL, Unreadable
+from .options import HEAT_TYPES, RunOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,18 +58,25 @@ MAPS = {
 #: Columns of bytes; pandas alone cannot tell what an empty one holds.
 BINARY = ("thumbnail", "heat")
 
+#: The longest side of a thumbnail, in pixels.
+LONGEST = 224
+
+#: JPEG, since PNG takes longer to write and twice the bytes; of full resolution in colour too.
+_JPEG: dict[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": 0}
+
 
 class Shard:
     """What is known of a shard so far, and the tables of it when all of it is.
 
     Args:
-        classes: names of the classes, for the table of regions.
+        options: of the run.
     """
 
-    def __init__(self, classes: Sequence[str] | None = None) -> None:
-        self.classes = classes
-        self._found: list[Explained] = []
+    def __init__(self, options: RunOptions) -> None:
+        self.options = options
         self._images: list[dict[str, Any]] = []
+        self._maps: list[dict[str, Array]] = []
+        self._scored: list[_Scored] = []
 
     def add(self, found: Explained) -> None:
         """Take in a group of images; its pictures are made small and let go of."""
@@ -89,8 +101,12 @@ class Shard:
                     "reason": None,
                 }
             )
-        without = dataclasses.replace(found, pictures=found.pictures.new_empty(0))
-        self._found.append(without.copied(Tensor.clone))
+        for place, explanation in enumerate(found.explanations):
+            rows = _map_rows(found.indexes, explanation, self.options.heatmaps)
+            self._maps.append({"place": np.full(explanation.scores.numel(), place), **rows})
+        for place, scores in enumerate(found.scores):
+            ablation = None if found.ablation is None else _copied(found.ablation)
+            self._scored.append(_Scored(place, found, _copied(scores), ablation))
 
     def leave_out(self, index: int, item: Unreadable) -> None:
         """Take down an item that could not be read."""
@@ -106,13 +122,9 @@ class Shard:
 
     def maps(self) -> pd.DataFrame:
         """Return a row a map, ordered by image, explainer and target."""
-        parts: list[dict[str, Array]] = []
-        for found in self._found:
-            for place, maps in enumerate(found.maps):
-                parts.append({"place": np.full(maps.targets.numel(), place)})
-                parts[-1] |= _map_rows(found.indexes, maps)
-        if not parts:
+        if not self._maps:
             return _frame({name: [] for name in MAPS}, MAPS)
+        parts = self._maps
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return _ordered(_frame(columns, MAPS), columns["place"])
 
@@ -123,47 +135,91 @@ class Shard:
         """
         import pandas as pd
 
-        alike: dict[Any, list[tuple[Explained, Scores]]] = {}
-        for found in self._found:
-            for place, scores in enumerate(found.scores):
-                key = (place, scores.names, scores.layers, scores.grid, scores.share.shape[1])
-                alike.setdefault(key, []).append((found, scores))
+        alike: dict[Any, list[_Scored]] = {}
+        for one in self._scored:
+            scores = one.scores
+            key = (one.place, scores.names, scores.layers, scores.grid, scores.share.shape[1])
+            alike.setdefault(key, []).append(one)
         frames, order = [], []
         for key, members in alike.items():
             frames.append(self._region_rows(members))
             order += [key[0]] * len(frames[-1])
         return _ordered(pd.concat(frames, ignore_index=True), order) if frames else None
 
-    def _region_rows(self, members: list[tuple[Explained, Scores]]) -> pd.DataFrame:
-        ablations = [found.ablation for found, _ in members if found.ablation is not None]
-        predictions = [one for found, _ in members for one in found.predictions.tolist()]
+    def _region_rows(self, members: list[_Scored]) -> pd.DataFrame:
+        ablations = [one.ablation for one in members if one.ablation is not None]
         return region_tables.table(
-            joined([scores for _, scores in members]),
-            labels=[label for found, _ in members for label in found.labels],
-            predictions=predictions,
+            joined([one.scores for one in members]),
+            labels=[label for one in members for label in one.labels],
+            predictions=[prediction for one in members for prediction in one.predictions],
             ablation=joined(ablations) if ablations else None,
-            classes=self.classes,
-            images=[index for found, _ in members for index in found.indexes],
+            classes=self.options.classes,
+            images=[index for one in members for index in one.indexes],
         )
 
 
-def _map_rows(indexes: Sequence[int], maps: Maps) -> dict[str, Array]:
-    n, k, h, w = maps.heat.shape
-    heat = maps.heat.reshape(n * k, h * w).numpy()
-    heat = heat.astype(HEAT_TYPES[str(heat.dtype)], copy=False)
+class _Scored:
+    """The scores of a group's maps by one explainer, with what is known of its images."""
+
+    def __init__(
+        self, place: int, found: Explained, scores: Scores, ablation: RegionAblation | None
+    ) -> None:
+        self.place, self.scores, self.ablation = place, scores, ablation
+        self.indexes, self.labels = found.indexes, found.labels
+        self.predictions = found.predictions.tolist()
+
+
+def thumbnails(pictures: Tensor) -> list[bytes]:
+    """Encode pictures as JPEG of at most :data:`LONGEST` pixels a side.
+
+    Args:
+        pictures: (N, 1 or 3, H, W) uint8 in main memory.
+    """
+    from PIL import Image
+
+    h, w = pictures.shape[-2:]
+    longest = max(h, w)
+    if longest > LONGEST:
+        size = max(1, round(h * LONGEST / longest)), max(1, round(w * LONGEST / longest))
+        smaller = interpolate(pictures.float(), size, mode="bilinear", antialias=True)
+        pictures = smaller.clamp(0, 255).round().to(torch.uint8)
+    channels = pictures.numpy()
+    grey = (channels == channels[:, :1]).all(axis=(1, 2, 3))
+    found = []
+    for one, pixels in zip(grey, channels, strict=True):
+        file = io.BytesIO()
+        # A third of the bytes, and the same to look at.
+        picture = pixels[0] if one else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        Image.fromarray(picture).save(file, **_JPEG)
+        found.append(file.getvalue())
+    return found
+
+
+def _copied(rows: Any) -> Any:
+    values = {field.name: getattr(rows, field.name) for field in dataclasses.fields(rows)}
+    tensors = {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
+    return dataclasses.replace(rows, **tensors)
+
+
+def _map_rows(indexes: Sequence[int], explanation: Explanation, heatmaps: str) -> dict[str, Array]:
+    """Return columns of the table of maps; heat is each map over its maximum."""
+    scaled = heatmap.scale(explanation.raw)
+    kept = (scaled * 255).round().to(torch.uint8) if heatmaps == "uint8" else scaled.half()
+    n, k, h, w = kept.shape
+    heat = kept.reshape(n * k, h * w).numpy().astype(HEAT_TYPES[heatmaps], copy=False)
     same = {
-        "method": maps.method,
-        "layer": maps.layer,
-        "grid": maps.grid,
+        "method": explanation.method,
+        "layer": "+".join(explanation.layers),
+        "grid": "x".join(map(str, explanation.grid)),
         "heat_height": h,
         "heat_width": w,
     }
     return {
         "image": np.repeat(indexes, k),
         "k": np.tile(np.arange(k), n),
-        "target": maps.targets.flatten().numpy(),
-        "score": maps.scores.flatten().numpy(),
-        "evidence": maps.evidence.flatten().numpy(),
+        "target": explanation.targets.flatten().numpy(),
+        "score": explanation.scores.flatten().numpy(),
+        "evidence": explanation.evidence.flatten().numpy(),
         "heat": np.array([row.tobytes() for row in heat], dtype=object),
         **{name: np.full(n * k, value, dtype=object) for name, value in same.items()},
     }

@@ -16,6 +16,7 @@ from ..regions.masks import Regions
 from ..targets import (
     NO_CLASS,
     Selection,
+    Several,
     Targets,
     Top,
     as_classes,
@@ -211,7 +212,7 @@ def _as_targets(targets: Targets | Explanation, images: Tensor) -> Targets:
                 "pass the same callable as targets="
             )
         targets = targets.targets
-    if callable(targets) or targets is None or isinstance(targets, (str, Top)):
+    if callable(targets) or targets is None or isinstance(targets, (str, Top, Several)):
         return targets
     return as_classes(targets, len(images)).to(images.device)
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from ..geometry import Reading
+from ..targets import Several
 from .evidence import Evidence
 from .trace import ModuleCall, Trace
 
@@ -177,6 +178,8 @@ def on_few_rows(
 
 
 def _first_rows(targets: Any, n: int) -> Any:
+    if isinstance(targets, Several):
+        return Several(tuple(_first_rows(part, n) for part in targets.parts))
     for_each = isinstance(targets, (Tensor, Sequence)) and not isinstance(targets, str)
     if not for_each or getattr(targets, "ndim", 1) == 0 or len(targets) != n:
         return targets

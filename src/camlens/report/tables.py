@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..dataset.runs import Run, read_table
+from ..dataset.run import Run
+from ..dataset.shards import read_table
 from ..regions.tables import COLUMNS
 from . import wording
 

@@ -39,10 +39,12 @@ def write_page(model: nn.Module, faces: list[Face], targets: Tensor, out: Path) 
             list(explainers(model, finest_layer(model)).values()),
             samples,
             folder,
-            regions=camlens.faces.face_template(SIDE),
-            targets=targets.cpu(),
-            infill="blur",
-            classes=CLASSES,
+            dataset.RunOptions(
+                regions=camlens.faces.face_template(SIDE),
+                targets=targets.cpu(),
+                infill="blur",
+                classes=CLASSES,
+            ),
             progress=False,
         )
         return report.write_report(run, out)

@@ -1,8 +1,9 @@
-"""Threads: batches explained side by side, and what comes after done in order by one of its own."""
+"""Threads beside the caller's: one runs the model, one does what comes after, in order."""
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -11,11 +12,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
+from torch.overrides import _get_current_function_mode
 
-Work = Callable[[], object]
 
-
-class Background:
+class InOrder:
     """One thread that does what it is given, in order; whoever is faster waits.
 
     As a context manager it ends when all is done. What it was given before an exception in the
@@ -26,19 +26,24 @@ class Background:
 
     Example:
         >>> done = []
-        >>> with Background(2) as background:
+        >>> with InOrder(2) as in_order:
         ...     for number in range(3):
-        ...         background.submit(lambda number=number: done.append(number))
+        ...         in_order.submit(lambda number=number: done.append(number))
         >>> done
         [0, 1, 2]
     """
 
     def __init__(self, waiting: int) -> None:
-        self._queue: queue.Queue[Work | None] = queue.Queue(waiting)
+        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(waiting)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="camlens.dataset", daemon=True)
 
-    def submit(self, work: Work) -> None:
+    @property
+    def failed(self) -> bool:
+        """Whether something raised, so that nothing is done any more."""
+        return self._error is not None
+
+    def submit(self, work: Callable[[], object]) -> None:
         """Have something done.
 
         Raises:
@@ -84,51 +89,52 @@ class _Here(Executor):
         return done
 
 
-class _Alike(ThreadPoolExecutor):
-    """Threads that compute in the modes of the thread that made them."""
+class _InModes(ThreadPoolExecutor):
+    """A thread that computes in the modes of the thread that made it, and on its stream."""
 
-    def __init__(self, device: str, *options: Any) -> None:
-        super().__init__(*options)
-        self._autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(1, "camlens.dataset")
+        kind = device.type
+        self._autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
         self._inference = torch.is_inference_mode_enabled()
         self._gradients = torch.is_grad_enabled()
+        self._stream = torch.cuda.current_stream(device) if kind == "cuda" else None
+        self._variables = contextvars.copy_context()
 
     def submit(self, work: Any, /, *args: Any, **options: Any) -> Future[Any]:
-        return super().submit(self._in_modes, work, *args, **options)
+        return super().submit(self._variables.run, self._in_modes, work, *args, **options)
 
     def _in_modes(self, work: Any, /, *args: Any, **options: Any) -> Any:
         with (
             torch.inference_mode(self._inference),
             torch.set_grad_enabled(self._gradients),
             torch.autocast(*self._autocast),
+            torch.cuda.stream(self._stream),  # None: as it is
         ):
             return work(*args, **options)
 
 
 @contextlib.contextmanager
-def side_by_side(count: int, device: str) -> Iterator[Executor]:
-    """Do some things at the same time, each with an equal part of torch's threads.
+def thread_of_model(device: torch.device) -> Iterator[Executor]:
+    """Run a model on a thread of its own, in the caller's modes: autocast, inference, gradients.
 
-    The threads compute in the caller's modes: ``torch.autocast`` of the device,
-    ``torch.inference_mode`` and ``torch.no_grad``. What was not begun when an exception ends the
-    block is not begun any more.
+    Where the caller intercepts torch's functions, which no other thread would, what is submitted
+    is done on the calling thread. What was submitted is still done after an error in the block, but
+    not after an interrupt.
 
     Example:
-        >>> with side_by_side(2, "cpu") as pool:
+        >>> with thread_of_model(torch.device("cpu")) as pool:
         ...     pool.submit(max, 1, 2).result()
         2
     """
-    if count == 1:
+    if _get_current_function_mode() is not None:
         yield _Here()
         return
-    threads = torch.get_num_threads()
-    part = max(1, threads // count)
-    pool = _Alike(device, count, "camlens.dataset", torch.set_num_threads, (part,))
+    pool = _InModes(device)
     try:
         yield pool
-    except BaseException:
-        pool.shutdown(cancel_futures=True)
+    except BaseException as error:
+        pool.shutdown(cancel_futures=not isinstance(error, Exception))
         raise
     finally:
         pool.shutdown()
-        torch.set_num_threads(threads)  # what threads that start from now on take

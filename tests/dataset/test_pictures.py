@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from camlens.dataset.thumbnails import pictures_of, thumbnails
+from camlens.dataset.items import pictures_of
+from camlens.dataset.tables import thumbnails
 
 
 def opened(content):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from camlens import GradCAM, HiResCAM, layouts
-from camlens.dataset import Run, manifests
+from camlens.dataset import Run
+from camlens.dataset import manifest as manifests
 
 from .made import HALVES, Noise, left_is_brighter, net, run
 
@@ -147,7 +148,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def refused(path, content):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("camlens.dataset.manifests.write_whole", refused)
+    monkeypatch.setattr("camlens.dataset.manifest.write_whole", refused)
     with pytest.raises(PermissionError, match="Permission denied"):
         run(tmp_path / "run")
 

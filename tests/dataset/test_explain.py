@@ -1,12 +1,11 @@
 """A run's tables hold what plain calls give, of every kind of data set and target."""
 
-import dataclasses
+import contextvars
 import json
 import os
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from errno import EIO, EMFILE, ENFILE, ENOENT, ENOSPC
 
 import numpy as np
@@ -14,10 +13,11 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.data import IterableDataset, TensorDataset
 
 from camlens import GradCAM, LayerCAM, Saliency, faithfulness, heatmap, regions
-from camlens.dataset import Run, Sample, ShardTask, Unreadable, explain_dataset
+from camlens.dataset import RunOptions, Sample, ShardTask, Unreadable, explain_dataset
 
 from .made import CORRUPT, HALVES, Noise, files, left_is_brighter, net, run
 
@@ -278,83 +278,128 @@ def test_workers_change_nothing(tmp_path, workers):
     assert files(tmp_path / "plain") == files(tmp_path / "other")
 
 
-def test_batches_side_by_side_change_nothing(tmp_path):
-    threads = set()
+def test_the_callers_thread_reads_and_another_runs_the_model(tmp_path):
+    threads = {"items": set(), "regions": set(), "model": set()}
+
+    class Seen(Noise):
+        def __getitem__(self, index):
+            threads["items"].add(threading.current_thread())
+            return super().__getitem__(index)
 
     def regions_of(pictures):
-        threads.add(threading.current_thread())
+        threads["regions"].add(threading.current_thread())
         return HALVES.resize(pictures.shape[-2:])
 
-    regions_of.fingerprint = lambda: "halves"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        layers = nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU()
-        model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 3))
-    how = {"explainer": GradCAM(model.eval(), "3"), "dataset": Noise(40, sides=(48,))}
-    run(tmp_path / "plain", regions=regions_of, **how)
-    run(tmp_path / "other", regions=regions_of, concurrent_batches=2, **how)
-    assert files(tmp_path / "plain") == files(tmp_path / "other")
-    assert threads == {threading.main_thread()}
+    def look(module, args, output):
+        threads["model"].add(threading.current_thread())
+
+    model = net()
+    explainer = GradCAM(model, "1")
+    model[1].register_forward_hook(look)
+    run(tmp_path, explainer=explainer, dataset=Seen(40), regions=regions_of)
+    assert threads["items"] == threads["regions"] == {threading.main_thread()}
+    assert len(threads["model"]) == 1
+    assert threads["model"] != {threading.main_thread()}
 
 
-def test_batches_side_by_side_run_at_the_same_time_under_the_callers_autocast(tmp_path):
+def test_reading_and_explaining_overlap(tmp_path):
     model, both = net(), threading.Barrier(2, timeout=60)
-    seen = set()
+
+    class Waits(Noise):
+        def __getitem__(self, index):
+            if index == 3:  # of the second batch, while the first is explained
+                both.wait()
+            return super().__getitem__(index)
+
+    def wait(module, args, output):
+        if len(output) == 3 and not both.broken and not seen:
+            seen.append(both.wait())
+
+    seen = []
+    explainer = GradCAM(model, "1")
+    explainer(Noise(1)[0].image[None])  # the first call measures the layer
+    model[1].register_forward_hook(wait)
+    run(tmp_path, 6, explainer=explainer, dataset=Waits(6, corrupt=None))
+    assert seen  # a broken barrier would have been an error
+
+
+def test_the_model_runs_in_the_callers_modes(tmp_path):
+    model, seen = net(), set()
+    variable = contextvars.ContextVar("variable", default="none")
 
     def look(module, args, output):
-        both.wait()  # broken, and an error, if they came one after the other
-        seen.add((threading.get_ident(), torch.get_num_threads(), output.dtype))
+        seen.add((torch.get_num_threads(), output.dtype, variable.get()))
 
-    before = torch.get_num_threads()
+    look.fingerprint = lambda: "it only looks"
     explainer = GradCAM(model, "1")
-    explainer(Noise(1)[0].image[None])  # the first call measures the layer, one thread at a time
     model[1].register_forward_hook(look)
-    with torch.autocast("cpu", torch.bfloat16):
-        run(tmp_path, 16, explainer=explainer, concurrent_batches=2, batch_size=4)
-    assert len({thread for thread, *_ in seen}) == 2
-    assert {tuple(rest) for _, *rest in seen} == {(max(1, before // 2), torch.bfloat16)}
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(torch.get_num_threads).result() == before
+    token = variable.set("the caller's")
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            run(tmp_path, 16, explainer=explainer)
+    finally:
+        variable.reset(token)
+    assert seen == {(torch.get_num_threads(), torch.bfloat16, "the caller's")}
 
 
-def test_batches_side_by_side_run_in_inference_mode(tmp_path):
+def test_a_caller_that_intercepts_functions_intercepts_the_models(tmp_path):
+    class Count(TorchFunctionMode):
+        calls = 0
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            self.calls += function is torch.nn.functional.linear
+            return function(*args, **(kwargs or {}))
+
+    run(tmp_path / "plain", 9)
+    with Count() as count:
+        run(tmp_path / "counted", 9)
+    assert count.calls >= 3  # one for each batch
+    assert files(tmp_path / "plain") == files(tmp_path / "counted")
+
+
+def test_the_model_runs_in_inference_mode_too(tmp_path):
     model = nn.Sequential(nn.ReLU(inplace=True), *net()).eval()
+    run(tmp_path / "plain", 8, explainer=GradCAM(model, "2"), infill="mean")
     with torch.inference_mode():
-        for count in (1, 2):
-            how = {"explainer": GradCAM(model, "2"), "concurrent_batches": count, "infill": "mean"}
-            run(tmp_path / str(count), 8, **how)
-    assert files(tmp_path / "1") == files(tmp_path / "2")
+        run(tmp_path / "inference", 8, explainer=GradCAM(model, "2"), infill="mean")
+    assert files(tmp_path / "plain") == files(tmp_path / "inference")
 
 
-def test_what_was_not_begun_is_not_computed_after_an_error(tmp_path):
-    begun, data = [], Noise(40, corrupt=None)
-
+def test_after_an_error_in_reading_what_was_read_is_kept(tmp_path):
     class Ends(Noise):
         def __getitem__(self, index):
-            if index == 15:  # the sixth batch of three
+            if index == 17:
                 raise OSError(EIO, "Input/output error")
-            return data[index]
+            return super().__getitem__(index)
 
     def slow(outputs):
-        begun.append(len(outputs))
-        time.sleep(0.2)
+        time.sleep(0.1)
         return outputs[:, 0]
 
     with pytest.raises(OSError, match="Input/output"):
-        run(tmp_path, dataset=Ends(40), targets=slow, concurrent_batches=2)
-    batches = [count for count in begun if count <= 3]  # others measured the layer
-    assert len(batches) <= 4  # two that ran, and at most two before
+        run(tmp_path, dataset=Ends(40), targets=slow)
+    assert {path.name for path in tmp_path.glob("shard-*")} == {"shard-00000", "shard-00001"}
+
+
+def test_after_an_error_in_explaining_nothing_more_is_explained(tmp_path):
+    begun = []
+
+    def fail(outputs):
+        begun.append(len(outputs))
+        time.sleep(0.1)
+        if len(begun) > 2:  # the first ones measure the layer
+            raise MemoryError
+        return outputs[:, 0]
+
+    with pytest.raises(MemoryError):
+        run(tmp_path, dataset=Noise(40, corrupt=None), targets=fail)
+    assert len(begun) <= 4  # of a dozen batches
 
 
 def test_progress_is_told_behind_what_it_is_about(tmp_path):
     kept, told = [], []
     task = ShardTask(
-        explainer=GradCAM(net(), "1"),
-        dataset=Noise(12),
-        out=tmp_path / "run",
-        shard_size=4,
-        batch_size=4,
-        concurrent_batches=2,
+        GradCAM(net(), "1"), Noise(12), tmp_path / "run", RunOptions(shard_size=4, batch_size=4)
     )
     task.start()
 
@@ -372,73 +417,13 @@ def test_an_error_beside_others_names_the_images(tmp_path):
         raise ValueError("no score")
 
     with pytest.raises(ValueError, match="no score") as caught:
-        run(tmp_path, targets=fail, concurrent_batches=2)
+        run(tmp_path, targets=fail)
     assert "while explaining noise/0.png" in caught.value.__notes__[0]
 
 
 class Stream(IterableDataset):
-    def __init__(self, items):
-        self.items, self.read = items, 0
-
-    def fingerprint(self):
-        return str(self.items)
-
     def __iter__(self):
-        data = Noise(self.items, corrupt=None)
-        for index in range(self.items):
-            self.read += 1
-            yield data[index]
-
-
-def tables(found):
-    return found.images, found.maps, found.regions
-
-
-@pytest.mark.parametrize("items", [1, 8, 9, 15, 16])
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_iterable_data_set_gives_the_same_tables(tmp_path, items, workers):
-    plain = run(tmp_path / "mapped", dataset=Noise(items, corrupt=None))
-    streamed = run(tmp_path / "streamed", dataset=Stream(items), num_workers=workers)
-    for a, b in zip(tables(plain), tables(streamed), strict=True):
-        pd.testing.assert_frame_equal(a, b)
-    assert streamed.manifest["images"] == items
-    assert streamed.manifest["dataset"]["items"] is None
-
-
-def test_a_stream_is_gone_on_with_behind_what_is_done(tmp_path):
-    run(tmp_path / "whole", dataset=Stream(20))
-
-    class Broken(Stream):
-        def __iter__(self):
-            for place, item in enumerate(super().__iter__()):
-                if place == 12:
-                    raise ConnectionError("the line is dead")
-                yield item
-
-    Broken.__name__ = "Stream"
-    with pytest.raises(ConnectionError, match="the line is dead"):
-        run(tmp_path / "run", dataset=Broken(20))
-    assert [p.name for p in (tmp_path / "run").glob("shard-*")] == ["shard-00000"]
-    with pytest.raises(ValueError, match=r"is not complete: 1 shards are there"):
-        Run(tmp_path / "run")
-    assert len(Run(tmp_path / "run", incomplete=True).images) == 8
-    run(tmp_path / "run", dataset=Stream(20))
-    assert files(tmp_path / "run") == files(tmp_path / "whole")
-
-
-def test_parts_of_a_stream_make_a_whole(tmp_path):
-    run(tmp_path / "whole", dataset=Stream(20))
-    for rank in range(2):
-        found = run(tmp_path / "run", dataset=Stream(20), part=(rank, 2))
-        assert found.manifest["complete"] == (rank == 1)
-    assert files(tmp_path / "run") == files(tmp_path / "whole")
-
-
-def test_a_complete_run_is_not_read_again(tmp_path):
-    run(tmp_path / "stream", dataset=Stream(9))
-    data = Stream(9)
-    run(tmp_path / "stream", dataset=data)
-    assert data.read == 0
+        return iter([torch.rand(1, 16, 16)])
 
 
 def test_a_tensor_data_set_will_do(tmp_path):
@@ -475,13 +460,15 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
         ({"explainer": net()}, "expected an explainer, such as camlens.GradCAM"),
         ({"explainer": [GradCAM(net(), "1"), GradCAM(net(), "1")]}, "explainers of one model"),
         ({"dataset": "faces/"}, r"Folder\(path, transform\)"),
-        ({"dataset": 7}, "expected a data set with __getitem__ and __len__"),
+        ({"dataset": 7}, "map-style data set, with __getitem__ and __len__, got int"),
+        ({"dataset": iter([])}, "map-style data set, with __getitem__ and __len__"),
+        ({"dataset": {1: 2}.values()}, r"Give list\(dataset\) where the items fit"),
         ({"dataset": []}, "the data set has no images"),
         ({"dataset": ["a"]}, "items as a tensor"),
         ({"dataset": [torch.rand(16, 16)]}, r"expected an image as \(C, H, W\)"),
         ({"dataset": [torch.zeros(1, 16, 16).byte()]}, "of floating point"),
-        ({"dataset": Stream(0)}, "the data set has no images"),
-        ({"dataset": Stream(9), "num_workers": 2}, "several workers would change the order"),
+        ({"dataset": Stream()}, r"got Stream: a run is continued at an item's position"),
+        ({"num_workers": -1}, "num_workers as a whole number of at least 0, got -1"),
         ({"regions": "face"}, "regions as camlens.regions.Regions"),
         ({"regions": None, "infill": "blur"}, "there are none: give regions= too"),
         ({"infill": "black"}, "an infill out of"),
@@ -553,16 +540,9 @@ def test_layers_that_were_found_are_each_explainers_own(tmp_path):
 
 def test_scoring_a_few_at_a_time_changes_nothing(tmp_path, monkeypatch):
     plain = run(tmp_path / "plain")
-    monkeypatch.setattr("camlens.dataset.keeping._SCORED_BYTES", 1)
+    monkeypatch.setattr("camlens.dataset.explained._SCORED_BYTES", 1)
     parts = run(tmp_path / "parts")
     pd.testing.assert_frame_equal(plain.regions, parts.regions, rtol=1e-5)
-
-
-def test_a_task_of_a_stream_has_no_shards_to_give_away(tmp_path):
-    task = ShardTask(explainer=GradCAM(net(), "1"), dataset=Stream(3), out=tmp_path)
-    with pytest.raises(ValueError, match="known at its end only"):
-        _ = task.shards
-    assert dataclasses.replace(task, dataset=Noise(9), shard_size=4).shards == 3
 
 
 def test_explaining_by_position_only(tmp_path):

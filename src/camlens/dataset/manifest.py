@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_whole
-from .shards import NAME
+from ..regions.tables import COLUMNS
+from .shards import NAME, read_table, shard_name
+from .tables import IMAGES, MAPS
 
 #: What the manifest calls the format of the run's folder.
 FORMAT = "camlens.run.1"
@@ -18,7 +20,7 @@ FORMAT = "camlens.run.1"
 _FORMAT_NAME = re.compile(r"camlens\.run\.(\d+)")
 
 #: What a run finds out, and so is no reason to refuse going on with it.
-_FOUND = ("format", "complete", "images", "unreadable", "shards", "regions")
+_FOUND = ("format", "complete", "images", "unreadable", "shards", "regions", "root")
 
 
 #: Names of hashes, which say nothing to a reader, and words for them.
@@ -198,3 +200,66 @@ def _differences(name: str, old: Any, new: Any) -> Any:
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def completed(run: Path, items: int) -> dict[str, Any]:
+    """Return the manifest of a run whose shards are all there.
+
+    Args:
+        run: its folder.
+        items: how many the data set has.
+
+    Raises:
+        ValueError: a shard is damaged, or holds other images than its own.
+    """
+    manifest = read(run)
+    own = identity(manifest)
+    size = manifest["shard_size"]
+    unreadable = 0
+    names = [shard_name(number) for number in range(-(-items // size))]
+    for number, name in enumerate(names):
+        path = run / name / "images.parquet"
+        images = read_table(path, list(IMAGES), own, only=["image", "reason"])
+        expected = range(number * size, min(items, (number + 1) * size))
+        if images["image"].tolist() != list(expected):
+            raise ValueError(
+                f"{path} holds {len(images)} items, expected {expected.start} to "
+                f"{expected.stop - 1}: it is of another data set or was read to another end. "
+                f"Delete the folder {path.parent} and run explain_dataset again"
+            )
+        unreadable += int(images["reason"].notna().sum())
+    found = {"complete": True, "images": items, "unreadable": unreadable, "shards": names}
+    methods = _with_layers(run, names, manifest["methods"], own)
+    regions = manifest["regions"]
+    if manifest["region_source"] is not None and regions is None:
+        regions = _first(run, names, own)
+    return {**manifest, "methods": methods, "regions": regions, **found}
+
+
+def _with_layers(
+    run: Path, names: list[str], methods: list[dict[str, Any]], identity: str
+) -> list[Any]:
+    """Name the layers that explainers found themselves."""
+    if not any(map(finds_its_layer, methods)):
+        return methods
+    for name in names:
+        path = run / name / "maps.parquet"
+        table = read_table(path, list(MAPS), identity, only=["image", "k", "layer"])
+        if len(table):
+            # An image's first targets, in the order of the explainers: two may be of one method.
+            first = table[(table["image"] == table["image"].iloc[0]) & (table["k"] == 0)]
+            return [
+                {**one, "layers": layer.split("+")} if finds_its_layer(one) else one
+                for one, layer in zip(methods, first["layer"], strict=True)
+            ]
+    return methods
+
+
+def _first(run: Path, names: list[str], identity: str) -> list[str] | None:
+    """Return the names of the regions in the first shard that has any."""
+    for name in names:
+        path = run / name / "regions.parquet"
+        table = read_table(path, COLUMNS, identity, only=["region"])
+        if len(table):
+            return [str(value) for value in table["region"].unique()]
+    return None

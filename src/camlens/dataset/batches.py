@@ -6,15 +6,15 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..loading.faults import is_machine_fault
-from .samples import Sample, Unreadable, as_sample
+from .items import Sample, Unreadable, as_sample
 
 _LONGEST_REASON = 500
 
@@ -63,13 +63,6 @@ class Batch:
 
 
 @dataclasses.dataclass(frozen=True)
-class End:
-    """The end of an iterable data set, after so many items."""
-
-    items: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Cut:
     """How a data set is cut: into shards, and each of them into batches."""
 
@@ -92,11 +85,25 @@ class Cut:
         return [list(range(i, min(end, i + self.batch_size))) for i in starts]
 
 
-def load_mapped(dataset: Any, cut: Cut, shards: Sequence[int], workers: int) -> Generator[Batch]:
-    """Read some shards of a map-style data set, with one set of workers for all of them."""
+def load(dataset: Any, cut: Cut, shards: Sequence[int], workers: int) -> Generator[Batch]:
+    """Read some shards of a data set, with one set of workers for all of them."""
     guarded = _Guarded(dataset, cut, len(dataset))
-    order = _Order(cut, shards, len(dataset))
-    yield from _loader(guarded, workers, batch_sampler=order, collate_fn=guarded.collate)
+    loader: Any = DataLoader(
+        guarded,
+        num_workers=workers,
+        # Its own generator: the seed of the workers would else be drawn from the global one.
+        generator=torch.Generator().manual_seed(0),
+        batch_sampler=_Order(cut, shards, len(dataset)),
+        collate_fn=guarded.collate,
+    )
+    batches = iter(loader)
+    try:
+        yield from batches
+    finally:
+        # While a traceback keeps the iterator alive, torch would raise that a worker has died again
+        # and again, wherever the main thread is when another child of the process ends.
+        if workers:
+            batches._shutdown_workers()
 
 
 class _Order(Sampler[list[int]]):
@@ -108,37 +115,6 @@ class _Order(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for shard in self.shards:
             yield from self.cut.of_shard(shard, self.length)
-
-
-def load_streamed(
-    dataset: Iterable[Any], cut: Cut, done: Container[int], workers: int
-) -> Generator[Batch | End]:
-    """Read an iterable data set from its start, passing over the shards that are done.
-
-    What comes last is its :class:`End`. A shard's last batch may be empty.
-
-    Raises:
-        ValueError: more than one worker, which would change the order.
-    """
-    if workers > 1:
-        raise ValueError(
-            f"expected num_workers 0 or 1 of an iterable data set, got {workers}: several workers "
-            "would change the order; give a map-style data set, with __getitem__ and __len__"
-        )
-    yield from _loader(_Stream(dataset, cut, done), workers, batch_size=None)
-
-
-def _loader(dataset: Dataset[Any], workers: int, **order: Any) -> Generator[Any]:
-    # Its own generator: the seed of the workers would else be drawn from the global one.
-    generator = torch.Generator().manual_seed(0)
-    batches: Any = iter(DataLoader(dataset, num_workers=workers, generator=generator, **order))
-    try:
-        yield from batches
-    finally:
-        # While a traceback keeps the iterator alive, torch would raise that a worker has died again
-        # and again, wherever the main thread is when another child of the process ends.
-        if workers:
-            batches._shutdown_workers()
 
 
 @contextlib.contextmanager
@@ -193,30 +169,6 @@ class _Guarded(Dataset[tuple[int, Any]]):
         index = items[-1][0]
         end = min(self.length, (index // self.cut.shard_size + 1) * self.cut.shard_size)
         return collated(items, index // self.cut.shard_size, last=index + 1 == end)
-
-
-class _Stream(IterableDataset[Batch | End]):
-    """An iterable data set as batches; a shard that is done is read and left out."""
-
-    def __init__(self, dataset: Iterable[Any], cut: Cut, done: Container[int]) -> None:
-        self.dataset, self.cut, self.done = dataset, cut, done
-
-    def __iter__(self) -> Iterator[Batch | End]:
-        items: list[tuple[int, Any]] = []
-        index = -1
-        for index, item in enumerate(self.dataset):
-            shard, place = divmod(index, self.cut.shard_size)
-            if shard in self.done:
-                continue
-            items.append((index, item))
-            last = place + 1 == self.cut.shard_size
-            if last or (place + 1) % self.cut.batch_size == 0:
-                yield collated(items, shard, last=last)
-                items = []
-        shard, rest = divmod(index + 1, self.cut.shard_size)
-        if rest and shard not in self.done:
-            yield collated(items, shard, last=True)
-        yield End(index + 1)
 
 
 def collated(items: Sequence[tuple[int, Any]], shard: int, *, last: bool) -> Batch:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from camlens import GradCAM
-from camlens.dataset import Folder, explain_dataset
+from camlens.dataset import Folder, RunOptions, explain_dataset
 
 from .made import net
 
@@ -98,7 +98,9 @@ def test_damaged_files_are_rows_with_their_reason(folder, tmp_path):
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "page.png").write_text("<html>not found</html>")
     explainer, data = GradCAM(net(), "1"), Folder(folder, grey)
-    found = explain_dataset(explainer, data, tmp_path / "run", progress=False, num_workers=1)
+    found = explain_dataset(
+        explainer, data, tmp_path / "run", RunOptions(num_workers=1), progress=False
+    )
     assert found.unreadable["name"].tolist() == ["cat/11.png", "empty.jpg", "page.png"]
     for name, reason in zip(found.unreadable["name"], found.unreadable["reason"], strict=True):
         assert reason.startswith(f"ValueError: {name} is ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,9 @@ from torch import Tensor
 
 from .. import heatmap
 from ..regions.tables import COLUMNS
-from . import manifests
-from .questions import HEAT_TYPES
-from .shards import present, read_checked, shard_name
+from . import manifest
+from .options import HEAT_TYPES
+from .shards import present, read_table, shard_name
 from .tables import IMAGES, MAPS
 
 if TYPE_CHECKING:
@@ -48,8 +47,8 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str], *, incomplete: bool = False) -> None:
         self.path = Path(path)
-        self.manifest: dict[str, Any] = manifests.read(self.path)
-        self.identity = manifests.identity(self.manifest)
+        self.manifest: dict[str, Any] = manifest.read(self.path)
+        self.identity = manifest.identity(self.manifest)
         sources = (self.manifest["regions"], self.manifest.get("region_source"))
         self.scored = sources != (None, None)
         there = {shard_name(number): number for number in present(self.path, regions=self.scored)}
@@ -163,32 +162,3 @@ class Run:
             f"Run({self.path}: {methods}, {self.manifest['images']} images, "
             f"{self.manifest['unreadable']} unreadable)"
         )
-
-
-def read_table(
-    path: Path, columns: Sequence[str], identity: str, *, only: Sequence[str] | None = None
-) -> Any:
-    """Read one Parquet file of a shard.
-
-    Args:
-        path: of the file.
-        columns: that it must have.
-        identity: of the run.
-        only: columns to read; by default all.
-
-    Raises:
-        ValueError: it is damaged, of another shard or run, or lacks a column.
-    """
-    import pandas as pd
-    from pyarrow import ArrowException
-
-    try:
-        file = io.BytesIO(read_checked(path, identity))
-        table = pd.read_parquet(file, engine="pyarrow", columns=only)
-        table[list(only or columns)]  # they are all there
-    except (ArrowException, OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{path} is damaged: {error}. Delete the folder {path.parent} and run explain_dataset "
-            "again with the same options to make it anew"
-        ) from error
-    return table

@@ -1,0 +1,151 @@
+"""Explain a whole data set: all of it here, a part of it on each rank, or by Ray's actors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ..explainers import Explainer
+from .options import RunOptions
+from .run import Run
+from .task import DEFAULTS, ShardTask
+
+
+def explain_dataset(
+    explainer: Explainer | Sequence[Explainer],
+    dataset: Any,
+    out: str | os.PathLike[str],
+    options: RunOptions = DEFAULTS,
+    *,
+    part: tuple[int, int] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Explain a data set and write heatmaps, scores and region rows to a folder.
+
+    The data set is cut into shards, each written atomically. If the call is killed, the disk is
+    full or a worker dies, repeating the call resumes after the last finished shard, and the result
+    is byte for byte that of an undisturbed call. Memory does not grow with the data set.
+
+    Under ``torchrun`` each rank does every so many-th shard (``RANK`` and ``WORLD_SIZE`` in the
+    environment, no process group); the last to end completes the manifest. For Ray see
+    :func:`explain_with_ray`.
+
+    Three threads overlap: the calling one reads images and calls the functions of the options, one
+    runs the model in the caller's modes, one writes.
+
+    Args:
+        explainer: such as ``camlens.GradCAM(model)``, or several of one model, each with a forward
+            pass of its own.
+        dataset: map-style, with ``__getitem__`` and ``__len__``. Its items are images (C, H, W) as
+            the model takes them, pairs of image and label, or :class:`Sample`; see :class:`Folder`
+            for image files. It must give the same items each time. An item that raises when it is
+            read, that is :class:`Unreadable`, has values that are not finite, or cannot be
+            explained (the model fails on it, its score is NaN) is listed with the reason. What is
+            the machine's fault, such as too little memory or a broken connection, ends the run.
+            Sizes may be mixed: a batch is explained one size at a time.
+        out: the run's folder, new, empty, or of this run.
+        options: what is asked of each image, and how the data set is worked through.
+        part: (rank, number of ranks), where the environment does not say it, or is not to.
+        progress: whether to show images done, rate and remaining time, on a terminal.
+
+    Returns:
+        The run; complete, unless other ranks are not done.
+
+    Raises:
+        LookupError, TypeError, ValueError: an argument is wrong; the folder holds another run,
+            which may differ in anything that decides numbers, or something else; the data set is
+            empty; or as the explainers, scores and ablations raise them, with the images' names.
+        OSError: the folder cannot be written to, the disk is full, or the machine fails to read.
+        MemoryError: there is too little for an item.
+        RuntimeError: a process that reads images died.
+
+    Example:
+        >>> import camlens, tempfile, torch
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 2)
+        ... ).eval()
+        >>> images = [(torch.rand(3, 8, 8), i % 2) for i in range(5)]
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     run = explain_dataset(
+        ...         camlens.GradCAM(net, "0"), images, out, RunOptions(shard_size=2)
+        ...     )
+        ...     run.manifest["shards"], run.heatmaps(run.maps).shape
+        (['shard-00000', 'shard-00001', 'shard-00002'], torch.Size([5, 8, 8]))
+    """
+    task = ShardTask(explainer, dataset, out, options)
+    rank, ranks = _part(part)
+    there = task.start()
+    own = range(rank, task.shards, ranks)
+    missing = [shard for shard in own if shard not in there]
+    size, items = options.shard_size, len(dataset)
+    sizes = {shard: min(size, items - shard * size) for shard in own}
+    done = sum(sizes.values()) - sum(sizes[shard] for shard in missing)
+    with _bar(progress, sum(sizes.values()), done) as bar:
+        task.run(missing, progress=bar.update)
+    return task.finish()
+
+
+def explain_with_ray(task: ShardTask, *, actors: int = 2, gpus: float = 0) -> Run:
+    """Do a task's shards by actors of Ray Data, on as many machines as Ray has.
+
+    Ray maps over the numbers of the shards that are not there. The run's folder and what the data
+    set reads must be the same on all machines. Ray starts an actor that died anew and has it do
+    its shard again.
+
+    Args:
+        task: the task; the model goes to each actor as it is.
+        actors: how many.
+        gpus: how many, or what part of one, each actor has to itself.
+
+    Returns:
+        The run.
+
+    Raises:
+        ImportError: Ray is not installed.
+        LookupError, OSError, TypeError, ValueError: as :func:`explain_dataset` raises them.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError(f'Ray is needed: pip install "camlens[ray]" ({error})') from error
+    there = task.start()
+    missing = [shard for shard in range(task.shards) if shard not in there]
+    if missing:
+        ray.data.from_items([{"shard": shard} for shard in missing]).map_batches(
+            _Actor,
+            fn_constructor_args=(task,),
+            batch_size=1,
+            concurrency=actors,
+            num_gpus=gpus,
+        ).materialize()
+    return task.finish()
+
+
+class _Actor:
+    """What a process of Ray holds: the task, sent once."""
+
+    def __init__(self, task: ShardTask) -> None:
+        self.task = task
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self.task.run([int(shard) for shard in batch["shard"]])
+        return batch
+
+
+def _part(part: tuple[int, int] | None) -> tuple[int, int]:
+    if part is None:
+        part = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, ranks = part
+    if not 0 <= rank < ranks:
+        raise ValueError(
+            f"expected part as (rank, number of ranks) with 0 <= rank < number, got {part}"
+        )
+    return rank, ranks
+
+
+def _bar(progress: bool, total: int, done: int) -> Any:
+    from tqdm import tqdm
+
+    # None: only on a terminal.
+    return tqdm(total=total, initial=done, unit="image", disable=None if progress else True)

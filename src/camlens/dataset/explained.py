@@ -1,0 +1,164 @@
+"""A group of images explained: all that needs the model, and what is known of the images then."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..explainers import Explainer
+from ..explanation import Explanation
+from ..faithfulness import RegionAblation, ablate_regions
+from ..regions.masks import Regions
+from ..regions.scores import Scores, score
+from ..targets import probabilities
+from .batches import Group
+from .items import NO_LABEL
+from .options import RunOptions, targets_of
+
+#: Heatmaps at the images' size take at most so many bytes at once while they are scored.
+_SCORED_BYTES = 256 * 2**20
+
+_Rows = TypeVar("_Rows", Scores, RegionAblation)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Explained:
+    """What is known of a group of N images, in main memory.
+
+    Attributes:
+        indexes, labels, names: N of each.
+        pictures: (N, 1 or 3, H, W) uint8.
+        predictions: (N,) class ids, -1 where the model gives no (N, classes).
+        confidences: (N,) probabilities of the predictions, NaN where there are none.
+        explanations: one for each explainer, without gradients.
+        scores: one for each explainer, where there are regions.
+        ablation: where an infill was given.
+    """
+
+    indexes: tuple[int, ...]
+    labels: tuple[int, ...]
+    names: tuple[str, ...]
+    pictures: Tensor
+    predictions: Tensor
+    confidences: Tensor
+    explanations: tuple[Explanation, ...]
+    scores: tuple[Scores, ...]
+    ablation: RegionAblation | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the images."""
+        return self.pictures.shape[-2], self.pictures.shape[-1]
+
+
+def explain_group(
+    explainers: Sequence[Explainer],
+    group: Group,
+    pictures: Tensor,
+    regions: Regions | None,
+    options: RunOptions,
+) -> Explained:
+    """Explain the images of a group, with one forward pass for each explainer, and score the maps.
+
+    What is returned is in main memory: another thread that took it from the device would not wait
+    for this one's stream.
+
+    Args:
+        explainers: of one model.
+        group: the images.
+        pictures: (N, 1 or 3, H, W) uint8 of them.
+        regions: in them.
+        options: of the run.
+
+    Raises:
+        LookupError, TypeError, ValueError: as the explainers, :func:`camlens.regions.score` and
+            :func:`camlens.faithfulness.ablate_regions` raise them.
+    """
+    images = group.images.to(device_of(explainers[0]))
+    targets = targets_of(options.targets, group.indexes, group.labels, group.names)
+    explanations = [
+        dataclasses.replace(explainer(images, targets=targets), gradients=None)
+        for explainer in explainers
+    ]
+    predictions, confidences = _predictions(explanations[0], options.activation)
+    ablation = None
+    if regions is not None and options.infill is not None:
+        ablation = ablate_regions(
+            explainers[0].model,
+            images,
+            regions.to(images.device),
+            targets=targets if callable(targets) else explanations[0].targets,
+            infill=options.infill,
+            activation=options.activation,
+            seed=group.indexes[0],  # other random places in each batch, the same in each run
+            batch=options.batch_size,
+        )
+    scores = () if regions is None else tuple(_scored(e, regions) for e in explanations)
+    return Explained(
+        indexes=group.indexes,
+        labels=tuple(label if label >= 0 else NO_LABEL for label in group.labels),
+        names=group.names,
+        pictures=pictures,
+        predictions=predictions.cpu(),
+        confidences=confidences.cpu(),
+        explanations=tuple(explanation.cpu() for explanation in explanations),
+        scores=tuple(_in_main_memory(one) for one in scores),
+        ablation=None if ablation is None else _in_main_memory(ablation),
+    )
+
+
+def device_of(explainer: Explainer) -> torch.device:
+    """Return where an explainer's model is."""
+    some = next(explainer.model.parameters(), None)
+    return torch.device("cpu") if some is None else some.device
+
+
+def joined(parts: Sequence[_Rows]) -> _Rows:
+    """Put the scores or ablations of several groups of images together.
+
+    They are of the same regions, targets an image, method, layers and grid.
+    """
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(parts[0]):
+        if isinstance(getattr(parts[0], field.name), Tensor):
+            changes[field.name] = torch.cat([getattr(part, field.name) for part in parts])
+    return dataclasses.replace(parts[0], **changes)
+
+
+def _predictions(explanation: Explanation, activation: str) -> tuple[Tensor, Tensor]:
+    """Return the predicted classes and their probabilities, (N,) each; NaN for one output."""
+    outputs, n = explanation.outputs, len(explanation)
+    if outputs is None:
+        return torch.full((n,), NO_LABEL), torch.full((n,), torch.nan)
+    # The highest score, not probability: several of 1.0 are possible for large scores.
+    prediction = outputs.argmax(dim=1, keepdim=True)
+    confidence = probabilities(outputs, activation).gather(1, prediction)
+    return prediction.flatten(), confidence.flatten()
+
+
+def _scored(explanation: Explanation, regions: Regions) -> Scores:
+    """Score a few images at a time: of a thousand classes the heatmaps are large.
+
+    Raises:
+        ValueError: as :func:`camlens.regions.score` raises it.
+    """
+    n, k = explanation.scores.shape
+    step = max(1, _SCORED_BYTES // (4 * k * math.prod(explanation.size)))
+    if step >= n:
+        return score(explanation, regions)
+    parts = []
+    for start in range(0, n, step):
+        some = slice(start, start + step)
+        parts.append(score(explanation[some], regions.of_images(some)))
+    return joined(parts)
+
+
+def _in_main_memory(rows: _Rows) -> _Rows:
+    values = {field.name: getattr(rows, field.name) for field in dataclasses.fields(rows)}
+    tensors: dict[str, Any] = {n: v.cpu() for n, v in values.items() if isinstance(v, Tensor)}
+    return dataclasses.replace(rows, **tensors)

@@ -1,0 +1,162 @@
+"""What is asked of each image, and how a data set is worked through."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..faithfulness import INFILLS
+from ..regions.masks import Regions
+from ..targets import Several, Targets, as_classes, check_activation
+
+#: Regions of all images, or from pictures (N, 1 or 3, H, W) in [0, 1] to the regions of each.
+RegionsOf = Regions | Callable[[Tensor], Regions]
+
+#: How heat is kept: the type's name in the manifest, and how numpy reads it.
+HEAT_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float16": np.dtype("<f2")}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class RunOptions:
+    """The options of a run, checked when they are made.
+
+    All but ``num_workers`` decide what is written: a run is continued with equal ones only.
+
+    Args:
+        targets: what to explain. None: the predicted class. ``"label"``: each image's own class.
+            ``"all"``, a class, ``top(k)``, ``several(...)``, a callable: as an explainer takes
+            them. (M,) or (M, K) classes: row i of item i.
+        regions: for all images, resized to theirs; or a function from pictures
+            (N, 1 or 3, H, W), floating point in [0, 1], to the regions of each, such as a face
+            detector's.
+        infill: also measure how far the scores fall without each region, see
+            :func:`camlens.faithfulness.ablate_regions` (1 + 5 R forward passes per image with R
+            regions); its ``seed`` is the index of the first image of the batch.
+        activation: turns the model's outputs into the probabilities of the tables, see
+            :func:`camlens.targets.probabilities`: ``"softmax"``, ``"sigmoid"`` (multi-label) or
+            ``"none"`` (outputs are probabilities).
+        classes: the classes' names, by id, for the table of regions.
+        picture: from images (N, C, H, W) as the model takes them to what is shown of them,
+            (N, 1 or 3, H, W) in [0, 1] or uint8: it undoes the normalisation. A sample's own
+            picture comes first. Without both, images in [0, 1] are shown as they are, others
+            stretched from their minimum to their maximum. It is given images in main memory.
+        batch_size: images an explainer takes at once; also what ``infill`` runs at once.
+        shard_size: images a shard. What is lost when the call is killed is at most the shards
+            that are being made.
+        heatmaps: how heat is kept: ``"uint8"``, 256 steps of each map's maximum, or
+            ``"float16"``.
+        num_workers: processes that read images; 0 reads them on the calling thread, while others
+            are explained.
+
+    Raises:
+        TypeError: an option is of a wrong type.
+        ValueError: an option is out of range, or needs another one.
+    """
+
+    targets: Targets = None
+    regions: RegionsOf | None = None
+    infill: str | None = None
+    activation: str = "softmax"
+    classes: Sequence[str] | None = None
+    picture: Callable[[Tensor], Tensor] | None = None
+    batch_size: int = 32
+    shard_size: int = 256
+    heatmaps: str = "uint8"
+    num_workers: int = dataclasses.field(default=0, metadata={"recorded": False})
+
+    def __post_init__(self) -> None:
+        """Check the values, and make a tensor of the classes of each image."""
+        _check_regions(self.regions, self.infill)
+        check_activation(self.activation)
+        for name, least in (("batch_size", 1), ("shard_size", 1), ("num_workers", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"expected {name} as a whole number of at least {least}, got {value!r}"
+                )
+        if self.heatmaps not in HEAT_TYPES:
+            raise ValueError(f"expected heatmaps as one of {[*HEAT_TYPES]}, got {self.heatmaps!r}")
+        object.__setattr__(self, "targets", _as_targets(self.targets))
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the options that decide what is written, by name."""
+        fields = dataclasses.fields(self)
+        return {f.name: getattr(self, f.name) for f in fields if f.metadata.get("recorded", True)}
+
+    def check_length(self, items: int) -> None:
+        """Check that targets of each image are as many as the images.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if isinstance(self.targets, Tensor) and len(self.targets) not in (1, items):
+            raise ValueError(
+                f"expected targets as one class, ({items},) or ({items}, K): a row for each item "
+                f"of the data set, got {tuple(self.targets.shape)}"
+            )
+
+
+def _check_regions(regions: Any, infill: str | None) -> None:
+    if regions is not None and not isinstance(regions, Regions) and not callable(regions):
+        raise TypeError(
+            "expected regions as camlens.regions.Regions or as a function of pictures, got "
+            f"{type(regions).__name__}"
+        )
+    if isinstance(regions, Regions) and len(regions.masks) != 1:
+        raise ValueError(
+            f"expected one set of masks for all images, got {len(regions.masks)}: for masks of "
+            "each image give a function of the pictures"
+        )
+    if infill is not None and infill not in INFILLS:
+        raise ValueError(f"expected an infill out of {INFILLS}, got {infill!r}")
+    if infill is not None and regions is None:
+        raise ValueError("infill= removes regions, but there are none: give regions= too")
+
+
+def _as_targets(targets: Targets) -> Targets:
+    if isinstance(targets, str):
+        if targets not in ("all", "label"):
+            raise ValueError(
+                f'expected targets None, "all", "label", a class or classes, got {targets!r}'
+            )
+        return targets
+    if isinstance(targets, (Tensor, Sequence)):
+        if isinstance(targets, Tensor) and targets.ndim == 0:
+            return int(targets)
+        return as_classes(targets, len(targets)).cpu()
+    return targets
+
+
+def targets_of(
+    targets: Targets, indexes: Sequence[int], labels: Sequence[int], names: Sequence[str]
+) -> Targets:
+    """Return the targets of some images of a data set.
+
+    Args:
+        targets: of the whole run.
+        indexes: N positions of the images.
+        labels: N class ids, -1 where unknown.
+        names: N names, for errors.
+
+    Raises:
+        ValueError: a label that is asked for is unknown.
+    """
+    if isinstance(targets, Several):
+        parts = [targets_of(part, indexes, labels, names) for part in targets.parts]
+        return Several(tuple(parts))
+    if isinstance(targets, str) and targets == "label":
+        if min(labels) < 0:
+            name = names[list(labels).index(min(labels))]
+            raise ValueError(
+                f'targets="label" explains each image\'s own class, but {name!r} has no label: '
+                "use targets=None for the predicted class"
+            )
+        return torch.tensor(labels)
+    if not isinstance(targets, Tensor) or len(targets) == 1:
+        return targets
+    return targets[list(indexes)]

@@ -1,0 +1,214 @@
+"""The way of a batch: read, its pictures and regions found, explained, kept, its shard written."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+from torch import Tensor
+
+from ..explainers import Explainer
+from ..loading.faults import is_machine_fault
+from ..regions.masks import Regions
+from . import manifest
+from .batches import Batch, Group, reason_of
+from .explained import Explained, device_of, explain_group
+from .items import Unreadable, pictures_of
+from .options import RegionsOf, RunOptions
+from .shards import Writer
+from .tables import Shard
+from .threads import InOrder, thread_of_model
+
+#: Groups of images and shards that may wait to be explained, kept and written.
+_WAITING = 4
+
+
+def work_through(
+    batches: Iterable[Batch],
+    explainers: Sequence[Explainer],
+    options: RunOptions,
+    run: Path,
+    *,
+    identity: str,
+    begun: bool,
+    progress: Callable[[int], object] | None = None,
+    watch: Callable[[Explained], object] | None = None,
+) -> None:
+    """Explain batches and write their shards.
+
+    Three threads overlap: the calling one reads, and calls the functions that find pictures and
+    regions; one runs the model; one keeps what was found, in order, and writes.
+
+    Args:
+        batches: of whole shards, in order.
+        explainers: of one model.
+        options: of the run.
+        run: the run's folder.
+        identity: of the run, see :func:`camlens.dataset.manifest.identity`.
+        begun: whether shards are there already, so that the question is known to have answers.
+        progress: told the number of images of each batch, when it is kept, by another thread.
+        watch: given what was found of each group of images, by the same thread.
+
+    Raises:
+        LookupError, TypeError, ValueError: as the explainers, scores and ablations raise them,
+            where no image can be explained.
+        OSError: a shard cannot be written.
+    """
+    shard = Shard(options)
+    keeper = _Keeper(run, identity, begun=begun, watch=watch)
+    with (
+        Writer(run, identity, regions=options.regions is not None) as writer,
+        InOrder(_WAITING) as in_order,
+        thread_of_model(device_of(explainers[0])) as pool,
+    ):
+
+        def explain(
+            group: Group, pictures: Tensor, regions: Regions | None
+        ) -> list[Explained | _Failure]:
+            if in_order.failed:
+                return []
+            return _explained(explainers, group, pictures, regions, options)
+
+        for batch in batches:
+            for index, item in batch.unreadable:
+                shard.leave_out(index, item)
+            for group in batch.groups:
+                with _named(group.names):
+                    pictures, regions = _seen(group, options)
+                found = pool.submit(explain, group, pictures, regions)
+                in_order.submit(functools.partial(keeper.keep, shard, found))
+            if batch.last:
+                write = functools.partial(writer.write, batch.shard, shard)
+                in_order.submit(functools.partial(keeper.finish, write))
+                shard = Shard(options)
+            if progress is not None:  # behind what it is about
+                in_order.submit(functools.partial(progress, len(batch)))
+
+
+def _seen(group: Group, options: RunOptions) -> tuple[Tensor, Regions | None]:
+    """Return the pictures of a group and the regions in them: what users' functions make.
+
+    They are called one after the other, since they need not bear to be called at the same time.
+    """
+    pictures = group.pictures
+    if pictures is None:
+        pictures = pictures_of(group.images, options.picture)
+    return pictures, None if options.regions is None else _regions(options.regions, pictures)
+
+
+def _regions(regions: RegionsOf, pictures: Tensor) -> Regions:
+    """Return the regions of some pictures, (N, 1 or 3, H, W) uint8.
+
+    Raises:
+        TypeError: the function returned something else than regions.
+        ValueError: it returned those of other pictures or of another size.
+    """
+    size = (pictures.shape[-2], pictures.shape[-1])
+    if isinstance(regions, Regions):
+        return regions.resize(size)
+    found = regions(pictures.float() / 255)
+    if not isinstance(found, Regions):
+        raise TypeError(
+            f"expected regions= to return camlens.regions.Regions, got {type(found).__name__}"
+        )
+    if found.size != size or len(found.masks) not in (1, len(pictures)):
+        raise ValueError(
+            f"expected regions= to return regions of {len(pictures)} pictures of {size}, got "
+            f"{len(found.masks)} of {found.size}"
+        )
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    """An image that could not be explained."""
+
+    index: int
+    name: str
+    error: Exception
+
+
+def _explained(
+    explainers: Sequence[Explainer],
+    group: Group,
+    pictures: Tensor,
+    regions: Regions | None,
+    options: RunOptions,
+) -> list[Explained | _Failure]:
+    """Explain a group, or image by image if one of them is at fault.
+
+    Raises:
+        Exception: the machine is at fault.
+    """
+    try:
+        with _named(group.names):
+            return [explain_group(explainers, group, pictures, regions, options)]
+    except Exception as error:
+        if is_machine_fault(error):
+            raise
+        if len(group.indexes) == 1:
+            return [_Failure(group.indexes[0], group.names[0], error)]
+    results: list[Explained | _Failure] = []
+    for place in range(len(group.indexes)):
+        one = slice(place, place + 1)
+        own = regions if regions is None or len(regions.masks) == 1 else regions.of_images(one)
+        results += _explained(explainers, group[one], pictures[one], own, options)
+    return results
+
+
+class _Keeper:
+    """Keeps results in their shard; images that cannot be explained are listed with the reason.
+
+    As long as nothing could be explained, what fails may be the question and not the image, such as
+    a class that the model does not have: then the first error ends the run.
+    """
+
+    def __init__(
+        self, run: Path, identity: str, *, begun: bool, watch: Callable[[Explained], object] | None
+    ) -> None:
+        self.run, self.identity, self.watch = run, identity, watch
+        self.explained = begun
+        self.error: Exception | None = None  # the first, as long as nothing could be explained
+
+    def keep(self, shard: Shard, future: Future[list[Explained | _Failure]]) -> None:
+        results = future.result()
+        for result in results:
+            if isinstance(result, _Failure):
+                self.error = self.error or result.error
+                reason = f"cannot be explained: {reason_of(result.error)}"
+                shard.leave_out(result.index, Unreadable(reason, result.name))
+            else:
+                self.explained = True
+                if self.watch is not None:
+                    self.watch(result)
+                shard.add(result)
+        if self.explained:
+            self.error = None  # its traceback holds tensors
+        elif len(results) > 1:
+            self.check()
+
+    def finish(self, write: Callable[[], object]) -> None:
+        """Write a shard, if there were answers and the folder is still this run's."""
+        self.check()
+        manifest.check_identity(self.run, self.identity)
+        write()
+
+    def check(self) -> None:
+        """Raise the first error if nothing could be explained so far."""
+        if self.error is not None:
+            raise self.error
+
+
+@contextlib.contextmanager
+def _named(names: Sequence[str]) -> Iterator[None]:
+    """Say of an exception which images it is about."""
+    try:
+        yield
+    except Exception as error:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        error.add_note(f"while explaining {', '.join(names[:3])}{more}")
+        raise
