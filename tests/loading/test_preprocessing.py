@@ -5,7 +5,7 @@ import torch
 from torchvision.models import EfficientNet_B1_Weights, ResNet50_Weights, VGG19_Weights
 
 from camlens.loading import Preprocessing
-from camlens.loading.models import _of_transforms
+from camlens.loading.transform_steps import preset_steps
 
 
 def noise(h, w):
@@ -19,7 +19,7 @@ def noise(h, w):
 @pytest.mark.parametrize("size", [(300, 411), (411, 300), (60, 50), (224, 224), (257, 256)])
 def test_equals_torchvision(weights, size):
     picture, transforms = noise(*size), weights.transforms()
-    values, seen = _of_transforms(transforms)(picture)
+    values, seen = preset_steps(transforms)(picture)
     assert torch.equal(values, transforms(picture))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (transforms.mean, transforms.std))
     assert torch.allclose(values * std + mean, seen / 255, atol=1e-6)

@@ -195,8 +195,7 @@ def _middle(picture: Tensor, size: tuple[int, int]) -> Tensor:
     if any(sides):
         picture = pad(picture, sides)
     top, left = (
-        max(_start(whole, part), 0)
-        for whole, part in zip(picture.shape[-2:], size, strict=True)
+        max(_start(whole, part), 0) for whole, part in zip(picture.shape[-2:], size, strict=True)
     )
     return picture[:, top : top + size[0], left : left + size[1]]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .faults import is_machine_fault
-from .preprocessing import INTERPOLATIONS, Preprocessing
+from .preprocessing import Preprocessing
+from .transform_steps import steps_of
 
 __all__ = ["Transform"]
 
@@ -28,16 +29,6 @@ _TRIALS = ((300, 410), (411, 290))
 #: A transform agrees with its steps up to so many grey levels of 255, on average and at most:
 #: Pillow rounds between the two passes of a resize, torch does not.
 _MEAN_LEVELS, _MOST_LEVELS = 1.0, 4.0
-
-#: Steps that change no values of an RGB picture but their type and range.
-_CONVERSIONS = frozenset(
-    {
-        *("ToTensor", "PILToTensor", "ToImage", "ToImageTensor", "ConvertImageDtype", "ToDtype"),
-        *("ConvertDtype", "ToPureTensor", "RGB", "Identity", "MaybeToTensor", "MaybePILToTensor"),
-        *("MaybeConvertMode", "_convert_to_rgb"),
-    }
-)
-_LIBRARIES = ("torchvision.transforms", "timm.data.transforms", "open_clip.transform", "torch.nn")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,7 +78,7 @@ class Transform:
                 f"the transform of {source} returns something else for the same picture each "
                 "time: expected the one for evaluation, not for training"
             )
-        shapes = {tuple(values.shape[1:]) for values in made}
+        sizes = {(values.shape[1], values.shape[2]) for values in made}
         if len({len(values) for values in made}) > 1:
             raise ValueError(f"the transform of {source} returns changing numbers of channels")
         steps = steps_of(function) if steps is None else steps
@@ -95,7 +86,7 @@ class Transform:
             function=function,
             source=source,
             steps=steps if steps is not None and _agrees(steps, made) else None,
-            size=shapes.pop() if len(shapes) == 1 else None,
+            size=sizes.pop() if len(sizes) == 1 else None,
             channels=len(made[0]),
         )
 
@@ -164,88 +155,6 @@ class Transform:
             raise ValueError(f"{expected}, got values that are NaN or infinite")
         # Subclasses of torchvision carry more than values.
         return made.detach().as_subclass(Tensor).float().cpu().contiguous()
-
-
-def steps_of(function: object) -> Preprocessing | None:
-    """Return what torchvision's ``Resize``, ``CenterCrop`` and ``Normalize`` in a transform do.
-
-    Returns:
-        None where there is any other step, or where they come in another order.
-    """
-    resize: tuple[int, int] | None = None
-    size: tuple[int, int] | None = None
-    fit, interpolation, mean, std, channels = "keep", "bilinear", (0.0,), (1.0,), 3
-    order: list[str] = []
-    for part in _parts(function):
-        kind = _kind(part)
-        if kind == "ImageClassification" and not order:
-            return preset_steps(part)
-        if kind in _CONVERSIONS:
-            continue
-        if kind == "Resize" and part.size is not None and part.max_size is None:
-            fit, resize = _resize(part.size)
-            interpolation = getattr(part.interpolation, "value", part.interpolation)
-        elif kind == "CenterCrop":
-            size = (int(part.size[0]), int(part.size[1]))
-        elif kind == "Grayscale" and part.num_output_channels == 1:
-            channels = 1
-        elif kind == "Normalize":
-            mean, std = (tuple(torch.as_tensor(v).view(-1).tolist()) for v in (part.mean, part.std))
-        else:
-            return None
-        order.append(kind)
-    ranks = [("Resize", "CenterCrop", "Normalize").index(k) for k in order if k != "Grayscale"]
-    if ranks != sorted(set(ranks)) or interpolation not in INTERPOLATIONS:
-        return None
-    try:
-        return Preprocessing(
-            size=resize if size is None and fit == "stretch" else size,
-            resize=resize,
-            fit=fit,
-            mean=mean,
-            std=std,
-            channels=channels,
-            interpolation=interpolation,
-        )
-    except ValueError:
-        return None
-
-
-def preset_steps(preset: Any) -> Preprocessing:
-    """Return what torchvision's preset for image classification does, a weight's transform."""
-    crop, resize = preset.crop_size[0], preset.resize_size[0]
-    return Preprocessing(
-        size=(crop, crop),
-        resize=(resize, resize),
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        interpolation=preset.interpolation.value,
-    )
-
-
-def _parts(function: Any) -> Iterator[Any]:
-    """Yield the steps of compositions in compositions."""
-    if _kind(function) == "Compose":
-        for part in function.transforms:
-            yield from _parts(part)
-    elif _kind(function) == "Sequential":
-        for part in function:
-            yield from _parts(part)
-    else:
-        yield function
-
-
-def _kind(part: Any) -> str:
-    """Return the name of a library's class or function; "" of anything else."""
-    named = part if hasattr(part, "__qualname__") else type(part)
-    known = named.__module__.startswith(_LIBRARIES)
-    return str(named.__qualname__) if known else ""
-
-
-def _resize(size: Any) -> tuple[str, tuple[int, int]]:
-    """Return how torchvision's ``Resize`` fits pictures to its size, and (H, W)."""
-    sides = [int(size)] if isinstance(size, int) else [int(side) for side in size]
-    return ("cover" if len(sides) == 1 else "stretch"), (sides[0], sides[-1])
 
 
 def _trial(size: tuple[int, int]) -> Tensor:
