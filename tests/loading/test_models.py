@@ -92,7 +92,12 @@ def test_a_pickle_in_the_cache_does_not_run(tmp_path, monkeypatch):
         ("no_such_module_here:net", None, "there is no module 'no_such_module_here' in /"),
         ("torch.nn.no_such:net", None, "there is no module 'torch.nn.no_such' in /"),
         ("torch.nn:Identiti", None, r"no function 'Identiti'; did you mean Identity"),
-        ("torch.nn:Identity", "default", "only torchvision's models have weights by name"),
+        (
+            "torch.nn:Identity",
+            "default",
+            "only models of torchvision, timm, hf and open_clip "
+            "have weights by name, got 'default' for torch.nn:Identity",
+        ),
     ],
 )
 def test_wrong_names(spec, weights, message):
