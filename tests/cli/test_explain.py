@@ -275,7 +275,7 @@ def test_no_photograph_given_is_replaced(run, model, folder, target):
         (("--mean", "1,2"), 2, "expected one mean for all channels"),
         (("--target", "happy"), 2, "the classes' names are unknown, give them with --classes"),
         (("--target", "hapy", "--classes", "names.txt"), 2, "no class 'hapy'; did you mean happy"),
-        (("--target", "all", "--target", "1"), 2, "expected all alone"),
+        (("--target", "all", "--target", "1"), 2, "expected --target all alone"),
         (("--regions", "faces"), 2, "expected --regions as face, template, none.*mean face"),
         (
             ("--activation", "sigmoyd"),

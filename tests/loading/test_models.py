@@ -1,5 +1,7 @@
 """Models from a few words; a wrong word is answered with the near ones."""
 
+import subprocess
+import sys
 import urllib.error
 from pathlib import Path
 
@@ -127,3 +129,38 @@ def test_a_pickled_module_only_if_trusted(tmp_path):
         loading.load_model(path, trusted_pickle=True)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         loading.load_model(str(Path(path).with_name("absent.pt")))
+
+
+def test_as_many_names_as_classes(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    state = resnet18().state_dict()
+    monkeypatch.setattr(ResNet18_Weights.DEFAULT, "get_state_dict", lambda *_, **__: state, False)
+    with pytest.raises(ValueError, match="1000 names of classes for torchvision:resnet18, got 2"):
+        loading.load_model("torchvision:resnet18", classes=["cat", "dog"])
+    names = [f"class {index}" for index in range(1000)]
+    assert loading.load_model("torchvision:resnet18", classes=names).classes == tuple(names)
+
+
+def test_libraries_load_when_their_models_do():
+    libraries = ("torchvision", "timm", "transformers", "open_clip")
+    code = (
+        "import sys, camlens.loading; camlens.loading.load_model('torch.nn:Identity'); "
+        f"print([name for name in {libraries} if name in sys.modules])"
+    )
+    got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert got.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("library", "spec"),
+    [
+        ("torchvision.models", "torchvision:vgg11"),
+        ("timm", "timm:resnet18"),
+        ("transformers", "hf:a/b"),
+        ("open_clip", "open_clip:ViT-B-32"),
+    ],
+)
+def test_a_library_that_is_not_installed(monkeypatch, library, spec):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=rf"{spec} needs {library[:4]}\w*: pip install"):
+        loading.load_model(spec, classes=["cat"])

@@ -29,6 +29,7 @@ from .preprocessing import (
     note_missing_preprocessing,
 )
 
+# Commands take these from here too, as the options that are not of preprocessing.
 __all__ = ["Crop", "Mean", "Resize", "Size", "Std", "note_missing_preprocessing"]
 
 Model = Annotated[
@@ -196,7 +197,9 @@ def on_device(text: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise typer.BadParameter(f"there is no device {text!r} here ({reason})") from error
+        raise typer.BadParameter(
+            f"--device: there is no device {text!r} here ({reason})"
+        ) from error
     return device
 
 
@@ -239,7 +242,7 @@ def _method(name: str) -> type[camlens.Explainer]:
         hint = near(_bare(name), list(known)).rstrip("?") or f"; there are {', '.join(methods)}"
         for bare, written in known.items():
             hint = re.sub(rf"\b{bare}\b", written, hint)
-        raise typer.BadParameter(f"there is no method {name!r}{hint}")
+        raise typer.BadParameter(f"--method: there is no method {name!r}{hint}")
     return methods[known[_bare(name)]]
 
 
@@ -252,7 +255,7 @@ def targets(texts: Sequence[str], classes: Sequence[str] | None) -> list[int] | 
     for word, meaning in (("predicted", None), ("all", "all")):
         if word in texts:
             if len(texts) > 1:
-                raise typer.BadParameter(f"expected {word} alone, got {', '.join(texts)}")
+                raise typer.BadParameter(f"expected --target {word} alone, got {', '.join(texts)}")
             return meaning
     return [_class(text, classes) for text in texts]
 
@@ -267,16 +270,16 @@ def _class(text: str, classes: Sequence[str] | None) -> int:
         return int(text)
     if classes is None:
         raise typer.BadParameter(
-            f"expected a class's number, got {text!r}: the classes' names are unknown, give them "
-            "with --classes FILE"
+            f"expected --target as a class's number, got {text!r}: the classes' names are "
+            "unknown, give them with --classes FILE"
         )
     names = [name.casefold() for name in classes]
     if text.casefold() not in names:
-        raise typer.BadParameter(f"there is no class {text!r}{near(text, classes)}")
+        raise typer.BadParameter(f"--target: there is no class {text!r}{near(text, classes)}")
     ids = [index for index, name in enumerate(names) if name == text.casefold()]
     if len(ids) > 1:
         raise typer.BadParameter(
-            f"{len(ids)} classes are named {text!r}: give the number, "
+            f"--target: {len(ids)} classes are named {text!r}: give the number, "
             f"{', '.join(map(str, ids[:-1]))} or {ids[-1]}"
         )
     return ids[0]

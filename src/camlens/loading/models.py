@@ -63,7 +63,8 @@ def load_model(
         OSError: a file is missing, or weights could not be downloaded.
         TypeError: the function or its transform returned something else.
         ValueError: a file is damaged, does not fit, or could run code; the function or its
-            transform failed; or classes are missing or named twice for open_clip.
+            transform failed; the classes are of another number than the model's; or classes are
+            missing or named twice for open_clip.
 
     Example:
         >>> loaded = load_model("torch.nn:Identity")
@@ -82,7 +83,15 @@ def load_model(
         _fill(loaded.model, spec, weights, trusted_pickle)
     else:
         loaded = _made(spec, weights, trusted_pickle)
-    return loaded if classes is None else dataclasses.replace(loaded, classes=tuple(classes))
+    if classes is None:
+        return loaded
+    known = loaded.classes
+    if known is not None and len(known) != len(classes):
+        raise ValueError(
+            f"expected {len(known)} names of classes for {spec}, got {len(classes)}: name each of "
+            "its outputs (classes=, --classes FILE), or none"
+        )
+    return dataclasses.replace(loaded, classes=tuple(classes))
 
 
 def _made(spec: str, weights: str | None, trusted_pickle: bool) -> LoadedModel:
