@@ -41,12 +41,11 @@ def offline(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
-def config(**options):
+def config():
     return transformers.ViTConfig(
         **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
         **{"intermediate_size": 64, "image_size": 64, "patch_size": 16},
         **{"id2label": NAMES, "label2id": {name: index for index, name in NAMES.items()}},
-        **options,
     )
 
 
@@ -124,9 +123,11 @@ def test_steps_of_processors(folder):
     assert (steps.size, steps.resize, steps.fit) == ((64, 64), (73, 73), "cover")
 
 
-def test_a_processor_has_a_fingerprint(folder):
+def test_models_and_processors_have_fingerprints(folder):
     first, again = (loading.load_model(f"hf:{folder}").preprocessing for _ in range(2))
     assert fingerprint(first) == fingerprint(again)
+    models = [loading.load_model(f"hf:{folder}").model for _ in range(2)]
+    assert fingerprint(models[0]) == fingerprint(models[1])
     transformers.ViTImageProcessor(
         size={"height": 64, "width": 64}, image_mean=[0.4] * 3
     ).save_pretrained(folder)
@@ -146,7 +147,9 @@ def test_weights(folder, tmp_path):
     assert isinstance(loaded.preprocessing, Transform)
     with pytest.raises(LookupError, match=r"hf:\S*vit has no weights 'best': expected default"):
         loading.load_model(f"hf:{folder}", "best")
-    trained = transformers.ViTForImageClassification(config(num_labels=7))
+    seven = config()
+    seven.num_labels = 7
+    trained = transformers.ViTForImageClassification(seven)
     save_file(trained.state_dict(), tmp_path / "w.safetensors")
     loaded = loading.load_model(f"hf:{folder}", str(tmp_path / "w.safetensors"))
     assert torch.equal(loaded.model.classifier.weight, trained.classifier.weight)

@@ -126,7 +126,8 @@ class Preprocessing:
         """Return the part of a photograph that the model's input shows.
 
         Args:
-            size: (H, W) of the photograph in pixels.
+            size: (H, W) of the photograph in pixels, as
+                :func:`camlens.loading.read_photograph` gives it, upright.
 
         Returns:
             (top, left, height, width) in pixels of the photograph, whose pixel (y, x) covers
