@@ -219,3 +219,11 @@ def test_names_that_only_number_the_classes(folder):
     facts["id2label"] = {str(index): f"LABEL_{index}" for index in range(3)}
     (folder / "config.json").write_text(json.dumps(facts))
     assert loading.load_model(f"hf:{folder}").classes is None
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "preprocessor_config.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe{}"])
+def test_damaged_files(folder, name, content):
+    (folder / name).write_bytes(content)
+    with pytest.raises((OSError, ValueError), match=rf"{folder}"):
+        loading.load_model(f"hf:{folder}")

@@ -141,3 +141,23 @@ def test_without_a_network_it_says_what_to_do(monkeypatch):
     message = r"the weights or the tokenizer of open_clip:ViT-B-32/openai .*--weights FILE"
     with pytest.raises(OSError, match=message):
         loading.load_model("open_clip:ViT-B-32/openai", classes=CLASSES)
+
+
+@pytest.mark.parametrize("name", ["open_clip_config.json", "open_clip_model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe{}", b"{}", b'{"model_cfg": {}}'])
+def test_damaged_files(folder, name, content):
+    (folder / name).write_bytes(content)
+    with pytest.raises((OSError, ValueError), match=rf"{folder}"):
+        loading.load_model(f"open_clip:{folder}", classes=CLASSES)
+
+
+def test_a_pickle_in_the_folder_does_not_run(folder, tmp_path):
+    class Sly:
+        def __reduce__(self):
+            return (tmp_path / "ran").touch, ()
+
+    (folder / "open_clip_model.safetensors").unlink()
+    torch.save({"visual.proj": Sly()}, folder / "open_clip_pytorch_model.bin")
+    with pytest.raises((OSError, ValueError), match=rf"{folder}"):
+        loading.load_model(f"open_clip:{folder}", classes=CLASSES)
+    assert not (tmp_path / "ran").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from . import weights as weight_files
+from .faults import is_machine_fault
 from .loaded_model import LoadedModel
 from .preprocessing import Preprocessing
 from .transforms import Transform
@@ -59,10 +59,12 @@ def load_hf(name: str, weights: str | None = None, *, trusted_pickle: bool = Fal
         return dataclasses.replace(loaded, preprocessing=guess, preprocessing_known=False)
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        raise type(error)(
-            f"could not load the image processor of hf:{name} ({_first(error)})"
-        ) from error
+    except OSError as error:
+        raise OSError(_no_processor(name, error)) from error
+    except Exception as error:
+        if is_machine_fault(error):
+            raise
+        raise ValueError(_no_processor(name, error)) from error
     how = Transform.of(_Processor(processor), f"hf:{name}", _steps(processor.to_dict()))
     return dataclasses.replace(loaded, preprocessing=how)
 
@@ -109,10 +111,12 @@ def _model(transformers: Any, source: str, weights: str | None, trusted_pickle: 
         raise
     except OSError as error:
         raise OSError(_unreachable(source, error)) from error
-    except (ValueError, RuntimeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file can raise almost anything
+        if is_machine_fault(error):
+            raise
         raise ValueError(
             f"hf:{source} is no image classifier that transformers {transformers.__version__} "
-            f"can load ({_first(error)})"
+            f"can load ({type(error).__name__}: {_first(error)})"
         ) from error
     if random:
         return model
@@ -154,6 +158,14 @@ def _unreachable(source: str, error: OSError) -> str:
 def _first(error: Exception) -> str:
     """Return the first line of what an error says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
+
+
+def _no_processor(name: str, error: Exception) -> str:
+    return (
+        f"could not load the image processor of hf:{name} ({_first(error)}): expected its "
+        "preprocessor_config.json; a folder without that file is prepared by --size, --mean and "
+        "--std"
+    )
 
 
 def _has_processor(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from . import weights as weight_files
 from .factories import near
+from .faults import is_machine_fault
 from .loaded_model import LoadedModel
 from .transforms import Transform
 
@@ -103,18 +104,25 @@ def load_open_clip(
                 load_weights=not random,
                 pretrained_text=not random,
             )
-        if file is not None:
-            state = weight_files.read(file, trusted_pickle=trusted_pickle)
-            weight_files.fill(model, state, file)
         tokenize = open_clip.get_tokenizer(full)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and file is not None and not Path(file).is_file():
+    except (OSError, RuntimeError) as error:  # RuntimeError: could not download
+        if isinstance(error, RuntimeError) and is_machine_fault(error):
             raise
         raise OSError(
             f"could not get the weights or the tokenizer of {spec} ({error}): download them where "
             "there is a network, and name the file (--weights FILE) or, with its "
             "open_clip_config.json, the folder (open_clip:FOLDER)"
         ) from error
+    except Exception as error:  # a damaged file can raise almost anything
+        if is_machine_fault(error):
+            raise
+        raise ValueError(
+            f"{spec} is no model that open_clip {open_clip.__version__} can load "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if file is not None:
+        state = weight_files.read(file, trusted_pickle=trusted_pickle)
+        weight_files.fill(model, state, file)
     return LoadedModel(
         model=_classifier(model.eval(), tokenize, names, spec),
         preprocessing=Transform.of(transform, spec),
