@@ -32,10 +32,11 @@ def test_files_hold_what_the_library_gives(run, model, folder, hopper):
     assert got.code == 0, got.err
     flat = " ".join(got.err.split())
     assert flat.startswith(
-        "Note: how the model's pictures are prepared is unknown: they are fed at"
+        "Note: nothing says how the model's images are prepared, so it is fed each photograph's "
+        "pixels in [0, 1], at its own size, without normalisation."
     )
-    assert flat.endswith("say so with --size, --mean and --std")
-    assert run("explain", "hopper.png", *model, "--out", "again", "--mean", "0").err == ""
+    words = ("--mean", "0", "--crop", "64")
+    assert run("explain", "hopper.png", *model, "--out", "again", *words).err == ""
     expected = camlens.GradCAM(net().eval())(hopper / 255)
     saved = camlens.Explanation.load(folder / "out" / "hopper.safetensors")
     assert torch.equal(saved.raw, expected.raw)
@@ -274,7 +275,7 @@ def test_no_photograph_given_is_replaced(run, model, folder, target):
         (("--mean", "1,2"), 2, "expected one mean for all channels"),
         (("--target", "happy"), 2, "the classes' names are unknown, give them with --classes"),
         (("--target", "hapy", "--classes", "names.txt"), 2, "no class 'hapy'; did you mean happy"),
-        (("--target", "all", "--target", "1"), 2, "expected all alone"),
+        (("--target", "all", "--target", "1"), 2, "expected --target all alone"),
         (("--regions", "faces"), 2, "expected --regions as face, template, none.*mean face"),
         (
             ("--activation", "sigmoyd"),
@@ -297,7 +298,11 @@ def test_no_photograph_given_is_replaced(run, model, folder, target):
         (("--out", "hopper.png"), 1, "expected hopper.png as a folder for the results"),
         (("--target", "9"), 1, "expected classes 0 to 4, got \\[9\\]: the model has 5 outputs"),
         (("--weights", "absent.safetensors"), 1, "there is no file absent.safetensors"),
-        (("--weights", "defaut"), 2, "only torchvision's models have weights by name"),
+        (
+            ("--weights", "defaut"),
+            2,
+            "only models of torchvision, timm, hf and open_clip have weights by name",
+        ),
         (("--sise", "3"), 2, "No such option.*--size"),
     ],
 )

@@ -4,6 +4,7 @@ import collections
 import functools
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -126,6 +127,8 @@ PAIRS = {
     "whole number or not": ([1], [1.0]),
     "true or one": ([True], [1]),
     "bytes": (b"a", b"b"),
+    "regular expression": (re.compile("a" * 300), re.compile("a" * 300 + "b")),
+    "a regular expression's flags": (re.compile("a"), re.compile("a", re.IGNORECASE)),
     "shape": (torch.zeros(2, 3), torch.zeros(3, 2)),
     "type": (torch.zeros(2), torch.zeros(2, dtype=torch.int32)),
     "bfloat16": (torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16)),

@@ -23,6 +23,40 @@ def broken():
 def number():
     return 3
 
+def dark(image):
+    from torchvision.transforms.functional import to_tensor
+    return to_tensor(image.resize((8, 6)))[:1] * 0.1
+
+def prepared():
+    return net(), dark
+
+def named():
+    return [net(), None, ("a", "b", "c", "d")]
+
+def both():
+    from torchvision import transforms as t
+    steps = [t.Resize(12), t.CenterCrop(8), t.Grayscale(), t.ToTensor(), t.Normalize(0.5, 0.5)]
+    return net(), t.Compose(steps), ["a", "b", "c", "d"]
+
+def own():
+    from camlens.loading import Preprocessing
+    return net(), Preprocessing(size=(8, 8), channels=1)
+
+def swapped():
+    return dark, net()
+
+def no_transform():
+    return net(), 224
+
+def no_names():
+    return net(), dark, "abcd"
+
+def too_many():
+    return net(), dark, ["a"], 4
+
+def batches():
+    return net(), lambda image: dark(image)[None]
+
 needs_nothing = net()
 """
 
@@ -53,8 +87,60 @@ def test_a_function_in_the_current_folder(factory, tmp_path):
 def test_functions_that_give_no_model(factory):
     with pytest.raises(ValueError, match=rf"{factory}:broken\(\) failed with KeyError: 'setting'"):
         loading.load_model(f"{factory}:broken")
-    with pytest.raises(TypeError, match=r"to return a torch\.nn\.Module, got int"):
+    message = r"to return a torch\.nn\.Module, \(module, transform\) or .*, got int"
+    with pytest.raises(TypeError, match=message):
         loading.load_model(f"{factory}:number")
+
+
+def test_a_function_that_returns_a_transform(factory):
+    found = loading.load_model(f"{factory}:prepared")
+    assert found.preprocessing_known
+    assert found.classes is None
+    picture = torch.full((3, 30, 40), 255, dtype=torch.uint8)
+    values, shown = found.preprocessing(picture)
+    assert torch.equal(values, torch.full((1, 6, 8), 0.1))
+    assert torch.equal(shown, torch.full((3, 6, 8), 26, dtype=torch.uint8))
+    assert (found.preprocessing.size, found.preprocessing.box((30, 40))) == ((6, 8), None)
+    assert found.preprocessing.channels == 1
+
+
+def test_a_function_that_returns_classes(factory):
+    found = loading.load_model(f"{factory}:named")
+    assert found.classes == ("a", "b", "c", "d")
+    assert not found.preprocessing_known
+    found = loading.load_model(f"{factory}:both")
+    assert found.classes == ("a", "b", "c", "d")
+    assert found.preprocessing.steps == Preprocessing(
+        size=(8, 8), resize=(12, 12), channels=1, mean=(0.5,), std=(0.5,)
+    )
+    found = loading.load_model(f"{factory}:both", classes="wxyz")
+    assert found.classes == ("w", "x", "y", "z")
+
+
+def test_a_function_that_returns_a_preprocessing(factory):
+    found = loading.load_model(f"{factory}:own")
+    assert found.preprocessing == Preprocessing(size=(8, 8), channels=1)
+    assert found.preprocessing_known
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("swapped", TypeError, r"to return a .* got \(function, Sequential\)"),
+        ("too_many", TypeError, r"to return a .* got \(Sequential, function, list, int\)"),
+        (
+            "no_transform",
+            TypeError,
+            r"second thing that \S+\(\) returns as a transform, .* got int",
+        ),
+        ("no_names", TypeError, r"third thing that \S+\(\) returns as a list of .* got str"),
+        ("batches", ValueError, r"to return \(C, H, W\) .*, got \(1, 1, 6, 8\): leave the batch"),
+    ],
+)
+def test_functions_that_return_something_else(factory, name, error, message):
+    with pytest.raises(error, match=f"{factory}:{name}.*{message}|{message}") as caught:
+        loading.load_model(f"{factory}:{name}")
+    assert f"{factory}:{name}" in str(caught.value)
 
 
 def test_a_module_that_lacks_something(tmp_path, monkeypatch):

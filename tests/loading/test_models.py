@@ -1,5 +1,7 @@
 """Models from a few words; a wrong word is answered with the near ones."""
 
+import subprocess
+import sys
 import urllib.error
 from pathlib import Path
 
@@ -92,7 +94,12 @@ def test_a_pickle_in_the_cache_does_not_run(tmp_path, monkeypatch):
         ("no_such_module_here:net", None, "there is no module 'no_such_module_here' in /"),
         ("torch.nn.no_such:net", None, "there is no module 'torch.nn.no_such' in /"),
         ("torch.nn:Identiti", None, r"no function 'Identiti'; did you mean Identity"),
-        ("torch.nn:Identity", "default", "only torchvision's models have weights by name"),
+        (
+            "torch.nn:Identity",
+            "default",
+            "only models of torchvision, timm, hf and open_clip "
+            "have weights by name, got 'default' for torch.nn:Identity",
+        ),
     ],
 )
 def test_wrong_names(spec, weights, message):
@@ -122,3 +129,38 @@ def test_a_pickled_module_only_if_trusted(tmp_path):
         loading.load_model(path, trusted_pickle=True)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         loading.load_model(str(Path(path).with_name("absent.pt")))
+
+
+def test_as_many_names_as_classes(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    state = resnet18().state_dict()
+    monkeypatch.setattr(ResNet18_Weights.DEFAULT, "get_state_dict", lambda *_, **__: state, False)
+    with pytest.raises(ValueError, match="1000 names of classes for torchvision:resnet18, got 2"):
+        loading.load_model("torchvision:resnet18", classes=["cat", "dog"])
+    names = [f"class {index}" for index in range(1000)]
+    assert loading.load_model("torchvision:resnet18", classes=names).classes == tuple(names)
+
+
+def test_libraries_load_when_their_models_do():
+    libraries = ("torchvision", "timm", "transformers", "open_clip")
+    code = (
+        "import sys, camlens.loading; camlens.loading.load_model('torch.nn:Identity'); "
+        f"print([name for name in {libraries} if name in sys.modules])"
+    )
+    got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert got.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("library", "spec"),
+    [
+        ("torchvision.models", "torchvision:vgg11"),
+        ("timm", "timm:resnet18"),
+        ("transformers", "hf:a/b"),
+        ("open_clip", "open_clip:ViT-B-32"),
+    ],
+)
+def test_a_library_that_is_not_installed(monkeypatch, library, spec):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=rf"{spec} needs {library[:4]}\w*: pip install"):
+        loading.load_model(spec, classes=["cat"])

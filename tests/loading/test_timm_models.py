@@ -6,7 +6,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from camlens import loading
-from camlens.loading import timm_models
 
 timm = pytest.importorskip("timm")
 pytestmark = pytest.mark.filterwarnings("ignore")  # timm's own
@@ -63,8 +62,28 @@ def test_unknown_names():
         loading.load_model("timm:resnet18", "no_such_tag")
 
 
-def test_a_preprocessing_that_is_unknown_is_refused(monkeypatch):
-    facts = {"input_size": (3, 8, 8), "crop_mode": "squash", "interpolation": "bicubic"}
+@pytest.mark.parametrize("mode", ["squash", "border"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "lanczos"])
+def test_other_crops_are_timms(monkeypatch, mode, interpolation):
+    facts = {"input_size": (3, 48, 48), "crop_mode": mode, "interpolation": interpolation}
+    facts |= {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 0.9}
     monkeypatch.setattr(timm.data, "resolve_model_data_config", lambda model: facts)
-    with pytest.raises(ValueError, match="got 3 channels, 'squash' and 'bicubic'"):
-        timm_models.load_timm("resnet18", "none", trusted_pickle=False)
+    how = loading.load_model("timm:resnet18", "none").preprocessing
+    picture = torch.rand(1, 3, 8, 9).mul(255)
+    picture = torch.nn.functional.interpolate(picture, (80, 111), mode="bilinear")[0].byte()
+    image = Image.fromarray(picture.permute(1, 2, 0).numpy())
+    expected = timm.data.create_transform(**facts, is_training=False)(image)
+    assert (how.values(picture) - expected).abs().max() < 0.02
+    if mode == "squash" and interpolation == "bicubic":
+        # Stretched to 53 pixels, of which the middle 48 begin at the third.
+        expected = (80 * 2 / 53, 111 * 2 / 53, 80 * 48 / 53, 111 * 48 / 53)
+        assert how.box((80, 111)) == pytest.approx(expected)
+    else:
+        assert how.box((80, 111)) is None
+
+
+def test_channels_that_no_picture_has(monkeypatch):
+    facts = {"input_size": (4, 8, 8), "crop_mode": "center", "interpolation": "bicubic"}
+    monkeypatch.setattr(timm.data, "resolve_model_data_config", lambda model: facts)
+    with pytest.raises(ValueError, match="1 or 3 channels, got 4 of timm:resnet18"):
+        loading.load_model("timm:resnet18", "none")

@@ -21,6 +21,7 @@ def list_layers(
     *,
     weights: options.Weights = None,
     size: options.Size = None,
+    classes: options.Classes = None,
     unsafe_pickle: options.UnsafePickle = False,
     as_json: options.Json = False,
 ) -> None:
@@ -29,7 +30,7 @@ def list_layers(
     The model runs some tens of times, on noise. Without a size of its own it gets 224x224 pixels.
     """
     loaded = options.load_model(
-        model, weights, size=size, mean=None, std=None, trusted_pickle=unsafe_pickle
+        model, weights, size=size, classes=classes, trusted_pickle=unsafe_pickle
     )
     how = loaded.preprocessing
     noise = torch.rand(1, how.channels, *(how.size or _SIZE), generator=torch.Generator())

@@ -19,23 +19,36 @@ from .. import loading
 from ..loading import LoadedModel
 from ..loading.factories import near
 from ..targets import ACTIVATIONS
-from . import console
+from .preprocessing import (
+    Crop,
+    Mean,
+    PreprocessingOptions,
+    Resize,
+    Size,
+    Std,
+    note_missing_preprocessing,
+)
+
+# Commands take these from here too, as the options that are not of preprocessing.
+__all__ = ["Crop", "Mean", "Resize", "Size", "Std", "note_missing_preprocessing"]
 
 Model = Annotated[
     str,
     typer.Option(
         "--model",
-        help="torchvision:NAME; timm:NAME; package.module:function (called without arguments; "
-        "returns a module), which is code: use those you trust; or, with --unsafe-pickle, "
-        "FILE.pt2, an exported program, or FILE.pt, a pickled module.",
+        help="torchvision:NAME; timm:NAME; hf:NAME or hf:FOLDER, of transformers; "
+        "open_clip:NAME/WEIGHTS, with --classes; package.module:function (called without "
+        "arguments; returns a module, or with it a transform and the classes' names), which is "
+        "code: use those you trust; or, with --unsafe-pickle, FILE.pt2, an exported program, or "
+        "FILE.pt, a pickled module.",
     ),
 ]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As --model of explain.")]
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="FILE.safetensors; FILE.pth, if it holds tensors only; of torchvision's models also "
-        "default (the default), none (random), or an entry such as IMAGENET1K_V1."
+        help="FILE.safetensors; FILE.pth, if it holds tensors only; of a library's models also "
+        "default (the default), none (random), or a name such as torchvision's IMAGENET1K_V1."
     ),
 ]
 Methods = Annotated[
@@ -49,21 +62,12 @@ Layers = Annotated[
         show_default="the last with a spatial output",
     ),
 ]
-Size = Annotated[
-    str | None,
-    typer.Option(
-        help="The model's input, N or HxW pixels: pictures are resized until they cover it, and "
-        "the middle is cut out.",
-        show_default="what the weights say, else the picture's own",
-    ),
-]
-Mean = Annotated[
-    str | None,
-    typer.Option(help="Subtracted from values in [0, 1]: one number, or three with commas."),
-]
-Std = Annotated[str | None, typer.Option(help="What is left is divided by it; as --mean.")]
 Classes = Annotated[
-    Path | None, typer.Option(help="A text file with a class's name on each line, in order.")
+    Path | None,
+    typer.Option(
+        help="A text file with a class's name on each line, in order; open_clip compares images "
+        "with these names."
+    ),
 ]
 RegionsOption = Annotated[
     str,
@@ -104,9 +108,11 @@ def load_model(
     spec: str,
     weights: str | None,
     *,
-    size: str | None,
-    mean: str | None,
-    std: str | None,
+    size: str | None = None,
+    resize: str | None = None,
+    crop: str | None = None,
+    mean: str | None = None,
+    std: str | None = None,
     classes: Path | None = None,
     device: str = "cpu",
     trusted_pickle: bool = False,
@@ -114,44 +120,18 @@ def load_model(
     """Load a model, with what the options say otherwise than its weights.
 
     Raises:
-        typer.BadParameter: an option's text means nothing.
+        typer.BadParameter: an option's text means nothing, or does not fit the model.
         ImportError, LookupError, OSError, TypeError, ValueError: as
             :func:`camlens.loading.load_model`.
     """
-    changes: dict[str, object] = {}
-    if size is not None:
-        changes |= {"size": pixels(size), "resize": None}
-    if mean is not None:
-        changes["mean"] = numbers(mean, "--mean")
-    if std is not None:
-        changes["std"] = numbers(std, "--std")
+    changes = PreprocessingOptions.read(size=size, resize=resize, crop=crop, mean=mean, std=std)
     names = None if classes is None else class_names(classes)
+    if spec.startswith("open_clip:"):
+        _check_prompts(spec, classes)
     place = on_device(device)
-    found = loading.load_model(spec, weights, trusted_pickle=trusted_pickle)
-    try:
-        preprocessing = replace(found.preprocessing, **changes)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    return replace(
-        found,
-        model=found.model.to(place),
-        preprocessing=preprocessing,
-        preprocessing_known=found.preprocessing_known or bool(changes),
-        classes=found.classes if names is None else names,
-    )
-
-
-def note_missing_preprocessing(loaded: LoadedModel) -> None:
-    """Say what a model is fed if nothing tells how it was trained."""
-    if loaded.preprocessing_known:
-        return
-    own = loaded.preprocessing.size
-    size = "at their own size" if own is None else f"at {own[0]} x {own[1]} pixels"
-    console.note(
-        f"how the model's pictures are prepared is unknown: they are fed {size}, with values from "
-        "0 to 1. If it was trained on others, its answers mean little: say so with --size, --mean "
-        "and --std"
-    )
+    loaded = loading.load_model(spec, weights, classes=names, trusted_pickle=trusted_pickle)
+    loaded = changes.applied(loaded, spec)
+    return replace(loaded, model=loaded.model.to(place))
 
 
 def class_names(path: Path) -> tuple[str, ...]:
@@ -161,6 +141,11 @@ def class_names(path: Path) -> tuple[str, ...]:
         OSError: the file cannot be read.
         typer.BadParameter: it is no UTF-8 text, or names no class.
     """
+    return tuple(line or str(index) for index, line in enumerate(_lines(path)))
+
+
+def _lines(path: Path) -> list[str]:
+    """Return a file's lines without the white space around them."""
     try:
         text = path.read_text("utf-8-sig")  # editors on Windows write a byte-order mark
     except UnicodeDecodeError as error:
@@ -169,36 +154,27 @@ def class_names(path: Path) -> tuple[str, ...]:
         ) from error
     if not text.strip():
         raise typer.BadParameter(f"{path} names no class: expected a name on each line")
-    lines = text.rstrip().split("\n")
-    return tuple(line.strip() or str(index) for index, line in enumerate(lines))
+    return [line.strip() for line in text.rstrip().split("\n")]
 
 
-def pixels(text: str) -> tuple[int, int]:
-    """Read N or HxW.
-
-    Example:
-        >>> pixels("224"), pixels("48x64")
-        ((224, 224), (48, 64))
-    """
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
-    if not match or int(match[1]) < 1 or int(match[2] or 1) < 1:
-        raise typer.BadParameter(f"expected --size as N or HxW pixels, such as 224, got {text!r}")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def numbers(text: str, option: str) -> tuple[float, ...]:
-    """Read one number, or several with commas.
-
-    Example:
-        >>> numbers("0.5", "--mean"), numbers("0.1, 0.2,0.3", "--mean")
-        ((0.5,), (0.1, 0.2, 0.3))
-    """
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
+def _check_prompts(spec: str, classes: Path | None) -> None:
+    """Check that there is a name for each class to compare images with."""
+    if classes is None:
         raise typer.BadParameter(
-            f"expected {option} as numbers with commas, such as 0.485,0.456,0.406, got {text!r}"
-        ) from error
+            f"{spec} compares images with names and has no classes of its own: give them with "
+            "--classes FILE, a name a line"
+        )
+    lines = _lines(classes)
+    if "" in lines:
+        raise typer.BadParameter(
+            f"line {lines.index('') + 1} of {classes} is empty: {spec} needs a name for each class"
+        )
+    for index, name in enumerate(lines):
+        if lines.index(name) != index:
+            raise typer.BadParameter(
+                f"lines {lines.index(name) + 1} and {index + 1} of {classes} are both {name!r}: "
+                f"{spec} would score them the same; leave one out, or say what differs"
+            )
 
 
 def check_activation(text: str) -> None:
@@ -221,7 +197,9 @@ def on_device(text: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise typer.BadParameter(f"there is no device {text!r} here ({reason})") from error
+        raise typer.BadParameter(
+            f"--device: there is no device {text!r} here ({reason})"
+        ) from error
     return device
 
 
@@ -264,7 +242,7 @@ def _method(name: str) -> type[camlens.Explainer]:
         hint = near(_bare(name), list(known)).rstrip("?") or f"; there are {', '.join(methods)}"
         for bare, written in known.items():
             hint = re.sub(rf"\b{bare}\b", written, hint)
-        raise typer.BadParameter(f"there is no method {name!r}{hint}")
+        raise typer.BadParameter(f"--method: there is no method {name!r}{hint}")
     return methods[known[_bare(name)]]
 
 
@@ -277,7 +255,7 @@ def targets(texts: Sequence[str], classes: Sequence[str] | None) -> list[int] | 
     for word, meaning in (("predicted", None), ("all", "all")):
         if word in texts:
             if len(texts) > 1:
-                raise typer.BadParameter(f"expected {word} alone, got {', '.join(texts)}")
+                raise typer.BadParameter(f"expected --target {word} alone, got {', '.join(texts)}")
             return meaning
     return [_class(text, classes) for text in texts]
 
@@ -292,16 +270,16 @@ def _class(text: str, classes: Sequence[str] | None) -> int:
         return int(text)
     if classes is None:
         raise typer.BadParameter(
-            f"expected a class's number, got {text!r}: the classes' names are unknown, give them "
-            "with --classes FILE"
+            f"expected --target as a class's number, got {text!r}: the classes' names are "
+            "unknown, give them with --classes FILE"
         )
     names = [name.casefold() for name in classes]
     if text.casefold() not in names:
-        raise typer.BadParameter(f"there is no class {text!r}{near(text, classes)}")
+        raise typer.BadParameter(f"--target: there is no class {text!r}{near(text, classes)}")
     ids = [index for index, name in enumerate(names) if name == text.casefold()]
     if len(ids) > 1:
         raise typer.BadParameter(
-            f"{len(ids)} classes are named {text!r}: give the number, "
+            f"--target: {len(ids)} classes are named {text!r}: give the number, "
             f"{', '.join(map(str, ids[:-1]))} or {ids[-1]}"
         )
     return ids[0]

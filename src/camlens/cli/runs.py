@@ -49,6 +49,8 @@ def dataset(
         str, typer.Option(help="How maps are kept: uint8 (256 steps) or float16.")
     ] = "uint8",
     size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
     mean: options.Mean = None,
     std: options.Std = None,
     classes: options.Classes = None,
@@ -71,6 +73,8 @@ def dataset(
         model,
         weights,
         size=size,
+        resize=resize,
+        crop=crop,
         mean=mean,
         std=std,
         classes=classes,

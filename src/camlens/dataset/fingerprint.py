@@ -125,6 +125,8 @@ class Walk:
     def _composite(self, value: Any, path: str) -> bytes:
         if isinstance(value, type):
             return self._class(value, path)
+        if isinstance(value, re.Pattern):  # its repr is cut off
+            return _sha("pattern", str(value.flags), repr(value.pattern))
         own = getattr(value, "fingerprint", None)
         if callable(own) and not isinstance(value, types.ModuleType):
             return _sha("fingerprint", str(own()))

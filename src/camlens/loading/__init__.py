@@ -1,8 +1,10 @@
 """Photographs, preprocessing, and models and weights by name: what the command line reads."""
 
-from .models import LoadedModel, load_model
+from .loaded_model import LoadedModel
+from .models import load_model
 from .photographs import FORMATS, MAX_PIXELS, SUFFIXES, find_photographs, read_photograph
 from .preprocessing import Preprocessing
+from .transforms import Transform
 
 __all__ = [
     "FORMATS",
@@ -10,6 +12,7 @@ __all__ = [
     "SUFFIXES",
     "LoadedModel",
     "Preprocessing",
+    "Transform",
     "find_photographs",
     "load_model",
     "read_photograph",

@@ -6,54 +6,94 @@ import contextlib
 import difflib
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
+#: How models are named; a name for each library that is supported.
+SPECS = (
+    "torchvision:NAME, timm:NAME, hf:NAME, open_clip:NAME, package.module:function, FILE.pt2 or "
+    "FILE.pt"
+)
 
-def make(spec: str) -> nn.Module:
-    """Call a function without arguments and return the module it returns.
+
+class Made(NamedTuple):
+    """What a function of the user's returned.
+
+    Attributes:
+        model: the module.
+        transform: from a PIL image to the model's input; None: not given.
+        classes: names of the outputs; None: not given.
+    """
+
+    model: nn.Module
+    transform: Callable[[Any], Any] | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def make(spec: str) -> Made:
+    """Call a function without arguments and return what it made.
 
     Args:
-        spec: ``package.module:function``; the current folder is searched first. The name of an
-            ``nn.Module`` instance works too.
+        spec: ``package.module:function``; the current folder is searched first. The function
+            returns a module, (module, transform) or (module, transform, classes); the transform
+            is a callable from an RGB PIL image to (C, H, W) floating point, or None, and the
+            classes a sequence of names. The name of an ``nn.Module`` instance works too.
 
     Raises:
         ImportError: a library that the package imports is missing.
         LookupError: the spec is malformed, or the package or function does not exist.
-        TypeError: the function did not return a module.
+        TypeError: the function did not return such.
         ValueError: the function raised an exception or called ``sys.exit``.
 
     Example:
         >>> make("torch.nn:Identity")
-        Identity()
+        Made(model=Identity(), transform=None, classes=None)
     """
     module_name, colon, name = spec.partition(":")
     if not (colon and module_name and name):
         hint = f"; did you mean torchvision:{spec}?" if spec.isidentifier() else ""
-        raise LookupError(
-            "expected a model as torchvision:NAME, timm:NAME, package.module:function or FILE.pt2, "
-            f"got {spec!r}{hint}"
-        )
-    with _current_folder():
+        raise LookupError(f"expected a model as {SPECS}, got {spec!r}{hint}")
+    # What it prints must not end up in the results on the output stream.
+    with _current_folder(), contextlib.redirect_stdout(sys.stderr):
         try:
-            with contextlib.redirect_stdout(sys.stderr):
-                model = _attribute(module_name, name)
+            made = _attribute(module_name, name)
         except SystemExit as error:
-            raise ValueError(f"importing {module_name} called sys.exit({error})") from error
-        if not isinstance(model, nn.Module):
+            raise ValueError(
+                f"importing {module_name} called sys.exit({error}), for the model {spec}"
+            ) from error
+        if not isinstance(made, nn.Module):
             try:
-                # What it prints must not end up in the results on the output stream.
-                with contextlib.redirect_stdout(sys.stderr):
-                    model = model()
+                made = made()
             except (Exception, SystemExit) as error:
                 raise ValueError(f"{spec}() failed with {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        kind = type(model).__name__
-        raise TypeError(f"expected {spec}() to return a torch.nn.Module, got {kind}")
-    return model
+    return _checked(made, spec)
+
+
+def _checked(made: Any, spec: str) -> Made:
+    parts = tuple(made) if isinstance(made, tuple | list) else (made,)
+    if not 1 <= len(parts) <= 3 or not isinstance(parts[0], nn.Module):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise TypeError(
+            f"expected {spec}() to return a torch.nn.Module, (module, transform) or (module, "
+            f"transform, classes), got {kinds if len(parts) == 1 else f'({kinds})'}"
+        )
+    model, transform, classes = (*parts, None, None)[:3]
+    if transform is not None and not callable(transform):
+        raise TypeError(
+            f"expected the second thing that {spec}() returns as a transform, a callable from a "
+            f"PIL image to (C, H, W) floating point, got {type(transform).__name__}"
+        )
+    if classes is None:
+        return Made(model, transform)
+    if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
+        raise TypeError(
+            f"expected the third thing that {spec}() returns as a list of the classes' names, got "
+            f"{type(classes).__name__}{' without any' if isinstance(classes, Sequence) else ''}"
+        )
+    return Made(model, transform, tuple(map(str, classes)))
 
 
 def _attribute(module_name: str, name: str) -> Any:

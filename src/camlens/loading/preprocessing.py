@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
+
+from .photographs import MAX_PIXELS
 
 __all__ = ["Preprocessing"]
 
 INTERPOLATIONS = ("bilinear", "bicubic")
+FITS = ("cover", "stretch", "keep")
 
-#: Pictures with a larger aspect ratio are cropped before they are resized: the rest would be cut
-#: off anyway, and a picture of 1 x 60000 pixels would take gigabytes.
+#: Pictures whose aspect ratio is larger by this factor than that of the model's input are cropped
+#: before they are resized: the rest would be cut off anyway, and a picture of 1 x 60000 pixels
+#: would take gigabytes.
 _LONGEST = 8
 
 #: Weights of red, green and blue in a grey value (ITU-R BT.601).
@@ -25,8 +30,12 @@ class Preprocessing:
     """Resize, centre-crop and normalise, as torchvision's weights require.
 
     Attributes:
-        size: (H, W) of the model's input in pixels; None keeps the picture's size.
-        resize: (H, W) that the resized picture covers before the crop; None: as ``size``.
+        size: (H, W) of the model's input in pixels, the centre crop; None: nothing is cropped.
+        resize: (H, W) of the resize before the crop; None: as ``size``.
+        fit: how a picture is resized. ``"cover"``: to the smallest size of its own proportions
+            that covers ``resize``, as torchvision's ``Resize(n)`` does for (n, n).
+            ``"stretch"``: to ``resize`` exactly, as ``Resize((h, w))`` does. ``"keep"``: not at
+            all.
         mean: of values in [0, 1], per channel or one for all; subtracted.
         std: divides the result, per channel or one for all.
         channels: 3 for RGB, 1 for grey.
@@ -40,10 +49,13 @@ class Preprocessing:
         >>> values, picture = preprocess(torch.tensor([[[0, 255, 0]]] * 3, dtype=torch.uint8))
         >>> picture.flatten().tolist(), values.flatten().tolist()
         ([255, 255, 255], [1.0, 1.0, 1.0])
+        >>> preprocess.box((1, 3))
+        (0.0, 1.0, 1.0, 1.0)
     """
 
     size: tuple[int, int] | None = None
     resize: tuple[int, int] | None = None
+    fit: str = "cover"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     channels: int = 3
@@ -55,6 +67,11 @@ class Preprocessing:
             value = getattr(self, name)
             if value is not None and (len(value) != 2 or min(value) < 1):
                 raise ValueError(f"expected {name} as (H, W) of at least 1 pixel, got {value}")
+        if self.fit not in FITS or (self.fit == "keep" and self.resize is not None):
+            raise ValueError(
+                f"expected fit as one of {FITS}, keep without a resize, got {self.fit!r} with "
+                f"resize={self.resize}"
+            )
         if self.channels not in (1, 3):
             raise ValueError(f"expected 1 channel (grey) or 3 (RGB), got {self.channels}")
         for name in ("mean", "std"):
@@ -80,14 +97,15 @@ class Preprocessing:
 
         Raises:
             TypeError: the picture is not uint8.
-            ValueError: the picture is not (3, H, W).
+            ValueError: the picture is not (3, H, W), or would be resized to more than
+                :data:`~camlens.loading.MAX_PIXELS`.
         """
         if picture.dtype != torch.uint8:
             raise TypeError(f"expected a uint8 picture, got {picture.dtype}")
         if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape:
             raise ValueError(f"expected a picture as (3, H, W), got {tuple(picture.shape)}")
-        if self.size is not None:
-            picture = self._middle(self._resized(picture), self.size)
+        way = self._way(*picture.shape[-2:])
+        picture = _middle(self._resized(_middle(picture, way.cut), way.resized), way.crop)
         if self.channels == 1:
             luma = torch.tensor(_LUMA).view(3, 1, 1)
             grey = (picture * luma).sum(dim=0, keepdim=True)
@@ -104,18 +122,50 @@ class Preprocessing:
         """Return only the picture before normalisation, (3, h, w) uint8."""
         return self(picture)[1]
 
-    def _resized(self, picture: Tensor) -> Tensor:
-        """Return the picture at the smallest size that covers ``resize``, proportions kept."""
+    def box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return the part of a photograph that the model's input shows.
+
+        Args:
+            size: (H, W) of the photograph in pixels, as
+                :func:`camlens.loading.read_photograph` gives it, upright.
+
+        Returns:
+            (top, left, height, width) in pixels of the photograph, whose pixel (y, x) covers
+            [y, y + 1) and [x, x + 1). Row i of h rows of the input shows the photograph from
+            ``top + i * height / h`` to ``top + (i + 1) * height / h``, and columns likewise. The
+            box reaches beyond the photograph where a crop larger than the picture adds a black
+            border.
+        """
+        way = self._way(*size)
+        (top, height), (left, width) = (
+            (_start(whole, cut) + _start(resized, crop) * cut / resized, crop * cut / resized)
+            for whole, cut, resized, crop in zip(size, way.cut, way.resized, way.crop, strict=True)
+        )
+        return top, left, height, width
+
+    def _way(self, h: int, w: int) -> _Way:
+        """Return the sizes that a picture of (h, w) pixels takes on its way to the model."""
         goal = self.resize or self.size
-        if goal is None:
-            return picture
-        h, w = picture.shape[-2:]
-        picture = self._middle(picture, (min(h, w * _LONGEST), min(w, h * _LONGEST)))
-        h, w = picture.shape[-2:]
+        if goal is None or self.fit == "keep":
+            return _Way(cut=(h, w), resized=(h, w), crop=self.size or (h, w))
+        if self.fit == "stretch":
+            return _Way(cut=(h, w), resized=goal, crop=self.size or goal)
+        if self.size is not None:
+            tallest, widest = (max(a, b) for a, b in zip(goal, self.size, strict=True))
+            h = min(h, math.ceil(w * _LONGEST * max(1, tallest / goal[1])))
+            w = min(w, math.ceil(h * _LONGEST * max(1, widest / goal[0])))
         # Rounded as in torchvision: the longer side down.
         tall = goal[0] * w >= goal[1] * h
-        size = (goal[0], int(goal[0] * w / h)) if tall else (int(goal[1] * h / w), goal[1])
-        if size == (h, w):
+        resized = (goal[0], int(goal[0] * w / h)) if tall else (int(goal[1] * h / w), goal[1])
+        if math.prod(resized) > MAX_PIXELS:
+            raise ValueError(
+                f"a picture of {h} x {w} pixels would be resized to {resized[0]} x {resized[1]}, "
+                f"more than {MAX_PIXELS // 10**6} megapixels: crop it first"
+            )
+        return _Way(cut=(h, w), resized=resized, crop=self.size or resized)
+
+    def _resized(self, picture: Tensor, size: tuple[int, int]) -> Tensor:
+        if size == tuple(picture.shape[-2:]):
             return picture
         values = interpolate(
             picture[None].float(),
@@ -127,9 +177,30 @@ class Preprocessing:
         # Half to even, as in torchvision.
         return values[0].round_().clamp_(0, 255).to(torch.uint8)
 
-    @staticmethod
-    def _middle(picture: Tensor, size: tuple[int, int]) -> Tensor:
-        top, left = (
-            round((whole - part) / 2) for whole, part in zip(picture.shape[-2:], size, strict=True)
-        )
-        return picture[:, top : top + size[0], left : left + size[1]]
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Way:
+    """(H, W) of a picture cut before it is resized, then resized, then cropped."""
+
+    cut: tuple[int, int]
+    resized: tuple[int, int]
+    crop: tuple[int, int]
+
+
+def _middle(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the middle of a picture, with a black border where the picture is smaller."""
+    sides: list[int] = []
+    for whole, part in zip(picture.shape[-2:], size, strict=True):
+        before = max(-_start(whole, part), 0)
+        sides = [before, max(part - whole - before, 0), *sides]
+    if any(sides):
+        picture = pad(picture, sides)
+    top, left = (
+        max(_start(whole, part), 0) for whole, part in zip(picture.shape[-2:], size, strict=True)
+    )
+    return picture[:, top : top + size[0], left : left + size[1]]
+
+
+def _start(whole: int, part: int) -> int:
+    """Return where the middle part begins, rounded as in torchvision; negative if it is larger."""
+    return round((whole - part) / 2) if whole >= part else -((part - whole) // 2)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from . import weights as weight_files
 from .factories import near
+from .loaded_model import LoadedModel
 from .preprocessing import INTERPOLATIONS, Preprocessing
+from .transforms import Transform
 
-Loaded = tuple[nn.Module, Preprocessing, tuple[str, ...] | None]
 
-
-def load_timm(name: str, weights: str | None, *, trusted_pickle: bool) -> Loaded:
-    """Return a model of timm in evaluation mode, its preprocessing, and its classes' names.
+def load_timm(
+    name: str, weights: str | None = None, *, trusted_pickle: bool = False
+) -> LoadedModel:
+    """Load a model of timm.
 
     Args:
         name: as timm has it, such as ``"resnet50"`` or ``"resnet50.a1_in1k"``.
@@ -28,18 +27,21 @@ def load_timm(name: str, weights: str | None, *, trusted_pickle: bool) -> Loaded
         ImportError: timm is not installed.
         LookupError: it has no such model.
         OSError: weights could not be downloaded, or a file is missing.
-        ValueError: a file does not fit, or the model's preprocessing is of a kind that is unknown.
+        ValueError: a file does not fit, or the model takes no pictures of 1 or 3 channels.
     """
     try:
         timm = importlib.import_module("timm")
     except ImportError as error:
-        raise ImportError(f"needs timm: pip install timm ({error})") from error
+        raise ImportError(
+            f'timm:{name} needs timm: pip install "camlens[timm]" ({error})'
+        ) from error
     if not timm.is_model(name):
         bare = name.partition(".")[0]
         raise LookupError(f"timm has no model {name!r}{near(bare, timm.list_models())}")
-    file = weights is not None and bool(Path(weights).suffix)
-    published = not file and weights != "none"
-    full = f"{name}.{weights}" if published and weights not in (None, "default") else name
+    file = weights is not None and weight_files.is_file_name(weights)
+    published = not file and weights != weight_files.NONE
+    own = weights in (None, weight_files.DEFAULT)
+    full = f"{name}.{weights}" if published and not own else name
     if not file:
         model = _created(timm, full, pretrained=published)
     else:
@@ -48,7 +50,11 @@ def load_timm(name: str, weights: str | None, *, trusted_pickle: bool) -> Loaded
         count = weight_files.classes_of(state, untrained.state_dict(), untrained.num_classes)
         model = _created(timm, full, pretrained=False, num_classes=count)
         weight_files.fill(model, state, str(weights))
-    return model.eval(), _preprocessing(timm, model), _classes(timm, model) if published else None
+    return LoadedModel(
+        model=model.eval(),
+        preprocessing=_preprocessing(timm, model, name),
+        classes=_classes(timm, model) if published else None,
+    )
 
 
 def _created(timm: Any, name: str, *, pretrained: bool, **options: Any) -> Any:
@@ -63,19 +69,22 @@ def _created(timm: Any, name: str, *, pretrained: bool, **options: Any) -> Any:
         ) from error
 
 
-def _preprocessing(timm: Any, model: Any) -> Preprocessing:
+def _preprocessing(timm: Any, model: Any, name: str) -> Preprocessing | Transform:
     facts = timm.data.resolve_model_data_config(model)
-    channels, *size = facts["input_size"]
+    channels, h, w = facts["input_size"]
     mode, interpolation = facts["crop_mode"], facts["interpolation"]
-    if mode != "center" or interpolation not in INTERPOLATIONS or channels not in (1, 3):
+    if channels not in (1, 3):
         raise ValueError(
-            "expected a model of timm that takes the middle of pictures of 1 or 3 channels, "
-            f"resized with one of {INTERPOLATIONS}, got {channels} channels, {mode!r} and "
-            f"{interpolation!r}: write a function that makes the model and the image"
+            f"expected a model that takes pictures of 1 or 3 channels, got {channels} of "
+            f"timm:{name}: write a function that makes a model of pictures of it"
         )
+    if mode not in ("center", "squash") or interpolation not in INTERPOLATIONS:
+        transform = timm.data.create_transform(**facts, is_training=False)
+        return Transform.of(transform, f"timm:{name}")
     return Preprocessing(
-        size=(size[0], size[1]),
-        resize=(int(size[0] / facts["crop_pct"]), int(size[1] / facts["crop_pct"])),
+        size=(h, w),
+        resize=(int(h / facts["crop_pct"]), int(w / facts["crop_pct"])),
+        fit="cover" if mode == "center" else "stretch",
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
         channels=channels,

@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+#: Values of ``weights`` that are no file: random ones, and the library's own choice.
+NONE, DEFAULT = "none", "default"
+
 #: Suffixes of files that torch.save writes, which are pickles.
 PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt"})
 
@@ -54,6 +57,16 @@ def read(path: str | os.PathLike[str], *, trusted_pickle: bool = False) -> dict[
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def is_file_name(weights: str) -> bool:
+    """Return whether weights are named as a file and not as an entry of a library.
+
+    Example:
+        >>> [is_file_name(text) for text in ("best.safetensors", "out/best", "a1_in1k")]
+        [True, True, False]
+    """
+    return bool(Path(weights).suffix) or len(Path(weights).parts) > 1
 
 
 def unpickle(path: Path, *, trusted_pickle: bool) -> Any:

@@ -1,0 +1,240 @@
+"""Options of preprocessing: what they mean, what they change, and what is said without them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import Annotated, Any
+
+import typer
+
+from ..loading import LoadedModel, Preprocessing, Transform
+from . import console
+
+Size = Annotated[
+    str | None,
+    typer.Option(
+        help="The model's input, N or HxW pixels: pictures are resized until they cover it, and "
+        "the middle is cut out. In place of --resize and --crop.",
+        show_default="what the weights say, else the picture's own",
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        help="As torchvision's Resize: N pixels for the shorter side, proportions kept; HxW "
+        "stretches. Comes before --crop.",
+        show_default="what the weights say",
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        help="As torchvision's CenterCrop: N or HxW pixels of the middle, which the model takes.",
+        show_default="what the weights say",
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="Subtracted from values in [0, 1]: one number, or three with commas."),
+]
+Std = Annotated[str | None, typer.Option(help="What is left is divided by it; as --mean.")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreprocessingOptions:
+    """The texts of the options of preprocessing, read; None where one is not given.
+
+    Attributes:
+        size: (H, W).
+        resize: (H, W), or one number for the shorter side.
+        crop: (H, W).
+        mean: one number or one for each channel.
+        std: as ``mean``.
+    """
+
+    size: tuple[int, int] | None = None
+    resize: tuple[int, ...] | None = None
+    crop: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @classmethod
+    def read(
+        cls,
+        *,
+        size: str | None = None,
+        resize: str | None = None,
+        crop: str | None = None,
+        mean: str | None = None,
+        std: str | None = None,
+    ) -> PreprocessingOptions:
+        """Read the options' texts.
+
+        Raises:
+            typer.BadParameter: a text means nothing, or two options contradict each other.
+        """
+        if size is not None and (resize is not None or crop is not None):
+            other = "--resize" if resize is not None else "--crop"
+            raise typer.BadParameter(
+                f"--size {size} is a resize and a crop, and {other} says it again: give --size "
+                "alone, or --resize and --crop"
+            )
+        sides = None if resize is None else pixels(resize, "--resize")
+        return cls(
+            size=None if size is None else pixels(size, "--size"),
+            resize=sides[:1] if sides and "x" not in str(resize) else sides,
+            crop=None if crop is None else pixels(crop, "--crop"),
+            mean=None if mean is None else numbers(mean, "--mean"),
+            std=None if std is None else numbers(std, "--std"),
+        )
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were given, as they are written."""
+        return [f"--{name}" for name, value in dataclasses.asdict(self).items() if value]
+
+    def applied(self, loaded: LoadedModel, spec: str) -> LoadedModel:
+        """Return a model with its preprocessing changed as the options say.
+
+        Raises:
+            typer.BadParameter: a value does not fit the model, or its transform is of unknown
+                steps, of which none can be changed.
+        """
+        if not self.given:
+            return loaded
+        how = loaded.preprocessing
+        if isinstance(how, Transform):
+            if how.steps is None:
+                raise typer.BadParameter(
+                    f"{', '.join(self.given)} would change the transform of {spec}, which is not "
+                    "just a resize, a centre crop and a normalisation: leave the options out, or "
+                    "change the transform itself"
+                )
+            how = how.steps
+        try:
+            changed = dataclasses.replace(how, **self._changes(how))
+        except ValueError as error:
+            raise typer.BadParameter(f"{', '.join(self.given)} of {spec}: {error}") from error
+        self._check_crop(changed)
+        normalised = self.mean is not None or self.std is not None
+        return dataclasses.replace(
+            loaded,
+            preprocessing=changed,
+            preprocessing_known=loaded.preprocessing_known or (normalised and _has_size(changed)),
+        )
+
+    def _changes(self, how: Preprocessing) -> dict[str, Any]:
+        changes: dict[str, Any] = {
+            name: getattr(self, name) for name in ("mean", "std") if getattr(self, name)
+        }
+        if self.size is not None:
+            return changes | {"size": self.size, "resize": None, "fit": "cover"}
+        if self.resize is not None:
+            fit = "cover" if len(self.resize) == 1 else "stretch"
+            changes |= {"resize": (self.resize[0], self.resize[-1]), "fit": fit}
+        if self.crop is not None:
+            changes["size"] = self.crop
+            if self.resize is None:
+                # Without a resize, the size of the crop stood for it.
+                resize = None if how.fit == "keep" else how.resize or how.size
+                changes |= {"resize": resize, "fit": how.fit if resize else "keep"}
+        return changes
+
+    def _check_crop(self, how: Preprocessing) -> None:
+        if (self.resize or self.crop) and how.resize is not None and how.size is not None:
+            if all(crop <= side for crop, side in zip(how.size, how.resize, strict=True)):
+                return
+            crop, side = ("x".join(map(str, sides)) for sides in (how.size, how.resize))
+            raise typer.BadParameter(
+                f"--crop {crop} is larger than --resize {side}, so the model would see a black "
+                "border: give a larger --resize or a smaller --crop (what is not given is the "
+                "weights')"
+            )
+
+
+def note_missing_preprocessing(loaded: LoadedModel) -> None:
+    """Say what a model is fed if nothing tells how it was trained, and what pictures show."""
+    how = loaded.preprocessing
+    if isinstance(how, Transform):
+        if how.steps is None:
+            console.note(
+                f"the transform of {how.source} is not just a resize, a centre crop and a "
+                "normalisation: pictures show what it returns, stretched to full contrast if that "
+                "is not in [0, 1], and where in the photograph that lies is unknown"
+            )
+        return
+    if loaded.preprocessing_known:
+        return
+    remedies = [] if _has_size(how) else ["--size, or --resize and --crop"]
+    if _is_identity(how):
+        remedies.append("--mean and --std (0 and 1 if this is right)")
+    console.note(
+        "nothing says how the model's images are prepared, so it is fed each photograph's "
+        f"{fed(how)}. If it was trained on others, its answers mean little: say so with "
+        f"{'; and '.join(remedies)}"
+    )
+
+
+def fed(how: Preprocessing) -> str:
+    """Return what a model is fed of a photograph, in words.
+
+    Example:
+        >>> fed(Preprocessing())
+        'pixels in [0, 1], at its own size, without normalisation'
+        >>> fed(Preprocessing(size=(48, 64), channels=1, mean=(0.5,), std=(0.5,)))
+        'grey values in [0, 1], at 48 x 64 pixels, minus 0.5 and divided by 0.5'
+    """
+    what = "grey values" if how.channels == 1 else "pixels"
+    if how.size is not None:
+        size = f"at {how.size[0]} x {how.size[1]} pixels"
+    elif how.resize is not None:
+        kept = "its shorter side at" if how.fit == "cover" else "at"
+        size = f"{kept} {' x '.join(map(str, how.resize[how.fit == 'cover' :]))} pixels"
+    else:
+        size = "at its own size"
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (how.mean, how.std))
+    normalisation = "without normalisation"
+    if not _is_identity(how):
+        normalisation = f"minus {mean} and divided by {std}"
+    return f"{what} in [0, 1], {size}, {normalisation}"
+
+
+def pixels(text: str, option: str) -> tuple[int, int]:
+    """Read N or HxW.
+
+    Example:
+        >>> pixels("224", "--size"), pixels("48x64", "--size")
+        ((224, 224), (48, 64))
+    """
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if not match or int(match[1]) < 1 or int(match[2] or 1) < 1:
+        raise typer.BadParameter(f"expected {option} as N or HxW pixels, such as 224, got {text!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Read one number, or several with commas.
+
+    Example:
+        >>> numbers("0.5", "--mean"), numbers("0.1, 0.2,0.3", "--mean")
+        ((0.5,), (0.1, 0.2, 0.3))
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(map(math.isfinite, values)):
+        raise typer.BadParameter(
+            f"expected {option} as numbers with commas, such as 0.485,0.456,0.406, got {text!r}"
+        )
+    return values
+
+
+def _has_size(how: Preprocessing) -> bool:
+    return how.size is not None or how.resize is not None
+
+
+def _is_identity(how: Preprocessing) -> bool:
+    return set(how.mean) == {0.0} and set(how.std) == {1.0}
