@@ -1,6 +1,7 @@
 """A run's tables hold what plain calls give, of every kind of data set and target."""
 
 import contextvars
+import dataclasses
 import json
 import os
 import sys
@@ -141,6 +142,15 @@ def test_a_missing_library_is_no_unreadable_image(tmp_path):
         run(tmp_path, dataset=Needs(3))
 
 
+def test_a_misspelt_name_in_the_data_set_is_no_unreadable_image(tmp_path):
+    class Misspelt(Noise):
+        def __getitem__(self, index):
+            return super().__getitem__(indx)  # noqa: F821
+
+    with pytest.raises(NameError, match="indx"):
+        run(tmp_path, dataset=Misspelt(3))
+
+
 @pytest.mark.parametrize(
     "error",
     [MemoryError(), *(OSError(one, os.strerror(one)) for one in (EMFILE, ENFILE, EIO, ENOSPC))],
@@ -215,6 +225,27 @@ def test_regions_may_be_found_on_the_pictures(tmp_path):
     area = [(data[i].picture / 255 > 0.5).float().mean().item() for i in range(5)]
     np.testing.assert_allclose(found.regions["area"][::3], area, rtol=1e-6)
     assert found.manifest["regions"] == ["bright"]
+
+
+def test_a_samples_own_regions(tmp_path):
+    masks = torch.rand(4, 2, 16, 16).round()
+
+    class Own(Noise):
+        def __getitem__(self, index):
+            names = ["left", "right"] if index < 3 else ["up", "down"]
+            sample = super().__getitem__(index)
+            return dataclasses.replace(sample, regions=regions.Regions(names, masks[index]))
+
+    found = run(tmp_path / "own", dataset=Own(4), regions="own", targets=None)
+    assert found.unreadable["reason"].tolist() == []
+    explained = GradCAM(net(), "1")(stacked(Noise(4), range(4)))
+    expected = regions.score(explained, regions.Regions(["a", "b"], masks))
+    np.testing.assert_allclose(found.regions["area"], masks.mean((2, 3)).flatten(), rtol=1e-6)
+    np.testing.assert_allclose(found.regions["share"], expected.share.flatten(), rtol=1e-4)
+    assert found.regions["region"].tolist() == ["left", "right"] * 3 + ["up", "down"]
+    small = Sample(torch.rand(1, 16, 16), regions=HALVES.resize((8, 8)))
+    with pytest.raises(ValueError, match=r"size, \(16, 16\), got 1 of \(8, 8\)"):
+        run(tmp_path / "small", dataset=[small], regions="own")
 
 
 @pytest.mark.parametrize(
@@ -469,7 +500,8 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
         ({"dataset": [torch.zeros(1, 16, 16).byte()]}, "of floating point"),
         ({"dataset": Stream()}, r"got Stream: a run is continued at an item's position"),
         ({"num_workers": -1}, "num_workers as a whole number of at least 0, got -1"),
-        ({"regions": "face"}, "regions as camlens.regions.Regions"),
+        ({"regions": "face"}, r"Regions, as a function of pictures or as \"own\", got 'face'"),
+        ({"regions": "own"}, "noise/0.png' has none"),
         ({"regions": None, "infill": "blur"}, "there are none: give regions= too"),
         ({"infill": "black"}, "an infill out of"),
         ({"targets": "best"}, '"label"'),
@@ -479,7 +511,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
         ({"shard_size": 2.5}, "shard_size as a whole number of at least 1, got 2.5"),
         ({"heatmaps": "int4"}, "heatmaps as one of"),
         ({"part": (2, 2)}, r"0 <= rank < number, got \(2, 2\)"),
-        ({"classes": ["a"]}, "a name for class 2, got 1 classes"),
+        ({"classes": ["a"]}, "a name for each of the model's 3 classes, got 1"),
     ],
 )
 def test_wrong_arguments_are_refused(tmp_path, options, match):

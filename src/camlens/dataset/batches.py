@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..loading.faults import is_machine_fault
+from ..regions.masks import Regions
 from .items import Sample, Unreadable, as_sample
 
 _LONGEST_REASON = 500
@@ -29,6 +30,7 @@ class Group:
         pictures: (N, 1 or 3, H, W) uint8, or None.
         labels: N class ids, -1 where unknown.
         names: N names.
+        regions: of each image, or None.
     """
 
     indexes: tuple[int, ...]
@@ -36,6 +38,7 @@ class Group:
     pictures: Tensor | None
     labels: tuple[int, ...]
     names: tuple[str, ...]
+    regions: Regions | None = None
 
     def __getitem__(self, some: slice) -> Group:
         """Return some of the images."""
@@ -45,6 +48,7 @@ class Group:
             pictures=None if self.pictures is None else self.pictures[some],
             labels=self.labels[some],
             names=self.names[some],
+            regions=None if self.regions is None else self.regions.of_images(some),
         )
 
 
@@ -187,7 +191,9 @@ def collated(items: Sequence[tuple[int, Any]], shard: int, *, last: bool) -> Bat
             unreadable.append((index, Unreadable(writable(found.reason), writable(name))))
             continue
         seen = None if found.picture is None else found.picture.shape
-        alike.setdefault((found.image.shape, found.image.dtype, seen), []).append((index, found))
+        parts = None if found.regions is None else found.regions.names
+        key = (found.image.shape, found.image.dtype, seen, parts)
+        alike.setdefault(key, []).append((index, found))
     groups = tuple(_group(members) for members in alike.values())
     return Batch(shard=shard, last=last, groups=groups, unreadable=tuple(unreadable))
 
@@ -208,12 +214,14 @@ def _checked(index: int, item: Any) -> Sample | Unreadable:
 def _group(members: list[tuple[int, Sample]]) -> Group:
     samples = [sample for _, sample in members]
     pictures = [s.picture for s in samples if s.picture is not None]
+    masks = [s.regions for s in samples if s.regions is not None]
     return Group(
         indexes=tuple(index for index, _ in members),
         images=torch.stack([s.image.detach() for s in samples]),
         pictures=torch.stack(pictures) if pictures else None,
         labels=tuple(int(s.label) for s in samples),
         names=tuple(str(i) if s.name is None else writable(s.name) for i, s in members),
+        regions=Regions(masks[0].names, torch.cat([m.masks for m in masks])) if masks else None,
     )
 
 

@@ -35,7 +35,7 @@ class Explained:
         pictures: (N, 1 or 3, H, W) uint8.
         predictions: (N,) class ids, -1 where the model gives no (N, classes).
         confidences: (N,) probabilities of the predictions, NaN where there are none.
-        explanations: one for each explainer, without gradients.
+        explanations: one for each explainer.
         scores: one for each explainer, where there are regions.
         ablation: where an infill was given.
     """
@@ -62,6 +62,8 @@ def explain_group(
     pictures: Tensor,
     regions: Regions | None,
     options: RunOptions,
+    *,
+    gradients: bool = False,
 ) -> Explained:
     """Explain the images of a group, with one forward pass for each explainer, and score the maps.
 
@@ -74,17 +76,21 @@ def explain_group(
         pictures: (N, 1 or 3, H, W) uint8 of them.
         regions: in them.
         options: of the run.
+        gradients: whether the explanations keep the gradients by the images, which are large.
 
     Raises:
+        ValueError: there are names of another number of classes than the model has.
         LookupError, TypeError, ValueError: as the explainers, :func:`camlens.regions.score` and
             :func:`camlens.faithfulness.ablate_regions` raise them.
     """
     images = group.images.to(device_of(explainers[0]))
     targets = targets_of(options.targets, group.indexes, group.labels, group.names)
-    explanations = [
-        dataclasses.replace(explainer(images, targets=targets), gradients=None)
-        for explainer in explainers
-    ]
+    explanations = []
+    for explainer in explainers:
+        explanation = explainer(images, targets=targets)
+        kept = explanation if gradients else dataclasses.replace(explanation, gradients=None)
+        explanations.append(kept)
+    _check_names(options.classes, explanations[0].outputs)
     predictions, confidences = _predictions(explanations[0], options.activation)
     ablation = None
     if regions is not None and options.infill is not None:
@@ -128,6 +134,14 @@ def joined(parts: Sequence[_Rows]) -> _Rows:
         if isinstance(getattr(parts[0], field.name), Tensor):
             changes[field.name] = torch.cat([getattr(part, field.name) for part in parts])
     return dataclasses.replace(parts[0], **changes)
+
+
+def _check_names(names: Sequence[str] | None, outputs: Tensor | None) -> None:
+    if names is not None and outputs is not None and outputs.shape[1] != len(names):
+        raise ValueError(
+            f"expected a name for each of the model's {outputs.shape[1]} classes, got {len(names)} "
+            "names"
+        )
 
 
 def _predictions(explanation: Explanation, activation: str) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from .. import render
 from ..loading import find_photographs, read_photograph
+from ..regions.masks import Regions
 from .fingerprint import fingerprint
 
 #: The label of an item whose class is unknown.
@@ -30,12 +31,14 @@ class Sample:
         name: what the tables call it, such as a relative path; by default its index.
         picture: (1 or 3, H, W) uint8, the image before normalisation: what is shown, and what a
             function finds regions on.
+        regions: one set of masks of the image's size, for ``RunOptions(regions="own")``.
     """
 
     image: Tensor
     label: int = NO_LABEL
     name: str | None = None
     picture: Tensor | None = None
+    regions: Regions | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +161,12 @@ def as_sample(item: Any) -> Sample:
         raise ValueError(
             f"expected a picture as (1 or 3, {image.shape[1]}, {image.shape[2]}) of uint8, the "
             f"image's size, got {tuple(picture.shape)} of {picture.dtype}"
+        )
+    regions = item.regions
+    if regions is not None and (len(regions.masks), *regions.size) != (1, *image.shape[1:]):
+        raise ValueError(
+            f"expected a sample's regions as one set of masks of the image's size, "
+            f"{tuple(image.shape[1:])}, got {len(regions.masks)} of {regions.size}"
         )
     return item
 

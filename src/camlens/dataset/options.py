@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from ..faithfulness import INFILLS
 from ..regions.masks import Regions
 from ..targets import Several, Targets, as_classes, check_activation
 
-#: Regions of all images, or from pictures (N, 1 or 3, H, W) in [0, 1] to the regions of each.
-RegionsOf = Regions | Callable[[Tensor], Regions]
+#: Regions of all images, from pictures (N, 1 or 3, H, W) in [0, 1] to the regions of each, or the
+#: samples' own.
+RegionsOf = Regions | Callable[[Tensor], Regions] | Literal["own"]
 
 #: How heat is kept: the type's name in the manifest, and how numpy reads it.
 HEAT_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float16": np.dtype("<f2")}
@@ -33,7 +34,7 @@ class RunOptions:
             them. (M,) or (M, K) classes: row i of item i.
         regions: for all images, resized to theirs; or a function from pictures
             (N, 1 or 3, H, W), floating point in [0, 1], to the regions of each, such as a face
-            detector's.
+            detector's; or ``"own"``: those that each :class:`Sample` brings.
         infill: also measure how far the scores fall without each region, see
             :func:`camlens.faithfulness.ablate_regions` (1 + 5 R forward passes per image with R
             regions); its ``seed`` is the index of the first image of the batch.
@@ -102,10 +103,11 @@ class RunOptions:
 
 
 def _check_regions(regions: Any, infill: str | None) -> None:
-    if regions is not None and not isinstance(regions, Regions) and not callable(regions):
+    known = regions is None or regions == "own" or isinstance(regions, Regions)
+    if not known and not callable(regions):
         raise TypeError(
-            "expected regions as camlens.regions.Regions or as a function of pictures, got "
-            f"{type(regions).__name__}"
+            "expected regions as camlens.regions.Regions, as a function of pictures or as "
+            f'"own", got {regions!r:.60}'
         )
     if isinstance(regions, Regions) and len(regions.masks) != 1:
         raise ValueError(

@@ -51,7 +51,7 @@ def work_through(
         identity: of the run, see :func:`camlens.dataset.manifest.identity`.
         begun: whether shards are there already, so that the question is known to have answers.
         progress: told the number of images of each batch, when it is kept, by another thread.
-        watch: given what was found of each group of images, by the same thread.
+        watch: given what was found of each group of images, gradients included, by that thread.
 
     Raises:
         LookupError, TypeError, ValueError: as the explainers, scores and ablations raise them,
@@ -71,7 +71,8 @@ def work_through(
         ) -> list[Explained | _Failure]:
             if in_order.failed:
                 return []
-            return _explained(explainers, group, pictures, regions, options)
+            keep = watch is not None
+            return _explained(explainers, group, pictures, regions, options, gradients=keep)
 
         for batch in batches:
             for index, item in batch.unreadable:
@@ -97,16 +98,23 @@ def _seen(group: Group, options: RunOptions) -> tuple[Tensor, Regions | None]:
     pictures = group.pictures
     if pictures is None:
         pictures = pictures_of(group.images, options.picture)
-    return pictures, None if options.regions is None else _regions(options.regions, pictures)
+    return pictures, None if options.regions is None else _regions(options.regions, group, pictures)
 
 
-def _regions(regions: RegionsOf, pictures: Tensor) -> Regions:
-    """Return the regions of some pictures, (N, 1 or 3, H, W) uint8.
+def _regions(regions: RegionsOf, group: Group, pictures: Tensor) -> Regions:
+    """Return the regions of a group's pictures, (N, 1 or 3, H, W) uint8.
 
     Raises:
         TypeError: the function returned something else than regions.
-        ValueError: it returned those of other pictures or of another size.
+        ValueError: it returned those of other pictures or of another size, or a sample has none.
     """
+    if regions == "own":
+        if group.regions is None:
+            raise ValueError(
+                f'regions="own" takes those of each sample, but {group.names[0]!r} has none: give '
+                "camlens.dataset.Sample(..., regions=...)"
+            )
+        return group.regions
     size = (pictures.shape[-2], pictures.shape[-1])
     if isinstance(regions, Regions):
         return regions.resize(size)
@@ -138,6 +146,8 @@ def _explained(
     pictures: Tensor,
     regions: Regions | None,
     options: RunOptions,
+    *,
+    gradients: bool,
 ) -> list[Explained | _Failure]:
     """Explain a group, or image by image if one of them is at fault.
 
@@ -146,7 +156,10 @@ def _explained(
     """
     try:
         with _named(group.names):
-            return [explain_group(explainers, group, pictures, regions, options)]
+            found = explain_group(
+                explainers, group, pictures, regions, options, gradients=gradients
+            )
+            return [found]
     except Exception as error:
         if is_machine_fault(error):
             raise
@@ -156,7 +169,8 @@ def _explained(
     for place in range(len(group.indexes)):
         one = slice(place, place + 1)
         own = regions if regions is None or len(regions.masks) == 1 else regions.of_images(one)
-        results += _explained(explainers, group[one], pictures[one], own, options)
+        given = (group[one], pictures[one], own, options)
+        results += _explained(explainers, *given, gradients=gradients)
     return results
 
 

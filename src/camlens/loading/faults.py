@@ -33,13 +33,13 @@ def is_machine_fault(error: BaseException) -> bool:
     """Return whether an error says nothing about the image that was being read or explained.
 
     Such are too little memory, a library that is missing, time-outs, broken connections, full
-    disks and quotas, and errors of a GPU.
+    disks and quotas, errors of a GPU, and misspelt names in the code.
 
     Example:
         >>> is_machine_fault(TimeoutError()), is_machine_fault(ValueError("no whole image"))
         (True, False)
     """
-    if isinstance(error, (ImportError, MemoryError, TimeoutError, ConnectionError)):
+    if isinstance(error, (ImportError, MemoryError, NameError, TimeoutError, ConnectionError)):
         return True
     if isinstance(error, OSError):
         return error.errno in _TRANSIENT
