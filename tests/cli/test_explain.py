@@ -19,7 +19,8 @@ from tests.cli.conftest import net
 
 
 def picture(path):
-    return torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 @pytest.fixture
@@ -47,11 +48,13 @@ def test_files_hold_what_the_library_gives(run, model, folder, hopper):
     lines = camlens.contours(hopper, expected.heatmaps)[0, 0]
     assert torch.equal(picture("out/hopper.contours.png"), lines)
     assert sorted(p.name for p in (folder / "out").iterdir()) == [
-        *("hopper.contours.png", "hopper.overlay.png", "hopper.safetensors"),
+        *("hopper.contours.png", "hopper.overlay.png", "hopper.safetensors", "hopper.sheet.png"),
+        *("report.html", "results.csv", "results.json", "run"),
     ]
+    assert run("report", "out", "--json").json == {"report": "out/report.html"}
 
 
-def test_what_is_said(run, model, hopper):
+def test_what_is_said(run, model, hopper, folder):
     got = run("explain", "hopper.png", *model, "--classes", "names.txt", "--json")
     (record,) = got.json["photos"]
     logits = net().eval()(hopper / 255)[0].detach()
@@ -63,8 +66,16 @@ def test_what_is_said(run, model, hopper):
     assert record["prediction"]["probability"] == pytest.approx(
         float(logits.softmax(0)[best]), abs=1e-5
     )
-    assert record["grid"] == [32, 32]
+    assert record["explanations"][0]["grid"] == [32, 32]
     assert got.json["failed"] == []
+    written = json.loads((folder / "camlens-out" / "results.json").read_text())
+    assert written == {"photos": got.json["photos"], "failed": []}
+    with (folder / "camlens-out" / "results.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["photo"], row["method"], row["layer"]) == ("hopper.png", "GradCAM", "4")
+    assert row["prediction"] == row["target"] == f"{names[best]} ({best})"
+    assert float(row["score"]) == pytest.approx(float(logits[best]), abs=1e-5)
+    assert row["overlay"] == "camlens-out/hopper.overlay.png"
     text = run("explain", "hopper.png", *model, "--classes", "names.txt").out
     assert f"predicted: {names[best]} ({best}) (score {float(logits[best]):.4g}" in text
     assert "GradCAM at 4, grid 32x32" in text
@@ -108,13 +119,15 @@ def test_several_targets_by_number_and_name(run, model, hopper, folder):
     words = ("--target", "2", "--target", "Happy", "--classes", "names.txt")
     got = run("explain", "hopper.png", *model, *words, "--json", "--out", "out")
     (record,) = got.json["photos"]
-    assert [(t["class"], t["name"]) for t in record["targets"]] == [(2, "sad"), (1, "happy")]
+    (explained,) = record["explanations"]
+    assert [(t["class"], t["name"]) for t in explained["targets"]] == [(2, "sad"), (1, "happy")]
     expected = camlens.GradCAM(net().eval())(hopper / 255, targets=[[2, 1]])
-    assert [t["score"] for t in record["targets"]] == pytest.approx(expected.scores[0].tolist())
+    assert [t["score"] for t in explained["targets"]] == pytest.approx(expected.scores[0].tolist())
     overlay = camlens.overlay(hopper, expected.heatmaps)[0]
     assert torch.equal(picture("out/hopper.overlay-1.png"), overlay[1])
     got = run("explain", "hopper.png", *model, "--target", "all", "--json", "--out", "all")
-    assert [t["class"] for t in got.json["photos"][0]["targets"]] == [0, 1, 2, 3, 4]
+    (explained,) = got.json["photos"][0]["explanations"]
+    assert [t["class"] for t in explained["targets"]] == [0, 1, 2, 3, 4]
     assert len(list((folder / "all").glob("hopper.overlay-*.png"))) == 5
 
 
@@ -127,7 +140,7 @@ def test_methods_by_any_spelling(run, model, hopper, folder, method):
         "guided_backprop": "GuidedBackprop",
         "EigenCAM": "EigenCAM",
     }[method]
-    assert got.json["photos"][0]["method"] == name
+    assert got.json["photos"][0]["explanations"][0]["method"] == name
     expected = getattr(camlens, name)(net().eval())(hopper / 255)
     saved = camlens.Explanation.load(folder / "out" / "hopper.safetensors")
     assert torch.equal(saved.raw, expected.raw)
@@ -152,7 +165,7 @@ def test_layers_and_preprocessing(run, model, hopper, folder):
     how = camlens.loading.Preprocessing(size=(32, 32), mean=(0.5,), std=(0.1, 0.2, 0.4))
     expected = camlens.GradCAM(net().eval(), ["1", "4"])(how(hopper[0])[0][None])
     assert torch.equal(saved.raw, expected.raw)
-    assert picture("out/hopper.overlay.png").shape == (3, 32, 32)
+    assert picture("out/hopper.overlay.png").shape == (3, 64, 64)
 
 
 def test_template_regions_and_their_effect(run, model, hopper, folder):
@@ -164,7 +177,7 @@ def test_template_regions_and_their_effect(run, model, hopper, folder):
         net_, hopper / 255, face, targets=1, infill="blur"
     )
     table = regions.table(regions.score(expected, face), ablation=ablation)
-    with (folder / "out" / "hopper.regions.csv").open(newline="") as file:
+    with (folder / "out" / "regions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["region"] for row in rows] == list(table["region"])
     for name in ("area", "density", "share", "excess"):
@@ -238,31 +251,153 @@ def test_a_second_call_replaces_the_first_ones_files(run, model, folder):
     run("explain", "hopper.png", *model, "--out", "out", "--target", "1")
     saved = camlens.Explanation.load(folder / "out" / "hopper.safetensors")
     assert saved.targets.tolist() == [[1]]
-    assert len(list((folder / "out").iterdir())) == 3
+    assert len(list((folder / "out").iterdir())) == 8
+    assert camlens.dataset.Run(folder / "out" / "run").maps["target"].tolist() == [1]
 
 
-@pytest.mark.parametrize("target", ["1", "all"])
-def test_no_photograph_given_is_replaced(run, model, folder, target):
-    name = "hopper.contours.png" if target == "1" else "hopper.overlay-3.png"
+@pytest.mark.parametrize(
+    "name", ["hopper.contours.png", "hopper.overlay-3.png", "hopper.sheet.png"]
+)
+def test_no_photograph_given_is_replaced(run, model, folder, name):
     own = (folder / "noise.png").read_bytes()
     (folder / "noise.png").rename(folder / name)
-    words = (*model, "--out", folder, "--target", target, "--regions", "template")
-    got = run("explain", "hopper.png", name, *words, "--json")
+    before = sorted(path.name for path in folder.iterdir())
+    words = (*model, "--out", folder, "--target", "all")
+    got = run("explain", "hopper.png", name, *words)
     assert got.code == 1
-    (failed,) = got.json["failed"]
-    assert failed["photo"] == "hopper.png"
-    assert re.search(rf"would replace \S+{name}, which is one of the photographs", failed["reason"])
-    assert (folder / name).read_bytes() == own
-    # Nothing of that photograph was written; what is there is the other one's.
-    stem = name.removesuffix(".png")
-    assert {str(p) for p in folder.glob("hopper.*")} == {
-        *(str(folder / "hopper.png"), str(folder / name)),
-        *got.json["photos"][0]["files"].values(),
-    }
-    assert all(Path(p).name.startswith(stem) for p in got.json["photos"][0]["files"].values())
+    flat = " ".join(got.err.split())
+    assert f"could replace {name}, which is one of the photographs given" in flat
+    assert sorted(path.name for path in folder.iterdir()) == before
     # Not given in the call, what bears a result's name is taken for an earlier one's.
+    assert run("explain", "hopper.png", *words, "--target", "all").code == 2
     assert run("explain", "hopper.png", *words).code == 0
-    assert (folder / name).read_bytes() != own
+    assert (folder / name).read_bytes() != own or name == "hopper.contours.png"
+
+
+def test_what_is_no_result_is_not_replaced(run, model, folder):
+    (folder / "out" / "run").mkdir(parents=True)
+    (folder / "out" / "run" / "mine.txt").write_text("mine")
+    got = run("explain", "hopper.png", *model, "--out", "out")
+    assert got.code == 1
+    assert "is no run of an earlier call" in " ".join(got.err.split())
+    assert (folder / "out" / "run" / "mine.txt").read_text() == "mine"
+    (folder / "page").mkdir()
+    (folder / "page" / "report.html").write_text("mine")
+    got = run("explain", "hopper.png", *model, "--out", "page")
+    assert got.code == 1
+    assert (folder / "page" / "report.html").read_text() == "mine"
+
+
+def test_a_call_that_fails_leaves_the_earlier_results(run, model, folder):
+    assert run("explain", "hopper.png", *model, "--out", "out").code == 0
+    before = {path.name: path.read_bytes() for path in (folder / "out").glob("*.*")}
+    assert run("explain", "hopper.png", *model, "--out", "out", "--target", "9").code == 1
+    assert {path.name: path.read_bytes() for path in (folder / "out").glob("*.*")} == before
+    assert not list((folder / "out").glob(".camlens-*"))
+
+
+def test_several_methods_at_the_photographs_own_size(run, model, folder):
+    photograph = torch.randint(0, 256, (3, 48, 96), dtype=torch.uint8)
+    Image.fromarray(photograph.permute(1, 2, 0).numpy()).save(folder / "wide.png")
+    methods = ("--method", "GradCAM", "--method", "Saliency")
+    words = (*methods, "--size", "16", "--target", "top2, 4", "--out", "out", "--json")
+    got = run("explain", "wide.png", *model, *words)
+    assert got.code == 0, got.err
+    first, second = got.json["photos"][0]["explanations"]
+    how = camlens.loading.Preprocessing(size=(16, 16))
+    image = how(photograph)[0][None]
+    logits = net().eval()(image)
+    classes = [*logits.topk(2).indices[0].tolist(), 4]
+    for explained, explainer in ((first, camlens.GradCAM), (second, camlens.Saliency)):
+        assert [t["class"] for t in explained["targets"]] == classes
+        assert [t["asked"] for t in explained["targets"]] == ["top1", "top2", "4"]
+        expected = explainer(net().eval())(image, targets=[classes])
+        saved = camlens.Explanation.load(folder / explained["files"]["explanation"])
+        assert torch.allclose(saved.raw, expected.raw, atol=1e-6)
+        # The model saw the middle, 48 x 48 pixels from column 24 on.
+        heat = torch.zeros(1, 3, 48, 96)
+        heat[..., 24:72] = torch.nn.functional.interpolate(
+            expected.heatmaps, (48, 48), mode="bilinear", antialias=True
+        )
+        drawn = camlens.overlay(photograph[None], heat)[0]
+        for k, target in enumerate(explained["targets"]):
+            found = picture(folder / target["files"]["overlay"])
+            assert found.shape == photograph.shape
+            assert (found[..., 24:72].int() - drawn[k, ..., 24:72].int()).abs().max() <= 1
+            dark = (photograph * 0.35).to(torch.uint8)
+            assert torch.equal(found[..., :24], dark[..., :24])
+            assert torch.equal(found[..., 72:], dark[..., 72:])
+    assert set(second["targets"][0]["files"]) == {"overlay", "contours", "signed"}
+    assert set(first["targets"][0]["files"]) == {"overlay", "contours"}
+    signed = picture(folder / second["targets"][0]["files"]["signed"])
+    assert signed.shape == photograph.shape
+    sheet = picture(folder / got.json["photos"][0]["files"]["sheet"])
+    assert sheet.shape[2] > 4 * 240  # the photograph, two methods, and the signed picture
+
+
+def test_the_label_is_the_folders_class(run, model, folder):
+    (folder / "sad").mkdir()
+    (folder / "hopper.png").rename(folder / "sad" / "hopper.png")
+    words = ("--classes", "names.txt", "--target", "predicted,label")
+    got = run("explain", "sad/hopper.png", *model, *words, "--json")
+    (record,) = got.json["photos"]
+    assert record["label"] == {"class": 2, "name": "sad"}
+    asked = record["explanations"][0]["targets"]
+    assert [t["asked"] for t in asked] == ["predicted", "label"]
+    assert asked[0]["class"] == record["prediction"]["class"]
+    assert asked[1]["class"] == 2
+    assert "; true: sad (2)" in run("explain", "sad/hopper.png", *model, *words).out
+    got = run("explain", "noise.png", *model, *words)
+    assert got.code == 1
+    assert "has no label" in got.err
+
+
+class Mine(camlens.GradCAM.__mro__[1]):
+    """A method of one's own."""
+
+    def maps(self, activations, gradients):
+        return (
+            activations.clamp(min=0).sum(dim=1, keepdim=True).expand(-1, gradients.shape[1], -1, -1)
+        )
+
+
+def test_a_method_of_ones_own(run, model, hopper, folder):
+    name = "tests.cli.test_explain:Mine"
+    got = run("explain", "hopper.png", *model, "--method", name, "--layer", "4", "--out", "out")
+    assert got.code == 0, got.err
+    saved = camlens.Explanation.load(folder / "out" / "hopper.safetensors")
+    expected = Mine(net().eval(), "4")(hopper / 255)
+    assert saved.method == "Mine"
+    assert torch.allclose(saved.raw, expected.raw)
+    got = run("explain", "hopper.png", *model, "--method", "tests.cli.conftest:net")
+    assert got.code == 2
+    assert "as a class of camlens.Explainer" in " ".join(got.err.replace("\u2502", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--sise", "3"), "No such option"),
+        (("--target", "9"), "expected classes 0 to 4"),
+        (("--method", "gradcamm"), "there is no method"),
+        (
+            ("--target", "1,happy", "--classes", "names.txt"),
+            "each --target once, got 'happy' again",
+        ),
+        (("--target", "predicted,top2"), "leave predicted out"),
+        (("--target", "top0"), "of at least 1 class"),
+        (("--target", "1,,2"), "words with commas"),
+        (("--classes", "absent.txt"), "absent.txt: No such file"),
+        (("--classes", "two.txt"), "expected a name for each of the model's 5 classes, got 2"),
+        (("--method", "no.such.module:Thing"), "there is no module 'no'"),
+    ],
+)
+def test_an_error_is_a_json_document_too(run, model, folder, words, message):
+    (folder / "two.txt").write_text("a\nb\n")
+    got = run("explain", "hopper.png", *model, *words, "--json")
+    assert got.code != 0
+    assert list(got.json) == ["error"]
+    assert message in got.json["error"]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +411,11 @@ def test_no_photograph_given_is_replaced(run, model, folder, target):
         (("--target", "happy"), 2, "the classes' names are unknown, give them with --classes"),
         (("--target", "hapy", "--classes", "names.txt"), 2, "no class 'hapy'; did you mean happy"),
         (("--target", "all", "--target", "1"), 2, "expected --target all alone"),
-        (("--regions", "faces"), 2, "expected --regions as face, template, none.*mean face"),
+        (
+            ("--regions", "faces"),
+            2,
+            "expected --regions as face, mediapipe, template, none or a file.*mean face",
+        ),
         (
             ("--activation", "sigmoyd"),
             2,
@@ -328,7 +467,7 @@ def test_a_model_that_fails_says_what_may_help(run):
     got = run("explain", "hopper.png", "--model", "tests.cli.test_explain:only_small")
     assert got.code == 1
     flat = " ".join(got.err.split())
-    assert re.search(r"failed on a picture of \(1, 3, 64, 64\).*say so with --size", flat)
+    assert re.search(r"RuntimeError: .*while explaining hopper.png; .*say so with --size", flat)
     got = run(
         "explain", "hopper.png", "--model", "tests.cli.test_explain:only_small", "--size", "8"
     )
@@ -366,7 +505,5 @@ def test_a_full_disk_leaves_no_half_file(process, model, folder):
     words = ("explain", "hopper.png", "noise.png", *model, "--out", "out")
     got = process(*words, env={"PYTHONPATH": root}, preexec_fn=small_files_only)
     assert got.code == 1
-    assert "hopper.png: " in got.err
     assert "File too large" in got.err
-    assert "2 of 2 photographs could not be explained" in got.err
     assert list((folder / "out").iterdir()) == []

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 import camlens
+from camlens import loading
 
 FORMATS = {
     "jpg": {"quality": 90},
@@ -83,10 +84,15 @@ def test_mutated_images_are_explained_or_listed(run, model, folder):
         explained += records
     # Both happen often enough for the test to say something.
     assert 100 < len(explained) < 400
-    written = {path for record in explained for path in record["files"].values()}
-    assert {str(path.relative_to(folder)) for path in (folder / "out").iterdir()} == written
+    written = {"out/report.html", "out/results.csv", "out/results.json", "out/run"}
     for record in explained:
-        with Image.open(record["files"]["overlay"]) as image:
+        (explained_by,) = record["explanations"]
+        (target,) = explained_by["targets"]
+        with Image.open(target["files"]["overlay"]) as image:
             image.load()
-            assert image.size == (16, 16)
-        assert camlens.Explanation.load(record["files"]["explanation"]).size == (16, 16)
+            whole = loading.read_photograph(record["photo"])
+            assert (image.height, image.width) == whole.shape[1:]
+        file = explained_by["files"]["explanation"]
+        assert camlens.Explanation.load(file).size == (16, 16)
+        written |= {file, *target["files"].values(), *record["files"].values()}
+    assert {str(path.relative_to(folder)) for path in (folder / "out").iterdir()} == written

@@ -145,7 +145,10 @@ def test_a_factorys_transform_and_classes(run, folder):
     assert record["prediction"]["class"] == int(outputs.argmax())
     assert record["prediction"]["score"] == pytest.approx(float(outputs.max()), rel=1e-4)
     assert record["prediction"]["name"] == with_transform()[2][int(outputs.argmax())]
-    assert camlens.Explanation.load(record["files"]["explanation"]).size == (32, 32)
+    assert camlens.Explanation.load(record["explanations"][0]["files"]["explanation"]).size == (
+        32,
+        32,
+    )
     got = run(*words, "--out", "other", "--json", "--crop", "24", "--resize", "24")
     assert camlens.Explanation.load(got.json["photos"][0]["files"]["explanation"]).size == (24, 24)
 
@@ -206,8 +209,8 @@ def test_open_clip_explains(run, folder):
     words = ("--model", "open_clip:clip", "--weights", "none", "--classes", "names.txt", "--json")
     got = run("explain", "noise.png", *words, "--target", "sad")
     assert got.code == 0, got.err
-    assert got.json["photos"][0]["targets"][0]["name"] == "sad"
-    assert re.fullmatch(r"visual\..*", got.json["photos"][0]["layers"][0])
+    assert got.json["photos"][0]["explanations"][0]["targets"][0]["name"] == "sad"
+    assert re.fullmatch(r"visual\..*", got.json["photos"][0]["explanations"][0]["layers"][0])
 
 
 def test_every_kind_of_model_is_named_where_none_is_found(run):

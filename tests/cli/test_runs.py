@@ -11,7 +11,7 @@ from PIL import Image
 
 import camlens
 from camlens import regions
-from camlens.cli import options
+from camlens.cli import options, targets
 from camlens.dataset import Run
 from tests.cli.conftest import net
 
@@ -197,15 +197,17 @@ def test_what_cannot_be_compared(run, model, images, folder):
 
 
 def test_preprocessing_is_a_part_of_the_fingerprint(images):
-    from camlens.cli.folders import Labelled
+    from camlens.cli.photographs import Photographs
     from camlens.loading import load_model
 
     loaded = load_model("tests.cli.conftest:net")
     other = dataclasses.replace(
         loaded, preprocessing=dataclasses.replace(loaded.preprocessing, mean=(0.5,))
     )
-    assert Labelled(images, loaded).fingerprint() == Labelled(images, loaded).fingerprint()
-    assert Labelled(images, loaded).fingerprint() != Labelled(images, other).fingerprint()
+    first, same, changed = (
+        Photographs.below(images, model, None).fingerprint() for model in (loaded, loaded, other)
+    )
+    assert first == same != changed
 
 
 def test_a_rank_says_that_the_others_have_the_rest(run, words, images, monkeypatch):
@@ -241,4 +243,4 @@ def test_a_name_of_two_classes_is_refused(run, images):
     assert got.code == 1
     assert "the classes [0, 2] are all named 'sad'" in " ".join(got.err.split())
     with pytest.raises(typer.BadParameter, match="2 classes are named 'SAD': give the number"):
-        options.targets(["SAD"], ["sad", "happy", "sad"])
+        targets.read(["SAD"], ["sad", "happy", "sad"])

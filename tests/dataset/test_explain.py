@@ -145,7 +145,7 @@ def test_a_missing_library_is_no_unreadable_image(tmp_path):
 def test_a_misspelt_name_in_the_data_set_is_no_unreadable_image(tmp_path):
     class Misspelt(Noise):
         def __getitem__(self, index):
-            return super().__getitem__(indx)  # noqa: F821
+            return super().__getitem__(indx)
 
     with pytest.raises(NameError, match="indx"):
         run(tmp_path, dataset=Misspelt(3))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import typer
 from rich import box
@@ -15,8 +17,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
-
-T = TypeVar("T")
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?%?")
 
@@ -71,9 +71,38 @@ def show(rows: Sequence[Mapping[str, object]], *, title: str = "") -> None:
     results().print(table)
 
 
+@dataclasses.dataclass
+class _Answer:
+    """How the command that runs answers, and whether it has."""
+
+    as_json: bool = False
+    given: bool = False
+
+
+_answer = _Answer()
+
+
+@contextlib.contextmanager
+def answering(*, as_json: bool) -> Iterator[None]:
+    """Answer by one JSON document, or in words, while the block lasts."""
+    global _answer  # noqa: PLW0603  (a process runs one command at a time)
+    before, _answer = _answer, _Answer(as_json)
+    try:
+        yield
+    finally:
+        _answer = before
+
+
 def document(content: object) -> None:
     """Write one JSON document."""
+    _answer.given = True
     typer.echo(json.dumps(jsonable(content), indent=2, allow_nan=False))
+
+
+def document_error(text: str) -> None:
+    """Write what went wrong as a JSON document, if that is how the command answers."""
+    if _answer.as_json and not _answer.given:
+        document({"error": text})
 
 
 def jsonable(value: Any) -> Any:
@@ -101,15 +130,20 @@ def rows_of(table: Any) -> list[dict[str, Any]]:
     ]
 
 
-def counted(items: Sequence[T], what: str) -> Iterable[T]:
-    """Go through items, with a progress bar if someone is looking and there is more than one."""
+@contextlib.contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar if someone is looking and there is more than one thing to do.
+
+    What it gives is told how many more are done, by any thread.
+    """
     console = messages()
-    if len(items) < 2 or not console.is_terminal:
-        yield from items
+    if total < 2 or not console.is_terminal:
+        yield lambda count: None
         return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield from progress.track(items)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 def _cell(value: object) -> str:

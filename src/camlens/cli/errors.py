@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -21,21 +23,46 @@ DEBUG = "CAMLENS_DEBUG"
 
 
 class Commands(TyperGroup):
-    """The commands; what they raise becomes a paragraph on the error stream."""
+    """The commands; what they raise becomes a paragraph on the error stream.
+
+    With ``--json`` it becomes a JSON document on the standard output too.
+    """
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        """Run the command line."""
+        words = sys.argv[1:] if args is None else args
+        with console.answering(as_json="--json" in words):
+            return super().main(args, *rest, **options)
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Read the options before the command's name."""
+        try:
+            return super().make_context(*args, **options)
+        except typer.TyperException as error:
+            console.document_error(_of_typer(error))
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, typer.TyperException):
+        except (typer.Exit, typer.Abort):
             raise  # Typer's own, which it shows itself
+        except typer.TyperException as error:
+            console.document_error(_of_typer(error))
+            raise
         except BrokenPipeError:
             raise  # whoever read has heard enough
         except Exception as error:
             if ctx.params.get("debug") or os.environ.get(DEBUG):
                 raise
             console.error(described(error))
+            console.document_error(described(error))
             raise typer.Exit(USAGE if type(error) is LookupError else FAILED) from error
+
+
+def _of_typer(error: Any) -> str:
+    return str(error.format_message())
 
 
 def described(error: Exception) -> str:

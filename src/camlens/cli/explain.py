@@ -1,25 +1,20 @@
-"""``camlens explain``: a few photographs, each to pictures, an explanation and a table."""
+"""``camlens explain``: a few photographs, each to pictures, explanations, tables and a page."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from torch import Tensor
 
-from .. import regions
 from ..explainers import Explainer
-from ..explanation import Explanation
-from ..faithfulness import ablate_regions
 from ..files import write_whole
 from ..loading import LoadedModel, read_photograph
-from ..loading.faults import is_machine_fault
-from ..targets import probabilities
-from . import console, errors, faces, options, outputs
+from . import console, errors, methods, options, outputs, pictures, regions, results, targets
+from .photographs import Photographs
 
 
 def explain(
@@ -29,19 +24,14 @@ def explain(
     *,
     model: options.Model,
     weights: options.Weights = None,
-    method: Annotated[str, typer.Option(help="See camlens methods.")] = "GradCAM",
+    method: options.Methods = ["GradCAM"],  # noqa: B006  (Typer reads it and makes its own)
     layer: options.Layers = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="predicted, all, or a class by number or name; several with an option for each.",
-            show_default="predicted",
-        ),
-    ] = None,
+    target: options.Target = None,
     region_kind: options.RegionsOption = "none",
     infill: options.Infill = None,
     activation: options.Activation = "softmax",
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("camlens-out"),
+    batch_size: options.BatchSize = 8,
     size: options.Size = None,
     resize: options.Resize = None,
     crop: options.Crop = None,
@@ -54,14 +44,17 @@ def explain(
 ) -> None:
     """Explain photographs: where in each did the model find its evidence?
 
-    For each photograph the folder --out gets NAME.overlay.png and NAME.contours.png (of the
-    picture as the model saw it), NAME.safetensors (the explanation, for
-    camlens.Explanation.load) and, with --regions, NAME.regions.csv. Files of these names that are
-    there, such as an earlier call's, are replaced, but never one of the photographs given. A
+    The folder --out gets report.html, a page of all photographs; results.json and results.csv;
+    and for each photograph NAME.sheet.png (it beside all of its maps), NAME.overlay.png and
+    NAME.contours.png (at its own size; what the model did not see is darkened), NAME.signed.png
+    (of gradients by the image) and NAME.safetensors (the explanation, for
+    camlens.Explanation.load). With --regions there is regions.csv too. Of several methods and
+    targets the names say which. Files of these names that are there, such as an earlier call's,
+    are replaced, but never one of the photographs given; if the call fails, nothing is. A
     photograph that cannot be explained is listed with its reason, the others are explained all
     the same, and the exit code is then 1.
     """
-    faces.check_infill(infill, region_kind)
+    regions.check_infill(infill, region_kind)
     options.check_activation(activation)
     loaded = options.load_model(
         model,
@@ -76,178 +69,162 @@ def explain(
         trusted_pickle=unsafe_pickle,
     )
     options.note_missing_preprocessing(loaded)
-    (explainer,) = options.explainers([method], loaded.model, layer)
-    wanted = options.targets(target or ["predicted"], loaded.classes)
-    task = _Task(
-        loaded=loaded,
-        explainer=explainer,
-        targets=wanted,
-        regions_of=faces.named(region_kind),
-        infill=infill,
-        activation=activation,
-        out=out,
-        photos=files,
-    )
+    explainers = methods.explainers(method, loaded.model, layer)
+    wanted, tags = targets.read(target or ["predicted"], loaded.classes)
+    found_by, region_files = regions.named(region_kind)
+    photographs = Photographs.named(files, loaded, region_files)
+    if region_kind == "template":
+        regions.note_pictures_without_a_face(photographs)
     outputs.prepare(out)
-    done, failed = [], []
-    for file in console.counted(files, "Explaining"):
-        try:
-            done.append(task.run(file))
-        except Exception as error:  # whatever one photograph does, the others are explained
-            if is_machine_fault(error):
-                raise
-            reason = errors.described(error)
-            named = reason if str(file) in reason else f"{file}: {reason}"
-            failed.append({"photo": str(file), "reason": named})
+    namer = outputs.Names()
+    names = [namer.of(file) for file in files]
+    outputs.refuse_to_replace(out, files, names)
+    call = _Call(loaded=loaded, photographs=photographs, names=names, tags=tags, out=out)
+    asked = {"targets": wanted, "regions": found_by, "infill": infill, "activation": activation}
+    with outputs.staged(out) as stage:
+        failed = call.run(explainers, stage, batch_size, asked)
+    page = call.page()
+    document = {"out": str(out), "report": page, "photos": call.records, "failed": failed}
     if as_json:
-        console.document({"out": str(out), "photos": done, "failed": failed})
+        console.document(document)
     else:
-        for record in done:
-            _show(record)
-    for record in failed:
-        console.note(record["reason"], kind="Not explained", style="red")
+        for record in call.records:
+            results.show(record)
+        if page is not None:
+            console.line(page)
+    for one in failed:
+        console.note(one["reason"], kind="Not explained", style="red")
     if failed:
         console.error(f"{len(failed)} of {len(files)} photographs could not be explained")
         raise typer.Exit(errors.FAILED)
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class _Task:
-    """What is done with each photograph."""
+@dataclasses.dataclass(kw_only=True)
+class _Call:
+    """One call of the command: what it is about, and what is known of each photograph so far."""
 
     loaded: LoadedModel
-    explainer: Explainer
-    targets: Any
-    regions_of: Any
-    infill: str | None
-    activation: str
+    photographs: Photographs
+    names: Sequence[str]
+    tags: Sequence[str]
     out: Path
-    photos: Sequence[Path]
-    names: outputs.Names = dataclasses.field(default_factory=outputs.Names)
+    stage: Path = Path()
+    found: dict[int, results.Record] = dataclasses.field(default_factory=dict)
 
-    def run(self, file: Path) -> dict[str, Any]:
-        """Explain one photograph, write its files, and return what is said of it."""
-        image, picture = self.loaded.preprocessing(read_photograph(file))
-        images = image[None].to(next(self.explainer.model.parameters(), image).device)
-        explanation, prediction = self._explained(images)
-        table = None
-        if self.regions_of is not None:
-            table = self._table(images, picture, explanation)
-        name = self.names.of(file)
-        chosen = explanation.targets[0].tolist()
-        files = outputs.paths(self.out, name, chosen, regions=table is not None)
-        outputs.refuse_to_replace(self.photos, files.values())
-        outputs.write(files, picture, explanation)
-        if table is not None:
-            write_whole(files["regions"], table.to_csv(index=False).encode())
-        return {
-            "photo": str(file),
-            "method": explanation.method,
-            "layers": list(explanation.layers),
-            "grid": list(explanation.grid),
-            "prediction": prediction,
-            "targets": self._targets(explanation),
-            "regions": None if table is None else console.rows_of(table),
-            "files": {kind: str(path) for kind, path in files.items()},
-        }
+    @property
+    def records(self) -> list[results.Record]:
+        """What is known, in the order of the photographs."""
+        return [self.found[index] for index in sorted(self.found)]
 
-    def _explained(self, images: Tensor) -> tuple[Explanation, dict[str, Any]]:
-        """Explain one image, and say what the model predicts, from the same forward pass."""
+    def run(
+        self, explainers: Sequence[Explainer], stage: Path, batch_size: int, asked: dict[str, Any]
+    ) -> list[dict[str, str]]:
+        """Explain all photographs into a folder, and return what could not be explained."""
+        from ..dataset import RunOptions, ShardTask
+
+        self.stage = stage
+        how = self.loaded.preprocessing
+        if how.size is None:
+            batch_size = 1  # photographs at their own size may be large
+        names = None if self.loaded.classes is None else list(self.loaded.classes)
+        asked["classes"] = names
+        chosen = RunOptions(batch_size=min(batch_size, self.loaded.batch or batch_size), **asked)
+        task = ShardTask(explainers, self.photographs, stage / "run", chosen, resumable=False)
+        task.start()
         try:
-            explanation = self.explainer(images, targets=options.for_images(self.targets, 1))
+            with console.progress(len(self.photographs), "Explaining") as advance:
+                task.run(range(task.shards), progress=advance, watch=self.draw)
         except RuntimeError as error:
-            raise RuntimeError(
-                f"the model failed on a picture of {tuple(images.shape)} (N, C, H, W): {error}; "
-                "if it takes another size, say so with --size"
-            ) from error
-        if explanation.outputs is None:
-            raise ValueError("the model returned no (N, classes) scores")
-        logits = explanation.outputs[0].float()
-        best = int(logits.argmax())
-        probability = float(probabilities(logits[None], self.activation)[0, best])
-        said = {
-            **self._class(best),
-            "score": float(logits[best]),
-            "probability": None if math.isnan(probability) else probability,
-        }
-        return explanation, said
-
-    def _table(self, images: Tensor, picture: Tensor, explanation: Explanation) -> Any:
-        found = self.regions_of(picture[None]).to(images.device)
-        ablation = None
-        if self.infill is not None:
-            model, targets = self.explainer.model, explanation.targets
-            ablation = ablate_regions(
-                model,
-                images,
-                found,
-                targets=targets,
-                infill=self.infill,
-                activation=self.activation,
-            )
-        return regions.table(
-            regions.score(explanation, found), ablation=ablation, classes=self.loaded.classes
-        )
-
-    def _targets(self, explanation: Explanation) -> list[dict[str, Any]]:
-        columns = (explanation.targets[0], explanation.scores[0], explanation.evidence[0])
-        return [
-            {**self._class(target), "score": score, "evidence": evidence}
-            for target, score, evidence in zip(*(c.tolist() for c in columns), strict=True)
+            if not any("--size" in note for note in getattr(error, "__notes__", ())):
+                error.add_note("if the model takes pictures of another size, say so with --size")
+            raise
+        made = task.finish()
+        self._add_regions(made.regions)
+        if self.found:
+            write_whole(stage / "results.csv", results.table(self.records))
+        failed = [
+            {"photo": str(self.photographs.files[index]), "reason": self._reason(index, reason)}
+            for index, reason in made.unreadable[["image", "reason"]].itertuples(index=False)
         ]
+        content = {"photos": self.records, "failed": failed}
+        text = json.dumps(console.jsonable(content), indent=2, allow_nan=False)
+        write_whole(stage / "results.json", f"{text}\n".encode())
+        return failed
 
-    def _class(self, index: int) -> dict[str, Any]:
-        names = self.loaded.classes
-        known = names is not None and index < len(names)
-        return {"class": index, "name": names[index] if names and known else None}
+    def draw(self, group: Any) -> None:
+        """Write the pictures and explanations of a group of photographs, as they come."""
+        tags = self.tags or [str(int(k)) for k in group.explanations[0].targets[0]]
+        for place, index in enumerate(group.indexes):
+            file = self.photographs.files[index]
+            record = results.record(group, place, str(file), self.loaded.classes, tags)
+            self._draw(index, record, group.pictures[place], [e[place] for e in group.explanations])
+            self.found[index] = record
+
+    def _draw(self, index: int, record: results.Record, seen: Any, explanations: Any) -> None:
+        photograph = read_photograph(self.photographs.files[index])
+        size = (photograph.shape[-2], photograph.shape[-1])
+        box = self.loaded.preprocessing.box(size)
+        if box is None:  # of an unknown transform what it made is drawn on
+            photograph = seen.expand(3, -1, -1)
+            box = (0.0, 0.0, float(seen.shape[-2]), float(seen.shape[-1]))
+        columns = []
+        for explanation, said in zip(explanations, record["explanations"], strict=True):
+            name = self.names[index]
+            name += f".{explanation.method}" if len(explanations) > 1 else ""
+            for kind, each in pictures.drawn(photograph, box, explanation).items():
+                for target, picture in zip(said["targets"], each, strict=True):
+                    tag = f"-{target['asked']}" if len(each) > 1 else ""
+                    path = self._write(f"{name}.{kind}{tag}.png", pictures.png(picture))
+                    target["files"][kind] = path
+                if kind != "contours":
+                    label = explanation.method + (", signed" if kind == "signed" else "")
+                    columns.append((label, each))
+            explanation.save(self.stage / f"{name}.safetensors")
+            said["files"]["explanation"] = str(self.out / f"{name}.safetensors")
+        rows = [_row(target) for target in record["explanations"][0]["targets"]]
+        whole = pictures.side_by_side(photograph, columns, rows, _title(record))
+        record["files"]["sheet"] = self._write(f"{self.names[index]}.sheet.png", whole)
+
+    def _write(self, name: str, content: bytes) -> str:
+        write_whole(self.stage / name, content)
+        return str(self.out / name)
+
+    def _add_regions(self, table: Any) -> None:
+        if table is None or not len(table):
+            return
+        photos = [str(self.photographs.files[index]) for index in table["image"]]
+        table = table.drop(columns="image")
+        table.insert(0, "photo", photos)
+        text = table.to_csv(index=False)
+        write_whole(self.stage / "regions.csv", text.encode("utf-8", "backslashreplace"))
+        for record in self.found.values():
+            rows = table[table["photo"] == record["photo"]]
+            record["regions"] = console.rows_of(rows.drop(columns="photo"))
+
+    def _reason(self, index: int, reason: str) -> str:
+        file = str(self.photographs.files[index])
+        return reason if file in reason else f"{file}: {reason}"
+
+    def page(self) -> str | None:
+        """Write the page of what was explained, beside the run that it is of."""
+        from ..report import write_report
+
+        if not self.found:
+            return None
+        return str(write_report(self.out / "run", self.out / "report.html"))
 
 
-def _show(record: dict[str, Any]) -> None:
-    """Write what is said of one photograph as tables."""
-    said, grid = record["prediction"], "x".join(map(str, record["grid"]))
-    console.line(record["photo"])
-    facts = f"score {said['score']:.4g}"
-    if said["probability"] is not None:  # a model with one output has none
-        facts += f", probability {said['probability']:.1%}"
-    console.line(f"  predicted: {_name(said)} ({facts})")
-    where = f" at {', '.join(record['layers'])}" if record["layers"] else ""
-    console.line(f"  {record['method']}{where}, grid {grid}")
-    console.show(
-        [
-            {
-                "explained": _name(target),
-                "score": target["score"],
-                "evidence": "yes" if target["evidence"] else "none",
-            }
-            for target in record["targets"]
-        ]
-    )
-    if record["regions"] is not None:
-        several = len(record["targets"]) > 1
-        console.show([_region(row, several=several) for row in record["regions"]])
-    for path in record["files"].values():
-        console.line(f"  {path}")
-    console.line()
+def _title(record: results.Record) -> str:
+    said = record["prediction"]
+    parts = [Path(record["photo"]).name]
+    if record["label"] is not None:
+        parts.append(f"true: {results.name_of(record['label'])}")
+    probability = "" if said["probability"] is None else f", {said['probability']:.0%}"
+    parts.append(f"predicted: {results.name_of(said)}{probability}")
+    return "   |   ".join(parts)
 
 
-def _region(row: dict[str, Any], *, several: bool) -> dict[str, Any]:
-    """Return what is shown of a row of the regions' table."""
-    if not row["area"]:
-        density = "not found"
-    elif not row["resolvable"]:
-        density = "too coarse"
-    elif not row["evidence"]:
-        density = "no evidence"
-    else:
-        density = f"{row['density']:.2f}"
-    shown = {"explained": row["target"]} if several else {}
-    shown |= {"region": row["region"], "density": density}
-    for name in ("share", "area"):
-        shown[name] = None if row[name] is None else f"{row[name]:.1%}"
-    if "excess" in row:
-        shown["excess"] = None if row["excess"] is None else f"{row['excess']:.3g}"
-    return shown
-
-
-def _name(said: dict[str, Any]) -> str:
-    return f"class {said['class']}" if said["name"] is None else f"{said['name']} ({said['class']})"
+def _row(target: results.Record) -> str:
+    """Return the label of a target's row: what was asked for, and the class."""
+    asked, name = target["asked"], results.name_of(target)
+    return name if asked.isdecimal() else f"{asked}:\n{name}"

@@ -10,7 +10,7 @@ import torch
 
 from ..explainers import LayerExplainer
 from ..layers import find_default_layer, find_layers
-from . import console, options
+from . import console, methods, options
 
 # The size that pictures have where neither weights nor an option say it.
 _SIZE = (224, 224)
@@ -71,7 +71,7 @@ def list_methods(*, as_json: options.Json = False) -> None:
     """List the methods: what each is, and whether it explains a layer."""
     rows: list[dict[str, Any]] = [
         {"method": name, "layer": issubclass(cls, LayerExplainer), "what it is": _summary(cls)}
-        for name, cls in options.all_methods().items()
+        for name, cls in methods.all_methods().items()
     ]
     if as_json:
         console.document({"methods": rows})

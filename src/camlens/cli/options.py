@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from torch import Tensor, nn
-
-import camlens
 
 from .. import loading
 from ..loading import LoadedModel
@@ -69,12 +63,23 @@ Classes = Annotated[
         "with these names."
     ),
 ]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        "--targets",
+        help="predicted, label (the class that the photograph's folder is named after), topN, "
+        "all, or a class by number or name; several with commas or an option for each.",
+        show_default="predicted",
+    ),
+]
 RegionsOption = Annotated[
     str,
     typer.Option(
         "--regions",
-        help="face: the parts of the face that YuNet finds; template: of a face that fills the "
-        "picture as FER2013's do; none.",
+        help="face: the parts of the face that YuNet finds; mediapipe: those of MediaPipe's mesh; "
+        "template: of a face that fills the picture as FER2013's do; FILE: boxes (.json), masks "
+        "(.safetensors) or a label map (.png) for all photographs; FOLDER: a file for each; none.",
     ),
 ]
 Infill = Annotated[
@@ -91,6 +96,7 @@ Activation = Annotated[
         "none, if the outputs are probabilities."
     ),
 ]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 UnsafePickle = Annotated[
     bool,
@@ -201,94 +207,3 @@ def on_device(text: str) -> torch.device:
             f"--device: there is no device {text!r} here ({reason})"
         ) from error
     return device
-
-
-def all_methods() -> dict[str, type[camlens.Explainer]]:
-    """Return the explainer classes by name."""
-    found = (getattr(camlens, name) for name in camlens.__all__)
-    return {
-        cls.__name__: cls
-        for cls in found
-        # What is not final is what others share.
-        if inspect.isclass(cls) and issubclass(cls, camlens.Explainer) and _is_final(cls)
-    }
-
-
-def explainers(
-    names: Sequence[str], model: nn.Module, layers: Sequence[str] | None
-) -> list[camlens.Explainer]:
-    """Make explainers; of a method's name case and punctuation do not matter.
-
-    Raises:
-        typer.BadParameter: there is no such method, or layers were named for none that takes one.
-        LookupError: there is no such layer.
-    """
-    classes = [_method(name) for name in names]
-    if layers and not any(issubclass(cls, camlens.LayerExplainer) for cls in classes):
-        raise typer.BadParameter(
-            f"--layer means nothing to {', '.join(names)}: leave it out, or see camlens methods"
-        )
-    chosen = list(layers) if layers else None
-    return [
-        cls(model, chosen) if issubclass(cls, camlens.LayerExplainer) else cls(model)
-        for cls in classes
-    ]
-
-
-def _method(name: str) -> type[camlens.Explainer]:
-    methods = all_methods()
-    known = {_bare(each): each for each in methods}
-    if _bare(name) not in known:
-        hint = near(_bare(name), list(known)).rstrip("?") or f"; there are {', '.join(methods)}"
-        for bare, written in known.items():
-            hint = re.sub(rf"\b{bare}\b", written, hint)
-        raise typer.BadParameter(f"--method: there is no method {name!r}{hint}")
-    return methods[known[_bare(name)]]
-
-
-def targets(texts: Sequence[str], classes: Sequence[str] | None) -> list[int] | str | None:
-    """Read what to explain: predicted, all, or classes by number or name.
-
-    Raises:
-        typer.BadParameter: a class has no such name, or several answers were mixed.
-    """
-    for word, meaning in (("predicted", None), ("all", "all")):
-        if word in texts:
-            if len(texts) > 1:
-                raise typer.BadParameter(f"expected --target {word} alone, got {', '.join(texts)}")
-            return meaning
-    return [_class(text, classes) for text in texts]
-
-
-def for_images(wanted: list[int] | str | None, n: int) -> Tensor | str | None:
-    """Return targets of N images: the same classes for each."""
-    return torch.tensor([wanted] * n) if isinstance(wanted, list) else wanted
-
-
-def _class(text: str, classes: Sequence[str] | None) -> int:
-    if text.isdecimal():
-        return int(text)
-    if classes is None:
-        raise typer.BadParameter(
-            f"expected --target as a class's number, got {text!r}: the classes' names are "
-            "unknown, give them with --classes FILE"
-        )
-    names = [name.casefold() for name in classes]
-    if text.casefold() not in names:
-        raise typer.BadParameter(f"--target: there is no class {text!r}{near(text, classes)}")
-    ids = [index for index, name in enumerate(names) if name == text.casefold()]
-    if len(ids) > 1:
-        raise typer.BadParameter(
-            f"--target: {len(ids)} classes are named {text!r}: give the number, "
-            f"{', '.join(map(str, ids[:-1]))} or {ids[-1]}"
-        )
-    return ids[0]
-
-
-def _bare(name: str) -> str:
-    """Return a name's letters: grad-cam++ and GradCAMPlusPlus are one."""
-    return re.sub(r"[^a-z]", "", name.lower().replace("+", "plus"))
-
-
-def _is_final(cls: type) -> bool:
-    return bool(cls.__dict__.get("__final__", False))

@@ -1,23 +1,21 @@
-"""The files of an explained photograph: their names and how they are written."""
+"""The folder of a call's results: names of files, and all of them put there at once."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import io
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from .. import contours, overlay
-from ..explanation import Explanation
-from ..files import write_whole
-
-#: A file's name has at most 255 bytes on most systems; this leaves room for what is added.
+# Names may have 255 bytes on most systems; this leaves room for what is added.
 _LONGEST = 100
+
+#: What is written once for all photographs.
+_SINGLE = ("report.html", "results.json", "results.csv", "regions.csv")
 
 
 @dataclasses.dataclass
@@ -53,6 +51,7 @@ def prepare(folder: Path) -> None:
 
     Raises:
         OSError: it is a file, or cannot be made or written to.
+        ValueError: it is the folder of a run, or holds a folder ``run`` that is none.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,93 +66,55 @@ def prepare(folder: Path) -> None:
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"may not write into {folder}: name another folder with --out")
+    if (folder / "manifest.json").exists():
+        raise ValueError(f"{folder} is the folder of a run: name another with --out")
+    run = folder / "run"
+    if run.exists() and not (run / "manifest.json").is_file():
+        raise ValueError(
+            f"{run} is there and is no run of an earlier call, which would be replaced: name "
+            "another folder with --out"
+        )
 
 
-def paths(folder: Path, name: str, targets: Sequence[int], *, regions: bool) -> dict[str, Path]:
-    """Return the files of one photograph, by what they are.
-
-    Args:
-        folder: where.
-        name: what the files' names begin with.
-        targets: K explained classes. Of several there is a picture for each, which the class's
-            number tells apart.
-        regions: whether there is a table of regions.
-
-    Example:
-        >>> list(paths(Path("out"), "cat", [3], regions=True))
-        ['overlay', 'contours', 'explanation', 'regions']
-    """
-    files = {}
-    for kind in ("overlay", "contours"):
-        for target in targets:
-            part = _part(kind, target, len(targets))
-            files[part] = folder / f"{name}.{part}.png"
-    files["explanation"] = folder / f"{name}.safetensors"
-    if regions:
-        files["regions"] = folder / f"{name}.regions.csv"
-    return files
-
-
-def refuse_to_replace(photos: Iterable[Path], files: Iterable[Path]) -> None:
-    """Check that no photograph is where a result would be written.
+def refuse_to_replace(folder: Path, photos: Sequence[Path], names: Sequence[str]) -> None:
+    """Check that no photograph lies where a result would be written.
 
     Args:
-        photos: given in this call; those that are not there count for nothing.
-        files: to be written.
+        folder: of the results.
+        photos: given in this call.
+        names: of the photographs' results.
 
     Raises:
-        FileExistsError: one is.
+        FileExistsError: one does.
     """
-    given = {facts for photo in photos if (facts := _identity(photo))}
-    for file in files:
-        if _identity(file) in given:
+    place = folder.resolve()
+    result = re.compile(
+        rf"({'|'.join(map(re.escape, names))})\.(.*(overlay|contours|signed|sheet).*\.png"
+        r"|.*safetensors)"
+    )
+    for photo in photos:
+        inside = photo.exists() and photo.resolve().parent == place
+        if inside and (result.fullmatch(photo.name) or photo.name in _SINGLE):
             raise FileExistsError(
-                f"its results would replace {file}, which is one of the photographs given: name "
+                f"the results could replace {photo}, which is one of the photographs given: name "
                 "another folder with --out"
             )
 
 
-def write(files: Mapping[str, Path], picture: Tensor, explanation: Explanation) -> None:
-    """Write the pictures and the explanation of one photograph, each file whole.
+@contextlib.contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder to write to; at the end of the block all in it is moved into the folder.
 
-    Args:
-        files: as :func:`paths` gives them.
-        picture: (3, H, W) uint8, what the model saw.
-        explanation: of this one image.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written to.
+    What bears the same name there is replaced. After an exception nothing is moved, and the hidden
+    folder is removed.
     """
-    heat = explanation.heatmaps.cpu()
-    drawn = {
-        "overlay": overlay(picture[None], heat)[0],
-        "contours": contours(picture[None].expand(1, 3, -1, -1), heat)[0],
-    }
-    targets = explanation.targets[0].tolist()
-    for kind, pictures in drawn.items():
-        for target, one in zip(targets, pictures, strict=True):
-            write_whole(files[_part(kind, target, len(targets))], png(one))
-    explanation.save(files["explanation"])
-
-
-def png(picture: Tensor) -> bytes:
-    """Encode a (3, H, W) uint8 picture."""
-    from PIL import Image
-
-    stream = io.BytesIO()
-    pixels = picture.to(torch.uint8).permute(1, 2, 0).contiguous()
-    Image.fromarray(pixels.numpy()).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def _part(kind: str, target: int, count: int) -> str:
-    return kind if count == 1 else f"{kind}-{target}"
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from all others, whatever it is called; None if it is not there."""
+    stage = Path(tempfile.mkdtemp(prefix=".camlens-", dir=folder))
     try:
-        facts = path.stat()
-    except (OSError, ValueError):
-        return None
-    return facts.st_dev, facts.st_ino
+        yield stage
+        for new in sorted(stage.iterdir()):
+            place = folder / new.name
+            if new.is_dir() and place.is_dir():
+                place.rename(stage / f"{new.name}.old")
+            new.replace(place)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)

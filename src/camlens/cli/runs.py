@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import console, errors, faces, options
+from . import console, errors, methods, options, regions, targets
+from .photographs import Photographs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,20 +28,11 @@ def dataset(
     weights: options.Weights = None,
     method: options.Methods = ["GradCAM"],  # noqa: B006  (Typer reads it and makes its own)
     layer: options.Layers = None,
-    targets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--target",
-            "--targets",
-            help="predicted, label (the folder's), all, or a class by number or name; several "
-            "with an option for each.",
-            show_default="predicted",
-        ),
-    ] = None,
+    target: options.Target = None,
     region_kind: options.RegionsOption = "none",
     infill: options.Infill = None,
     activation: options.Activation = "softmax",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
+    batch_size: options.BatchSize = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     shard_size: Annotated[
         int, typer.Option(min=1, help="Images a shard: what a kill can cost.")
@@ -65,9 +57,8 @@ def dataset(
     read are listed, and the exit code is then 1.
     """
     from ..dataset import RunOptions, explain_dataset
-    from .folders import Labelled
 
-    faces.check_infill(infill, region_kind)
+    regions.check_infill(infill, region_kind)
     options.check_activation(activation)
     loaded = options.load_model(
         model,
@@ -82,28 +73,33 @@ def dataset(
         trusted_pickle=unsafe_pickle,
     )
     options.note_missing_preprocessing(loaded)
-    found = Labelled(root, loaded)
-    if found.unknown:
-        console.note(_without_label(found.unknown, loaded.classes is not None))
-    names = None if loaded.classes is None else list(loaded.classes)
-    texts = targets or ["predicted"]
+    wanted, _ = targets.read(target or ["predicted"], loaded.classes)
+    found_by, region_files = regions.named(region_kind)
+    photographs = Photographs.below(root, loaded, region_files)
+    if photographs.unknown:
+        console.note(_without_label(photographs.unknown, loaded.classes is not None))
+    if region_kind == "template":
+        regions.note_pictures_without_a_face(photographs)
     run_options = RunOptions(
-        regions=faces.named(region_kind),
-        targets="label" if texts == ["label"] else _for_all(texts, names, len(found)),
+        regions=found_by,
+        targets=wanted,
         infill=infill,
         activation=activation,
-        classes=names,
+        classes=None if loaded.classes is None else list(loaded.classes),
         batch_size=min(batch_size, loaded.batch or batch_size),
         num_workers=workers,
         shard_size=shard_size,
         heatmaps=heatmaps,
     )
-    run = explain_dataset(options.explainers(method, loaded.model, layer), found, out, run_options)
+    explainers = methods.explainers(method, loaded.model, layer)
+    run = explain_dataset(explainers, photographs, out, run_options)
     _finish(run, out, as_json)
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="What camlens dataset wrote.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="What camlens dataset or explain wrote.")
+    ],
     *,
     out: Annotated[
         Path | None, typer.Option(help="The page.", show_default="RUN/report.html")
@@ -113,6 +109,9 @@ def report(
     """Write a run's report: one page that opens from disk and needs nothing else."""
     from ..report import write_report
 
+    if not (run / "manifest.json").exists() and (run / "run" / "manifest.json").exists():
+        out = out or run / "report.html"  # the folder of camlens explain, which holds its run
+        run = run / "run"
     page = write_report(run, out)
     if as_json:
         console.document({"report": str(page)})
@@ -141,8 +140,8 @@ def compare(
     The difference is RUN_A minus RUN_B, with its 95% interval, the p-value of a permutation test
     and the same corrected for all tests of the table.
     """
-    from .. import regions
     from ..dataset import Run
+    from ..regions import compare as compare_regions
 
     a, b = Run(run_a), Run(run_b)
     if list(a.images["name"]) != list(b.images["name"]):
@@ -151,7 +150,7 @@ def compare(
             "both runs of the same folder"
         )
     tables = [_regions(run, path, method) for run, path in ((a, run_a), (b, run_b))]
-    rows = console.rows_of(regions.compare(*tables, by=by, value=value))
+    rows = console.rows_of(compare_regions(*tables, by=by, value=value))
     if as_json:
         console.document({"a": str(run_a), "b": str(run_b), "value": value, "rows": rows})
     else:
@@ -166,10 +165,6 @@ def _without_label(folders: list[str], known: bool) -> str:
         f"the classes' names are unknown, so images in the folders {listed} have no label: name "
         "the classes with --classes FILE"
     )
-
-
-def _for_all(texts: list[str], names: list[str] | None, n: int) -> Any:
-    return options.for_images(options.targets(texts, names), n)
 
 
 def _finish(run: Run, out: Path, as_json: bool) -> None:

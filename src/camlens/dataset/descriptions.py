@@ -25,26 +25,33 @@ PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "pillow")
 
 
 def describe_run(
-    explainers: Sequence[Explainer], dataset: Any, options: RunOptions
+    explainers: Sequence[Explainer], dataset: Any, options: RunOptions, *, resumable: bool = True
 ) -> dict[str, Any]:
     """Return the manifest of a run that is about to start: what is asked, and nothing found yet.
+
+    Args:
+        explainers: of one model.
+        dataset: the data set.
+        options: of the run.
+        resumable: whether what cannot be compared is an error, rather than different each time.
 
     Raises:
         ValueError: as :func:`fingerprint`.
     """
     model = explainers[0].model
     some = next(model.parameters(), torch.empty(0))
-    asked = {name: describe(value, name) for name, value in options.recorded().items()}
+    walk = Walk(strict=resumable)
+    asked = {name: describe(value, name, walk) for name, value in options.recorded().items()}
     names = list(options.regions.names) if isinstance(options.regions, Regions) else None
     return {
         "format": FORMAT,
-        "model": describe_model(model),
-        "methods": [describe_explainer(one) for one in explainers],
+        "model": describe_model(model, walk),
+        "methods": [describe_explainer(one, walk) for one in explainers],
         **asked,
         "targets": "predicted" if options.targets is None else asked["targets"],
         "region_source": asked["regions"],
         "regions": names,
-        "dataset": describe_dataset(dataset),
+        "dataset": describe_dataset(dataset, walk),
         "root": _root(dataset),
         "device": some.device.type,
         "modes": describe_modes(some.device.type),
@@ -56,12 +63,13 @@ def describe_run(
     }
 
 
-def describe(value: Any, what: str = "the value") -> Any:
+def describe(value: Any, what: str = "the value", walk: Walk | None = None) -> Any:
     """Return a value as a manifest keeps it: numbers and texts as they are, others hashed.
 
     Args:
         value: an option of a run.
         what: its name, for the error.
+        walk: what hashes it.
 
     Raises:
         ValueError: as :func:`fingerprint`.
@@ -73,18 +81,18 @@ def describe(value: Any, what: str = "the value") -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
-        return [describe(element, f"{what}[{place}]") for place, element in enumerate(value)]
-    return {"name": name_of(value), "fingerprint": Walk().of(value, what).hex()}
+        return [describe(element, f"{what}[{place}]", walk) for place, element in enumerate(value)]
+    return {"name": name_of(value), "fingerprint": (walk or Walk()).of(value, what).hex()}
 
 
-def describe_model(model: nn.Module) -> dict[str, str]:
+def describe_model(model: nn.Module, walk: Walk | None = None) -> dict[str, str]:
     """Return hashes of a model's weights, of its code, and of its other attributes.
 
     Raises:
         ValueError: as :func:`fingerprint`.
     """
     model = unwrap(model)
-    walk, weights = Walk(), hashlib.sha256()
+    walk, weights = walk or Walk(), hashlib.sha256()
     code, rest = hashlib.sha256(), hashlib.sha256()
     for name, module in model.named_modules(remove_duplicate=False):
         path = f"the model's {name}" if name else "the model"
@@ -101,7 +109,7 @@ def describe_model(model: nn.Module) -> dict[str, str]:
     }
 
 
-def describe_explainer(explainer: Explainer) -> dict[str, Any]:
+def describe_explainer(explainer: Explainer, walk: Walk | None = None) -> dict[str, Any]:
     """Return an explainer's method, layers and options, without its model.
 
     ``layers`` are None where the explainer finds the layer itself, and for gradients of images.
@@ -111,7 +119,7 @@ def describe_explainer(explainer: Explainer) -> dict[str, Any]:
     """
     layers = getattr(explainer, "layers", None)
     options = {
-        name: describe(value, f"the explainer's {name}")
+        name: describe(value, f"the explainer's {name}", walk)
         for name, value in sorted(vars(explainer).items())
         if not name.startswith("_") and name not in ("model", "layers") and value is not None
     }
@@ -123,11 +131,11 @@ def describe_explainer(explainer: Explainer) -> dict[str, Any]:
         "options": options,
     }
     if not is_library(type(explainer).__module__):
-        description["code"] = Walk().of(type(explainer), "the explainer's class").hex()
+        description["code"] = (walk or Walk()).of(type(explainer), "the explainer's class").hex()
     return description
 
 
-def describe_dataset(dataset: Any) -> dict[str, Any]:
+def describe_dataset(dataset: Any, walk: Walk | None = None) -> dict[str, Any]:
     """Return a data set's type, length and fingerprint.
 
     Raises:
@@ -136,7 +144,7 @@ def describe_dataset(dataset: Any) -> dict[str, Any]:
     return {
         "type": type(dataset).__name__,
         "items": len(dataset) if hasattr(dataset, "__len__") else None,
-        "fingerprint": Walk().of(dataset, "the data set").hex(),
+        "fingerprint": (walk or Walk()).of(dataset, "the data set").hex(),
     }
 
 

@@ -90,9 +90,15 @@ def fingerprint(value: Any) -> str:
 
 
 class Walk:
-    """Hashes values from the inside out; what occurs twice is hashed once."""
+    """Hashes values from the inside out; what occurs twice is hashed once.
 
-    def __init__(self) -> None:
+    Args:
+        strict: whether what cannot be compared, such as an open file, is an error. If not, it is
+            different each time.
+    """
+
+    def __init__(self, *, strict: bool = True) -> None:
+        self._strict = strict
         self._known: dict[int, bytes] = {}
         self._open: list[int] = []
         self._alive: list[Any] = []  # so that no id is used again
@@ -110,7 +116,7 @@ class Walk:
             try:
                 self._known[key] = self._composite(value, path)
             except RecursionError:
-                raise ValueError(_incomparable(value, path)) from None
+                self._known[key] = self._refused(value, path)
             finally:
                 self._open.remove(key)
         return self._known[key]
@@ -208,13 +214,18 @@ class Walk:
             return self._all("objects", (value.shape, value.tolist()), path)
         return _sha("array", value.dtype.str, str(value.shape), _content(value))
 
+    def _refused(self, value: Any, path: str) -> bytes:
+        if self._strict:
+            raise ValueError(_incomparable(value, path)) from None
+        return os.urandom(16)
+
     def _object(self, value: Any, path: str) -> bytes:
         """Hash what pickle would keep of an object."""
         try:
             reduced = value.__reduce_ex__(4)
         except Exception:  # pickle's refusals are of any type
             if is_library(type(value).__module__) or not hasattr(value, "__dict__"):
-                raise ValueError(_incomparable(value, path)) from None
+                return self._refused(value, path)
             reduced = type(value), (), vars(value)
         if isinstance(reduced, str):
             return _sha("global", name_of(value), reduced)

@@ -19,6 +19,7 @@ from . import manifest
 from .batches import Cut, dead_workers_told, load
 from .descriptions import describe_explainer, describe_run
 from .explained import Explained
+from .fingerprint import Walk
 from .options import RunOptions
 from .run import Run
 from .shards import NAME, clear_parts, present, shard_name
@@ -36,6 +37,8 @@ class ShardTask:
 
     Args:
         explainer, dataset, out, options: as :func:`camlens.dataset.explain_dataset` takes them.
+        resumable: whether the run can be continued. If not, the model and the functions may hold
+            what cannot be compared, such as an open file.
 
     Raises:
         ImportError: a library of ``camlens[data]`` is not installed.
@@ -46,6 +49,7 @@ class ShardTask:
     dataset: Any
     out: str | os.PathLike[str]
     options: RunOptions = DEFAULTS
+    resumable: bool = True
 
     def __post_init__(self) -> None:
         """Check everything that can be told before the first image."""
@@ -185,7 +189,7 @@ class ShardTask:
     @functools.cached_property
     def _asked(self) -> dict[str, Any]:
         """The manifest of a run that is about to start; hashing models and data takes a moment."""
-        return describe_run(self.explainers, self.dataset, self.options)
+        return describe_run(self.explainers, self.dataset, self.options, resumable=self.resumable)
 
 
 def _check_installed() -> None:
@@ -210,7 +214,8 @@ def _check_explainers(explainer: Any) -> None:
                 "expected explainers of one model: give each model a run and a folder of its own"
             )
     check_mode(explainers[0].model)
-    described = [describe_explainer(one) for one in explainers]
+    walk = Walk(strict=False)
+    described = [describe_explainer(one, walk) for one in explainers]
     keys = [(one["method"], one["layers"]) for one in described]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise ValueError(f"expected each method and layer once, got {twice[0]} again")

@@ -95,6 +95,29 @@ def find(model: str | ModelFile, path: str | os.PathLike[str] | None = None) -> 
     return _cached(entry)
 
 
+def is_here(model: str | ModelFile) -> bool:
+    """Return whether :func:`find` would find a model's file without downloading it.
+
+    Raises:
+        LookupError: the model is unknown.
+
+    Example:
+        >>> import os
+        >>> os.environ["CAMLENS_YUNET"] = "/no/such/file"
+        >>> is_here("yunet")
+        False
+        >>> del os.environ["CAMLENS_YUNET"]
+    """
+    entry = _entry(model)
+    if named := _named(entry, None):
+        return named[0][1].is_file()
+    try:
+        pooch = importlib.import_module("pooch")
+    except ImportError:
+        return False
+    return Path(pooch.os_cache("camlens"), entry.name).is_file()
+
+
 def _entry(model: str | ModelFile) -> ModelFile:
     if isinstance(model, ModelFile):
         return model

@@ -58,18 +58,36 @@ def make(spec: str) -> Made:
         raise LookupError(f"expected a model as {SPECS}, got {spec!r}{hint}")
     # What it prints must not end up in the results on the output stream.
     with _current_folder(), contextlib.redirect_stdout(sys.stderr):
-        try:
-            made = _attribute(module_name, name)
-        except SystemExit as error:
-            raise ValueError(
-                f"importing {module_name} called sys.exit({error}), for the model {spec}"
-            ) from error
+        made = _attribute(module_name, name)
         if not isinstance(made, nn.Module):
             try:
                 made = made()
             except (Exception, SystemExit) as error:
                 raise ValueError(f"{spec}() failed with {type(error).__name__}: {error}") from error
     return _checked(made, spec)
+
+
+def attribute(spec: str, what: str) -> Any:
+    """Return what ``package.module:name`` names; the current folder is searched first.
+
+    Args:
+        spec: the name.
+        what: what it is for, for errors.
+
+    Raises:
+        ImportError: a library that the package imports is missing.
+        LookupError: the spec is malformed, or the package or name does not exist.
+        ValueError: the package called ``sys.exit`` when it was imported.
+
+    Example:
+        >>> attribute("math:pi", "the number")
+        3.141592653589793
+    """
+    module_name, colon, name = spec.partition(":")
+    if not (colon and module_name and name):
+        raise LookupError(f"expected {what} as package.module:name, got {spec!r}")
+    with _current_folder(), contextlib.redirect_stdout(sys.stderr):
+        return _attribute(module_name, name)
 
 
 def _checked(made: Any, spec: str) -> Made:
@@ -99,6 +117,8 @@ def _checked(made: Any, spec: str) -> Made:
 def _attribute(module_name: str, name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
+    except SystemExit as error:
+        raise ValueError(f"importing {module_name} called sys.exit({error})") from error
     except ModuleNotFoundError as error:
         if error.name and (module_name + ".").startswith(error.name + "."):
             raise LookupError(

@@ -19,6 +19,7 @@ def sheet(
     columns: Sequence[str] = (),
     title: str = "",
     scale: float = 1.0,
+    colorbar: str = "",
 ) -> Figure:
     """Arrange pictures in a labelled contact sheet.
 
@@ -28,6 +29,8 @@ def sheet(
         columns: a label for each column, drawn above it.
         title: the title of the sheet.
         scale: size of a picture's pixel in pixels of the sheet; whole numbers give sharp pixels.
+        colorbar: a matplotlib colormap whose colours are drawn below, from no evidence to each
+            map's maximum.
 
     Returns:
         A matplotlib figure. A notebook shows it at the end of a cell;
@@ -53,7 +56,13 @@ def sheet(
         y = top * (h + gap)
         canvas[:, y : y + h].unfold(2, w, w + gap).copy_(pictures[top].permute(1, 2, 0, 3))
     return _labelled(
-        canvas, (h + gap, w + gap), rows=rows, columns=columns, title=title, scale=scale
+        canvas,
+        (h + gap, w + gap),
+        rows=rows,
+        columns=columns,
+        title=title,
+        scale=scale,
+        colorbar=colorbar,
     )
 
 
@@ -65,6 +74,7 @@ def _labelled(
     columns: Sequence[str],
     title: str,
     scale: float,
+    colorbar: str,
 ) -> Figure:
     """Draw the canvas and the labels around it; ``pitch`` is the distance of pictures in pixels."""
     from .figures import Figure
@@ -74,17 +84,27 @@ def _labelled(
     longest = max((len(line) for label in rows for line in label.split("\n")), default=0)
     most = max((label.count("\n") + 1 for label in columns), default=0)
     left, top = 10 + 8 * longest, 10 + 17 * most + (30 if title else 0)
-    total = (left + width + 10, top + height + 10)
+    below = 48 if colorbar else 10
+    total = (left + width + 10, top + height + below)
     figure.set_size_inches(total[0] / 100, total[1] / 100)
-    box = (left / total[0], 10 / total[1], width / total[0], height / total[1])
+    box = (left / total[0], below / total[1], width / total[0], height / total[1])
     axes = figure.add_axes(box)
     axes.imshow(canvas.permute(1, 2, 0).cpu().numpy(), interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     at = [(i + 0.5) * pitch[1] for i in range(len(columns))]
     for x, label in zip(at, columns, strict=True):
-        axes.text(x, -4, label, ha="center", va="bottom", fontsize=9)
+        axes.text(x, -4, label, ha="center", va="bottom", fontsize=9, parse_math=False)
     for i, label in enumerate(rows):
-        axes.text(-8, (i + 0.5) * pitch[0], label, ha="right", va="center", fontsize=9)
+        y = (i + 0.5) * pitch[0]
+        axes.text(-8, y, label, ha="right", va="center", fontsize=9, parse_math=False)
     if title:
-        figure.text(0.5, 1 - 8 / total[1], title, ha="center", va="top", fontsize=12)
+        at_top = 1 - 8 / total[1]
+        figure.text(0.5, at_top, title, ha="center", va="top", fontsize=12, parse_math=False)
+    if colorbar:
+        length = min(width, 240)
+        bar = figure.add_axes((left / total[0], 26 / total[1], length / total[0], 10 / total[1]))
+        bar.imshow([range(256)], cmap=colorbar, aspect="auto")
+        bar.set_axis_off()
+        for x, text, side in ((0, "no evidence", "left"), (255, "the map's maximum", "right")):
+            bar.text(x, 1.2, text, ha=side, va="top", fontsize=8)
     return figure

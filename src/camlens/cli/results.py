@@ -1,0 +1,158 @@
+"""What is said of explained photographs: one record each, as JSON, as CSV and as tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..dataset.explained import Explained
+from . import console
+
+Record = dict[str, Any]
+
+#: The kinds of pictures of a map.
+KINDS = ("overlay", "contours", "signed")
+
+
+def record(
+    found: Explained, place: int, photo: str, classes: Sequence[str] | None, tags: Sequence[str]
+) -> Record:
+    """Return what is known of one photograph, without its files and regions.
+
+    Args:
+        found: of a group of images.
+        place: of the photograph in the group.
+        photo: the file, as it was given.
+        classes: the classes' names, by id.
+        tags: what each of the K targets was asked for as.
+    """
+    outputs, best = found.explanations[0].outputs, int(found.predictions[place])
+    probability = float(found.confidences[place])
+    return {
+        "photo": photo,
+        "label": _class(found.labels[place], classes) if found.labels[place] >= 0 else None,
+        "prediction": {
+            **_class(best, classes),
+            "score": None if outputs is None else float(outputs[place, best]),
+            "probability": None if math.isnan(probability) else probability,
+        },
+        "explanations": [
+            {
+                "method": explanation.method,
+                "layers": list(explanation.layers),
+                "grid": list(explanation.grid),
+                "targets": [
+                    {
+                        "asked": tag,
+                        **_class(int(explanation.targets[place, k]), classes),
+                        "score": float(explanation.scores[place, k]),
+                        "evidence": bool(explanation.evidence[place, k]),
+                        "files": {},
+                    }
+                    for k, tag in enumerate(tags)
+                ],
+                "files": {},
+            }
+            for explanation in found.explanations
+        ],
+        "regions": None,
+        "files": {},
+    }
+
+
+def table(records: Sequence[Record]) -> bytes:
+    """Return records as CSV: a row for each photograph, method and target."""
+    rows = list(_rows(records))
+    stream = io.StringIO(newline="")
+    if rows:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return stream.getvalue().encode("utf-8", "backslashreplace")
+
+
+def name_of(said: Record | None) -> str:
+    """Return a class as it is read: its name and number."""
+    if said is None:
+        return ""
+    return f"class {said['class']}" if said["name"] is None else f"{said['name']} ({said['class']})"
+
+
+def show(one: Record) -> None:
+    """Write what is said of one photograph as tables."""
+    said = one["prediction"]
+    console.line(one["photo"])
+    facts = f"score {said['score']:.4g}"
+    if said["probability"] is not None:  # a model with one output has none
+        facts += f", probability {said['probability']:.1%}"
+    label = "" if one["label"] is None else f"; true: {name_of(one['label'])}"
+    console.line(f"  predicted: {name_of(said)} ({facts}){label}")
+    for explanation in one["explanations"]:
+        grid = "x".join(map(str, explanation["grid"]))
+        where = f" at {', '.join(explanation['layers'])}" if explanation["layers"] else ""
+        console.line(f"  {explanation['method']}{where}, grid {grid}")
+        console.show(
+            [
+                {
+                    "explained": name_of(target),
+                    "score": target["score"],
+                    "evidence": "yes" if target["evidence"] else "none",
+                }
+                for target in explanation["targets"]
+            ]
+        )
+    if one["regions"] is not None:
+        several = {
+            "method": len(one["explanations"]) > 1,
+            "target": len(one["explanations"][0]["targets"]) > 1,
+        }
+        names = [name for name, shown in several.items() if shown]
+        console.show([_region(row, names) for row in one["regions"]])
+    console.line(f"  {one['files']['sheet']}")
+    console.line()
+
+
+def _rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
+    for one in records:
+        said = one["prediction"]
+        for explanation in one["explanations"]:
+            for target in explanation["targets"]:
+                yield {
+                    "photo": one["photo"],
+                    "label": name_of(one["label"]),
+                    "prediction": name_of(said),
+                    "probability": said["probability"],
+                    "method": explanation["method"],
+                    "layer": "+".join(explanation["layers"]),
+                    "asked": target["asked"],
+                    "target": name_of(target),
+                    "score": target["score"],
+                    "evidence": target["evidence"],
+                    **{kind: target["files"].get(kind) for kind in KINDS},
+                }
+
+
+def _class(index: int, names: Sequence[str] | None) -> Record:
+    known = names is not None and 0 <= index < len(names)
+    return {"class": index, "name": names[index] if names and known else None}
+
+
+def _region(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return what is shown of a row of the regions' table."""
+    if not row["area"]:
+        density = "not found"
+    elif not row["resolvable"]:
+        density = "too coarse"
+    elif not row["evidence"]:
+        density = "no evidence"
+    else:
+        density = f"{row['density']:.2f}"
+    shown = {name: row[name] for name in names} | {"region": row["region"], "density": density}
+    for name in ("share", "area"):
+        shown[name] = None if row[name] is None else f"{row[name]:.1%}"
+    if "excess" in row:
+        shown["excess"] = None if row["excess"] is None else f"{row['excess']:.3g}"
+    return shown

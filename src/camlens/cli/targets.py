@@ -1,0 +1,83 @@
+"""What --target means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from ..loading.factories import near
+from ..targets import Targets, several, top
+
+
+def read(texts: Sequence[str], classes: Sequence[str] | None) -> tuple[Targets, list[str]]:
+    """Read what to explain: predicted, label, topN, all, or classes by number or name.
+
+    Returns:
+        The targets as a run takes them, and a name for each of the K, as in files' names; no name
+        for "all".
+
+    Raises:
+        typer.BadParameter: a class has no such name, or a target is given twice.
+    """
+    words = [word for text in texts for word in _words(text, classes)]
+    if "all" in words:
+        if len(words) > 1:
+            raise typer.BadParameter(f"expected --target all alone, got {', '.join(words)}")
+        return "all", []
+    parts: list[Any] = []
+    tags: list[str] = []
+    for word in words:
+        if match := re.fullmatch(r"top(\d{1,4})", word):
+            count = int(match[1])
+            parts.append(top(count) if count else None)
+            new = [f"top{place + 1}" for place in range(count)]
+        elif word in ("predicted", "label"):
+            parts.append(None if word == "predicted" else "label")
+            new = [word]
+        else:
+            number = _class(word, classes)
+            parts.append(number)
+            new = [str(number)]
+        if not new or set(new) & set(tags):
+            raise typer.BadParameter(
+                f"expected each --target once, got {word!r} again"
+                if new
+                else f"expected --target topN of at least 1 class, got {word!r}"
+            )
+        tags += new
+    if "predicted" in tags and "top1" in tags:
+        raise typer.BadParameter("--target topN holds the predicted class: leave predicted out")
+    return (parts[0] if len(parts) == 1 else several(*parts)), tags
+
+
+def _words(text: str, classes: Sequence[str] | None) -> list[str]:
+    """Cut a text at commas, unless it is a class's name, which may have some."""
+    if classes is not None and text.casefold() in {name.casefold() for name in classes}:
+        return [text]
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise typer.BadParameter(f"expected --target as words with commas, got {text!r}")
+    return words
+
+
+def _class(text: str, classes: Sequence[str] | None) -> int:
+    if text.isdecimal():
+        return int(text)
+    if classes is None:
+        raise typer.BadParameter(
+            f"expected --target as a class's number, got {text!r}: the classes' names are "
+            "unknown, give them with --classes FILE"
+        )
+    names = [name.casefold() for name in classes]
+    if text.casefold() not in names:
+        raise typer.BadParameter(f"--target: there is no class {text!r}{near(text, classes)}")
+    ids = [index for index, name in enumerate(names) if name == text.casefold()]
+    if len(ids) > 1:
+        raise typer.BadParameter(
+            f"--target: {len(ids)} classes are named {text!r}: give the number, "
+            f"{', '.join(map(str, ids[:-1]))} or {ids[-1]}"
+        )
+    return ids[0]
