@@ -1,4 +1,4 @@
-"""What the page needs of a run: its tables without pictures, and pictures of single images."""
+"""What the page needs of a run: its tables, checked, without pictures; and those of single images."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
+from pyarrow import ArrowException
 
 from ..dataset.runs import Run, read_table
 from ..regions.tables import COLUMNS
 from . import wording
+from .checks import check
 
 #: What tells one way of making heatmaps from another. The grid does not: it follows the image.
 SETTING = ["method", "layer"]
@@ -21,8 +24,17 @@ SETTING = ["method", "layer"]
 #: Method and layer.
 Setting = tuple[str, str]
 
+#: Further numbers of a map: the column's name in the table of maps, what the page calls it, and
+#: which way is better. A run that has such a column gets a row of findings and a column of the
+#: table of an image's maps.
+MEASURES = {
+    "insertion_auc": ("insertion AUC", "higher is better"),
+    "deletion_auc": ("deletion AUC", "lower is better"),
+}
+
 _IMAGES = ["image", "name", "label", "prediction", "confidence", "width", "height", "reason"]
 _MAPS = ["image", "k", *SETTING, "grid", "target", "score", "evidence"]
+_HEAT = ["heat", "heat_height", "heat_width"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,13 +74,32 @@ class Tables:
         return [tuple(row) for row in self.maps[SETTING].drop_duplicates().to_numpy()]
 
     def setting_name(self, setting: Setting) -> str:
-        """Return how a setting's heatmaps were made, in a few words."""
-        return wording.setting(*setting, grids(select(self.maps, setting)))
+        """Return the shortest name that tells a setting from the others."""
+        method, layer = setting
+        alike = sum(other == method for other, _ in self.settings)
+        return f"{method} at {layer}" if alike > 1 and layer else method
+
+    def setting_detail(self, setting: Setting) -> str:
+        """Return layer and grids of a setting's maps."""
+        return wording.detail(setting[1], grids(select(self.maps, setting)))
+
+    @property
+    def measures(self) -> list[str]:
+        """Those of :data:`MEASURES` that the run has."""
+        return [name for name in MEASURES if name in self.maps]
 
     @property
     def region_names(self) -> list[str]:
         """The regions' names, in the run's order."""
         return [] if self.regions is None else self.regions["region"].drop_duplicates().tolist()
+
+    def shown_regions(self, setting: Setting) -> pd.DataFrame | None:
+        """Return the regions of one map of each image, to average; None where there are none."""
+        if self.regions is None:
+            return None
+        rows = select(self.regions[self.regions["shown"]], setting)
+        # Grid and place of the shown target may differ between images, which are still averaged.
+        return None if rows.empty else rows.assign(k=0).drop(columns="grid")
 
     def class_name(self, target: Any) -> str:
         """Return the name of a class, or its number where it has none."""
@@ -83,8 +114,7 @@ class Tables:
 
     def heat(self, images: Sequence[int]) -> pd.DataFrame:
         """Return ``image``, ``k``, the setting and the heat of some images' maps."""
-        columns = ["image", "k", *SETTING, "heat", "heat_height", "heat_width"]
-        return read(self.run, "maps", columns, images=images)
+        return read(self.run, "maps", ["image", "k", *SETTING, *_HEAT], images=images)
 
 
 def select(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
@@ -117,7 +147,9 @@ def load(run: str | os.PathLike[str] | Run) -> Tables:
     unreadable = images.loc[~readable, ["image", "name", "reason"]].reset_index(drop=True)
     images = images[readable].drop(columns="reason").reset_index(drop=True)
     images["correct"] = (images["label"] == images["prediction"]).astype("boolean")
-    maps = _with_shown(read(run, "maps", _MAPS), images)
+    maps = read(run, "maps", [*_MAPS, *_present(run, MEASURES)])
+    _check_joined(run, images, maps)
+    maps = _with_shown(maps, images)
     regions = None
     if run.scored and len(maps):
         regions = _joined(read(run, "regions", None), images, maps)
@@ -137,18 +169,41 @@ def read(
         table: ``"images"``, ``"maps"`` or ``"regions"``.
         columns: None for all.
         images: dataset indexes whose rows are wanted; None for all.
+
+    Raises:
+        ValueError: a file is damaged, or holds what no run writes there.
     """
     parts = []
     for shard in run.shards:
-        part = read_table(
-            run.path / shard / f"{table}.parquet", columns or COLUMNS, run.identity, only=columns
-        )
+        path = run.path / shard / f"{table}.parquet"
+        part = check(read_table(path, columns or COLUMNS, run.identity, only=columns), path)
         parts.append(part if images is None else part[part["image"].isin(images)])
     # An empty part would have a say in the columns' types.
     filled = [part for part in parts if len(part)] or parts[:1]
     return (
         pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns or COLUMNS)
     )
+
+
+def _present(run: Run, columns: Iterable[str]) -> list[str]:
+    """Return which of some columns the tables of maps have, as the first shard has them."""
+    if not run.shards:
+        return []
+    try:
+        known = pq.read_schema(run.path / run.shards[0] / "maps.parquet").names
+    except (ArrowException, OSError):  # said by whoever reads the table
+        return []
+    return [name for name in columns if name in known]
+
+
+def _check_joined(run: Run, images: pd.DataFrame, maps: pd.DataFrame) -> None:
+    """Check that an image has one row, and a map an image."""
+    if images["image"].duplicated().any():
+        raise ValueError(f"{run.path} is damaged: images.parquet has an image twice")
+    if not maps["image"].isin(images["image"]).all():
+        raise ValueError(
+            f"{run.path} is damaged: maps.parquet has maps of images that images.parquet lacks"
+        )
 
 
 def shown_target(maps: pd.DataFrame) -> str:
@@ -192,5 +247,7 @@ def _joined(regions: pd.DataFrame, images: pd.DataFrame, maps: pd.DataFrame) -> 
     for column in ("label", "prediction", "correct"):
         regions[column] = regions["image"].map(known[column])
     keys = ["image", "k", *SETTING]
+    if regions.duplicated([*keys, "region"]).any():
+        raise ValueError("the run is damaged: regions.parquet has a region of a map twice")
     regions = regions.drop(columns="target")
     return regions.merge(maps[[*keys, "target", "shown"]], on=keys, how="inner", sort=False)

@@ -1,4 +1,4 @@
-"""How numbers and names are written in the page's sentences."""
+"""How numbers and names are written on the page."""
 
 from __future__ import annotations
 
@@ -59,19 +59,29 @@ def interval(low: float, high: float, form: str = ".2f") -> str:
     return f"95% interval {low:{form}} to {high:{form}}"
 
 
-def setting(method: str, layer: str, grids: Sequence[str]) -> str:
-    """Return how heatmaps were made, in a few words.
+def detail(layer: str, grids: Sequence[str]) -> str:
+    """Return at which layer and on which grids maps were made.
 
     Args:
-        method: by which.
-        layer: at which; empty for input gradients.
+        layer: empty for input gradients.
         grids: of the maps, from the smallest to the largest.
 
     Example:
-        >>> setting("GradCAM", "features.34", ["14x14"]), setting("Saliency", "", ["48x48"])
-        ('GradCAM at features.34, grid 14x14', 'Saliency, grid 48x48')
-        >>> setting("GradCAM", "layer4", ["7x7", "7x9", "12x9"])
-        'GradCAM at layer4, grids from 7x7 to 12x9'
+        >>> detail("features.34", ["14x14"]), detail("", ["48x48"])
+        ('features.34, grid 14x14', 'grid 48x48')
+        >>> detail("layer4", ["7x7", "7x9", "12x9"])
+        'layer4, grids from 7x7 to 12x9'
     """
-    said = f"grid {grids[0]}" if len(grids) == 1 else f"grids from {grids[0]} to {grids[-1]}"
-    return f"{method}{f' at {layer}' if layer else ''}, {said}"
+    one = len(grids) == 1
+    size = f"grid {grids[0]}" if one else f"grids from {grids[0]} to {grids[-1]}"
+    return f"{layer}, {size}" if layer else size
+
+
+def spreadsheet(value: object) -> object:
+    """Return text that no spreadsheet takes for a formula.
+
+    Example:
+        >>> spreadsheet("=1+1"), spreadsheet("-x"), spreadsheet("mouth"), spreadsheet(-0.5)
+        ("'=1+1", "'-x", 'mouth', -0.5)
+    """
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
