@@ -50,9 +50,8 @@ def facts(tables: Tables) -> list[str]:
         right = int(judged["correct"].sum())
         found.append(f"{right:,} of {n:,} predicted right{_accuracy(right, n)}")
         wrong = judged[~judged["correct"].astype(bool)]
-        # Of one wrong prediction the picture says as much.
-        if len(wrong) > 1:
-            found.append(_confusion(tables, wrong))
+        if confusion := _confusion(tables, wrong):
+            found.append(confusion)
     if len(tables.unreadable):
         found.append(f"{len(tables.unreadable):,} unreadable")
     return found
@@ -70,8 +69,10 @@ def _accuracy(right: int, n: int) -> str:
 
 
 def _confusion(tables: Tables, wrong: pd.DataFrame) -> str:
-    """Say which class is most often taken for which; where several are, one of them."""
+    """Say which class is most often taken for which; nothing where none is more than once."""
     pairs = wrong.groupby(["label", "prediction"]).size()
+    if pairs.max() < 2 or pairs.empty:
+        return ""
     (label, prediction), size = pairs.idxmax(), int(pairs.max())
     taken = f"{_class(tables, label)} taken for {_class(tables, prediction)}"
     alike = int((pairs == size).sum()) - 1

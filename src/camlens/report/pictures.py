@@ -14,8 +14,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 from .. import heatmap, render
 from .tables import SETTING, Tables
 
-#: Heat has at most so many pixels on a side: what a thumbnail has. Smooth as it is, half of that
-#: does where a page holds more than MANY maps, and has a third of the bytes.
+#: Heat is drawn with so many pixels on the longer side, as a thumbnail has them: enlarged by the
+#: browser, its colours would be mixed, not its values. Where a page holds more than MANY maps it
+#: has half of that and at most the image's own size, which is a third of the bytes.
 SIDE, SIDE_OF_MANY, MANY = 224, 112, 1000
 
 #: A photograph of more bytes is encoded again; on a page of many images earlier.
@@ -61,7 +62,7 @@ def _some(
     found = dict(zip(keys, stored, strict=True))
     settings = tables.settings
     for record in records:
-        size = drawn_size(record["height"], record["width"], SIDE_OF_MANY if many else SIDE)
+        size = drawn_size(record["height"], record["width"], many=many)
         heat = []
         for one in record["maps"]:
             content, h, w = found[record["image"], one["k"], *settings[one["setting"]]]
@@ -77,14 +78,17 @@ def _some(
         yield {"photo": photo(photos.get(record["image"], b""), most), "heat": heat}
 
 
-def drawn_size(height: int, width: int, longest: int) -> tuple[int, int]:
-    """Return the size of an image, shrunk to a longest side.
+def drawn_size(height: int, width: int, *, many: bool = False) -> tuple[int, int]:
+    """Return the size at which the heat of an image is drawn.
 
     Example:
-        >>> drawn_size(48, 40, 224), drawn_size(448, 300, 224), drawn_size(10_000, 1, 224)
-        ((48, 40), (224, 150), (224, 1))
+        >>> drawn_size(448, 300), drawn_size(48, 24), drawn_size(10_000, 1)
+        ((224, 150), (224, 112), (224, 1))
+        >>> drawn_size(448, 300, many=True), drawn_size(48, 24, many=True)
+        ((112, 75), (48, 24))
     """
-    factor = min(1.0, longest / max(height, width))
+    longest = min(SIDE_OF_MANY, max(height, width)) if many else SIDE
+    factor = longest / max(height, width)
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
