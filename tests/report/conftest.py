@@ -129,12 +129,12 @@ class Page:
         command = self.driver.execute_cdp_cmd
         folder.mkdir(exist_ok=True)
         before = set(folder.iterdir())
-        command(
-            "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)}
-        )
+        command("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
         self.run("document.querySelector(arguments[0]).click()", selector)
         end = time.monotonic() + 10
-        while not (new := [p for p in set(folder.iterdir()) - before if "crdownload" not in p.name]):
+        while not (
+            new := [p for p in set(folder.iterdir()) - before if "crdownload" not in p.name]
+        ):
             assert time.monotonic() < end, f"nothing was saved by {selector}"
             time.sleep(0.05)
         return new[0]

@@ -10,8 +10,9 @@ import pandas as pd
 
 from .. import regions
 from . import wording
+from .columns import MEASURES
 from .grids import MIN_IMAGES
-from .tables import MEASURES, Setting, Tables, select
+from .tables import Setting, Tables, select
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class Finding:
 
 
 def facts(tables: Tables) -> list[str]:
-    """Say in a few words each how many images there are, how many are right, and what is confused."""
+    """Say how many images there are, how many are right and what is confused, in a few words."""
     found = [wording.count(len(tables.images), "image")]
     judged = tables.images.dropna(subset=["correct"])
     if n := len(judged):
@@ -192,7 +193,7 @@ def _bounds(row: dict[str, float], form: str, noun: str) -> str:
     return f"mean of {wording.count(int(row['n']), noun)}" if row["n"] > 1 else ""
 
 
-def records(tables: Tables, found: list[Finding]) -> Iterator[dict[str, str]]:
+def records(tables: Tables, found: list[Finding]) -> Iterator[dict[str, object]]:
     """Return the findings as rows of a file: finding, method, layer, value and note."""
     for row in found:
         for (method, layer), value in zip(tables.settings, row.values, strict=True):

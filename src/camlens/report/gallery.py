@@ -27,7 +27,9 @@ def most_targets(tables: Tables, images: Sequence[int]) -> int:
     return min(MOST_TARGETS, max(2, fits))
 
 
-def records(tables: Tables, images: Sequence[int], folder: Path | None = None) -> list[dict[str, Any]]:
+def records(
+    tables: Tables, images: Sequence[int], folder: Path | None = None
+) -> list[dict[str, Any]]:
     """Return a record for each image, in the order given.
 
     Args:
@@ -177,4 +179,3 @@ def _number(value: Any, digits: int = 4) -> float | None:
 
 def _integer(value: Any) -> int | None:
     return None if pd.isna(value) else int(value)
-

@@ -136,7 +136,9 @@ def _grids(tables: Tables, value: str, text: str) -> list[Grid]:
     if not known:
         return []
     whole = pd.concat([p.assign(group=place) for place, (_, p) in enumerate(known)])
-    rows = {place: (tables.setting_name(s), len(tables.images)) for place, (s, _) in enumerate(known)}
+    rows = {
+        place: (tables.setting_name(s), len(tables.images)) for place, (s, _) in enumerate(known)
+    }
     return [_grid(tables, whole, "All images", (text, "method"), rows)]
 
 
@@ -177,7 +179,10 @@ def _grid(
     groups: dict[int | None, tuple[str, int]],
 ) -> Grid:
     strongest = summary.loc[~summary["value"].isin(["density", "agreement"]), "mean"].abs().max()
-    columns = [*tables.region_names, *([_AGREEMENT] if "agreement" in set(summary["value"]) else [])]
+    columns = [
+        *tables.region_names,
+        *([_AGREEMENT] if "agreement" in set(summary["value"]) else []),
+    ]
     keys = [None if pd.isna(one) else int(one) for one in summary["group"]]
     found = {
         (group, row["region"]): row

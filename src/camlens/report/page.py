@@ -15,8 +15,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from . import findings, gallery, grids, palette, wording
+from .columns import MEASURES
 from .pictures import pictures
-from .tables import MEASURES, Tables, shown_target
+from .tables import Tables, shown_target
 
 #: How many unreadable images the page lists.
 MOST_UNREADABLE = 200

@@ -1,4 +1,4 @@
-"""What the page needs of a run: its tables, checked, without pictures; and those of single images."""
+"""What the page needs of a run: its tables, checked; pictures and heat of some images only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,21 +16,13 @@ from pyarrow import ArrowException
 from ..dataset.runs import Run, read_table
 from ..regions.tables import COLUMNS
 from . import wording
-from .checks import check
+from .columns import MEASURES, check
 
 #: What tells one way of making heatmaps from another. The grid does not: it follows the image.
 SETTING = ["method", "layer"]
 
 #: Method and layer.
 Setting = tuple[str, str]
-
-#: Further numbers of a map: the column's name in the table of maps, what the page calls it, and
-#: which way is better. A run that has such a column gets a row of findings and a column of the
-#: table of an image's maps.
-MEASURES = {
-    "insertion_auc": ("insertion AUC", "higher is better"),
-    "deletion_auc": ("deletion AUC", "lower is better"),
-}
 
 _IMAGES = ["image", "name", "label", "prediction", "confidence", "width", "height", "reason"]
 _MAPS = ["image", "k", *SETTING, "grid", "target", "score", "evidence"]
@@ -43,8 +35,8 @@ class Tables:
 
     Attributes:
         run: where they are from.
-        images: a row for each readable image, without thumbnails; ``correct`` besides, missing
-            where label or prediction is.
+        images: a row for each readable image, without thumbnails; besides, the name of its
+            ``shard``, and ``correct``, missing where label or prediction is.
         unreadable: ``image``, ``name`` and ``reason`` of the others.
         maps: a row for each map, without the heat; ``shown`` besides, True for the one map of
             each image and setting that the findings are about.
@@ -109,12 +101,18 @@ class Tables:
 
     def thumbnails(self, images: Sequence[int]) -> dict[int, bytes]:
         """Return the encoded pictures of some images."""
-        found = read(self.run, "images", ["image", "thumbnail"], images=images).dropna()
+        found = self._of(images, "images", ["image", "thumbnail"]).dropna()
         return dict(zip(found["image"], found["thumbnail"], strict=True))
 
     def heat(self, images: Sequence[int]) -> pd.DataFrame:
         """Return ``image``, ``k``, the setting and the heat of some images' maps."""
-        return read(self.run, "maps", ["image", "k", *SETTING, *_HEAT], images=images)
+        return self._of(images, "maps", ["image", "k", *SETTING, *_HEAT])
+
+    def _of(self, images: Sequence[int], table: str, columns: list[str]) -> pd.DataFrame:
+        """Read the rows of some images from the shards that have them."""
+        some = self.images["image"].isin(images)
+        shards = self.images.loc[some, "shard"].unique()
+        return _joined(self.run, table, columns, shards, lambda rows: rows["image"].isin(images))
 
 
 def select(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
@@ -126,7 +124,7 @@ def select(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
 def grids(table: pd.DataFrame) -> list[str]:
     """Return the grids of a table of maps or regions, from the smallest to the largest."""
     found = table["grid"].drop_duplicates().tolist()
-    return sorted(found, key=lambda grid: (math.prod(map(int, re.findall(r"\d+", grid))), grid))
+    return sorted(found, key=lambda grid: (math.prod(map(int, re.findall(r"\d{1,9}", grid))), grid))
 
 
 def load(run: str | os.PathLike[str] | Run) -> Tables:
@@ -142,24 +140,28 @@ def load(run: str | os.PathLike[str] | Run) -> Tables:
     """
     if not isinstance(run, Run):
         run = Run(run)
-    images = read(run, "images", _IMAGES)
+    images = _joined(run, "images", _IMAGES, run.shards)
     readable = images["reason"].isna()
     unreadable = images.loc[~readable, ["image", "name", "reason"]].reset_index(drop=True)
     images = images[readable].drop(columns="reason").reset_index(drop=True)
     images["correct"] = (images["label"] == images["prediction"]).astype("boolean")
-    maps = read(run, "maps", [*_MAPS, *_present(run, MEASURES)])
+    maps = _joined(run, "maps", [*_MAPS, *_present(run, MEASURES)], run.shards)
     _check_joined(run, images, maps)
     maps = _with_shown(maps, images)
     regions = None
     if run.scored and len(maps):
-        regions = _joined(read(run, "regions", None), images, maps)
+        regions = _with_ids(run, _joined(run, "regions", None, run.shards), images, maps)
     return Tables(run=run, images=images, unreadable=unreadable, maps=maps, regions=regions)
 
 
-def read(
-    run: Run, table: str, columns: list[str] | None, *, images: Sequence[int] | None = None
+def _joined(
+    run: Run,
+    table: str,
+    columns: list[str] | None,
+    shards: Sequence[str],
+    wanted: Callable[[pd.DataFrame], Any] | None = None,
 ) -> pd.DataFrame:
-    """Read columns of one of a run's tables, over all shards in order.
+    """Read columns of one of a run's tables, over shards in order.
 
     Only what is asked for is kept: the thumbnails and heat of 100,000 images would fill the
     memory.
@@ -168,21 +170,24 @@ def read(
         run: to read.
         table: ``"images"``, ``"maps"`` or ``"regions"``.
         columns: None for all.
-        images: dataset indexes whose rows are wanted; None for all.
+        shards: names of those to read.
+        wanted: from rows to which of them are kept; None for all.
 
     Raises:
         ValueError: a file is damaged, or holds what no run writes there.
     """
     parts = []
-    for shard in run.shards:
+    for shard in shards:
         path = run.path / shard / f"{table}.parquet"
         part = check(read_table(path, columns or COLUMNS, run.identity, only=columns), path)
-        parts.append(part if images is None else part[part["image"].isin(images)])
+        if table == "images":
+            part["shard"] = shard
+        parts.append(part if wanted is None else part[wanted(part)])
     # An empty part would have a say in the columns' types.
     filled = [part for part in parts if len(part)] or parts[:1]
-    return (
-        pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns or COLUMNS)
-    )
+    if not filled:
+        return pd.DataFrame(columns=[*(columns or COLUMNS), "shard"])
+    return pd.concat(filled, ignore_index=True)
 
 
 def _present(run: Run, columns: Iterable[str]) -> list[str]:
@@ -241,13 +246,15 @@ def _marked(maps: pd.DataFrame, candidates: pd.DataFrame, what: str) -> pd.DataF
     return maps
 
 
-def _joined(regions: pd.DataFrame, images: pd.DataFrame, maps: pd.DataFrame) -> pd.DataFrame:
+def _with_ids(
+    run: Run, regions: pd.DataFrame, images: pd.DataFrame, maps: pd.DataFrame
+) -> pd.DataFrame:
     """Replace class names by ids: two classes of the same name stay two."""
     known = images.set_index("image")
     for column in ("label", "prediction", "correct"):
         regions[column] = regions["image"].map(known[column])
     keys = ["image", "k", *SETTING]
     if regions.duplicated([*keys, "region"]).any():
-        raise ValueError("the run is damaged: regions.parquet has a region of a map twice")
+        raise ValueError(f"{run.path} is damaged: regions.parquet has a region of a map twice")
     regions = regions.drop(columns="target")
     return regions.merge(maps[[*keys, "target", "shown"]], on=keys, how="inner", sort=False)

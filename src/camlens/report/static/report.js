@@ -450,12 +450,13 @@ function setSplit(percent) {
 /** Enlarge what is shown; the middle stays in the middle, and the box scrolls. */
 function setZoom(zoom) {
   const stage = find("record").querySelector(".stage");
-  const middle = [(stage.scrollLeft + stage.clientWidth / 2) / state.zoom, (stage.scrollTop + stage.clientHeight / 2) / state.zoom];
+  const across = (stage.scrollLeft + stage.clientWidth / 2) / stage.scrollWidth;
+  const down = (stage.scrollTop + stage.clientHeight / 2) / stage.scrollHeight;
   state.zoom = Math.min(8, Math.max(1, zoom));
   stage.style.setProperty("--zoom", state.zoom);
   stage.classList.toggle("zoomed", state.zoom > 1);
-  stage.scrollLeft = middle[0] * state.zoom - stage.clientWidth / 2;
-  stage.scrollTop = middle[1] * state.zoom - stage.clientHeight / 2;
+  stage.scrollLeft = across * stage.scrollWidth - stage.clientWidth / 2;
+  stage.scrollTop = down * stage.scrollHeight - stage.clientHeight / 2;
   find("zoom-out").disabled = state.zoom === 1;
   find("zoom-in").disabled = state.zoom === 8;
 }
@@ -748,7 +749,8 @@ function listen() {
   find("cards").addEventListener("keydown", onGalleryKey);
   find("cards").addEventListener("focusin", (event) => setActive([...find("cards").children].indexOf(event.target.closest("li"))));
   find("record").addEventListener("keydown", onRecordKey);
-  find("record").addEventListener("close", () => cardAt(state.active)?.focus());
+  // The browser itself gives the focus back to where it was before images were turned.
+  find("record").addEventListener("close", () => focusCard(state.shown.indexOf(state.open)));
   find("record").addEventListener("click", (event) => event.target === find("record") && find("record").close());
   addEventListener("beforeprint", preparePrint);
 }

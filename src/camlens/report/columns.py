@@ -1,4 +1,4 @@
-"""Whether a table holds what a run writes there: types and ranges, so that a page is right or none."""
+"""What the columns of a run's tables hold, and a check that they do: a page is right or none."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from typing import Any
 import pandas as pd
 
 from ..regions.tables import ABLATION_COLUMNS
+
+#: Further numbers of a map: the column's name in the table of maps, what the page calls it, and
+#: which way is better. A run that has such a column gets a row of findings and a column of the
+#: table of an image's maps.
+MEASURES = {
+    "insertion_auc": ("insertion AUC", "higher is better"),
+    "deletion_auc": ("deletion AUC", "lower is better"),
+}
 
 #: Larger whole numbers are not exact in a browser.
 _LARGEST = 2**53
@@ -32,16 +40,18 @@ _SHARE = _Numbers(low=0, high=1 + 1e-4, missing=True)
 _POSITIVE = _Numbers(low=0, missing=True)
 _ANY = _Numbers(missing=True)
 
+#: Missing of images that could not be read, and only of these.
+_SIZES = ["width", "height"]
+
 #: Of columns of numbers the range, of others the type of the values.
 _COLUMNS: dict[str, _Numbers | type] = {
     **{"image": _COUNT, "k": _COUNT, "heat_height": _SIZE, "heat_width": _SIZE},
     **{"label": _CLASS, "prediction": _CLASS},
-    **{"width": dataclasses.replace(_SIZE, missing=True)},
-    **{"height": dataclasses.replace(_SIZE, missing=True)},
+    **dict.fromkeys(_SIZES, dataclasses.replace(_SIZE, missing=True)),
     **{"target": _Numbers(low=-1, high=_LARGEST, whole=True)},
     **{"confidence": _SHARE, "area": _SHARE, "share": _SHARE, "density": _POSITIVE, "score": _ANY},
     **dict.fromkeys(("drop", "baseline", "excess", "agreement", "probability_excess"), _ANY),
-    **dict.fromkeys(("insertion_auc", "deletion_auc"), _ANY),
+    **dict.fromkeys(MEASURES, _ANY),
     **dict.fromkeys(("name", "reason", "method", "layer", "grid", "region", "infill"), str),
     **{"evidence": bool, "resolvable": bool, "heat": bytes, "thumbnail": bytes},
 }
@@ -76,9 +86,8 @@ def check(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise _damaged(path, f"there is an ablation without {lacking}")
     if "heat" in table:
         _check_heat(table, path)
-    if "width" in table and "reason" in table:
-        if table.loc[table["reason"].isna(), ["width", "height"]].isna().any(axis=None):
-            raise _damaged(path, "an image has no size")
+    if "width" in table and table.loc[table["reason"].isna(), _SIZES].isna().any(axis=None):
+        raise _damaged(path, "an image has no size")
     return table
 
 
@@ -86,7 +95,7 @@ def _numbers(values: pd.Series[Any], expected: _Numbers, path: Path) -> pd.Serie
     if values.isna().all() and values.dtype == object:
         values = pd.Series(pd.array([pd.NA] * len(values), "Int64"), values.index, name=values.name)
     kinds = pd.api.types
-    if not kinds.is_numeric_dtype(values) or kinds.is_bool_dtype(values) or _complex(values):
+    if not kinds.is_numeric_dtype(values) or kinds.is_bool_dtype(values):
         raise _damaged(path, f"the column {values.name!r} holds {values.dtype}, no numbers")
     known = values.dropna()
     if len(known) < len(values) and not expected.missing:
@@ -100,10 +109,6 @@ def _numbers(values: pd.Series[Any], expected: _Numbers, path: Path) -> pd.Serie
             raise _damaged(path, f"{values.name!r} is {known[known % 1 != 0].iloc[0]}, a fraction")
         values = values.astype("Int64")
     return values
-
-
-def _complex(values: pd.Series[Any]) -> bool:
-    return bool(pd.api.types.is_complex_dtype(values))
 
 
 def _check_type(values: pd.Series[Any], expected: type, path: Path) -> None:
