@@ -98,7 +98,7 @@ function pictureOf(place, map, description) {
   return picture;
 }
 
-const ratioOf = (image) => Math.min(2.5, Math.max(0.6, image.width / image.height));
+const ratioOf = (image) => Math.min(4, Math.max(0.4, image.width / image.height));
 
 /** Whether there are several methods, and several classes of an image, to tell apart. */
 const several = () => ({
@@ -466,7 +466,7 @@ function factsOf(image) {
   const facts = [
     ["image", String(image.image)],
     ["size", `${image.width} × ${image.height} pixels`],
-    ...(map ? [["maps", report.settings[map.setting].detail]] : []),
+    ...(map ? [["layer, grid", report.settings[map.setting].detail]] : []),
   ];
   return element("dl", {}, ...facts.flatMap(([term, text]) => [element("dt", {}, term), element("dd", {}, named(text))]));
 }
