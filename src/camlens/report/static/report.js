@@ -691,7 +691,7 @@ function fillControls() {
   if (methods > 6) find("setting").value = "0";
   const every = most > methods && most <= 12 ? [["all", "all classes"]] : [];
   fillSelect("target", [...report.targets.map(({ id, name }) => [id, name]), ...every]);
-  if (methods === 1 && most > 1 && most <= 3) find("target").value = "all";
+  if (every.length && (report.images.length === 1 || (methods === 1 && most <= 3))) find("target").value = "all";
   for (const id of ["setting", "target"]) markDefault(find(id));
   find("filter").hidden = report.images.length < FEW;
   find("save").hidden = !report.images.length;
@@ -739,7 +739,8 @@ function listen() {
     const open = find("filters").hidden;
     find("filters").hidden = !open;
     find("filter").ariaExpanded = String(open);
-    if (open) find("search").focus();
+    // On a touch screen its keyboard would cover what is filtered.
+    if (open && !matchMedia("(pointer: coarse)").matches) find("search").focus();
   });
   find("more").addEventListener("click", showAll);
   find("save").addEventListener("click", () => saveText("images.csv", tableText()));
