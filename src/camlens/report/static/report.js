@@ -120,18 +120,22 @@ function tileName(image, map) {
   return span("tile-name", ...words.flatMap((word, i) => (i ? [" · ", word] : [word])));
 }
 
-function tilesOf(image, place) {
+/** An image's chosen maps in reading order, and in how many columns they stand with the photograph. */
+function layoutOf(image) {
   const maps = chosenMaps(image);
-  const { methods, classes } = several();
-  const columns = 1 + (methods ? report.settings.length : Math.max(1, classes ? maps.length : 1));
+  const [methods, classes] = ["setting", "k"].map((name) => new Set(maps.map((map) => map[name])).size);
+  // Whichever are more, methods or classes, stand beside each other.
+  if (methods >= classes) maps.sort((a, b) => a.k - b.k || a.setting - b.setting);
+  return { maps, columns: 1 + Math.max(1, methods, classes) };
+}
+
+function tilesOf(image, place) {
+  const { maps, columns } = layoutOf(image);
   const photo = span("tile", pictureOf(place, null, `Image ${image.name}`), span("tile-name", "photograph"));
   const tiles = span("tiles", photo);
   tiles.style.setProperty("--columns", columns);
-  const rows = Math.max(1, Math.ceil(maps.length / Math.max(1, columns - 1)));
-  photo.style.gridRow = `span ${rows}`;
-  // A row for each class, a column for each method.
-  const ordered = methods && classes ? [...maps].sort((a, b) => a.k - b.k || a.setting - b.setting) : maps;
-  for (const map of ordered) {
+  photo.style.gridRow = `span ${Math.max(1, Math.ceil(maps.length / (columns - 1)))}`;
+  for (const map of maps) {
     const what = `${report.settings[map.setting].name}, ${className(map.target)}`;
     const tile = span("tile", pictureOf(place, map, what), tileName(image, map));
     tile.dataset.map = image.maps.indexOf(map);
@@ -249,9 +253,8 @@ function update() {
 
 function showCards() {
   watcher.disconnect();
-  const { methods, classes } = several();
-  const maps = Math.max(0, ...report.images.slice(0, 50).map((image) => chosenMaps(image).length));
-  find("cards").style.setProperty("--across", 1 + (methods ? report.settings.length : classes ? maps : 1));
+  const across = Math.max(2, ...report.images.slice(0, 50).map((image) => layoutOf(image).columns));
+  find("cards").style.setProperty("--across", across);
   find("cards").replaceChildren(...state.shown.slice(0, state.limit).map(cardOf));
   const more = state.shown.length - state.limit;
   find("more").hidden = more <= 0;
