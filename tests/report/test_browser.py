@@ -16,7 +16,7 @@ from PIL import Image
 from camlens.report import write_report
 from camlens.report.tables import load
 
-from .made import SIDE, Made, seal, write_run
+from .made import SIDE, Made, change_manifest, seal, write_run
 
 pytestmark = pytest.mark.slow
 
@@ -240,14 +240,10 @@ class TestCards:
     def test_files_are_linked_where_they_are(self, browser, tmp_path):
         name = "folder/<b> & 'x' #1?.png"
         run = write_run(tmp_path / "run", images=3, names={1: name})
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
         for root, there in ((tmp_path, True), (tmp_path / "elsewhere", False)):
-            manifest = json.loads((run / "manifest.json").read_text())
-            from camlens.dataset import manifests
-
-            manifests.write(run, manifest | {"root": str(root)})
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_bytes(b"x")
-            seal(run)
+            change_manifest(run, root=str(root))
             browser.open(write_report(run, tmp_path / "page.html"))
             links = []
             for place in range(3):

@@ -8,9 +8,7 @@ import textwrap
 import pandas as pd
 import pytest
 
-from camlens.dataset import manifests
-
-from .made import Made, _manifest, seal, write_run
+from .made import change_manifest, write_run
 
 IMAGES, SHARD = 100_000, 1000
 
@@ -19,8 +17,7 @@ IMAGES, SHARD = 100_000, 1000
 def run(tmp_path_factory):
     """A run whose 100 shards repeat the first one's images."""
     folder = tmp_path_factory.mktemp("many") / "run"
-    made = Made(images=SHARD, shard_size=SHARD)
-    write_run(folder, made)
+    write_run(folder, images=SHARD, shard_size=SHARD)
     tables = {
         path.name: pd.read_parquet(path)
         for path in (folder / "shard-00000").iterdir()
@@ -32,8 +29,7 @@ def run(tmp_path_factory):
         for name, table in tables.items():
             moved = table.assign(image=table["image"] + number * SHARD)
             moved.to_parquet(folder / shard / name, index=False)
-    manifests.write(folder, _manifest(made, shards) | {"images": IMAGES})
-    seal(folder)
+    change_manifest(folder, shards=shards, images=IMAGES)
     return folder
 
 

@@ -52,7 +52,7 @@ def test_the_page_shows_the_runs_heatmaps_and_photographs(browser, run):
         "return tiles.length > 5 && images.flat().every((image) => image.complete) &&"
         "images.map((pair) => pair.map((image) => image.src))"
     )
-    maps = run.maps.sort_values(["image", "k", "method"], kind="stable")
+    maps = run.maps.sort_values(["image", "method", "k"], kind="stable")
     thumbnails = [base64.b64encode(one).decode() for one in run.images["thumbnail"]]
     some = 0
     for (photo, *heat), (_, row) in zip(shown, maps.iterrows(), strict=False):

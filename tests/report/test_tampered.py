@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from camlens.dataset import manifests
 from camlens.report import write_report
 
-from .made import seal, write_run
+from .made import change_manifest, seal, write_run
 
 #: What a column becomes, by file; each is refused.
 REFUSED = {
@@ -160,8 +159,7 @@ class TestTruePages:
             "model": {"name": ["<b>"], "weights": 7},
             "root": 3,
         }
-        manifests.write(run, manifests.read(run) | odd)
-        seal(run)
+        change_manifest(run, **odd)
         text, data = read(write_report(run))
         assert data["classes"]["0"] == "1"
         assert "&lt;b&gt;" in text

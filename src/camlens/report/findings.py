@@ -65,8 +65,8 @@ def _accuracy(right: int, n: int) -> str:
     if n < MIN_IMAGES:
         return ""
     bounds = binomtest(right, n).proportion_ci(method="wilson")
-    ends = wording.interval(100 * bounds.low, 100 * bounds.high, ".1f")
-    return f": {wording.percent(right, n)} ({ends}%)"
+    low, high = 100 * bounds.low, 100 * bounds.high
+    return f": {wording.percent(right, n)} (95% interval {low:.1f} to {high:.1f}%)"
 
 
 def _confusion(tables: Tables, wrong: pd.DataFrame) -> str:
@@ -155,7 +155,7 @@ def _densest(tables: Tables, setting: Setting) -> Value | None:
         return None
     top = some.loc[some["mean"].idxmax()].to_dict()
     text = f"{wording.name(top['region'])} {top['mean']:.2f}"
-    return Value(text=text, note=_bounds(top, ".2f", "map"))
+    return Value(text=text, note=_bounds(top, ".2f"))
 
 
 def _agreement(tables: Tables, setting: Setting) -> Value | None:
@@ -183,14 +183,14 @@ def _mean(once: pd.DataFrame, value: str, form: str) -> Value | None:
         return None
     summary = regions.summarize(once, by=[], value=value, min_images=MIN_IMAGES)
     (row,) = summary.to_dict("records")
-    return Value(text=f"{row['mean']:{form}}", note=_bounds(row, form, "map"))
+    return Value(text=f"{row['mean']:{form}}", note=_bounds(row, form))
 
 
-def _bounds(row: dict[str, float], form: str, noun: str) -> str:
+def _bounds(row: dict[str, float], form: str) -> str:
     """Return a mean's interval; of few maps, how many they are."""
     if row["enough"] and math.isfinite(row["low"]):
         return f"{row['low']:{form}} to {row['high']:{form}}"
-    return f"mean of {wording.count(int(row['n']), noun)}" if row["n"] > 1 else ""
+    return f"mean of {wording.count(int(row['n']), 'map')}" if row["n"] > 1 else ""
 
 
 def records(tables: Tables, found: list[Finding]) -> Iterator[dict[str, object]]:

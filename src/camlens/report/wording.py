@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 # First-strong isolate and its end: a name written right to left, or with marks that turn text
@@ -45,18 +44,6 @@ def percent(part: int, whole: int) -> str:
     if 99.9 < share < 100:
         return "over 99.9%"
     return f"{share:.1f}%".replace(".0%", "%")
-
-
-def interval(low: float, high: float, form: str = ".2f") -> str:
-    """Return the two ends of an interval, or why there is none.
-
-    Example:
-        >>> interval(0.5, 0.75), interval(float("nan"), 1.0)
-        ('95% interval 0.50 to 0.75', 'too few for an interval')
-    """
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "too few for an interval"
-    return f"95% interval {low:{form}} to {high:{form}}"
 
 
 def detail(layer: str, grids: Sequence[str]) -> str:

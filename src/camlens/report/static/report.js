@@ -31,6 +31,9 @@ const targetOf = (image, map) => {
   return map.target === image.label ? "label" : `k${map.k}`;
 };
 
+/** What a class is to the image, in words to follow its name. */
+const roleOf = (image, map) => ({ prediction: " (predicted)", label: " (true)" })[targetOf(image, map)] ?? "";
+
 function isTarget(image, map, target) {
   if (target === "prediction") return map.target === image.prediction;
   if (target === "label") return map.target === image.label;
@@ -165,8 +168,7 @@ function explainedLine(image) {
   const map = chosenMap(image);
   if (!map || find("target").value === "all") return null;
   if (isCorrect(image) !== false && map.target === image.prediction) return null;
-  const role = { prediction: " (predicted)", label: " (true)" }[targetOf(image, map)] ?? "";
-  return span("explained", "heat explains: ", named(className(map.target)), role);
+  return span("explained", "heat explains: ", named(className(map.target)), roleOf(image, map));
 }
 
 function cardOf(place) {
@@ -495,10 +497,9 @@ function mapsTable(image) {
   const agreement = image.maps.some((map) => (map.agreement ?? null) !== null);
   const methods = report.settings.length > 1;
   const rows = image.maps.map((map) => {
-    const role = { prediction: " (predicted)", label: " (true)" }[targetOf(image, map)] ?? "";
     const none = map.evidence ? null : span("none", " no evidence");
     return [
-      element("td", {}, named(className(map.target)), role, none),
+      element("td", {}, named(className(map.target)), roleOf(image, map), none),
       ...(methods ? [element("td", {}, named(report.settings[map.setting].name))] : []),
       numberCell(asText(map.score, 3)),
       ...(agreement ? [numberCell(asText(map.agreement))] : []),
