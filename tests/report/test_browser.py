@@ -4,7 +4,6 @@ import base64
 import csv
 import dataclasses
 import io
-import json
 import re
 import time
 
@@ -414,6 +413,19 @@ class TestRecord:
             ".map((s) => s.selectedOptions[0].text.split(':')[0])"
         )
         assert chosen == ["GradCAM", "LayerCAM"]
+
+    def test_dragging_over_the_picture_moves_the_slider(self, browser, usual):
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        self.open(browser, usual[1])
+        stage = browser.driver.find_element("class name", "stage")
+        width = stage.size["width"]
+        actions = ActionChains(browser.driver, duration=20)
+        actions.move_to_element(stage).click_and_hold().move_by_offset(-width // 4, 0)
+        actions.release().move_by_offset(
+            20, 0
+        ).perform()  # what follows without a button is no drag
+        assert browser.run("return Number(document.getElementById('split').value)") in (24, 25, 26)
 
     def test_zoom_enlarges_and_the_box_scrolls(self, browser, usual):
         self.open(browser, usual[1])
