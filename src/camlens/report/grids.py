@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -117,29 +118,36 @@ _AGREEMENT = "heat and effect agree"
 
 
 def _grids(tables: Tables, value: str, text: str) -> list[Grid]:
-    if tables.regions is None:
-        return []
     by = _groups(tables)
-    parts = [_summary(tables, setting, by, value) for setting in tables.settings]
-    known = [(s, part) for s, part in zip(tables.settings, parts, strict=True) if len(part)]
-    if by is not None:
-        counts = _counts(tables, by)
-        names = {group: _name(tables, group) for group in list(counts)[: MOST_ROWS + 1]}
-        rows = {group: (name, counts[group]) for group, name in names.items()}
-        left_out = max(0, len(counts) - MOST_ROWS - 1)
-        titles = [f"{tables.setting_name(s)} ({tables.setting_detail(s)})" for s, _ in known]
-        about = (text, {"label": "true class", "prediction": "predicted class"}[by])
-        return [
-            dataclasses.replace(_grid(tables, part, title, about, rows), left_out=left_out)
-            for title, (_, part) in zip(titles, known, strict=True)
-        ]
-    if not known:
-        return []
-    whole = pd.concat([p.assign(group=place) for place, (_, p) in enumerate(known)])
-    rows = {
-        place: (tables.setting_name(s), len(tables.images)) for place, (s, _) in enumerate(known)
+    summaries = {
+        setting: summary
+        for setting in tables.settings
+        if len(summary := _summary(tables, setting, by, value))
     }
-    return [_grid(tables, whole, "All images", (text, "method"), rows)]
+    if not summaries:
+        return []
+    if by is None:
+        whole = pd.concat([one.assign(group=at) for at, one in enumerate(summaries.values())])
+        names = map(tables.setting_name, summaries)
+        methods = {at: (name, len(tables.images)) for at, name in enumerate(names)}
+        return [_grid(tables, whole, methods, title="All images", text=text, groups="method")]
+    counts = _counts(tables, by)
+    classes = {
+        group: (_name(tables, group), count)
+        for group, count in itertools.islice(counts.items(), MOST_ROWS + 1)
+    }
+    return [
+        _grid(
+            tables,
+            summary,
+            classes,
+            title=f"{tables.setting_name(setting)} ({tables.setting_detail(setting)})",
+            text=text,
+            groups={"label": "true class", "prediction": "predicted class"}[by],
+            left_out=len(counts) - len(classes),
+        )
+        for setting, summary in summaries.items()
+    ]
 
 
 def _groups(tables: Tables) -> str | None:
@@ -174,10 +182,10 @@ def _means(rows: pd.DataFrame, by: str | None, value: str) -> pd.DataFrame:
 def _grid(
     tables: Tables,
     summary: pd.DataFrame,
-    title: str,
-    about: tuple[str, str],
-    groups: dict[int | None, tuple[str, int]],
+    names: Mapping[Any, tuple[str, int]],
+    **about: Any,
 ) -> Grid:
+    """Return a grid of a summary whose ``group`` is a key of the rows' names and sizes."""
     strongest = summary.loc[~summary["value"].isin(["density", "agreement"]), "mean"].abs().max()
     columns = [
         *tables.region_names,
@@ -198,18 +206,16 @@ def _grid(
                 for column in columns
             ),
         )
-        for group, (name, count) in groups.items()
+        for group, (name, count) in names.items()
     )
     return Grid(
-        title=title,
-        text=about[0],
-        groups=about[1],
+        **about,
         columns=tuple(columns),
         rows=rows,
         records=tuple(
-            {"group": groups[group][0], **{name: row[name] for name in _RECORD}}
+            {"group": names[group][0], **{name: row[name] for name in _RECORD}}
             for (group, _), row in found.items()
-            if group in groups
+            if group in names
         ),
     )
 
