@@ -695,6 +695,11 @@ class TestScreens:
         )
         assert box[1] - box[0] > 340
         assert box[3] < 844
+        cut = browser.run(
+            "return [...document.querySelectorAll('#record .scroll')]"
+            ".filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.ariaLabel)"
+        )
+        assert cut == []
         small = browser.run(
             "return [...document.querySelectorAll('#record :is(td, th, dd, dt, h2, .said)')]"
             ".filter((e) => parseFloat(getComputedStyle(e).fontSize) < 13).length"

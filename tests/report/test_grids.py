@@ -91,8 +91,9 @@ def test_few_images_have_neither_interval_nor_colour(tmp_path):
     for row in grid.rows:
         for cell in row.cells:
             assert cell.shade is None
-            assert cell.note.startswith("only ")
+            assert cell.note == ""  # the row says of how many images it is
             assert cell.says == "too few images for an interval"
+            assert cell.style == "few"
 
 
 def test_what_is_too_coarse_says_so(usual):
@@ -104,6 +105,16 @@ def test_what_is_too_coarse_says_so(usual):
     place = grid.columns.index("eyes")
     cells = [row.cells[place] for row in grid.rows]
     assert {(cell.text, cell.shade, cell.note) for cell in cells} == {("too coarse", None, "")}
+    assert {cell.style for cell in cells} == {"blank"}
+
+
+def test_a_cell_of_fewer_images_than_its_row_says_so(usual):
+    table = usual.regions.copy()
+    nose = (table["region"] == "nose") & (table["image"] > 4)
+    table.loc[nose, ["density", "share"]] = float("nan")
+    grid = density_grid(dataclasses.replace(usual, regions=table))
+    cell = grid.rows[0].cells[grid.columns.index("nose")]
+    assert (cell.note, cell.style) == ("only 5 images", "few")
 
 
 def test_without_labels_groups_are_predictions_and_without_both_there_is_one(tmp_path):

@@ -24,6 +24,8 @@ MOST_ROWS = 40
 #: What a file of a grid's numbers has of each.
 _RECORD = ("method", "layer", "region", "value", "n", "mean", "low", "high")
 
+_FEW = "too few images for an interval"
+
 _NOTES = {"not resolvable": "too coarse", "no evidence": "no evidence", "no value": "unknown"}
 
 
@@ -44,6 +46,13 @@ class Cell:
     says: str = ""
     shade: int | None = None
     sure: bool = False
+
+    @property
+    def style(self) -> str:
+        """The class of the cell in the page: a shade, a number without one, or no number."""
+        if self.shade is not None:
+            return f"shade-{self.shade}"
+        return "few" if self.says == _FEW else "blank"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,7 +211,9 @@ def _grid(
             name=name,
             images=wording.count(count, "image"),
             cells=tuple(
-                _cell(found[group, column], strongest) if (group, column) in found else absent
+                _cell(found[group, column], strongest, count)
+                if (group, column) in found
+                else absent
                 for column in columns
             ),
         )
@@ -233,7 +244,7 @@ def _counts(tables: Tables, by: str) -> dict[int | None, int]:
     return counts | {int(one): int(size) for one, size in ordered.items()}
 
 
-def _cell(row: dict[str, Any], strongest: float) -> Cell:
+def _cell(row: dict[str, Any], strongest: float, images: int) -> Cell:
     """Return a row of a summary as a cell."""
     mean, ratio = row["mean"], row["value"] == "density"
     if not math.isfinite(mean):
@@ -242,8 +253,8 @@ def _cell(row: dict[str, Any], strongest: float) -> Cell:
     if not row["enough"]:
         return Cell(
             text=f"{mean:{form}}",
-            note=f"only {wording.count(row['n'], 'image')}",
-            says="too few images for an interval",
+            note="" if row["n"] == images else f"only {wording.count(row['n'], 'image')}",
+            says=_FEW,
         )
     chance = 1.0 if ratio else 0.0
     sure = not row["low"] <= chance <= row["high"]

@@ -526,7 +526,7 @@ function regionsTable(image) {
     ];
   });
   const head = [["region"], ["density", "number"], ["of heat", "number"], ["of area", "number"]];
-  if (map.excess) head.push(["effect on score", "number"], ["on probability", "number"]);
+  if (map.excess) head.push(["effect on score", "number"], ["on prob\u00adability", "number"]);
   return [tableOf(`Regions: ${sideName(image, map)}`, head, rows)];
 }
 
