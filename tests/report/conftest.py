@@ -72,10 +72,11 @@ class Page:
             time.sleep(0.02)
         return found
 
-    def screen(self, width, height, *, dark=False):
+    def screen(self, width, height, *, dark=False, touch=False):
         command = self.driver.execute_cdp_cmd
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch}
         command("Emulation.setDeviceMetricsOverride", size)
+        command("Emulation.setTouchEmulationEnabled", {"enabled": touch})
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         command("Emulation.setEmulatedMedia", {"media": "", "features": [scheme]})
 
@@ -90,13 +91,21 @@ class Page:
         )
 
     def names(self):
-        """Return the names of the cards, in the order shown."""
+        """Show all cards, and return their names in order."""
+        self.run("const more = document.getElementById('more'); if (!more.hidden) more.click()")
         return self.run(
             "return [...document.querySelectorAll('#cards .file')].map((c) => c.textContent)"
         )
 
     def text(self, selector):
         return self.run("return document.querySelector(arguments[0]).textContent", selector)
+
+    def texts(self, selector):
+        """Return the texts of all elements that a selector finds."""
+        return self.run(
+            "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)",
+            selector,
+        )
 
     def options(self, control):
         """Return a select's values and texts."""
@@ -114,6 +123,21 @@ class Page:
 
         for key in keys:
             ActionChains(self.driver).send_keys(getattr(Keys, key, key)).perform()
+
+    def saved(self, folder, selector):
+        """Click on what saves a file, and return the file once it is whole."""
+        command = self.driver.execute_cdp_cmd
+        folder.mkdir(exist_ok=True)
+        before = set(folder.iterdir())
+        command("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+        self.run("document.querySelector(arguments[0]).click()", selector)
+        end = time.monotonic() + 10
+        while not (
+            new := [p for p in set(folder.iterdir()) - before if "crdownload" not in p.name]
+        ):
+            assert time.monotonic() < end, f"nothing was saved by {selector}"
+            time.sleep(0.05)
+        return new[0]
 
     def drain(self):
         for kind in ("browser", "performance"):

@@ -61,6 +61,12 @@ def seal(folder):
         write_checksums(shard, identity, int(shard.name.removeprefix("shard-")))
 
 
+def change_manifest(folder, **changes):
+    """Change what a run's manifest says."""
+    manifests.write(folder, manifests.read(folder) | changes)
+    seal(folder)
+
+
 def _manifest(made, shards):
     return {
         "format": "camlens.run.1",

@@ -1,15 +1,13 @@
-import base64
-import io
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from camlens.report import gallery
+from camlens.report.gallery import link
 from camlens.report.tables import load
 
-from .made import GRID, write_run
+from .made import write_run
 
 
 @pytest.fixture(scope="module")
@@ -39,45 +37,10 @@ def test_records_hold_what_the_tables_say(usual):
         assert np.allclose(record["area"], rows["area"], rtol=1e-3)
 
 
-def test_heat_is_the_stored_bytes(usual):
-    stored = usual.heat([9]).set_index(["method", "k"])["heat"]
-    for one in gallery.records(usual, [9])[0]["maps"]:
-        method = ("GradCAM", "LayerCAM")[one["setting"]]
-        assert base64.b64decode(one["heat"]) == stored[method, one["k"]]
-        assert (one["height"], one["width"]) == (GRID, GRID)
-
-
-def test_half_precision_becomes_bytes(tmp_path):
-    kinds = [load(write_run(tmp_path / t, images=3, dtype=t)) for t in ("uint8", "float16")]
-    a, b = (
-        [base64.b64decode(r["maps"][0]["heat"]) for r in gallery.records(t, [0, 1, 2])]
-        for t in kinds
-    )
-    # Half precision near 1 has steps of 1/2048, so rounding may differ by one byte.
-    away = np.abs(np.frombuffer(b"".join(a), "u1").astype(int) - np.frombuffer(b"".join(b), "u1"))
-    assert away.max() <= 1
-    assert (away == 0).mean() > 0.9
-
-
-def test_a_map_without_evidence_has_no_heat(usual):
-    for one in gallery.records(usual, [2])[0]["maps"]:
-        assert (one["evidence"], one["heat"]) == (False, "")
-        assert one["density"] == [None] * 8
-
-
 def test_records_are_json_without_nan(usual):
     images = usual.images["image"].tolist()
     json.dumps(gallery.records(usual, images), allow_nan=False)
     assert [r["image"] for r in gallery.records(usual, images)] == images
-
-
-def test_large_maps_are_averaged_down():
-    fine = np.zeros((128, 128), "u1")
-    fine[:2, :2], fine[2:4, :2] = 100, 50
-    heat, size = gallery._bytes(fine.tobytes(), (128, 128))
-    found = np.frombuffer(heat, "u1").reshape(size)
-    assert size == (64, 64)
-    assert (found[0, 0], found[1, 0], found.sum()) == (255, 128, 383)
 
 
 def test_of_many_targets_label_prediction_and_the_highest_scores_are_kept(tmp_path):
@@ -85,32 +48,13 @@ def test_of_many_targets_label_prediction_and_the_highest_scores_are_kept(tmp_pa
     tables = load(write_run(tmp_path / "run", images=6, classes=classes, every_class=True))
     for record in gallery.records(tables, range(6)):
         kept = {m["target"] for m in record["maps"]}
-        assert len(kept) == gallery.MOST_TARGETS
+        assert len(kept) == gallery.MOST_TARGETS == gallery.most_targets(tables, range(6))
         assert {record["label"], record["prediction"]} <= kept
         rows = tables.maps[tables.maps["image"] == record["image"]]
         rest = [t for t in rows.sort_values("score")["target"] if t not in kept]
         others = kept - {record["label"], record["prediction"]}
         scores = rows.set_index("target")["score"]
         assert scores[rest].max() <= scores[list(others)].min()
-
-
-def test_pictures_are_pictures_or_nothing(usual):
-    first, none = gallery.pictures(usual, [0, 4])
-    assert first.startswith("data:image/png;base64,")
-    assert none == ""
-    assert gallery._address(b"<svg onload=alert(1)>") == ""
-    assert gallery._address(b"\xff\xd8\xff broken").startswith("data:image/jpeg;base64,")
-
-
-def test_a_picture_of_many_bytes_becomes_a_jpeg():
-    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(noise).save(out, "PNG")
-    address = gallery._address(out.getvalue())
-    assert address.startswith("data:image/jpeg;base64,")
-    assert len(address) < len(out.getvalue())
-    damaged = out.getvalue()[:50_000]
-    assert gallery._address(damaged).startswith("data:image/png;base64,")
 
 
 def test_targets_to_choose_from(usual, tmp_path):
@@ -123,3 +67,48 @@ def test_targets_to_choose_from(usual, tmp_path):
     ]
     alone = load(write_run(tmp_path / "run", images=5))
     assert gallery.targets(alone, range(5)) == [{"id": "prediction", "name": "predicted class"}]
+
+
+def test_pages_of_many_images_hold_fewer_targets(usual):
+    assert gallery.most_targets(usual, range(1500)) == 2  # of two methods
+    assert gallery.most_targets(usual, range(10**6)) == 2
+    kept = gallery.records(usual, usual.images["image"].tolist())
+    assert {len(one["maps"]) for one in kept} == {6}
+
+
+class TestLinks:
+    @pytest.fixture
+    def root(self, tmp_path):
+        for name in (
+            "a/b c.png",
+            "a/100% <#?>.png",
+            "\u05e9.png",
+            "javascript:alert(1)",
+            "x\udcff",
+        ):
+            path = tmp_path / "data" / name
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_bytes(b"x")
+        (tmp_path / "secret").write_bytes(b"x")
+        return tmp_path / "data"
+
+    def test_files_are_linked_relative_to_the_page_and_encoded(self, root, tmp_path):
+        assert link(str(root), "a/b c.png", tmp_path) == "data/a/b%20c.png"
+        assert link(str(root), "a/b c.png", tmp_path / "out") == "../data/a/b%20c.png"
+        assert link(str(root), "a/100% <#?>.png", root) == "a/100%25%20%3C%23%3F%3E.png"
+        assert link(str(root), "\u05e9.png", root) == "%D7%A9.png"
+        assert link(str(root), "javascript:alert(1)", root) == "javascript%3Aalert%281%29"
+        assert link(str(root), "x\udcff", root) == "x%FF"
+
+    @pytest.mark.parametrize(
+        "name",
+        ["../secret", "a/../../secret", "/etc/passwd", "no such", "a", "", "\0", "x" * 10_000],
+    )
+    def test_nothing_else_is(self, root, tmp_path, name):
+        assert link(str(root), name, tmp_path) is None
+
+    def test_nothing_is_linked_without_a_folder(self, root, tmp_path):
+        for unknown in (None, "", 7, ["x"], "no such folder", "\0"):
+            assert link(unknown, "a/b c.png", tmp_path) is None
+        assert link(str(root), str(root / "a" / "b c.png"), tmp_path) is None
+        assert link(str(root), "a/b c.png", None) is None

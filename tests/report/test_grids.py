@@ -9,13 +9,16 @@ from camlens.report.tables import load
 
 from .made import write_run
 
-SETTING = ("GradCAM", "features.9")
-
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "usual"
     return load(write_run(folder, images=90, classes=("a", "b", "c"), every_class=True))
+
+
+def density_grid(tables):
+    (grid,) = grids.density_grids(tables)
+    return grid
 
 
 def shown(tables):
@@ -24,9 +27,10 @@ def shown(tables):
 
 
 def test_cells_are_the_summarys(usual):
-    grid = grids.density_grid(usual, SETTING)
+    grid = density_grid(usual)
     summary = regions.summarize(shown(usual), by="label", value="density")
-    assert grid.groups == "label"
+    assert grid.groups == "true class"
+    assert grid.title == "GradCAM (features.9, grid 12x12)"
     assert [row.name for row in grid.rows] == ["all images", "a", "b", "c"]
     for label, row in enumerate(grid.rows[1:]):
         own = summary[summary["label"] == label].set_index("region")
@@ -43,12 +47,12 @@ def test_cells_are_the_summarys(usual):
 
 def test_the_first_row_is_of_all_images(usual):
     summary = regions.summarize(shown(usual), by=[], value="density")
-    cells = grids.density_grid(usual, SETTING).rows[0].cells
+    cells = density_grid(usual).rows[0].cells
     assert [cell.text for cell in cells[:-1]] == [f"{mean:.2f}" for mean in summary["mean"]]
 
 
 def test_the_last_column_is_the_agreement(usual):
-    grid = grids.density_grid(usual, SETTING)
+    grid = density_grid(usual)
     values = shown(usual).drop_duplicates("image")
     assert grid.columns[-1] == "heat and effect agree"
     assert grid.rows[0].cells[-1].text == f"{values['agreement'].mean():+.2f}"
@@ -59,11 +63,11 @@ def test_the_last_column_is_the_agreement(usual):
 
 def test_effects_are_of_the_probability_where_it_is_known(usual):
     mean = shown(usual).groupby("region", sort=False)["probability_excess"].mean()
-    grid = grids.ablation_grid(usual, SETTING)
+    (grid,) = grids.ablation_grids(usual)
     assert "probability" in grid.text
     assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
     table = usual.regions.assign(probability_excess=float("nan"))
-    grid = grids.ablation_grid(dataclasses.replace(usual, regions=table), SETTING)
+    (grid,) = grids.ablation_grids(dataclasses.replace(usual, regions=table))
     assert "fall of the score" in grid.text
     mean = shown(usual).groupby("region", sort=False)["excess"].mean()
     assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
@@ -71,17 +75,25 @@ def test_effects_are_of_the_probability_where_it_is_known(usual):
 
 def test_no_effect_no_table(tmp_path):
     tables = load(write_run(tmp_path / "run", images=3, ablated=False))
-    assert grids.ablation_grid(tables, SETTING) is None
-    assert grids.density_grid(tables, SETTING).columns == tuple(tables.region_names)
+    assert grids.ablation_grids(tables) == []
+    assert density_grid(tables).columns == tuple(tables.region_names)
 
 
 def test_few_images_have_neither_interval_nor_colour(tmp_path):
-    tables = load(write_run(tmp_path / "run", images=9))
-    for row in grids.density_grid(tables, SETTING).rows:
+    tables = load(write_run(tmp_path / "run", images=9, methods=("GradCAM", "LayerCAM")))
+    grid = density_grid(tables)
+    # No class has images enough: a row for each method, in one table.
+    assert (grid.groups, [row.name for row in grid.rows]) == ("method", ["GradCAM", "LayerCAM"])
+    for method, row in zip(("GradCAM", "LayerCAM"), grid.rows, strict=True):
+        own = shown(tables)[shown(tables)["method"] == method].groupby("region", sort=False)
+        means = [f"{mean:.2f}" for mean in own["density"].mean()]
+        assert [cell.text for cell in row.cells[:-1]] == means
+    for row in grid.rows:
         for cell in row.cells:
             assert cell.shade is None
-            assert cell.note.startswith("only ")
+            assert cell.note == ""  # the row says of how many images it is
             assert cell.says == "too few images for an interval"
+            assert cell.style == "few"
 
 
 def test_what_is_too_coarse_says_so(usual):
@@ -89,26 +101,36 @@ def test_what_is_too_coarse_says_so(usual):
     eyes = table["region"] == "eyes"
     table.loc[eyes, "resolvable"] = False
     table.loc[eyes, ["density", "share"]] = float("nan")
-    grid = grids.density_grid(dataclasses.replace(usual, regions=table), SETTING)
+    grid = density_grid(dataclasses.replace(usual, regions=table))
     place = grid.columns.index("eyes")
     cells = [row.cells[place] for row in grid.rows]
     assert {(cell.text, cell.shade, cell.note) for cell in cells} == {("too coarse", None, "")}
+    assert {cell.style for cell in cells} == {"blank"}
+
+
+def test_a_cell_of_fewer_images_than_its_row_says_so(usual):
+    table = usual.regions.copy()
+    nose = (table["region"] == "nose") & (table["image"] > 4)
+    table.loc[nose, ["density", "share"]] = float("nan")
+    grid = density_grid(dataclasses.replace(usual, regions=table))
+    cell = grid.rows[0].cells[grid.columns.index("nose")]
+    assert (cell.note, cell.style) == ("only 5 images", "few")
 
 
 def test_without_labels_groups_are_predictions_and_without_both_there_is_one(tmp_path):
     tables = load(write_run(tmp_path / "run", images=30, labels=False))
-    grid = grids.density_grid(tables, SETTING)
+    grid = density_grid(tables)
     assert grid.groups == "predicted class"
     assert len(grid.rows) == 4
-    table = tables.regions.assign(prediction=pd.array([pd.NA] * len(tables.regions), "Int64"))
-    grid = grids.density_grid(dataclasses.replace(tables, regions=table), SETTING)
-    assert [row.name for row in grid.rows] == ["all images"]
+    images = tables.images.assign(prediction=pd.array([pd.NA] * len(tables.images), "Int64"))
+    grid = density_grid(dataclasses.replace(tables, images=images))
+    assert [row.name for row in grid.rows] == ["GradCAM"]
 
 
 def test_of_many_classes_the_largest_are_shown(tmp_path):
     classes = tuple(f"class number {i}" for i in range(60))
-    tables = load(write_run(tmp_path / "run", images=300, classes=classes))
-    grid = grids.density_grid(tables, SETTING)
+    tables = load(write_run(tmp_path / "run", images=700, classes=classes))
+    grid = density_grid(tables)
     sizes = tables.images["label"].value_counts()
     assert len(grid.rows) == grids.MOST_ROWS + 1
     assert grid.left_out == len(sizes) - grids.MOST_ROWS
@@ -118,5 +140,17 @@ def test_of_many_classes_the_largest_are_shown(tmp_path):
 
 def test_two_classes_of_one_name_stay_two(tmp_path):
     tables = load(write_run(tmp_path / "run", images=40, classes=("same", "same", "other")))
-    grid = grids.density_grid(tables, SETTING)
+    grid = density_grid(tables)
     assert [row.name for row in grid.rows] == ["all images", "same", "same", "other"]
+
+
+def test_the_file_has_the_numbers_of_the_cells(usual):
+    grid = density_grid(usual)
+    rows = pd.DataFrame(grids.records([grid]))
+    assert list(rows) == [
+        *("group", "method", "layer", "region", "value", "n", "mean", "low", "high"),
+    ]
+    wide = rows[rows["value"] == "density"].pivot(index="group", columns="region", values="mean")
+    for row in grid.rows:
+        means = wide.loc[row.name, list(grid.columns[:-1])]
+        assert [cell.text for cell in row.cells[:-1]] == [f"{mean:.2f}" for mean in means]

@@ -1,4 +1,4 @@
-"""A run as one web page: what was found, in words with numbers, and every image to look at.
+"""A run as one web page: every image with its heatmaps, and what was found in a table.
 
 ``pip install "camlens[report]"``. The page never sees a model: it is made of a run's tables.
 """
@@ -33,8 +33,10 @@ def write_report(
 ) -> Path:
     """Write the report of a run: one HTML file that opens from disk and loads nothing else.
 
-    The findings are those of the whole run. The gallery below them holds ``limit`` images at
-    most; of more, each label keeps its share, and the page says how many it shows.
+    The gallery comes first and holds ``limit`` images at most; of more, each label keeps its
+    share, and the page says how many it shows. The findings below are those of the whole run.
+    Where the run says in which folder its images are, the page links to their files, relative to
+    the page.
 
     Args:
         run: the folder that :func:`camlens.dataset.explain_dataset` wrote, complete, or a
@@ -57,12 +59,12 @@ def write_report(
     if limit < 0:
         raise ValueError(f"expected a limit of at least 0 images, got {limit}")
     tables = load(run)
-    page = render(tables, sample(tables.images, limit, seed=seed))
     out = tables.run.path / "report.html" if out is None else Path(out)
     if out.is_file() and _START not in out.read_bytes()[:200].lower():
         raise FileExistsError(
             f"{out} is no page of a report, and would be replaced by one: choose another name"
         )
+    page = render(tables, sample(tables.images, limit, seed=seed), out.parent)
     # A name on disk need not be valid Unicode: what is not becomes a mark of its own.
     write_whole(out, page.encode("utf-8", errors="xmlcharrefreplace"))
     return out

@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
-import numpy as np
 import pandas as pd
-import torch
 
 from .tables import SETTING, Tables, shown_target
 
-#: How many targets of an image are shown at most: label, prediction, then the highest scores.
-MOST_TARGETS = 12
-
-#: Maps with more cells on a side are averaged down: those of input gradients are as large as
-#: the image, and 2,000 of them would make a page of 100 MB.
-MOST_CELLS = 64
-
-# A picture of more bytes is encoded again, as JPEG.
-_MOST_BYTES = 16_000
+#: How many targets of an image are shown at most: label, prediction, then the highest scores. On
+#: a page of many maps fewer, but two.
+MOST_TARGETS, MOST_MAPS = 12, 6000
 
 #: Columns of the table of regions that a map's record has, one number for each region.
 _REGION_COLUMNS = {"density": "density", "excess": "excess", "probability_excess": "probability"}
 
 
-def records(tables: Tables, images: Sequence[int]) -> list[dict[str, Any]]:
+def most_targets(tables: Tables, images: Sequence[int]) -> int:
+    """Return how many targets of each image the page holds."""
+    fits = MOST_MAPS // max(1, len(images) * len(tables.settings))
+    return min(MOST_TARGETS, max(2, fits))
+
+
+def records(
+    tables: Tables, images: Sequence[int], folder: Path | None = None
+) -> list[dict[str, Any]]:
     """Return a record for each image, in the order given.
 
     Args:
         tables: of the run.
         images: dataset indexes.
+        folder: of the page, from which images' files are linked to; None: they are not.
 
     Returns:
-        Of each image what the tables say of it, ``area`` of each region, and ``maps``: of each
-        map the place of its ``setting``, ``k``, ``target``, ``score``, ``evidence``, ``heat`` (a
-        byte a cell, row by row, in base64; empty without evidence) with ``height`` and ``width``,
-        and of each region ``density``, ``excess`` and ``probability``. What is unknown is None.
+        Of each image what the tables say of it, ``link`` to its file where there is one, ``area``
+        of each region, and ``maps``: of each map the place of its ``setting``, ``k``, ``target``,
+        ``score``, ``evidence``, ``measures``, and of each region ``density``, ``excess`` and
+        ``probability``. What is unknown is None.
     """
     chosen = tables.images.set_index("image").loc[list(images)]
     regions = _regions(tables, images)
@@ -47,13 +49,14 @@ def records(tables: Tables, images: Sequence[int]) -> list[dict[str, Any]]:
     maps: dict[int, list[dict[str, Any]]] = {one: [] for one in images}
     for row in _maps(tables, images).to_dict("records"):
         key = (row["image"], row["k"], row["place"])
-        maps[row["image"]].append(_map(row) | regions.get(key, {}))
+        maps[row["image"]].append(_map(row, tables.measures) | regions.get(key, {}))
     return [
         {
             "image": int(image),
             "name": str(row["name"]),
             **{name: _integer(row[name]) for name in ("label", "prediction", "width", "height")},
             "confidence": _number(row["confidence"], 8),  # all digits: images are sorted by it
+            "link": link(tables.manifest.get("root"), str(row["name"]), folder),
             "area": areas.get(image, []),
             "maps": maps[image],
         }
@@ -61,10 +64,27 @@ def records(tables: Tables, images: Sequence[int]) -> list[dict[str, Any]]:
     ]
 
 
-def pictures(tables: Tables, images: Sequence[int]) -> list[str]:
-    """Return images' pictures as data addresses; empty where there is none."""
-    found = tables.thumbnails(images)
-    return [_address(found.get(one, b"")) for one in images]
+def link(root: Any, name: str, folder: Path | None) -> str | None:
+    """Return the address of an image's file, relative to the page; None where there is none.
+
+    Args:
+        root: the folder that names are relative to, as the manifest has it.
+        name: of the image.
+        folder: of the page.
+    """
+    parts = PurePosixPath(name.replace(os.sep, "/")).parts
+    if not isinstance(root, str) or not root or folder is None or not parts:
+        return None
+    if ".." in parts or Path(name).is_absolute() or PurePosixPath(name).is_absolute():
+        return None
+    try:
+        path = Path(root, *parts)
+        if not path.is_file():
+            return None
+        relative = os.path.relpath(path.absolute(), folder.absolute())
+        return quote(os.fsencode(relative).replace(os.fsencode(os.sep), b"/"))
+    except (OSError, ValueError):  # no name that the file system takes, or on another drive
+        return None
 
 
 def targets(tables: Tables, shown: Sequence[int]) -> list[dict[str, str]]:
@@ -88,7 +108,7 @@ def targets(tables: Tables, shown: Sequence[int]) -> list[dict[str, str]]:
 
 
 def _maps(tables: Tables, images: Sequence[int]) -> pd.DataFrame:
-    """Return the maps to show, with their heat and the place of their setting."""
+    """Return the maps to show, with the place of their setting."""
     maps = tables.maps[tables.maps["image"].isin(images)]
     known = tables.images.set_index("image")
     first = sum(
@@ -97,42 +117,21 @@ def _maps(tables: Tables, images: Sequence[int]) -> pd.DataFrame:
     )
     maps = maps.assign(first=first + maps["shown"])
     maps = maps.sort_values(["first", "score"], ascending=False, kind="stable")
-    maps = maps.groupby(["image", *SETTING], sort=False).head(MOST_TARGETS)
+    maps = maps.groupby(["image", *SETTING], sort=False).head(most_targets(tables, images))
     places = pd.DataFrame(tables.settings, columns=SETTING).rename_axis("place").reset_index()
-    keys = ["image", "k", *SETTING]
-    maps = maps.merge(tables.heat(images), on=keys).merge(places, on=SETTING)
+    maps = maps.merge(places, on=SETTING)
     return maps.sort_values(["image", "place", "k"], kind="stable")
 
 
-def _map(row: dict[str, Any]) -> dict[str, Any]:
-    heat, size = b"", (row["heat_height"], row["heat_width"])
-    if row["evidence"]:
-        heat, size = _bytes(row["heat"], size)
+def _map(row: dict[str, Any], measures: Sequence[str]) -> dict[str, Any]:
     return {
         "setting": row["place"],
         "k": row["k"],
         "target": row["target"],
         "score": _number(row["score"], 6),
         "evidence": bool(row["evidence"]),
-        "heat": base64.b64encode(heat).decode("ascii"),
-        "height": int(size[0]),
-        "width": int(size[1]),
+        "measures": [_number(row[name]) for name in measures],
     }
-
-
-def _bytes(heat: bytes, size: tuple[int, int]) -> tuple[bytes, tuple[int, int]]:
-    """Return a map as a byte a cell, on a grid that is not larger than the page needs."""
-    cells = int(size[0]) * int(size[1])
-    kind, full = (np.dtype("u1"), 255.0) if len(heat) == cells else (np.dtype("<f2"), 1.0)
-    values = np.frombuffer(heat, kind).reshape(size).astype(np.float32) / full
-    if max(size) > MOST_CELLS:
-        size = (min(size[0], MOST_CELLS), min(size[1], MOST_CELLS))
-        values = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(values)[None], size)[
-            0
-        ].numpy()
-    largest = values.max(initial=0)
-    values = values / largest if largest > 0 else values
-    return np.round(values * 255).astype(np.uint8).tobytes(), size
 
 
 def _regions(tables: Tables, images: Sequence[int]) -> dict[tuple[int, int, int], dict[str, Any]]:
@@ -171,30 +170,6 @@ def _areas(tables: Tables, images: Sequence[int]) -> dict[int, list[float | None
     }
 
 
-def _address(content: bytes) -> str:
-    """Return an encoded picture as an address that holds it; nothing else gets into the page."""
-    kinds = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
-    kind = next((kinds[start] for start in kinds if content.startswith(start)), None)
-    if kind is None:
-        return ""
-    if len(content) > _MOST_BYTES:
-        content = _as_jpeg(content)
-        kind = "jpeg" if content.startswith(b"\xff\xd8\xff") else kind
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _as_jpeg(content: bytes) -> bytes:
-    from PIL import Image
-
-    out = io.BytesIO()
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as picture:
-            picture.convert("RGB").save(out, "JPEG", quality=80, optimize=True)
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return content  # a browser shows of a damaged picture what it can
-    return out.getvalue()
-
-
 def _number(value: Any, digits: int = 4) -> float | None:
     """Return a number rounded to some digits; None where there is none (JSON has no NaN)."""
     if pd.isna(value) or not math.isfinite(value):
@@ -204,8 +179,3 @@ def _number(value: Any, digits: int = 4) -> float | None:
 
 def _integer(value: Any) -> int | None:
     return None if pd.isna(value) else int(value)
-
-
-def setting_names(tables: Tables) -> list[str]:
-    """Return a name for each setting, in the order of the records' places."""
-    return [tables.setting_name(setting) for setting in tables.settings]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,13 +13,18 @@ import pandas as pd
 from .. import regions
 from . import wording
 from .palette import step
-from .tables import Setting, Tables, select
+from .tables import Setting, Tables
 
 #: Smallest group of images with an interval, and with it a colour.
 MIN_IMAGES = 10
 
 #: How many groups a table shows at most.
 MOST_ROWS = 40
+
+#: What a file of a grid's numbers has of each.
+_RECORD = ("method", "layer", "region", "value", "n", "mean", "low", "high")
+
+_FEW = "too few images for an interval"
 
 _NOTES = {"not resolvable": "too coarse", "no evidence": "no evidence", "no value": "unknown"}
 
@@ -41,6 +47,13 @@ class Cell:
     shade: int | None = None
     sure: bool = False
 
+    @property
+    def style(self) -> str:
+        """The class of the cell in the page: a shade, a number without one, or no number."""
+        if self.shade is not None:
+            return f"shade-{self.shade}"
+        return "few" if self.says == _FEW else "blank"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
@@ -60,7 +73,8 @@ class Grid:
         text: how to read them.
         groups: what the rows are, such as ``"label"``.
         columns: the regions, and what else stands beside them.
-        rows: the first is of all images together.
+        rows: groups; of classes the first is of all images together.
+        records: the numbers, a dictionary for each group and region.
         left_out: how many groups the table does not show.
     """
 
@@ -69,68 +83,106 @@ class Grid:
     groups: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    records: tuple[dict[str, object], ...]
     left_out: int = 0
 
 
-def density_grid(tables: Tables, setting: Setting) -> Grid:
-    """Return the density of heat by group and region, with heat and effect's agreement."""
-    rows, by = _rows(tables, setting)
-    parts = [_summaries(rows, by, "density")]
-    columns = list(tables.region_names)
-    if "agreement" in rows and rows["agreement"].notna().any():
-        # The same for each region of a map: once is enough.
-        once = rows.drop_duplicates("image").assign(region=_AGREEMENT)
-        parts.append(_summaries(once, by, "agreement"))
-        columns.append(_AGREEMENT)
-    return _grid(
+def density_grids(tables: Tables) -> list[Grid]:
+    """Return the density of heat by region, with heat and effect's agreement.
+
+    A grid for each setting with a row for each class; one grid with a row for each setting where
+    no class has images enough.
+    """
+    return _grids(
         tables,
-        pd.concat(parts, ignore_index=True),
-        by=by,
-        title=tables.setting_name(setting),
-        text="Mean density of heat: the region's share of the heat over its share of the area. "
+        "density",
+        "Mean density of heat: the region's share of the heat over its share of the area. "
         "1 is what heat without any preference has.",
-        columns=columns,
     )
 
 
-def ablation_grid(tables: Tables, setting: Setting) -> Grid | None:
-    """Return what the score loses without each region; None where no region was ablated."""
-    rows, by = _rows(tables, setting)
-    if "excess" not in rows or not rows["excess"].notna().any():
-        return None
-    probable = bool(rows["probability_excess"].notna().any())
-    value = "probability_excess" if probable else "excess"
-    infills = ", ".join(map(str, rows["infill"].dropna().unique()))
-    return _grid(
+def ablation_grids(tables: Tables) -> list[Grid]:
+    """Return what the score loses without each region; nothing where no region was ablated."""
+    table = tables.regions
+    if table is None or "excess" not in table or not table["excess"].notna().any():
+        return []
+    probable = bool(table["probability_excess"].notna().any())
+    infills = ", ".join(map(str, table["infill"].dropna().unique()))
+    return _grids(
         tables,
-        _summaries(rows, by, value),
-        by=by,
-        title=tables.setting_name(setting),
-        text=f"Mean fall of the {'probability' if probable else 'score'} when the region is "
+        "probability_excess" if probable else "excess",
+        f"Mean fall of the {'probability' if probable else 'score'} when the region is "
         f"replaced ({infills}), beyond what the same shape costs at random places. 0 is chance.",
-        columns=list(tables.region_names),
     )
+
+
+def records(grids: Sequence[Grid]) -> Iterator[dict[str, object]]:
+    """Return the numbers of grids as rows of a file."""
+    for grid in grids:
+        yield from grid.records
 
 
 #: The column of the agreement; no region can have this name by accident.
 _AGREEMENT = "heat and effect agree"
 
 
-def _rows(tables: Tables, setting: Setting) -> tuple[pd.DataFrame, str | None]:
-    """Return the rows of one setting's shown maps, and the column they are grouped by."""
-    table = tables.regions
-    if table is None:
-        raise ValueError("the run has no regions: run it again with regions=")
-    # Grid and place of the shown target may differ between images, which are still averaged.
-    rows = select(table[table["shown"]], setting).assign(k=0).drop(columns="grid")
-    known = [name for name in ("label", "prediction") if rows[name].notna().any()]
-    return rows, known[0] if known else None
-
-
-def _summaries(rows: pd.DataFrame, by: str | None, value: str) -> pd.DataFrame:
-    """Return the summary of all images, and below it that of each group; ``group`` is NA or id."""
-    whole = regions.summarize(rows, by=[], value=value, min_images=MIN_IMAGES).assign(group=pd.NA)
+def _grids(tables: Tables, value: str, text: str) -> list[Grid]:
+    by = _groups(tables)
+    summaries = {
+        setting: summary
+        for setting in tables.settings
+        if len(summary := _summary(tables, setting, by, value))
+    }
+    if not summaries:
+        return []
     if by is None:
+        whole = pd.concat([one.assign(group=at) for at, one in enumerate(summaries.values())])
+        names = map(tables.setting_name, summaries)
+        methods = {at: (name, len(tables.images)) for at, name in enumerate(names)}
+        return [_grid(tables, whole, methods, title="All images", text=text, groups="method")]
+    counts = _counts(tables, by)
+    classes = {
+        group: (_name(tables, group), count)
+        for group, count in itertools.islice(counts.items(), MOST_ROWS + 1)
+    }
+    return [
+        _grid(
+            tables,
+            summary,
+            classes,
+            title=f"{tables.setting_name(setting)} ({tables.setting_detail(setting)})",
+            text=text,
+            groups={"label": "true class", "prediction": "predicted class"}[by],
+            left_out=len(counts) - len(classes),
+        )
+        for setting, summary in summaries.items()
+    ]
+
+
+def _groups(tables: Tables) -> str | None:
+    """Return the column by which images are grouped; None where no group has enough of them."""
+    for name in ("label", "prediction"):
+        if tables.images[name].notna().any():
+            return name if tables.images[name].value_counts().max() >= MIN_IMAGES else None
+    return None
+
+
+def _summary(tables: Tables, setting: Setting, by: str | None, value: str) -> pd.DataFrame:
+    """Return the means of one setting's shown maps; ``group`` is NA for all images, or an id."""
+    rows = tables.shown_regions(setting)
+    if rows is None:
+        return pd.DataFrame()
+    parts = [_means(rows, by, value)]
+    if value == "density" and "agreement" in rows and rows["agreement"].notna().any():
+        # The same for each region of a map: once is enough.
+        once = rows.drop_duplicates("image").assign(region=_AGREEMENT)
+        parts.append(_means(once, by, "agreement"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _means(rows: pd.DataFrame, by: str | None, value: str) -> pd.DataFrame:
+    whole = regions.summarize(rows, by=[], value=value, min_images=MIN_IMAGES).assign(group=pd.NA)
+    if by is None or rows[by].isna().all():
         return whole
     parts = regions.summarize(rows, by=by, value=value, min_images=MIN_IMAGES)
     return pd.concat([whole, parts.assign(group=parts[by])], ignore_index=True)
@@ -139,63 +191,70 @@ def _summaries(rows: pd.DataFrame, by: str | None, value: str) -> pd.DataFrame:
 def _grid(
     tables: Tables,
     summary: pd.DataFrame,
-    *,
-    by: str | None,
-    title: str,
-    text: str,
-    columns: list[str],
+    names: Mapping[Any, tuple[str, int]],
+    **about: Any,
 ) -> Grid:
+    """Return a grid of a summary whose ``group`` is a key of the rows' names and sizes."""
     strongest = summary.loc[~summary["value"].isin(["density", "agreement"]), "mean"].abs().max()
+    columns = [
+        *tables.region_names,
+        *([_AGREEMENT] if "agreement" in set(summary["value"]) else []),
+    ]
+    keys = [None if pd.isna(one) else int(one) for one in summary["group"]]
     found = {
-        (group, row["region"]): _cell(row, strongest)
-        for group, row in zip(_keys(summary["group"]), summary.to_dict("records"), strict=True)
+        (group, row["region"]): row
+        for group, row in zip(keys, summary.to_dict("records"), strict=True)
     }
-    counts = _counts(tables, by)
     absent = Cell(text="absent", says="absent from these images")
     rows = tuple(
         Row(
-            name="all images" if group is None else tables.class_name(group),
-            images=wording.count(counts[group], "image"),
-            cells=tuple(found.get((group, column), absent) for column in columns),
+            name=name,
+            images=wording.count(count, "image"),
+            cells=tuple(
+                _cell(found[group, column], strongest, count)
+                if (group, column) in found
+                else absent
+                for column in columns
+            ),
         )
-        for group in list(counts)[: MOST_ROWS + 1]
+        for group, (name, count) in names.items()
     )
     return Grid(
-        title=title,
-        text=text,
-        groups={"label": "label", "prediction": "predicted class"}.get(by or "", "images"),
+        **about,
         columns=tuple(columns),
         rows=rows,
-        left_out=max(0, len(counts) - MOST_ROWS - 1),
+        records=tuple(
+            {"group": names[group][0], **{name: row[name] for name in _RECORD}}
+            for (group, _), row in found.items()
+            if group in names
+        ),
     )
 
 
-def _counts(tables: Tables, by: str | None) -> dict[int | None, int]:
+def _name(tables: Tables, group: int | None) -> str:
+    return "all images" if group is None else tables.class_name(group)
+
+
+def _counts(tables: Tables, by: str) -> dict[int | None, int]:
     """Return how many images there are of each group: of all, then by id, the largest of many."""
     counts: dict[int | None, int] = {None: len(tables.images)}
-    if by is None:
-        return counts
     sizes = tables.images[by].value_counts()
     largest = sizes.sort_values(ascending=False, kind="stable")
     ordered = sizes.sort_index() if len(sizes) <= MOST_ROWS else largest
     return counts | {int(one): int(size) for one, size in ordered.items()}
 
 
-def _keys(groups: Iterable[Any]) -> list[int | None]:
-    return [None if pd.isna(one) else int(one) for one in groups]
-
-
-def _cell(row: dict[str, Any], strongest: float) -> Cell:
+def _cell(row: dict[str, Any], strongest: float, images: int) -> Cell:
     """Return a row of a summary as a cell."""
-    mean, ratio, chance = row["mean"], row["value"] == "density", 1.0
+    mean, ratio = row["mean"], row["value"] == "density"
     if not math.isfinite(mean):
         return Cell(text=_NOTES.get(row["note"], row["note"]), says="no number")
     form = ".2f" if ratio else "+.2f" if row["value"] == "agreement" else "+.3f"
     if not row["enough"]:
         return Cell(
             text=f"{mean:{form}}",
-            note=f"only {wording.count(row['n'], 'image')}",
-            says="too few images for an interval",
+            note="" if row["n"] == images else f"only {wording.count(row['n'], 'image')}",
+            says=_FEW,
         )
     chance = 1.0 if ratio else 0.0
     sure = not row["low"] <= chance <= row["high"]

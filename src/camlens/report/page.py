@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
-from . import gallery, grids, palette, wording
-from .findings import findings
+from . import findings, gallery, grids, palette, wording
+from .columns import MEASURES
+from .pictures import pictures
 from .tables import Tables, shown_target
 
 #: How many unreadable images the page lists.
 MOST_UNREADABLE = 200
 
 
-def render(tables: Tables, images: Sequence[int]) -> str:
+def render(tables: Tables, images: Sequence[int], folder: Path) -> str:
     """Return the page.
 
     Args:
         tables: of the run.
         images: dataset indexes of the images in the gallery.
+        folder: in which the page will be, from which images' files are linked to.
     """
+    records = gallery.records(tables, images, folder)
+    found = findings.findings(tables)
+    densities, ablations = grids.density_grids(tables), grids.ablation_grids(tables)
+    downloads = {
+        "findings.csv": _csv(findings.records(tables, found)),
+        "regions.csv": _csv(grids.records([*densities, *ablations])),
+    }
     style = _static("report.css") + palette.stylesheet()
     script = _static("report.js")
     environment = jinja2.Environment(
@@ -43,8 +53,11 @@ def render(tables: Tables, images: Sequence[int]) -> str:
         policy=policy(style, script),
         style=Markup(style),  # like the script the package's own text
         script=Markup(script),
-        data=embedded(_data(tables, images)),
-        pictures=embedded(gallery.pictures(tables, images)),
+        data=embedded({**_data(tables, images), "images": records, "files": downloads}),
+        pictures=embedded(pictures(tables, records)),
+        findings=found,
+        densities=densities,
+        ablations=ablations,
         **_facts(tables, images),
     )
 
@@ -83,46 +96,52 @@ def _static(name: str) -> str:
     return files("camlens.report").joinpath("static", name).read_text(encoding="utf-8")
 
 
+def _csv(rows: Iterable[dict[str, object]]) -> str:
+    """Return rows as the text of a file; none of it is taken for a formula."""
+    table = pd.DataFrame([{k: wording.spreadsheet(v) for k, v in row.items()} for row in rows])
+    return "" if table.empty else table.to_csv(index=False)
+
+
 def _data(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
-    """Return what the page's script reads."""
+    """Return what the page's script reads beside the images."""
     shown = set(tables.images.loc[tables.images["image"].isin(images), "label"].dropna())
     shown |= set(tables.images.loc[tables.images["image"].isin(images), "prediction"].dropna())
     shown |= set(tables.maps.loc[tables.maps["image"].isin(images), "target"])
     return {
         "classes": {int(one): tables.class_name(int(one)) for one in sorted(shown) if one >= 0},
         "regions": tables.region_names,
-        "settings": gallery.setting_names(tables),
+        "settings": _settings(tables),
         "targets": gallery.targets(tables, images),
-        "colors": palette.colors(),
-        "images": gallery.records(tables, images),
+        "measures": [MEASURES[name][0] for name in tables.measures],
     }
 
 
+def _settings(tables: Tables) -> list[dict[str, str]]:
+    return [
+        {"name": tables.setting_name(setting), "detail": tables.setting_detail(setting)}
+        for setting in tables.settings
+    ]
+
+
 def _facts(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
-    """Return what the template prints."""
+    """Return what the template prints beside the tables."""
     manifest = tables.manifest
-    scored = tables.settings if tables.regions is not None else []
-    ablations = [grids.ablation_grid(tables, setting) for setting in scored]
+    most = gallery.most_targets(tables, images)
     return {
         "model": manifest.get("model", {}).get("name") or "the model",
         "weights": manifest.get("model", {}).get("weights", ""),
-        "versions": manifest.get("versions", {}),
+        "versions": {str(k): v for k, v in manifest.get("versions", {}).items()},
         "complete": manifest.get("complete", True),
-        "settings": gallery.setting_names(tables),
+        "settings": _settings(tables),
         "target": shown_target(tables.maps),
-        "findings": [
-            (about, list(group))
-            for about, group in itertools.groupby(findings(tables), lambda found: found.about)
-        ],
+        "facts": findings.facts(tables),
         "unreadable": tables.unreadable.head(MOST_UNREADABLE).to_dict("records"),
         "unreadable_count": len(tables.unreadable),
-        "densities": [grids.density_grid(tables, setting) for setting in scored],
-        "ablations": [grid for grid in ablations if grid is not None],
         "shown": len(images),
         "readable": len(tables.images),
         "labelled": tables.labelled,
-        "targets_cut": _most(tables) > gallery.MOST_TARGETS,
-        "most_targets": gallery.MOST_TARGETS,
+        "targets_cut": most < _most(tables),
+        "most_targets": most,
         "min_images": grids.MIN_IMAGES,
     }
 

@@ -1,8 +1,6 @@
-"""Colours of the page that are computed: shades of the density map, and the heat's colour map."""
+"""Shades of the tables of regions."""
 
 from __future__ import annotations
-
-import base64
 
 import numpy as np
 
@@ -35,17 +33,6 @@ def stylesheet() -> str:
     light = "\n".join(_rule(s, _light(s / STEPS)) for s in steps)
     dark = "\n".join(_rule(s, _dark(s / STEPS)) for s in steps)
     return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
-
-
-def colors(name: str = "turbo") -> str:
-    """Return a matplotlib colormap as 256 times red, green and blue, in base64.
-
-    The entries are those that :func:`camlens.overlay` uses, rounded to bytes.
-    """
-    import matplotlib
-
-    table = matplotlib.colormaps[name](np.linspace(0, 1, 256))[:, :3]
-    return base64.b64encode((table * 255 + 0.5).astype(np.uint8).tobytes()).decode("ascii")
 
 
 def _light(far: float) -> tuple[int, ...]:

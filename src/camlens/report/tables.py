@@ -1,4 +1,4 @@
-"""What the page needs of a run: its tables without pictures, and pictures of single images."""
+"""What the page needs of a run: its tables, checked; pictures and heat of some images only."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
+from pyarrow import ArrowException
 
 from ..dataset.run import Run
 from ..dataset.shards import read_table
 from ..regions.tables import COLUMNS
 from . import wording
+from .columns import MEASURES, check
 
 #: What tells one way of making heatmaps from another. The grid does not: it follows the image.
 SETTING = ["method", "layer"]
@@ -24,6 +27,7 @@ Setting = tuple[str, str]
 
 _IMAGES = ["image", "name", "label", "prediction", "confidence", "width", "height", "reason"]
 _MAPS = ["image", "k", *SETTING, "grid", "target", "score", "evidence"]
+_HEAT = ["heat", "heat_height", "heat_width"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,8 +36,8 @@ class Tables:
 
     Attributes:
         run: where they are from.
-        images: a row for each readable image, without thumbnails; ``correct`` besides, missing
-            where label or prediction is.
+        images: a row for each readable image, without thumbnails; besides, the name of its
+            ``shard``, and ``correct``, missing where label or prediction is.
         unreadable: ``image``, ``name`` and ``reason`` of the others.
         maps: a row for each map, without the heat; ``shown`` besides, True for the one map of
             each image and setting that the findings are about.
@@ -63,13 +67,32 @@ class Tables:
         return [tuple(row) for row in self.maps[SETTING].drop_duplicates().to_numpy()]
 
     def setting_name(self, setting: Setting) -> str:
-        """Return how a setting's heatmaps were made, in a few words."""
-        return wording.setting(*setting, grids(select(self.maps, setting)))
+        """Return the shortest name that tells a setting from the others."""
+        method, layer = setting
+        alike = sum(other == method for other, _ in self.settings)
+        return f"{method} at {layer}" if alike > 1 and layer else method
+
+    def setting_detail(self, setting: Setting) -> str:
+        """Return layer and grids of a setting's maps."""
+        return wording.detail(setting[1], grids(select(self.maps, setting)))
+
+    @property
+    def measures(self) -> list[str]:
+        """Those of :data:`MEASURES` that the run has."""
+        return [name for name in MEASURES if name in self.maps]
 
     @property
     def region_names(self) -> list[str]:
         """The regions' names, in the run's order."""
         return [] if self.regions is None else self.regions["region"].drop_duplicates().tolist()
+
+    def shown_regions(self, setting: Setting) -> pd.DataFrame | None:
+        """Return the regions of one map of each image, to average; None where there are none."""
+        if self.regions is None:
+            return None
+        rows = select(self.regions[self.regions["shown"]], setting)
+        # Grid and place of the shown target may differ between images, which are still averaged.
+        return None if rows.empty else rows.assign(k=0).drop(columns="grid")
 
     def class_name(self, target: Any) -> str:
         """Return the name of a class, or its number where it has none."""
@@ -79,13 +102,18 @@ class Tables:
 
     def thumbnails(self, images: Sequence[int]) -> dict[int, bytes]:
         """Return the encoded pictures of some images."""
-        found = read(self.run, "images", ["image", "thumbnail"], images=images).dropna()
+        found = self._of(images, "images", ["image", "thumbnail"]).dropna()
         return dict(zip(found["image"], found["thumbnail"], strict=True))
 
     def heat(self, images: Sequence[int]) -> pd.DataFrame:
         """Return ``image``, ``k``, the setting and the heat of some images' maps."""
-        columns = ["image", "k", *SETTING, "heat", "heat_height", "heat_width"]
-        return read(self.run, "maps", columns, images=images)
+        return self._of(images, "maps", ["image", "k", *SETTING, *_HEAT])
+
+    def _of(self, images: Sequence[int], table: str, columns: list[str]) -> pd.DataFrame:
+        """Read the rows of some images from the shards that have them."""
+        some = self.images["image"].isin(images)
+        shards = self.images.loc[some, "shard"].unique()
+        return _joined(self.run, table, columns, shards, lambda rows: rows["image"].isin(images))
 
 
 def select(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
@@ -97,7 +125,7 @@ def select(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
 def grids(table: pd.DataFrame) -> list[str]:
     """Return the grids of a table of maps or regions, from the smallest to the largest."""
     found = table["grid"].drop_duplicates().tolist()
-    return sorted(found, key=lambda grid: (math.prod(map(int, re.findall(r"\d+", grid))), grid))
+    return sorted(found, key=lambda grid: (math.prod(map(int, re.findall(r"\d{1,9}", grid))), grid))
 
 
 def load(run: str | os.PathLike[str] | Run) -> Tables:
@@ -113,22 +141,28 @@ def load(run: str | os.PathLike[str] | Run) -> Tables:
     """
     if not isinstance(run, Run):
         run = Run(run)
-    images = read(run, "images", _IMAGES)
+    images = _joined(run, "images", _IMAGES, run.shards)
     readable = images["reason"].isna()
     unreadable = images.loc[~readable, ["image", "name", "reason"]].reset_index(drop=True)
     images = images[readable].drop(columns="reason").reset_index(drop=True)
     images["correct"] = (images["label"] == images["prediction"]).astype("boolean")
-    maps = _with_shown(read(run, "maps", _MAPS), images)
+    maps = _joined(run, "maps", [*_MAPS, *_present(run, MEASURES)], run.shards)
+    _check_joined(run, images, maps)
+    maps = _with_shown(maps, images)
     regions = None
     if run.scored and len(maps):
-        regions = _joined(read(run, "regions", None), images, maps)
+        regions = _with_ids(run, _joined(run, "regions", None, run.shards), images, maps)
     return Tables(run=run, images=images, unreadable=unreadable, maps=maps, regions=regions)
 
 
-def read(
-    run: Run, table: str, columns: list[str] | None, *, images: Sequence[int] | None = None
+def _joined(
+    run: Run,
+    table: str,
+    columns: list[str] | None,
+    shards: Sequence[str],
+    wanted: Callable[[pd.DataFrame], Any] | None = None,
 ) -> pd.DataFrame:
-    """Read columns of one of a run's tables, over all shards in order.
+    """Read columns of one of a run's tables, over shards in order.
 
     Only what is asked for is kept: the thumbnails and heat of 100,000 images would fill the
     memory.
@@ -137,19 +171,45 @@ def read(
         run: to read.
         table: ``"images"``, ``"maps"`` or ``"regions"``.
         columns: None for all.
-        images: dataset indexes whose rows are wanted; None for all.
+        shards: names of those to read.
+        wanted: from rows to which of them are kept; None for all.
+
+    Raises:
+        ValueError: a file is damaged, or holds what no run writes there.
     """
     parts = []
-    for shard in run.shards:
-        part = read_table(
-            run.path / shard / f"{table}.parquet", columns or COLUMNS, run.identity, only=columns
-        )
-        parts.append(part if images is None else part[part["image"].isin(images)])
+    for shard in shards:
+        path = run.path / shard / f"{table}.parquet"
+        part = check(read_table(path, columns or COLUMNS, run.identity, only=columns), path)
+        if table == "images":
+            part["shard"] = shard
+        parts.append(part if wanted is None else part[wanted(part)])
     # An empty part would have a say in the columns' types.
     filled = [part for part in parts if len(part)] or parts[:1]
-    return (
-        pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns or COLUMNS)
-    )
+    if not filled:
+        return pd.DataFrame(columns=[*(columns or COLUMNS), "shard"])
+    return pd.concat(filled, ignore_index=True)
+
+
+def _present(run: Run, columns: Iterable[str]) -> list[str]:
+    """Return which of some columns the tables of maps have, as the first shard has them."""
+    if not run.shards:
+        return []
+    try:
+        known = pq.read_schema(run.path / run.shards[0] / "maps.parquet").names
+    except (ArrowException, OSError):  # said by whoever reads the table
+        return []
+    return [name for name in columns if name in known]
+
+
+def _check_joined(run: Run, images: pd.DataFrame, maps: pd.DataFrame) -> None:
+    """Check that an image has one row, and a map an image."""
+    if images["image"].duplicated().any():
+        raise ValueError(f"{run.path} is damaged: images.parquet has an image twice")
+    if not maps["image"].isin(images["image"]).all():
+        raise ValueError(
+            f"{run.path} is damaged: maps.parquet has maps of images that images.parquet lacks"
+        )
 
 
 def shown_target(maps: pd.DataFrame) -> str:
@@ -187,11 +247,15 @@ def _marked(maps: pd.DataFrame, candidates: pd.DataFrame, what: str) -> pd.DataF
     return maps
 
 
-def _joined(regions: pd.DataFrame, images: pd.DataFrame, maps: pd.DataFrame) -> pd.DataFrame:
+def _with_ids(
+    run: Run, regions: pd.DataFrame, images: pd.DataFrame, maps: pd.DataFrame
+) -> pd.DataFrame:
     """Replace class names by ids: two classes of the same name stay two."""
     known = images.set_index("image")
     for column in ("label", "prediction", "correct"):
         regions[column] = regions["image"].map(known[column])
     keys = ["image", "k", *SETTING]
+    if regions.duplicated([*keys, "region"]).any():
+        raise ValueError(f"{run.path} is damaged: regions.parquet has a region of a map twice")
     regions = regions.drop(columns="target")
     return regions.merge(maps[[*keys, "target", "shown"]], on=keys, how="inner", sort=False)

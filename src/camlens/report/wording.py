@@ -1,8 +1,7 @@
-"""How numbers and names are written in the page's sentences."""
+"""How numbers and names are written on the page."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 # First-strong isolate and its end: a name written right to left, or with marks that turn text
@@ -47,31 +46,29 @@ def percent(part: int, whole: int) -> str:
     return f"{share:.1f}%".replace(".0%", "%")
 
 
-def interval(low: float, high: float, form: str = ".2f") -> str:
-    """Return the two ends of an interval, or why there is none.
-
-    Example:
-        >>> interval(0.5, 0.75), interval(float("nan"), 1.0)
-        ('95% interval 0.50 to 0.75', 'too few for an interval')
-    """
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "too few for an interval"
-    return f"95% interval {low:{form}} to {high:{form}}"
-
-
-def setting(method: str, layer: str, grids: Sequence[str]) -> str:
-    """Return how heatmaps were made, in a few words.
+def detail(layer: str, grids: Sequence[str]) -> str:
+    """Return at which layer and on which grids maps were made.
 
     Args:
-        method: by which.
-        layer: at which; empty for input gradients.
+        layer: empty for input gradients.
         grids: of the maps, from the smallest to the largest.
 
     Example:
-        >>> setting("GradCAM", "features.34", ["14x14"]), setting("Saliency", "", ["48x48"])
-        ('GradCAM at features.34, grid 14x14', 'Saliency, grid 48x48')
-        >>> setting("GradCAM", "layer4", ["7x7", "7x9", "12x9"])
-        'GradCAM at layer4, grids from 7x7 to 12x9'
+        >>> detail("features.34", ["14x14"]), detail("", ["48x48"])
+        ('features.34, grid 14x14', 'grid 48x48')
+        >>> detail("layer4", ["7x7", "7x9", "12x9"])
+        'layer4, grids from 7x7 to 12x9'
     """
-    said = f"grid {grids[0]}" if len(grids) == 1 else f"grids from {grids[0]} to {grids[-1]}"
-    return f"{method}{f' at {layer}' if layer else ''}, {said}"
+    one = len(grids) == 1
+    size = f"grid {grids[0]}" if one else f"grids from {grids[0]} to {grids[-1]}"
+    return f"{layer}, {size}" if layer else size
+
+
+def spreadsheet(value: object) -> object:
+    """Return text that no spreadsheet takes for a formula.
+
+    Example:
+        >>> spreadsheet("=1+1"), spreadsheet("-x"), spreadsheet("mouth"), spreadsheet(-0.5)
+        ("'=1+1", "'-x", 'mouth', -0.5)
+    """
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value

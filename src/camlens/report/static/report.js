@@ -1,179 +1,52 @@
 "use strict";
-// The gallery of a camlens report. No framework and no network: everything is in this page.
-// Text gets into the document as text only (textContent), never as HTML.
+// The gallery of a camlens report. No framework and no network: everything is in this page, heat
+// as pictures that were drawn when it was written. Text gets into it as text, never as HTML.
 
 // ---------------------------------------------------------------- the page's data
 
-const readJSON = (id) => JSON.parse(document.getElementById(id).textContent);
-const report = readJSON("data");
-const pictures = readJSON("pictures");
-const colors = bytesOf(report.colors); // 256 times red, green, blue
 const find = (id) => document.getElementById(id);
+const readJSON = (id) => JSON.parse(find(id).textContent);
+const report = readJSON("data");
+const pictures = readJSON("pictures"); // of each image `photo`, and `heat` of each of its maps
 
-/** What the user chose, apart from what the controls themselves hold. */
-const state = { shown: [], active: 0, stop: null, open: null };
-
-/** Of no picture more pixels than this are drawn on a side. */
-const MOST_PIXELS = 224;
+/** So many cards at first: the tables below stay in reach. */
+const FIRST = 24;
 /** Of how many images a printed page has the pictures. */
 const MOST_PRINTED = 60;
+/** Of fewer images there is nothing to filter. */
+const FEW = 9;
 
-function bytesOf(base64) {
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-}
+/** What the user chose, apart from what the controls themselves hold. */
+const state = { shown: [], limit: FIRST, active: 0, open: null, sides: [null, null], zoom: 1, split: 50 };
 
 function className(id) {
   if (id === null) return "unknown";
-  if (id < 0) return "own score";
-  return report.classes[id] ?? `class ${id}`;
-}
-
-// ---------------------------------------------------------------- from a map to a picture
-
-/** For each of `to` pixels two of `from` ones and the second's weight, as torch resizes them. */
-function weights(from, to) {
-  const low = new Int32Array(to);
-  const high = new Int32Array(to);
-  const part = new Float64Array(to);
-  for (let i = 0; i < to; i++) {
-    const at = Math.max(0, ((i + 0.5) * from) / to - 0.5);
-    low[i] = Math.min(Math.floor(at), from - 1);
-    high[i] = Math.min(low[i] + 1, from - 1);
-    part[i] = at - low[i];
-  }
-  return { low, high, part };
-}
-
-/** Resize a map bilinearly and divide it by its maximum: camlens.heatmap.scale(resize(map)). */
-function heatmap(cells, height, width, toHeight, toWidth) {
-  const across = weights(width, toWidth);
-  const wide = new Float64Array(height * toWidth);
-  for (let y = 0, i = 0; y < height; y++) {
-    for (let x = 0; x < toWidth; x++, i++) {
-      const [left, right] = [cells[y * width + across.low[x]], cells[y * width + across.high[x]]];
-      wide[i] = left + (right - left) * across.part[x];
-    }
-  }
-  const down = weights(height, toHeight);
-  const heat = new Float32Array(toHeight * toWidth);
-  let maximum = 0;
-  for (let y = 0, i = 0; y < toHeight; y++) {
-    const [top, bottom] = [down.low[y] * toWidth, down.high[y] * toWidth];
-    for (let x = 0; x < toWidth; x++, i++) {
-      heat[i] = wide[top + x] + (wide[bottom + x] - wide[top + x]) * down.part[y];
-      if (heat[i] > maximum) maximum = heat[i];
-    }
-  }
-  if (maximum > 0) for (let i = 0; i < heat.length; i++) heat[i] /= maximum;
-  return heat;
-}
-
-/** The 256 colours as the four bytes of a pixel, each one number. */
-const pixelsOf = (() => {
-  const bytes = new Uint8ClampedArray(4 * 256).fill(255);
-  for (let i = 0; i < 256; i++) bytes.set(colors.subarray(3 * i, 3 * i + 3), 4 * i);
-  return new Uint32Array(bytes.buffer);
-})();
-
-/** Draw heat in the colours of the page. */
-function paint(canvas, heat, height, width) {
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  for (let i = 0; i < heat.length; i++) pixels[i] = pixelsOf[Math.floor(heat[i] * 255 + 0.5)];
-  context.putImageData(image, 0, 0);
-}
-
-/** Where the line between two neighbouring values crosses the level, or null. */
-function crossing(a, b, level) {
-  return a < level === b < level ? null : (level - a) / (b - a);
-}
-
-/** Segments [x, y, x, y] of the line on which heat has a level, in pixels: marching squares. */
-function contour(heat, height, width, level = 0.5) {
-  const segments = [];
-  for (let y = 0; y < height - 1; y++) {
-    for (let x = 0; x < width - 1; x++) {
-      const i = y * width + x;
-      const [a, b, c, d] = [heat[i], heat[i + 1], heat[i + width + 1], heat[i + width]];
-      const above = (a >= level) + (b >= level) + (c >= level) + (d >= level);
-      if (above === 0 || above === 4) continue;
-      const points = [];
-      const add = (t, place) => t !== null && points.push(place(t));
-      add(crossing(a, b, level), (t) => [x + t, y]);
-      add(crossing(b, c, level), (t) => [x + 1, y + t]);
-      add(crossing(d, c, level), (t) => [x + t, y + 1]);
-      add(crossing(a, d, level), (t) => [x, y + t]);
-      // Of a saddle the corners on the side of its middle stay together.
-      if (points.length === 4 && a < level === (a + b + c + d) / 4 < level) {
-        points.push(points.shift());
-      }
-      for (let p = 0; p + 1 < points.length; p += 2) {
-        segments.push([...points[p], ...points[p + 1]].map((value) => value + 0.5));
-      }
-    }
-  }
-  return segments;
-}
-
-/** Draw the contour at a resolution of its own, so that it is thin over small images too. */
-function outline(canvas, heat, height, width) {
-  const scale = Math.max(1, Math.round(448 / Math.max(height, width)));
-  canvas.width = width * scale;
-  canvas.height = height * scale;
-  const context = canvas.getContext("2d");
-  context.beginPath();
-  for (const [x, y, toX, toY] of contour(heat, height, width)) {
-    context.moveTo(x * scale, y * scale);
-    context.lineTo(toX * scale, toY * scale);
-  }
-  context.lineCap = "round";
-  for (const [style, thick] of [["#000", 7], ["#fff", 3.5]]) {
-    context.strokeStyle = style;
-    context.lineWidth = thick;
-    context.stroke();
-  }
-}
-
-/** The size a heatmap is drawn at: the image's, as far as that is not too large. */
-function drawnSize(image) {
-  const factor = Math.min(1, MOST_PIXELS / Math.max(image.height, image.width));
-  return [image.height, image.width].map((side) => Math.max(1, Math.round(side * factor)));
-}
-
-/** Draw a map over a picture; of a map without evidence there is nothing to draw. */
-function drawMap(picture, image, map) {
-  const heatCanvas = picture.querySelector(".heat");
-  const lineCanvas = picture.querySelector(".line");
-  if (!map || !map.evidence) return clear(picture);
-  const [height, width] = drawnSize(image);
-  const heat = heatmap(bytesOf(map.heat), map.height, map.width, height, width);
-  paint(heatCanvas, heat, height, width);
-  if (find("contours").checked) outline(lineCanvas, heat, height, width);
-  else lineCanvas.width = 0;
-}
-
-/** Give back the memory of a picture's canvases. */
-function clear(picture) {
-  for (const canvas of picture.querySelectorAll("canvas")) canvas.width = 0;
+  return id < 0 ? "own score" : (report.classes[id] ?? `class ${id}`);
 }
 
 // ---------------------------------------------------------------- what an image says
 
-/** The image's map of the method and target that are chosen. */
-function chosenMap(image) {
-  const setting = Number(find("setting").value || 0);
-  const target = find("target").value;
-  return image.maps.find((map) => map.setting === setting && isTarget(image, map, target));
-}
+const targetOf = (image, map) => {
+  if (map.target === image.prediction) return "prediction";
+  return map.target === image.label ? "label" : `k${map.k}`;
+};
+
+/** What a class is to the image, in words to follow its name. */
+const roleOf = (image, map) => ({ prediction: " (predicted)", label: " (true)" })[targetOf(image, map)] ?? "";
 
 function isTarget(image, map, target) {
   if (target === "prediction") return map.target === image.prediction;
   if (target === "label") return map.target === image.label;
-  return `k${map.k}` === target;
+  return target === "all" || `k${map.k}` === target;
 }
+
+/** The image's maps of the methods and classes that are chosen. */
+function chosenMaps(image) {
+  const [setting, target] = [find("setting").value, find("target").value];
+  return image.maps.filter((map) => (setting === "" || map.setting === Number(setting)) && isTarget(image, map, target));
+}
+
+const chosenMap = (image) => chosenMaps(image)[0];
 
 /** The place of the region with the densest heat, or -1. */
 function topRegion(map) {
@@ -184,15 +57,6 @@ function topRegion(map) {
   return top;
 }
 
-/** What is known of the image's densest region, in a few words. */
-function placeText(map) {
-  if (!map) return "no map of this target";
-  if (!map.evidence) return "no evidence";
-  if (!map.density) return `grid ${map.height}×${map.width}`;
-  const top = topRegion(map);
-  return top < 0 ? "regions too coarse" : `${report.regions[top]} ${map.density[top].toFixed(2)}`;
-}
-
 /** Right, wrong, or null where label or prediction is unknown. */
 function isCorrect(image) {
   if (image.label === null || image.prediction === null) return null;
@@ -201,108 +65,144 @@ function isCorrect(image) {
 
 const asText = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 const asSigned = (value) => (value === null || value === undefined ? "–" : (value > 0 ? "+" : "") + value.toFixed(3));
+const asPercent = (value) => (value === null ? "" : ` ${value > 0.995 && value < 1 ? "over 99" : Math.round(100 * value)}%`);
 
 // ---------------------------------------------------------------- elements
 
 /** Make an element with properties and children; strings become text. */
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
+  made.append(...children.filter((child) => child !== null));
   return made;
 }
 
-/** A name as text that cannot reorder the text around it. */
-const isolated = (text, properties = {}) => element("bdi", { textContent: text, ...properties });
+const span = (className, ...children) => element("span", { className }, ...children);
 
-function pictureOf(image, place, description) {
-  const picture = element(
-    "span",
-    { className: "picture" },
-    element("img", { alt: description, decoding: "async" }),
-    element("canvas", { className: "heat", width: 0 }),
-    element("canvas", { className: "line", width: 0 }),
+/** A name as text that cannot reorder the text around it; all of it is in the tooltip. */
+const named = (text, className = "") => element("bdi", { textContent: text, className, title: text });
+
+function button(text, action, properties = {}) {
+  const made = element("button", { type: "button", textContent: text, ...properties });
+  made.addEventListener("click", action);
+  return made;
+}
+
+/** An image's photograph, and over it the heat of one of its maps. */
+function pictureOf(place, map, description) {
+  const image = report.images[place];
+  const { photo, heat } = pictures[place];
+  const drawn = map ? heat[image.maps.indexOf(map)] : "";
+  const picture = span(
+    "picture",
+    element("img", { className: "photo", alt: description, decoding: "async", ...(photo ? { src: photo } : {}) }),
+    drawn ? element("img", { className: "heat", alt: "", decoding: "async", src: drawn }) : null,
   );
-  for (const canvas of picture.querySelectorAll("canvas")) canvas.ariaHidden = "true";
-  picture.dataset.place = place;
+  picture.style.aspectRatio = String(ratioOf(image));
   return picture;
 }
 
-function showPhoto(picture) {
-  const photo = picture.querySelector("img");
-  const address = pictures[picture.dataset.place];
-  if (!photo.src && address) photo.src = address;
+const ratioOf = (image) => Math.min(4, Math.max(0.4, image.width / image.height));
+
+/** Whether there are several methods, and several classes of an image, to tell apart. */
+const several = () => ({
+  methods: report.settings.length > 1 && find("setting").value === "",
+  classes: find("target").value === "all",
+});
+
+/** A map's method and class as far as the card does not say them, and where it is densest. */
+function tileName(image, map) {
+  const { methods, classes } = several();
+  const words = [];
+  if (methods) words.push(named(report.settings[map.setting].name));
+  if (classes) words.push(named(className(map.target)));
+  if (!words.length) words.push(named(report.settings[map.setting].name));
+  const top = topRegion(map);
+  if (!map.evidence) words.push(span("none", "no evidence"));
+  else if (top >= 0) words.push(span("place", named(report.regions[top]), ` ${map.density[top].toFixed(2)}`));
+  else if (map.density) words.push(span("none", "regions too coarse"));
+  return span("tile-name", ...words.flatMap((word, i) => (i ? [" · ", word] : [word])));
 }
 
-function saidLine(image) {
-  const line = element("span", { className: "said" });
-  const correct = isCorrect(image);
-  if (image.prediction === null) return line;
-  if (correct !== null) {
-    line.append(element("span", { className: correct ? "right" : "wrong" }, correct ? "right: " : "wrong: "));
+/** An image's chosen maps in reading order, and in how many columns they stand with the photograph. */
+function layoutOf(image) {
+  const maps = chosenMaps(image);
+  const [methods, classes] = ["setting", "k"].map((name) => new Set(maps.map((map) => map[name])).size);
+  // Whichever are more, methods or classes, stand beside each other.
+  if (methods >= classes) maps.sort((a, b) => a.k - b.k || a.setting - b.setting);
+  return { maps, columns: 1 + Math.max(1, methods, classes) };
+}
+
+function tilesOf(image, place) {
+  const { maps, columns } = layoutOf(image);
+  const photo = span("tile", pictureOf(place, null, `Image ${image.name}`), span("tile-name", "photograph"));
+  const tiles = span("tiles", photo);
+  tiles.style.setProperty("--columns", columns);
+  photo.style.gridRow = `span ${Math.max(1, Math.ceil(maps.length / (columns - 1)))}`;
+  for (const map of maps) {
+    const what = `${report.settings[map.setting].name}, ${className(map.target)}`;
+    const tile = span("tile", pictureOf(place, map, what), tileName(image, map));
+    tile.dataset.map = image.maps.indexOf(map);
+    tiles.append(tile);
   }
-  line.append(isolated(className(image.prediction)), ` ${asText(image.confidence)}`);
+  if (!maps.length) tiles.append(span("tile none", "no map of this class"));
+  return tiles;
+}
+
+/** True and predicted class; a sign and a word, not the colour alone, say whether it is right. */
+function saidLine(image) {
+  const line = span("said");
+  const correct = isCorrect(image);
+  if (correct !== null) {
+    const [sign, word, kind] = correct ? ["✓", "right", "right"] : ["✗", "wrong", "wrong"];
+    line.append(span(kind, span("sign", sign), span("hidden", ` ${word}: `)));
+  }
+  if (image.label !== null) line.append(span("class", "true: ", named(className(image.label))));
+  if (image.prediction !== null) {
+    line.append(span("class", "predicted: ", named(className(image.prediction)), asPercent(image.confidence)));
+  }
   return line;
 }
 
-function labelLine(image) {
-  if (isCorrect(image) !== false) return element("span", { hidden: true });
-  return element("span", {}, "is ", isolated(className(image.label)));
+/** Which class the heat explains, where that does not go without saying. */
+function explainedLine(image) {
+  const map = chosenMap(image);
+  if (!map || find("target").value === "all") return null;
+  if (isCorrect(image) !== false && map.target === image.prediction) return null;
+  return span("explained", "heat explains: ", named(className(map.target)), roleOf(image, map));
 }
 
-function cardOf(image, place) {
-  const card = element(
-    "button",
-    { type: "button", className: "card", tabIndex: -1 },
-    pictureOf(image, place, `Image ${image.name}`),
-    element(
-      "span",
-      { className: "caption" },
-      saidLine(image),
-      labelLine(image),
-      element("span", { className: "place" }),
-      isolated(image.name, { className: "file", title: image.name }),
-    ),
-  );
-  card.querySelector(".file").style.display = "block";
+function cardOf(place) {
+  const image = report.images[place];
+  const caption = span("caption", named(image.name, "file"), saidLine(image), explainedLine(image));
+  const card = element("button", { type: "button", className: "card", tabIndex: -1 }, caption, span("tiles"));
   card.ariaHasPopup = "dialog";
-  card.addEventListener("click", () => openRecord(place));
-  return element("li", {}, card);
+  card.addEventListener("click", (event) => {
+    const map = event.target.closest("[data-map]")?.dataset.map;
+    openRecord(place, map === undefined ? undefined : image.maps[map]);
+  });
+  const saving = button("Save", () => saveCard(place), { className: "tool", title: "Save these pictures as PNG", tabIndex: -1 });
+  const item = element("li", {}, card, saving);
+  item.dataset.place = place;
+  watcher.observe(item);
+  return item;
 }
 
-const cards = report.images.map(cardOf);
-
-// ---------------------------------------------------------------- drawing what is in sight
-
-const near = new Set(); // places of the cards in sight or nearly so
+/** Put the pictures into a card that comes into sight. */
+function fill(item) {
+  const place = Number(item.dataset.place);
+  item.querySelector(".tiles").replaceWith(tilesOf(report.images[place], place));
+}
 
 const watcher = new IntersectionObserver(
   (entries) => {
     for (const { target, isIntersecting } of entries) {
-      const place = Number(target.dataset.place);
-      if (isIntersecting) {
-        near.add(place);
-        drawCard(place);
-      } else if (near.delete(place)) clear(pictureIn(place));
+      if (!isIntersecting) continue;
+      watcher.unobserve(target);
+      fill(target);
     }
   },
-  { rootMargin: "500px 0px" },
+  { rootMargin: "600px 0px" },
 );
-
-const pictureIn = (place) => cards[place].querySelector(".picture");
-
-function drawCard(place) {
-  showPhoto(pictureIn(place));
-  drawMap(pictureIn(place), report.images[place], chosenMap(report.images[place]));
-}
-
-/** Method, target or contours changed: captions of all cards, pictures of those in sight. */
-function redraw() {
-  cards.forEach((card, place) => {
-    card.querySelector(".place").textContent = placeText(chosenMap(report.images[place]));
-  });
-  near.forEach(drawCard);
-  if (state.open !== null && find("record").open) fillRecord(state.open);
-}
 
 // ---------------------------------------------------------------- filters and order
 
@@ -346,65 +246,92 @@ function chosenPlaces() {
   return ranked.map(({ place }) => place);
 }
 
+/** Show what the controls ask for. */
 function update() {
   state.shown = chosenPlaces();
-  find("cards").replaceChildren(...state.shown.map((place) => cards[place]));
+  showCards();
   setActive(0);
-  find("count").textContent = countText(state.shown.length, report.images.length);
 }
 
-function countText(count, total) {
-  const [shown, all] = [count, total].map((number) => number.toLocaleString("en"));
-  if (!total) return "There are no images to show.";
-  if (!count) return `None of ${all} images fits. “Show all” takes the filters away.`;
-  return count === total ? `All ${all} images` : `${shown} of ${all} images`;
+function showCards() {
+  watcher.disconnect();
+  const across = Math.max(2, ...report.images.slice(0, 50).map((image) => layoutOf(image).columns));
+  find("cards").style.setProperty("--across", across);
+  find("cards").replaceChildren(...state.shown.slice(0, state.limit).map(cardOf));
+  const more = state.shown.length - state.limit;
+  find("more").hidden = more <= 0;
+  find("more").textContent = `Show all ${state.shown.length.toLocaleString("en")} images`;
+  find("count").textContent = countText(Math.min(state.shown.length, state.limit), state.shown.length);
+}
+
+function countText(visible, fitting) {
+  const [a, b, c] = [visible, fitting, report.images.length].map((number) => number.toLocaleString("en"));
+  if (!report.images.length) return "There are no images to show.";
+  if (!fitting) return `None of ${c} images fits. “Clear” takes the filters away.`;
+  if (visible < fitting) return fitting === report.images.length ? `First ${a} of ${b} images` : `First ${a} of ${b} that fit, of ${c} images`;
+  return fitting < report.images.length ? `${b} of ${c} images` : report.images.length < FEW ? "" : `All ${c} images`;
+}
+
+function showAll() {
+  const first = state.limit;
+  state.limit = Infinity;
+  showCards();
+  focusCard(first);
 }
 
 // ---------------------------------------------------------------- keyboard
 
-const cardAt = (index) => cards[state.shown[index]]?.querySelector(".card");
+const cardAt = (index) => find("cards").children[index]?.querySelector(".card");
 
-/** Of all cards one alone is a stop of the Tab key. */
+/** Of all cards one alone is a stop of the Tab key, and its button to save. */
 function setActive(index) {
-  if (state.stop) state.stop.tabIndex = -1;
+  for (const stop of find("cards").querySelectorAll('[tabindex="0"]')) stop.tabIndex = -1;
   state.active = index;
-  state.stop = cardAt(index);
-  if (state.stop) state.stop.tabIndex = 0;
+  for (const stop of find("cards").children[index]?.querySelectorAll("button") ?? []) stop.tabIndex = 0;
 }
 
 function focusCard(index) {
-  setActive(Math.max(0, Math.min(index, state.shown.length - 1)));
+  setActive(Math.max(0, Math.min(index, find("cards").children.length - 1)));
   cardAt(state.active)?.focus();
 }
 
 const columnsShown = () => getComputedStyle(find("cards")).gridTemplateColumns.split(" ").length;
 
 function onGalleryKey(event) {
+  const last = find("cards").children.length - 1;
   const moves = {
     ArrowRight: () => state.active + 1,
     ArrowLeft: () => state.active - 1,
     ArrowDown: () => state.active + columnsShown(),
     ArrowUp: () => state.active - columnsShown(),
     Home: () => 0,
-    End: () => state.shown.length - 1,
+    End: () => last,
   };
   if (!(event.key in moves) || event.ctrlKey || event.altKey || event.metaKey) return;
   const to = moves[event.key]();
   event.preventDefault();
-  if (to >= 0 && to < state.shown.length) focusCard(to);
+  if (to >= 0 && to <= last) focusCard(to);
+}
+
+function onRecordKey(event) {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!by || event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, select, .scroll, .stage")) return;
+  event.preventDefault();
+  turn(by);
 }
 
 // ---------------------------------------------------------------- one image's record
 
-function openRecord(place) {
+function openRecord(place, map) {
   setActive(state.shown.indexOf(place));
+  const image = report.images[place];
+  const right = map ?? chosenMap(image) ?? image.maps[0];
+  state.sides = [null, right ? { setting: right.setting, target: targetOf(image, right) } : null];
+  state.zoom = 1;
   fillRecord(place);
-  if (!find("record").open) find("record").showModal();
+  find("record").showModal();
   find("record").scrollTop = 0;
-}
-
-function closeRecord() {
-  find("record").close();
+  find("record").querySelector("[data-turn]:enabled, .close").focus();
 }
 
 /** Show the record of the next or previous image of the gallery. */
@@ -412,29 +339,37 @@ function turn(by) {
   const index = state.shown.indexOf(state.open) + by;
   if (index < 0 || index >= state.shown.length) return;
   const focused = document.activeElement?.dataset?.turn;
-  openRecord(state.shown[index]);
+  if (index >= state.limit) {
+    state.limit = Infinity;
+    showCards();
+  }
+  setActive(index);
+  fillRecord(state.shown[index]);
   if (!focused) return;
   const same = find("record").querySelector(`[data-turn="${focused}"]:enabled`);
   (same ?? find("record").querySelector("button:enabled")).focus();
 }
 
-function fillRecord(place, map = chosenMap(report.images[place]) ?? report.images[place].maps[0]) {
+/** The map of one side: of the method and class chosen there, as far as this image has it. */
+function sideMap(image, side) {
+  const wanted = state.sides[side];
+  if (!wanted) return null;
+  const own = image.maps.filter((map) => map.setting === wanted.setting);
+  return own.find((map) => isTarget(image, map, wanted.target)) ?? own[0] ?? null;
+}
+
+function fillRecord(place) {
   const image = report.images[place];
   state.open = place;
-  const picture = pictureOf(image, place, `Image ${image.name}`);
-  const left = element("div", {}, picture, factsOf(image));
-  const right = element("div", {}, mapsTable(image, map), regionsTable(image, map));
-  find("record").replaceChildren(barOf(image), element("div", { className: "body" }, left, right));
-  showPhoto(picture);
-  drawMap(picture, image, map);
+  const stage = element("div", { className: "show" }, stageOf(image, place), ...stageControls(image, place));
+  const facts = element("div", { className: "told" }, saidLine(image), factsOf(image), mapsTable(image), ...regionsTable(image));
+  find("record").replaceChildren(barOf(image), element("div", { className: "body" }, stage, facts));
+  setSplit(state.split);
+  setZoom(state.zoom);
+  setOpacity(Number(find("opacity").value));
 }
 
 function barOf(image) {
-  const button = (text, action) => {
-    const made = element("button", { type: "button", textContent: text });
-    made.addEventListener("click", action);
-    return made;
-  };
   const turning = (text, by) => {
     const made = button(text, () => turn(by));
     made.dataset.turn = by;
@@ -444,24 +379,101 @@ function barOf(image) {
   return element(
     "div",
     { className: "bar" },
-    element("h2", { id: "record-title" }, isolated(image.name)),
-    turning("Previous", -1),
-    turning("Next", 1),
-    button("Close", closeRecord),
+    element("h2", { id: "record-title" }, named(image.name)),
+    element("div", { className: "buttons" }, turning("Next", 1), turning("Previous", -1), button("Close", () => find("record").close(), { className: "close" })),
   );
 }
 
+/** What one side shows, in words. */
+function sideName(image, map) {
+  if (!map) return "photograph";
+  const name = report.settings[map.setting].name;
+  return report.settings.length > 1 ? `${name}: ${className(map.target)}` : className(map.target);
+}
+
+/** Two pictures on top of each other; the slider uncovers the one or the other. */
+function stageOf(image, place) {
+  const pictures = [0, 1].map((side) => {
+    const map = sideMap(image, side);
+    const picture = pictureOf(place, map, sideName(image, map));
+    picture.classList.add(["left", "right-side"][side]);
+    return picture;
+  });
+  const canvas = element("div", { className: "canvas" }, ...pictures, span("divider"));
+  const stage = element("div", { className: "stage", tabIndex: 0, role: "region", ariaLabel: "Pictures" }, canvas);
+  stage.style.setProperty("--ratio", ratioOf(image));
+  const drag = (event) => {
+    if (state.zoom > 1 || !(event.buttons & 1)) return;
+    const { left, width } = canvas.getBoundingClientRect();
+    setSplit(Math.round(Math.min(100, Math.max(0, (100 * (event.clientX - left)) / width))));
+  };
+  stage.addEventListener("pointerdown", drag);
+  stage.addEventListener("pointermove", drag);
+  stage.addEventListener("dragstart", (event) => event.preventDefault());
+  stage.addEventListener("dblclick", () => setZoom(state.zoom > 1 ? 1 : 3));
+  return stage;
+}
+
+function stageControls(image, place) {
+  const chooser = (side) => {
+    const map = sideMap(image, side);
+    const options = [null, ...image.maps].map((one, i) => new Option(sideName(image, one), i, false, one === map));
+    const select = element("select", { ariaLabel: `Picture on the ${["left", "right"][side]}` }, ...options);
+    select.dataset.side = side;
+    select.addEventListener("change", () => {
+      const chosen = image.maps[select.value - 1];
+      state.sides[side] = chosen ? { setting: chosen.setting, target: targetOf(image, chosen) } : null;
+      fillRecord(place);
+      find("record").querySelector(`[data-side="${side}"]`).focus();
+    });
+    return select;
+  };
+  const slider = (id, label, value, action) => {
+    const input = element("input", { type: "range", id, min: 0, max: 100, value, ariaLabel: label });
+    input.addEventListener("input", () => action(Number(input.value)));
+    return input;
+  };
+  const compare = element("div", { className: "compare" }, chooser(0), slider("split", "Compare: left to right", state.split, setSplit), chooser(1));
+  const zoom = element(
+    "span",
+    { className: "buttons" },
+    button("−", () => setZoom(state.zoom / 1.5), { id: "zoom-out", ariaLabel: "Zoom out", title: "Zoom out" }),
+    button("+", () => setZoom(state.zoom * 1.5), { id: "zoom-in", ariaLabel: "Zoom in", title: "Zoom in" }),
+    button("Save picture", () => saveStage(place), { id: "save-picture" }),
+    image.link === null ? null : element("a", { href: image.link, target: "_blank", rel: "noopener", className: "original", textContent: "Original file" }),
+  );
+  const heat = element("label", { className: "range" }, "Photograph to heat ", slider("record-opacity", "Photograph to heat", find("opacity").value, setOpacity));
+  return [compare, element("div", { className: "tools" }, heat, zoom)];
+}
+
+function setSplit(percent) {
+  state.split = percent;
+  find("split").value = percent;
+  find("record").style.setProperty("--split", `${percent}%`);
+}
+
+/** Enlarge what is shown; the middle stays in the middle, and the box scrolls. */
+function setZoom(zoom) {
+  const stage = find("record").querySelector(".stage");
+  const across = (stage.scrollLeft + stage.clientWidth / 2) / stage.scrollWidth;
+  const down = (stage.scrollTop + stage.clientHeight / 2) / stage.scrollHeight;
+  state.zoom = Math.min(8, Math.max(1, zoom));
+  stage.style.setProperty("--zoom", state.zoom);
+  stage.classList.toggle("zoomed", state.zoom > 1);
+  stage.scrollLeft = across * stage.scrollWidth - stage.clientWidth / 2;
+  stage.scrollTop = down * stage.scrollHeight - stage.clientHeight / 2;
+  find("zoom-out").disabled = state.zoom === 1;
+  find("zoom-in").disabled = state.zoom === 8;
+}
+
 function factsOf(image) {
+  const map = sideMap(image, 1) ?? sideMap(image, 0);
   const facts = [
-    ["dataset index", String(image.image)],
-    ["label", className(image.label)],
-    ["prediction", className(image.prediction)],
-    ["confidence", asText(image.confidence, 3)],
+    ["image", String(image.image)],
     ["size", `${image.width} × ${image.height} pixels`],
+    ...(map ? [["layer, grid", report.settings[map.setting].detail]] : []),
   ];
-  const list = element("dl");
-  for (const [term, text] of facts) list.append(element("dt", {}, term), element("dd", {}, isolated(text)));
-  return list;
+  return element("dl", {}, ...facts.flatMap(([term, text]) => [element("dt", {}, term), element("dd", {}, named(text))]));
 }
 
 /** A table in a box that scrolls by itself on narrow screens. */
@@ -469,63 +481,53 @@ function tableOf(caption, head, rows) {
   const heading = head.map(([text, kind]) => element("th", { scope: "col", className: kind }, text));
   const table = element(
     "table",
-    { className: "plain" },
+    { className: "plain", ariaLabel: caption },
     element("thead", {}, element("tr", {}, ...heading)),
-    element("tbody", {}, ...rows),
+    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row))),
   );
-  const box = element("div", { className: "scroll", tabIndex: 0, role: "region" }, table);
-  box.ariaLabel = caption;
-  table.ariaLabel = caption;
+  const box = element("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: caption }, table);
   return element("div", { className: "framed" }, element("h3", {}, caption), box);
 }
 
 const cell = (text, className = "") => element("td", { className }, text);
 const numberCell = (text, className = "") => cell(text, `number ${className}`);
 
-/** All of the image's maps, one of which is chosen. */
-function mapsTable(image, chosen) {
-  const several = report.settings.length > 1;
+/** The scores of all of the image's maps. */
+function mapsTable(image) {
+  const agreement = image.maps.some((map) => (map.agreement ?? null) !== null);
+  const methods = report.settings.length > 1;
   const rows = image.maps.map((map) => {
-    const radio = element("input", { type: "radio", name: "map", checked: map === chosen });
-    radio.dataset.map = "";
-    radio.addEventListener("change", () => {
-      fillRecord(state.open, map);
-      find("record").querySelector("[data-map]:checked").focus();
-    });
-    const target = element("label", {}, radio, isolated(className(map.target)));
-    return element(
-      "tr",
-      { className: map === chosen ? "chosen" : "" },
-      cell(target),
+    const none = map.evidence ? null : span("none", " no evidence");
+    return [
+      element("td", {}, named(className(map.target)), roleOf(image, map), none),
+      ...(methods ? [element("td", {}, named(report.settings[map.setting].name))] : []),
       numberCell(asText(map.score, 3)),
-      cell(map.evidence ? "yes" : "none"),
-      numberCell(asText(map.agreement)),
-      ...(several ? [cell(report.settings[map.setting], "wide")] : []),
-    );
+      ...(agreement ? [numberCell(asText(map.agreement))] : []),
+      ...report.measures.map((_, i) => numberCell(asText(map.measures[i], 3))),
+    ];
   });
-  const head = [["target"], ["score", "number"], ["evidence"], ["agreement", "number"]];
-  if (several) head.push(["heatmap"]);
-  const caption = "Targets: choose the map to show";
-  return Object.assign(tableOf(caption, head, rows), { role: "radiogroup", ariaLabel: caption });
+  const head = [["class"], ...(methods ? [["method"]] : []), ["score", "number"]];
+  if (agreement) head.push(["agreement", "number"]);
+  head.push(...report.measures.map((name) => [name, "number"]));
+  return rows.length ? tableOf("Scores", head, rows) : null;
 }
 
-function regionsTable(image, map) {
-  if (!map?.density) return element("p", { className: "aside" }, "No regions were scored.");
+function regionsTable(image) {
+  const map = sideMap(image, 1) ?? sideMap(image, 0);
+  if (!map?.density) return [];
   const rows = report.regions.map((name, i) => {
     const [density, area] = [map.density[i], image.area[i] ?? null];
-    return element(
-      "tr",
-      {},
-      element("td", {}, isolated(name)),
-      numberCell(density === null ? whyNone(map, area) : asText(density), shadeOf(density)),
+    return [
+      element("td", {}, named(name)),
+      numberCell(density === null ? whyNone(map, area) : asText(density), density === null ? "none" : ""),
       numberCell(density === null || area === null ? "–" : `${(100 * density * area).toFixed(1)}%`),
       numberCell(area === null ? "–" : `${(100 * area).toFixed(1)}%`),
       ...(map.excess ? [numberCell(asSigned(map.excess[i])), numberCell(asSigned(map.probability?.[i]))] : []),
-    );
+    ];
   });
-  const head = [["region"], ["density", "number"], ["share of heat", "number"], ["area", "number"]];
-  if (map.excess) head.push(["effect on score", "number"], ["on probability", "number"]);
-  return tableOf(`Regions of the map of ${className(map.target)}`, head, rows);
+  const head = [["region"], ["density", "number"], ["of heat", "number"], ["of area", "number"]];
+  if (map.excess) head.push(["effect on score", "number"], ["on prob\u00adability", "number"]);
+  return [tableOf(`Regions: ${sideName(image, map)}`, head, rows)];
 }
 
 function whyNone(map, area) {
@@ -533,26 +535,117 @@ function whyNone(map, area) {
   return area === 0 ? "absent" : "too coarse";
 }
 
-/** The class of a density's colour, as the table above the gallery has it. */
-function shadeOf(density) {
-  if (density === null) return "";
-  const doublings = Math.log2(Math.max(density, 0.25)) / 2;
-  return `shade-${8 + Math.round(8 * Math.min(1, doublings))}`;
+// ---------------------------------------------------------------- saving
+
+function save(name, content) {
+  const address = URL.createObjectURL(content);
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
+
+const fileName = (image, end) => `${image.name.replace(/[^\p{L}\p{N}.-]+/gu, "_").slice(-80)}-${end}.png`;
+
+async function loaded(address) {
+  const image = new Image();
+  image.src = address;
+  await image.decode();
+  return image;
+}
+
+/** Draw a photograph and the heat of a map, from one share of the width to another. */
+async function drawPicture(context, place, map, box, [from, to] = [0, 1]) {
+  const { photo, heat } = pictures[place];
+  const drawn = map ? heat[report.images[place].maps.indexOf(map)] : "";
+  const layers = [[photo, 1], [drawn, Number(find("opacity").value) / 100]].filter(([address]) => address);
+  const images = await Promise.all(layers.map(([address]) => loaded(address)));
+  context.save();
+  context.beginPath();
+  context.rect(box.x + from * box.width, box.y, (to - from) * box.width, box.height);
+  context.clip();
+  images.forEach((image, i) => {
+    context.globalAlpha = layers[i][1];
+    context.drawImage(image, box.x, box.y, box.width, box.height);
+  });
+  context.restore();
+}
+
+function blank(width, height) {
+  const canvas = element("canvas", { width, height });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, width, height);
+  context.fillStyle = "#1b1f24";
+  context.font = "18px sans-serif";
+  return [canvas, context];
+}
+
+const saveCanvas = (canvas, name) => new Promise((done) => canvas.toBlob((content) => done(save(name, content))));
+
+/** Save a card's pictures side by side, with what they are. */
+async function saveCard(place) {
+  const image = report.images[place];
+  const maps = [null, ...chosenMaps(image)];
+  const [width, text] = [360, 30];
+  const height = Math.round((width * image.height) / image.width);
+  const [canvas, context] = blank(maps.length * (width + 12) - 12, height + 2 * text);
+  context.fillText(`${image.name}  ${saidLine(image).textContent}`, 4, 21, canvas.width - 8);
+  for (const [i, map] of maps.entries()) {
+    const x = i * (width + 12);
+    await drawPicture(context, place, map, { x, y: text, width, height });
+    const words = map ? `${report.settings[map.setting].name}: ${className(map.target)}` : "photograph";
+    context.fillText(words, x + 4, height + text + 21, width - 8);
+  }
+  await saveCanvas(canvas, fileName(image, "maps"));
+}
+
+/** Save the large picture as it is shown. */
+async function saveStage(place) {
+  const image = report.images[place];
+  const factor = Math.max(1, Math.round(896 / Math.max(image.width, image.height)));
+  const shrunk = Math.min(1, 1792 / Math.max(image.width, image.height));
+  const [width, height] = [image.width, image.height].map((side) => Math.max(1, Math.round(side * factor * shrunk)));
+  const [canvas, context] = blank(width, height);
+  const box = { x: 0, y: 0, width, height };
+  await drawPicture(context, place, sideMap(image, 0), box, [0, state.split / 100]);
+  await drawPicture(context, place, sideMap(image, 1), box, [state.split / 100, 1]);
+  await saveCanvas(canvas, fileName(image, "compared"));
+}
+
+/** A value in a file of a table: quoted where it must be, and never a formula. */
+function field(value) {
+  if (value === null || value === undefined) return "";
+  const text = typeof value === "string" ? value.replace(/^(?=[=+\-@\t\r])/, "'") : String(value);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+/** The images that fit, a line for each of their maps. */
+function tableText() {
+  const head = ["image", "name", "true", "predicted", "confidence", "method", "maps", "class", "score", "evidence", ...report.measures];
+  const densities = report.regions.map((name) => `density of ${name}`);
+  const lines = state.shown.flatMap((place) => {
+    const image = report.images[place];
+    const [label, prediction] = [image.label, image.prediction].map((id) => (id === null ? null : className(id)));
+    return image.maps.map((map) => [
+      ...[image.image, image.name, label, prediction, image.confidence],
+      ...[report.settings[map.setting].name, report.settings[map.setting].detail, className(map.target)],
+      ...[map.score, map.evidence, ...map.measures, ...report.regions.map((_, i) => map.density?.[i] ?? null)],
+    ]);
+  });
+  return [[...head, ...densities], ...lines].map((line) => `${line.map(field).join(",")}\r\n`).join("");
+}
+
+const saveText = (name, text) => save(name, new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" }));
 
 // ---------------------------------------------------------------- the controls
 
-function fillSelect(id, options) {
+/** Fill a select, or hide it where there is nothing to choose. */
+function fillSelect(id, options, least = 2) {
   find(id).replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  const label = document.querySelector(`[data-for="${id}"]`);
+  if (label) label.hidden = options.length < least;
 }
 
-/** Fill a filter, or hide it where there is nothing to choose. */
-function fillFilter(id, options, all = [["", "all"]]) {
-  fillSelect(id, [...all, ...options]);
-  document.querySelector(`[data-for="${id}"]`).hidden = options.length < 2;
-}
-
-/** The values of a column with how often each occurs, by number. */
+/** The values of a column with how often each occurs. */
 function counted(values) {
   const counts = new Map();
   for (const value of values) if (value !== null) counts.set(value, (counts.get(value) ?? 0) + 1);
@@ -589,23 +682,42 @@ function sortOptions() {
 }
 
 function fillControls() {
-  fillFilter("label", classOptions("label"));
-  fillFilter("prediction", classOptions("prediction"));
+  const all = [["", "all"]];
   const judged = new Set(report.images.map(isCorrect));
-  fillFilter("correct", judged.has(true) || judged.has(false) ? [["true", "right"], ["false", "wrong"]] : []);
-  fillFilter("region", report.regions.map((name, i) => [String(i), name]));
-  fillFilter("pair", pairOptions());
-  if (pairOptions().length === 1) document.querySelector('[data-for="pair"]').hidden = false;
+  fillSelect("label", [...all, ...classOptions("label")], 3);
+  fillSelect("prediction", [...all, ...classOptions("prediction")], 3);
+  fillSelect("correct", [...all, ...(judged.has(true) && judged.has(false) ? [["true", "right"], ["false", "wrong"]] : [])]);
+  fillSelect("region", [...all, ...report.regions.map((name, i) => [String(i), name])], 3);
+  fillSelect("pair", [...all, ...pairOptions()]);
   fillSelect("sort", sortOptions());
-  fillFilter("setting", report.settings.map((name, i) => [String(i), name]), []);
-  fillFilter("target", report.targets.map(({ id, name }) => [id, name]), []);
+  const [methods, most] = [report.settings.length, Math.max(0, ...report.images.map((image) => image.maps.length))];
+  fillSelect("setting", [...(methods > 1 ? [["", "all methods"]] : []), ...report.settings.map(({ name }, i) => [String(i), name])]);
+  if (methods > 6) find("setting").value = "0";
+  const every = most > methods && most <= 12 ? [["all", "all classes"]] : [];
+  fillSelect("target", [...report.targets.map(({ id, name }) => [id, name]), ...every]);
+  if (every.length && (report.images.length === 1 || (methods === 1 && most <= 3))) find("target").value = "all";
+  for (const id of ["setting", "target"]) markDefault(find(id));
+  find("filter").hidden = report.images.length < FEW;
+  find("save").hidden = !report.images.length;
+  const size = report.images.length <= 4 ? 280 : report.images.length <= 200 ? 180 : 130;
+  find("size").defaultValue = find("size").value = size;
 }
 
-function setOpacity() {
-  const percent = Number(find("opacity").value);
-  document.documentElement.style.setProperty("--heat", percent / 100);
-  find("opacity").ariaValueText = `${percent}% heatmap`;
+/** Let a reset bring back what is chosen now. */
+function markDefault(select) {
+  for (const option of select.options) option.defaultSelected = option.selected;
 }
+
+function setOpacity(percent) {
+  document.documentElement.style.setProperty("--heat", percent / 100);
+  for (const id of ["opacity", "record-opacity"]) {
+    if (!find(id)) continue;
+    find(id).value = percent;
+    find(id).ariaValueText = `${percent}% heat`;
+  }
+}
+
+const setSize = () => find("cards").style.setProperty("--tile", `${find("size").value}px`);
 
 /** Wait until typing pauses. */
 function paused(action, milliseconds = 120) {
@@ -618,56 +730,54 @@ function paused(action, milliseconds = 120) {
 
 function listen() {
   const form = find("controls");
+  const readSliders = () => [setOpacity(Number(find("opacity").value)), setSize()];
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(() => [setOpacity, redraw, update].forEach((f) => f())));
+  form.addEventListener("reset", () => setTimeout(() => [readSliders(), update()]));
   find("search").addEventListener("input", paused(update));
-  find("opacity").addEventListener("input", setOpacity);
-  find("contours").addEventListener("change", redraw);
-  for (const id of ["label", "prediction", "correct", "region", "pair", "sort"]) {
+  find("opacity").addEventListener("input", readSliders);
+  find("size").addEventListener("input", readSliders);
+  for (const id of ["label", "prediction", "correct", "region", "pair", "sort", "setting", "target"]) {
     find(id).addEventListener("change", update);
   }
-  for (const id of ["setting", "target"]) {
-    find(id).addEventListener("change", () => [redraw, update].forEach((f) => f()));
+  find("filter").addEventListener("click", () => {
+    const open = find("filters").hidden;
+    find("filters").hidden = !open;
+    find("filter").ariaExpanded = String(open);
+    // On a touch screen its keyboard would cover what is filtered.
+    if (open && !matchMedia("(pointer: coarse)").matches) find("search").focus();
+  });
+  find("more").addEventListener("click", showAll);
+  find("save").addEventListener("click", () => saveText("images.csv", tableText()));
+  for (const made of document.querySelectorAll("[data-file]")) {
+    made.addEventListener("click", () => saveText(made.dataset.file, report.files[made.dataset.file]));
   }
   find("cards").addEventListener("keydown", onGalleryKey);
-  find("cards").addEventListener("focusin", (event) => {
-    const place = event.target.closest("li") && cards.indexOf(event.target.closest("li"));
-    if (state.shown.includes(place)) setActive(state.shown.indexOf(place));
-  });
-  find("record").addEventListener("close", () => cardAt(state.active)?.focus());
-  find("record").addEventListener("click", (event) => event.target === find("record") && closeRecord());
+  find("cards").addEventListener("focusin", (event) => setActive([...find("cards").children].indexOf(event.target.closest("li"))));
+  find("record").addEventListener("keydown", onRecordKey);
+  // The browser itself gives the focus back to where it was before images were turned.
+  find("record").addEventListener("close", () => focusCard(state.shown.indexOf(state.open)));
+  find("record").addEventListener("click", (event) => event.target === find("record") && find("record").close());
   addEventListener("beforeprint", preparePrint);
 }
 
-/** Draw what is printed, and say what is not. */
+/** Fill in what is printed, and say what is not. */
 function preparePrint() {
   for (const details of document.querySelectorAll("details")) details.open = true;
-  state.shown.forEach((place, index) => {
-    cards[place].classList.toggle("unprinted", index >= MOST_PRINTED);
+  const items = [...find("cards").children];
+  items.forEach((item, index) => {
+    item.classList.toggle("unprinted", index >= MOST_PRINTED);
     if (index >= MOST_PRINTED) return;
-    pictureIn(place).querySelector("img").decoding = "sync";
-    drawCard(place);
+    fill(item);
+    for (const image of item.querySelectorAll("img")) image.decoding = "sync";
   });
-  const more = state.shown.length > MOST_PRINTED;
-  find("print-note").textContent = more ? `Printed are the first ${MOST_PRINTED} of ${state.shown.length} images.` : "";
+  const printed = Math.min(items.length, MOST_PRINTED);
+  const more = state.shown.length > printed;
+  find("print-note").textContent = more ? `Printed are the first ${printed} of ${state.shown.length} images.` : "";
 }
 
-function paintScale() {
-  paint(find("scale"), Float32Array.from({ length: 256 }, (_, i) => i / 255), 1, 256);
-}
-
-function start() {
-  fillControls();
-  setOpacity();
-  paintScale();
-  cards.forEach((card, place) => {
-    card.dataset.place = place;
-    watcher.observe(card);
-  });
-  listen();
-  redraw();
-  update();
-  document.documentElement.dataset.ready = Math.round(performance.now());
-}
-
-start();
+fillControls();
+setOpacity(Number(find("opacity").value));
+setSize();
+listen();
+update();
+document.documentElement.dataset.ready = Math.round(performance.now());

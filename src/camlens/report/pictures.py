@@ -1,0 +1,154 @@
+"""The pictures that the page holds: photographs and, drawn here and nowhere else, heat."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
+
+from .. import heatmap, render
+from .tables import SETTING, Tables
+
+#: Heat is drawn with so many pixels on the longer side, as a thumbnail has them: enlarged by the
+#: browser, its colours would be mixed, not its values. Where a page holds more than MANY maps it
+#: has half of that and at most the image's own size, which is a third of the bytes.
+SIDE, SIDE_OF_MANY, MANY = 224, 112, 1000
+
+#: A photograph of more bytes is encoded again; on a page of many images earlier.
+_MOST_BYTES, _MOST_BYTES_OF_MANY = 30_000, 12_000
+
+#: Of how many images the maps are read and drawn at once.
+_AT_ONCE = 200
+
+#: Smooth heat has 1 to 5 kB, a third of what a palette PNG takes.
+_FORMAT: dict[str, Any] = {"format": "WEBP", "quality": 75, "method": 2}
+
+
+def pictures(tables: Tables, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the pictures of images and of their maps as data addresses.
+
+    Args:
+        tables: of the run.
+        records: of the images, from :func:`camlens.report.gallery.records`.
+
+    Returns:
+        Of each image ``photo``, empty where there is none, and ``heat``, a list as long as the
+        record's ``maps``; empty for maps without evidence.
+
+    Raises:
+        ValueError: a map holds values that are no heat.
+    """
+    many = sum(len(record["maps"]) for record in records) > MANY or len(records) > MANY
+    return [
+        one
+        for first in range(0, len(records), _AT_ONCE)
+        for one in _some(tables, records[first : first + _AT_ONCE], many)
+    ]
+
+
+def _some(
+    tables: Tables, records: Sequence[dict[str, Any]], many: bool
+) -> Iterator[dict[str, Any]]:
+    images = [record["image"] for record in records]
+    photos = tables.thumbnails(images)
+    rows = tables.heat(images)
+    keys = zip(rows["image"], rows["k"], *(rows[name] for name in SETTING), strict=True)
+    stored = zip(rows["heat"], rows["heat_height"], rows["heat_width"], strict=True)
+    found = dict(zip(keys, stored, strict=True))
+    settings = tables.settings
+    for record in records:
+        size = drawn_size(record["height"], record["width"], many=many)
+        heat = []
+        for one in record["maps"]:
+            content, h, w = found[record["image"], one["k"], *settings[one["setting"]]]
+            try:
+                drawn = draw(content, (int(h), int(w)), size) if one["evidence"] else b""
+            except ValueError as error:
+                raise ValueError(
+                    f"{tables.run.path} is damaged: in maps.parquet, of the image "
+                    f"{record['image']}, {error}"
+                ) from None
+            heat.append(_address(drawn))
+        most = _MOST_BYTES_OF_MANY if many else _MOST_BYTES
+        yield {"photo": photo(photos.get(record["image"], b""), most), "heat": heat}
+
+
+def drawn_size(height: int, width: int, *, many: bool = False) -> tuple[int, int]:
+    """Return the size at which the heat of an image is drawn.
+
+    Example:
+        >>> drawn_size(448, 300), drawn_size(48, 24), drawn_size(10_000, 1)
+        ((224, 150), (224, 112), (224, 1))
+        >>> drawn_size(448, 300, many=True), drawn_size(48, 24, many=True)
+        ((112, 75), (48, 24))
+    """
+    longest = min(SIDE_OF_MANY, max(height, width)) if many else SIDE
+    factor = longest / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def draw(heat: bytes, grid: tuple[int, int], size: tuple[int, int]) -> bytes:
+    """Draw a stored map as :func:`camlens.overlay` does with ``alpha=1``, as WebP.
+
+    Args:
+        heat: a byte or a half-precision number a cell, row by row.
+        grid: (h, w) of the stored map.
+        size: (H, W) of the picture. A finer map is averaged down.
+
+    Raises:
+        ValueError: the map holds NaN, infinity or negative values.
+    """
+    from PIL import Image
+
+    whole = len(heat) == grid[0] * grid[1]
+    values = np.frombuffer(heat, "u1" if whole else "<f2").reshape(1, 1, *grid)
+    cells = torch.from_numpy(values.astype(np.float32))
+    if not (cells.isfinite() & (cells >= 0)).all():
+        raise ValueError("a map holds values that are no heat")
+    if grid[0] > size[0] or grid[1] > size[1]:
+        cells = adaptive_avg_pool2d(cells, (min(grid[0], size[0]), min(grid[1], size[1])))
+    scaled = heatmap.scale(heatmap.resize(cells, size))
+    picture = render.overlay(torch.zeros(1, 1, *size), scaled, alpha=1.0)[0, 0]
+    out = io.BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(out, **_FORMAT)
+    return out.getvalue()
+
+
+def photo(content: bytes, most: int) -> str:
+    """Return an encoded photograph as an address that holds it; nothing else gets into the page.
+
+    Args:
+        content: PNG or JPEG; of anything else the address is empty.
+        most: of how many bytes it is taken as it is; of more, it becomes a JPEG.
+    """
+    if len(content) > most and _kind(content) in ("png", "jpeg"):
+        content = _as_jpeg(content)
+    return _address(content) if _kind(content) in ("png", "jpeg") else ""
+
+
+def _kind(content: bytes) -> str:
+    starts = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp"}
+    return next((starts[start] for start in starts if content.startswith(start)), "")
+
+
+def _address(content: bytes) -> str:
+    if not content:
+        return ""
+    return f"data:image/{_kind(content)};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _as_jpeg(content: bytes) -> bytes:
+    from PIL import Image
+
+    out = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as picture:
+            picture.convert("RGB").save(out, "JPEG", quality=80, optimize=True)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return content  # a browser shows of a damaged picture what it can
+    return out.getvalue()
