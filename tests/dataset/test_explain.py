@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from errno import EIO, EMFILE, ENFILE, ENOENT, ENOSPC
 
 import numpy as np
@@ -309,7 +310,14 @@ def test_workers_change_nothing(tmp_path, workers):
     assert files(tmp_path / "plain") == files(tmp_path / "other")
 
 
-def test_the_callers_thread_reads_and_another_runs_the_model(tmp_path):
+@pytest.fixture(params=[False, True], ids=["cpu", "accelerator"])
+def beside(request, monkeypatch):
+    """Run the model as on a CPU, and as beside an accelerator."""
+    monkeypatch.setattr("camlens.dataset.threads.overlaps", lambda device: request.param)
+    return request.param
+
+
+def test_the_callers_thread_reads_and_another_may_run_the_model(tmp_path, beside):
     threads = {"items": set(), "regions": set(), "model": set()}
 
     class Seen(Noise):
@@ -330,10 +338,11 @@ def test_the_callers_thread_reads_and_another_runs_the_model(tmp_path):
     run(tmp_path, explainer=explainer, dataset=Seen(40), regions=regions_of)
     assert threads["items"] == threads["regions"] == {threading.main_thread()}
     assert len(threads["model"]) == 1
-    assert threads["model"] != {threading.main_thread()}
+    assert (threads["model"] != {threading.main_thread()}) == beside
 
 
-def test_reading_and_explaining_overlap(tmp_path):
+def test_reading_and_explaining_overlap(tmp_path, monkeypatch):
+    monkeypatch.setattr("camlens.dataset.threads.overlaps", lambda device: True)
     model, both = net(), threading.Barrier(2, timeout=60)
 
     class Waits(Noise):
@@ -354,7 +363,7 @@ def test_reading_and_explaining_overlap(tmp_path):
     assert seen  # a broken barrier would have been an error
 
 
-def test_the_model_runs_in_the_callers_modes(tmp_path):
+def test_the_model_runs_in_the_callers_modes(tmp_path, beside):
     model, seen = net(), set()
     variable = contextvars.ContextVar("variable", default="none")
 
@@ -373,6 +382,13 @@ def test_the_model_runs_in_the_callers_modes(tmp_path):
     assert seen == {(torch.get_num_threads(), torch.bfloat16, "the caller's")}
 
 
+def test_the_number_of_threads_is_left_alone(tmp_path):
+    before = torch.get_num_threads()
+    run(tmp_path, 9)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == before == torch.get_num_threads()
+
+
 def test_a_caller_that_intercepts_functions_intercepts_the_models(tmp_path):
     class Count(TorchFunctionMode):
         calls = 0
@@ -388,7 +404,7 @@ def test_a_caller_that_intercepts_functions_intercepts_the_models(tmp_path):
     assert files(tmp_path / "plain") == files(tmp_path / "counted")
 
 
-def test_the_model_runs_in_inference_mode_too(tmp_path):
+def test_the_model_runs_in_inference_mode_too(tmp_path, beside):
     model = nn.Sequential(nn.ReLU(inplace=True), *net()).eval()
     run(tmp_path / "plain", 8, explainer=GradCAM(model, "2"), infill="mean")
     with torch.inference_mode():
@@ -396,7 +412,7 @@ def test_the_model_runs_in_inference_mode_too(tmp_path):
     assert files(tmp_path / "plain") == files(tmp_path / "inference")
 
 
-def test_after_an_error_in_reading_what_was_read_is_kept(tmp_path):
+def test_after_an_error_in_reading_what_was_read_is_kept(tmp_path, beside):
     class Ends(Noise):
         def __getitem__(self, index):
             if index == 17:
@@ -412,7 +428,7 @@ def test_after_an_error_in_reading_what_was_read_is_kept(tmp_path):
     assert {path.name for path in tmp_path.glob("shard-*")} == {"shard-00000", "shard-00001"}
 
 
-def test_after_an_error_in_explaining_nothing_more_is_explained(tmp_path):
+def test_after_an_error_in_explaining_nothing_more_is_explained(tmp_path, beside):
     begun = []
 
     def fail(outputs):

@@ -31,8 +31,9 @@ def explain_dataset(
     environment, no process group); the last to end completes the manifest. For Ray see
     :func:`explain_with_ray`.
 
-    Three threads overlap: the calling one reads images and calls the functions of the options, one
-    runs the model in the caller's modes, one writes.
+    The calling thread reads images and calls the functions of the options. Beside it one thread
+    writes, and on an accelerator one runs the model, in the caller's modes; on a CPU the model has
+    all cores and stays on the calling thread.
 
     Args:
         explainer: such as ``camlens.GradCAM(model)``, or several of one model, each with a forward

@@ -51,8 +51,7 @@ class RunOptions:
             that are being made.
         heatmaps: how heat is kept: ``"uint8"``, 256 steps of each map's maximum, or
             ``"float16"``.
-        num_workers: processes that read images; 0 reads them on the calling thread, while others
-            are explained.
+        num_workers: processes that read images; 0 reads them on the calling thread.
 
     Raises:
         TypeError: an option is of a wrong type.

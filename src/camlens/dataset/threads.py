@@ -1,4 +1,4 @@
-"""Threads beside the caller's: one runs the model, one does what comes after, in order."""
+"""Threads beside the caller's: one does what comes after, in order; one may run the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class InOrder:
     """One thread that does what it is given, in order; whoever is faster waits.
 
     As a context manager it ends when all is done. What it was given before an exception in the
-    block is still done, so that whole shards are kept.
+    block is still done, so that whole shards are kept. Torch computes with one thread in it: with
+    more OpenMP threads than cores, GNU's OpenMP lets all of them sleep between two operations, and
+    a small network takes a tenth longer.
 
     Args:
         waiting: how much may wait to be done.
@@ -36,6 +38,7 @@ class InOrder:
     def __init__(self, waiting: int) -> None:
         self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(waiting)
         self._error: BaseException | None = None
+        self._started = threading.Event()
         self._thread = threading.Thread(target=self._work, name="camlens.dataset", daemon=True)
 
     @property
@@ -54,6 +57,9 @@ class InOrder:
         self._queue.put(work)
 
     def _work(self) -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # it is this thread's own from now on
+        self._started.set()
         while (work := self._queue.get()) is not None:
             if self._error is not None:
                 continue  # taken from the queue all the same, since someone may wait to put
@@ -64,7 +70,10 @@ class InOrder:
 
     def __enter__(self) -> Self:
         """Start the thread."""
+        threads = torch.get_num_threads()
         self._thread.start()
+        self._started.wait()
+        torch.set_num_threads(threads)  # what threads that start from now on take
         return self
 
     def __exit__(
@@ -114,20 +123,28 @@ class _InModes(ThreadPoolExecutor):
             return work(*args, **options)
 
 
+def overlaps(device: torch.device) -> bool:
+    """Return whether a model runs beside the calling thread.
+
+    On a CPU it takes all cores itself. Where the caller intercepts torch's functions, no other
+    thread would.
+    """
+    return device.type != "cpu" and _get_current_function_mode() is None
+
+
 @contextlib.contextmanager
 def thread_of_model(device: torch.device) -> Iterator[Executor]:
-    """Run a model on a thread of its own, in the caller's modes: autocast, inference, gradients.
+    """Run a model on a thread of its own, where that pays, else on the calling thread.
 
-    Where the caller intercepts torch's functions, which no other thread would, what is submitted
-    is done on the calling thread. What was submitted is still done after an error in the block, but
-    not after an interrupt.
+    It runs in the caller's modes: autocast, inference mode, gradients, stream, context variables.
+    What was submitted is still done after an error in the block, but not after an interrupt.
 
     Example:
         >>> with thread_of_model(torch.device("cpu")) as pool:
         ...     pool.submit(max, 1, 2).result()
         2
     """
-    if _get_current_function_mode() is not None:
+    if not overlaps(device):
         yield _Here()
         return
     pool = _InModes(device)

@@ -40,8 +40,8 @@ def work_through(
 ) -> None:
     """Explain batches and write their shards.
 
-    Three threads overlap: the calling one reads, and calls the functions that find pictures and
-    regions; one runs the model; one keeps what was found, in order, and writes.
+    The calling thread reads, and calls the functions that find pictures and regions. Beside it one
+    thread runs the model, unless that is on the CPU, and one keeps what was found and writes.
 
     Args:
         batches: of whole shards, in order.

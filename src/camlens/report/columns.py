@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ _CLASS = _Numbers(low=0, high=_LARGEST, whole=True, missing=True)
 _SHARE = _Numbers(low=0, high=1 + 1e-4, missing=True)
 _POSITIVE = _Numbers(low=0, missing=True)
 _ANY = _Numbers(missing=True)
+#: A probability; of activation="none" what the model says is one.
+_FINITE = _Numbers(low=-sys.float_info.max, high=sys.float_info.max, missing=True)
 
 #: Missing of images that could not be read, and only of these.
 _SIZES = ["width", "height"]
@@ -49,7 +52,7 @@ _COLUMNS: dict[str, _Numbers | type] = {
     **{"label": _CLASS, "prediction": _CLASS},
     **dict.fromkeys(_SIZES, dataclasses.replace(_SIZE, missing=True)),
     **{"target": _Numbers(low=-1, high=_LARGEST, whole=True)},
-    **{"confidence": _SHARE, "area": _SHARE, "share": _SHARE, "density": _POSITIVE, "score": _ANY},
+    **{"confidence": _FINITE, "area": _SHARE, "share": _SHARE, "density": _POSITIVE, "score": _ANY},
     **dict.fromkeys(("drop", "baseline", "excess", "agreement", "probability_excess"), _ANY),
     **dict.fromkeys(MEASURES, _ANY),
     **dict.fromkeys(("name", "reason", "method", "layer", "grid", "region", "infill"), str),
