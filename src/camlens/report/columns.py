@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ _SHARE = _Numbers(low=0, high=1 + 1e-4, missing=True)
 _POSITIVE = _Numbers(low=0, missing=True)
 _ANY = _Numbers(missing=True)
 #: A probability; of activation="none" what the model says is one.
-_FINITE = _Numbers(low=-sys.float_info.max, high=sys.float_info.max, missing=True)
+_FINITE = _Numbers(low=-3e38, high=3e38, missing=True)
 
 #: Missing of images that could not be read, and only of these.
 _SIZES = ["width", "height"]
