@@ -41,7 +41,7 @@ def _everywhere(
     """Where in an image did a network find its evidence, and is that claim true?
 
     Results go to the standard output, everything else to the error stream. Exit codes: 0 all was
-    done; 1 something could not be done (the rest was); 2 the command was written wrongly.
+    done; 1 something could not be done (the rest was); 2 usage error.
     """
 
 

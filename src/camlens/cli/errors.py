@@ -15,7 +15,7 @@ from . import console
 #: Something could not be done; the rest was.
 FAILED = 1
 
-#: The command was written wrongly; Typer's own errors have this code too.
+#: A usage error; Typer's own have this code too.
 USAGE = 2
 
 #: Tracebacks are shown where this is set.

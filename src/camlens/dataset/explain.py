@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,7 @@ def explain_dataset(
     *,
     part: tuple[int, int] | None = None,
     progress: bool = True,
+    **changes: Any,
 ) -> Run:
     """Explain a data set and write heatmaps, scores and region rows to a folder.
 
@@ -49,6 +51,8 @@ def explain_dataset(
         options: what is asked of each image, and how the data set is worked through.
         part: (rank, number of ranks), where the environment does not say it, or is not to.
         progress: whether to show images done, rate and remaining time, on a terminal.
+        changes: options by name, in place of those of ``options``: ``shard_size=64`` is short for
+            ``RunOptions(shard_size=64)``.
 
     Returns:
         The run; complete, unless other ranks are not done.
@@ -68,12 +72,11 @@ def explain_dataset(
         ... ).eval()
         >>> images = [(torch.rand(3, 8, 8), i % 2) for i in range(5)]
         >>> with tempfile.TemporaryDirectory() as out:
-        ...     run = explain_dataset(
-        ...         camlens.GradCAM(net, "0"), images, out, RunOptions(shard_size=2)
-        ...     )
+        ...     run = explain_dataset(camlens.GradCAM(net, "0"), images, out, shard_size=2)
         ...     run.manifest["shards"], run.heatmaps(run.maps).shape
         (['shard-00000', 'shard-00001', 'shard-00002'], torch.Size([5, 8, 8]))
     """
+    options = dataclasses.replace(options, **changes)
     task = ShardTask(explainer, dataset, out, options)
     rank, ranks = _part(part)
     there = task.start()

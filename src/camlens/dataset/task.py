@@ -18,7 +18,6 @@ from ..model import check_mode
 from . import manifest
 from .batches import Cut, dead_workers_told, load
 from .descriptions import describe_explainer, describe_run
-from .explained import Explained
 from .fingerprint import Walk
 from .options import RunOptions
 from .run import Run
@@ -134,14 +133,15 @@ class ShardTask:
         shards: Sequence[int],
         *,
         progress: Callable[[int], object] | None = None,
-        watch: Callable[[Explained], object] | None = None,
+        watch: Callable[[Any], object] | None = None,
     ) -> None:
         """Do some shards.
 
         Args:
             shards: their numbers, below :attr:`shards`.
             progress: told the number of images after each batch, by another thread.
-            watch: given what was found of each group of images, by that thread.
+            watch: given what was found of each group of images, a
+                ``camlens.dataset.explained.Explained``, by that thread.
 
         Raises:
             LookupError, TypeError, ValueError: as the explainers, scores and ablations raise them.

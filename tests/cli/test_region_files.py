@@ -1,0 +1,174 @@
+"""Regions of photographs from files: they lie where they are, in what the model sees."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from camlens import loading
+from camlens.cli.region_files import RegionFiles
+
+SIZE, SEEN = (48, 96), (16, 16)
+#: The model sees the middle, columns 24 to 72.
+BOX = loading.Preprocessing(size=SEEN).box(SIZE)
+
+
+def made(path, content, names=None):
+    """Write a file of regions of its suffix's kind."""
+    if path.suffix == ".json":
+        path.write_text(json.dumps(content))
+    elif path.suffix == ".safetensors":
+        save_file(content, path)
+    else:
+        Image.fromarray(content).save(path)
+        (path.parent / "names.json").write_text(json.dumps(names))
+    return RegionFiles(path)
+
+
+@pytest.fixture
+def labels():
+    """Left third of what is seen: 1; lower half of the rest: 2; 7 is outside of what is seen."""
+    made = np.zeros(SIZE, dtype=np.uint8)
+    made[:, :24], made[:, 24:40], made[24:, 40:72] = 7, 1, 2
+    return made
+
+
+@pytest.mark.parametrize("kind", ["json", "safetensors", "png"])
+def test_regions_lie_where_they_are(tmp_path, labels, kind):
+    parts = {"left": labels == 1, "lower": labels == 2, "outside": labels == 7}
+    content = {
+        "json": {"left": [24, 0, 40, 48], "lower": [40, 24, 72, 48], "outside": [0, 0, 24, 48]},
+        "safetensors": {name: torch.from_numpy(mask) for name, mask in parts.items()},
+        "png": labels,
+    }[kind]
+    names = {"1": "left", "2": "lower", "7": "outside"}
+    found = made(tmp_path / f"regions.{kind}", content, names).of("a/x.jpg", SIZE, SEEN, BOX)
+    assert sorted(found.names) == ["left", "lower", "outside"]
+    masks = dict(zip(found.names, found.masks[0], strict=True))
+    # Columns 24 to 40 of the photograph are the first third of 16 columns.
+    left, lower = torch.zeros(SEEN), torch.zeros(SEEN)
+    left[:, :5], left[:, 5] = 1, 1 / 3
+    lower[8:, 5], lower[8:, 6:] = 2 / 3, 1
+    # Masks are resized with smooth edges; boxes are exact.
+    limit = 1e-5 if kind == "json" else 0.35
+    assert (masks["left"] - left).abs().max() < limit
+    assert (masks["lower"] - lower).abs().max() < limit
+    assert masks["left"].mean() == pytest.approx(1 / 3, abs=0.01)
+    assert masks["lower"].mean() == pytest.approx(1 / 3, abs=0.01)
+    assert masks["outside"].max() <= (0 if kind == "json" else 0.1)
+
+
+def test_a_folder_holds_a_file_for_each(tmp_path):
+    (tmp_path / "cat").mkdir()
+    made(tmp_path / "cat" / "one.json", {"eye": [24, 0, 72, 48]})
+    made(tmp_path / "two.json", {"eye": [24, 0, 24, 48]})
+    files = RegionFiles(tmp_path)
+    assert files.of("cat/one.jpg", SIZE, SEEN, BOX).masks.mean() == 1
+    assert files.of("dog/two.png", SIZE, SEEN, BOX).masks.mean() == 0
+    with pytest.raises(LookupError, match=r"holds no regions of dog/three.png: expected three"):
+        files.of("dog/three.png", SIZE, SEEN, BOX)
+    before = files.fingerprint()
+    made(tmp_path / "two.json", {"eye": [24, 0, 25, 48]})
+    assert files.fingerprint() != before
+
+
+def test_boxes_of_each_photograph_in_one_file(tmp_path):
+    boxes = {"cat/one.jpg": {"eye": [24, 0, 72, 48]}, "two": {"eye": [24, 0, 48, 48]}}
+    files = made(tmp_path / "boxes.json", boxes)
+    assert files.of("cat/one.jpg", SIZE, SEEN, BOX).masks.mean() == 1
+    assert files.of("cat/two.png", SIZE, SEEN, BOX).masks.mean() == 0.5
+    with pytest.raises(LookupError, match=r"boxes.json holds no regions of three.png"):
+        files.of("three.png", SIZE, SEEN, BOX)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"{", "as a JSON object"),
+        ("a.json", b"[1]", "as a JSON object"),
+        ("a.json", b"{}", "names no region"),
+        ("a.json", b'{"eye": [1, 2, 3]}', r"\[left, top, right, bottom\].*for 'eye'"),
+        ("a.json", b'{"eye": [1, 2, NaN, 3]}', r"\[left, top, right, bottom\]"),
+        ("a.json", b'{"eye": [9, 0, 1, 2]}', r"a.json: expected each box as left <= right"),
+        ("a.safetensors", b"cut", "holds no masks"),
+        ("a.png", b"cut", "is no label map"),
+    ],
+)
+def test_what_is_wrong_names_the_file(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        RegionFiles(tmp_path / name).of("x.jpg", SIZE, SEEN, BOX)
+    assert name in str(caught.value)
+
+
+def test_other_sizes_kinds_and_unknown_places(tmp_path, labels):
+    small = made(tmp_path / "small.png", labels[:10], {"1": "left"})
+    with pytest.raises(ValueError, match=r"is of 10 x 96 pixels, but x.jpg of 48 x 96"):
+        small.of("x.jpg", SIZE, SEEN, BOX)
+    with pytest.raises(ValueError, match=r"where in x.jpg the model's picture lies is unknown"):
+        small.of("x.jpg", SIZE, SEEN, None)
+    coloured = made(tmp_path / "coloured.png", np.zeros((*SIZE, 3), dtype=np.uint8), {"1": "a"})
+    with pytest.raises(ValueError, match=r"expected grey or palette pixels.*got RGB"):
+        coloured.of("x.jpg", SIZE, SEEN, BOX)
+    with pytest.raises(FileNotFoundError, match="there is no file or folder"):
+        RegionFiles(tmp_path / "absent.json")
+    (tmp_path / "notes.txt").write_text("no")
+    with pytest.raises(ValueError, match=r"expected regions as .json"):
+        RegionFiles(tmp_path / "notes.txt")
+
+
+def test_label_maps_need_names(tmp_path, labels):
+    Image.fromarray(labels).save(tmp_path / "map.png")
+    with pytest.raises(FileNotFoundError, match=r"names.json, which names the labels"):
+        RegionFiles(tmp_path / "map.png").of("x.jpg", SIZE, SEEN, BOX)
+
+
+def test_the_commands_take_files(run, model, folder):
+    (folder / "boxes.json").write_text('{"face": [16, 8, 48, 56], "rest": [0, 0, 64, 8]}')
+    words = ("--regions", "boxes.json", "--infill", "mean")
+    got = run("explain", "hopper.png", *model, *words, "--json", "--out", "out")
+    assert got.code == 0, got.err
+    rows = got.json["photos"][0]["regions"]
+    assert [row["region"] for row in rows] == ["face", "rest"]
+    assert [row["area"] for row in rows] == pytest.approx([32 * 48 / 64**2, 8 / 64])
+    assert all(row["excess"] is not None for row in rows)
+    (folder / "images").mkdir()
+    (folder / "hopper.png").rename(folder / "images" / "hopper.png")
+    got = run("dataset", "images", *model, *words, "--out", "run", "--json")
+    assert got.code == 0, got.err
+    (folder / "boxes.json").write_text('{"face": [16, 8, 48, 57], "rest": [0, 0, 64, 8]}')
+    got = run("dataset", "images", *model, *words, "--out", "run")
+    assert got.code == 1
+    assert "the data set differs" in got.err
+
+
+@pytest.mark.shared
+def test_a_template_on_a_picture_without_a_face_is_told(run, model, shared):
+    env = {"CAMLENS_MODELS": str(shared / "models")}
+    words = (*model, "--regions", "template", "--mean", "0")
+    got = run("explain", "hopper.png", "noise.png", *words, env=env)
+    assert got.code == 0, got.err
+    flat = " ".join(got.err.split())
+    assert "YuNet finds no face in noise.png: --regions template marks" in flat
+    assert "hopper" not in flat
+
+
+def test_that_faces_were_not_looked_for_is_told(run, model, tmp_path):
+    words = (*model, "--regions", "template", "--mean", "0")
+    got = run("explain", "hopper.png", *words, env={"CAMLENS_YUNET": str(tmp_path / "none")})
+    assert got.code == 0
+    assert re.search("was not checked, since YuNet's file is not here", " ".join(got.err.split()))
+
+
+@pytest.mark.shared
+def test_mediapipe_finds_the_regions(run, model, shared):
+    env = {"CAMLENS_MODELS": str(shared / "models")}
+    got = run("explain", "hopper.png", *model, "--regions", "mediapipe", "--json", env=env)
+    assert got.code == 0, got.err
+    areas = {row["region"]: row["area"] for row in got.json["photos"][0]["regions"]}
+    assert 0.001 < areas["eyes"] < 0.05
+    assert areas["background"] < 0.95
