@@ -2,7 +2,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
+import camlens
+from camlens.dataset import explain_dataset
 from camlens.report import gallery
 from camlens.report.gallery import link
 from camlens.report.tables import load
@@ -112,3 +115,18 @@ class TestLinks:
             assert link(unknown, "a/b c.png", tmp_path) is None
         assert link(str(root), str(root / "a" / "b c.png"), tmp_path) is None
         assert link(str(root), "a/b c.png", None) is None
+
+
+def test_a_class_that_was_asked_for_twice_is_shown_once(tmp_path):
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)
+    net = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(4, 3)).eval()
+    images = [(torch.rand(3, 8, 8), label) for label in range(3)]
+    explainers = [camlens.GradCAM(net, "1"), camlens.Saliency(net)]
+    asked = camlens.targets.several(None, "label")
+    run = explain_dataset(explainers, images, tmp_path / "run", targets=asked, progress=False)
+    for record in gallery.records(load(run), range(3)):
+        wanted = {record["prediction"], record["label"]}
+        shown = [(one["setting"], one["target"]) for one in record["maps"]]
+        assert len(shown) == len(set(shown)) == 2 * len(wanted)
+        assert {target for _, target in shown} == wanted

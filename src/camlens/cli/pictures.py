@@ -104,7 +104,7 @@ def side_by_side(
     wide = (size[1] + 8) * len(columns)
     figure = sheet(
         small,
-        rows=[_elided(row, 28) for row in rows],
+        rows=["\n".join(_elided(line, 28) for line in row.split("\n")) for row in rows],
         columns=["photograph", *(label for label, _ in pictures)],
         title=_elided(title, max(24, wide // 8)),
         colorbar=_COLORMAP,

@@ -117,6 +117,9 @@ def _maps(tables: Tables, images: Sequence[int]) -> pd.DataFrame:
     )
     maps = maps.assign(first=first + maps["shown"])
     maps = maps.sort_values(["first", "score"], ascending=False, kind="stable")
+    # Of the predicted class and the label, which may be one class, there is one map to show.
+    again = maps.duplicated(["image", *SETTING, "target"]) & (maps["target"] >= 0)
+    maps = maps[~again]
     maps = maps.groupby(["image", *SETTING], sort=False).head(most_targets(tables, images))
     places = pd.DataFrame(tables.settings, columns=SETTING).rename_axis("place").reset_index()
     maps = maps.merge(places, on=SETTING)
