@@ -28,5 +28,9 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())  # so that a power loss after the rename leaves no empty file
         part.replace(path)
+    except OSError as error:
+        if error.filename is None:  # of a full disk the system does not say
+            error.filename = os.fspath(path)
+        raise
     finally:
         part.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from ..dataset.fingerprint import fingerprint
-from ..dataset.items import NO_LABEL, Sample
+from ..dataset.items import NO_LABEL, Sample, sampled
 from ..loading import LoadedModel, find_photographs, read_photograph
 from .region_files import RegionFiles
 
@@ -110,7 +110,6 @@ class Photographs(Dataset[Sample]):
         return Path(os.path.relpath(absolute, os.path.normpath(self.root.absolute()))).as_posix()
 
     def fingerprint(self) -> str:
-        """Return a hash of files' names and sizes, labels, preprocessing and regions."""
-        sizes = [file.stat().st_size if file.exists() else None for file in self.files]
-        files = [[self.name(index), size] for index, size in enumerate(sizes)]
+        """Return a hash of files' names, sizes and ends, labels, preprocessing and regions."""
+        files = [[self.name(index), *sampled(file)] for index, file in enumerate(self.files)]
         return fingerprint([files, self.labels, self._how, self._regions])

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import _get_current_function_mode_stack as function_modes
 
 from ..explainers import Explainer
 from ..model import unwrap
 from ..regions.masks import Regions
-from .fingerprint import Walk, attributes, is_library, name_of, scripted
+from .fingerprint import Walk, attributes, global_hooks, is_library, name_of, scripted
 from .manifest import FORMAT
 from .options import RunOptions
 
@@ -101,6 +102,7 @@ def describe_model(model: nn.Module, walk: Walk | None = None) -> dict[str, str]
                 weights.update(walk.of((name, key, tensor), path))
         code.update(walk.of((name, type(module), scripted(module)), path))
         rest.update(walk.joined(path, attributes(module)))
+    rest.update(walk.of(global_hooks(), "torch's global hooks of modules"))
     return {
         "name": type(model).__name__,
         "weights": weights.hexdigest(),
@@ -121,7 +123,7 @@ def describe_explainer(explainer: Explainer, walk: Walk | None = None) -> dict[s
     options = {
         name: describe(value, f"the explainer's {name}", walk)
         for name, value in sorted(vars(explainer).items())
-        if not name.startswith("_") and name not in ("model", "layers") and value is not None
+        if name not in ("model", "layers", "_measured") and value is not None
     }
     if layers is None and hasattr(explainer, "layers"):
         options["layer"] = "last"
@@ -159,6 +161,7 @@ def describe_modes(device: str) -> dict[str, str | None]:
     on = torch.is_autocast_enabled(device)
     return {
         "autocast": str(torch.get_autocast_dtype(device)) if on else None,
+        "function_modes": ", ".join(name_of(mode) for mode in function_modes()) or None,
         "matmul_precision": torch.get_float32_matmul_precision(),
     }
 

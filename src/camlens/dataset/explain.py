@@ -139,13 +139,23 @@ class _Actor:
 
 def _part(part: tuple[int, int] | None) -> tuple[int, int]:
     if part is None:
-        part = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        part = _number("RANK", 0), _number("WORLD_SIZE", 1)
     rank, ranks = part
     if not 0 <= rank < ranks:
         raise ValueError(
             f"expected part as (rank, number of ranks) with 0 <= rank < number, got {part}"
         )
     return rank, ranks
+
+
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(
+            f"expected the environment variable {variable} as a number, got {text!r}"
+        ) from None
 
 
 def _bar(progress: bool, total: int, done: int) -> Any:

@@ -10,6 +10,7 @@ the package's version, that of Python's library by its name.
 from __future__ import annotations
 
 import contextlib
+import dis
 import enum
 import functools
 import hashlib
@@ -22,6 +23,7 @@ import sysconfig
 import threading
 import types
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -49,10 +51,15 @@ _EMPTY = (
 _NOT_NUMBERS = frozenset(
     [
         *("_is_full_backward_hook", "_non_persistent_buffers_set", "_compiled_call_impl"),
-        *("_is_torch_compile", "_parameters", "_buffers", "_modules", "meta", "shape_env"),
+        *("_is_torch_compile", "_parameters", "_buffers", "_modules"),
         *("_state_dict_hooks", "_state_dict_pre_hooks", "_forward_hooks_always_called"),
         *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
     ]
+)
+#: Of hooks that run for every module, those of the forward pass and of gradients.
+_GLOBAL_HOOKS = (
+    *("_global_forward_hooks", "_global_forward_pre_hooks"),
+    *("_global_backward_hooks", "_global_backward_pre_hooks"),
 )
 #: Attributes of classes that their methods do not read.
 _NOT_CODE = frozenset(
@@ -69,13 +76,14 @@ _LIBRARIES = tuple(
 )
 _SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType)
 _BUILT_IN = (types.BuiltinFunctionType, types.MethodWrapperType, types.MethodDescriptorType)
+_SCRIPTED = torch.jit.ScriptFunction
 
 
 def fingerprint(value: Any) -> str:
     """Return a SHA-256 of what a value holds and of the code that it runs.
 
-    An object with a method ``fingerprint()`` that returns a text answers for itself. Results of
-    computations (tensors with a ``grad_fn``) are passed over: models keep them in attributes.
+    An object with a method ``fingerprint()`` that returns a text answers for itself. The order of a
+    dict counts, since code may go through it in order.
 
     Raises:
         ValueError: the value holds something that cannot be compared, such as an open file.
@@ -83,7 +91,7 @@ def fingerprint(value: Any) -> str:
     Example:
         >>> fingerprint(functools.partial(max, 1)) == fingerprint(functools.partial(max, 2))
         False
-        >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+        >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"a": 1, "b": 2})
         True
     """
     return Walk().of(value, "the value").hex()
@@ -163,6 +171,8 @@ class Walk:
             return _sha("function", name_of(value), version_of(value.__module__), held_by)
         names = sorted(set(_names(value.__code__)))
         used = {n: value.__globals__[n] for n in names if n in value.__globals__}
+        # Modules that the function itself imports.
+        used |= {n: sys.modules[n] for n in names if n not in used and n in sys.modules}
         used = {
             n: _used(g, names) if isinstance(g, types.ModuleType) else g for n, g in used.items()
         }
@@ -171,15 +181,20 @@ class Walk:
         return _sha("function", code, self._all(f"held by {value.__qualname__}", held, path))
 
     def _code(self, code: types.CodeType, doc: str | None, path: str) -> bytes:
-        # A function without a docstring holds None in its place.
-        constants = [constant for constant in code.co_consts if constant not in (None, doc)]
+        constants = list(code.co_consts)
+        if doc is not None and constants[:1] == [doc] and not _loads_first_constant(code):
+            del constants[0]
+        # A function without a docstring may hold None in its place.
+        constants = [constant for constant in constants if constant is not None]
         inner = [
             self._code(constant, None, path)
             if isinstance(constant, types.CodeType)
             else self.of(constant, path)
             for constant in constants
         ]
-        return _sha("code", code.co_code, *code.co_names, *inner)
+        first = code.co_argcount  # behind it come the names that callers have to write
+        named = code.co_varnames[first : first + code.co_kwonlyargcount]
+        return _sha("code", code.co_code, *code.co_names, "named", *named, *inner)
 
     def _method(self, value: types.MethodType, path: str) -> bytes:
         return self._all("method", (value.__func__, value.__self__), path)
@@ -194,7 +209,7 @@ class Walk:
 
     def _mapping(self, value: Mapping[Any, Any], path: str) -> bytes:
         items = (self.of(k, path) + self.of(v, f"{path}[{k!r:.40}]") for k, v in value.items())
-        return _sha("mapping", *sorted(items))
+        return _sha("mapping", *items)
 
     def _set(self, value: Iterable[Any], path: str) -> bytes:
         return _sha("set", *sorted(self.of(element, path) for element in value))
@@ -212,7 +227,7 @@ class Walk:
     def _array(self, value: Any, path: str) -> bytes:
         if value.dtype.hasobject:
             return self._all("objects", (value.shape, value.tolist()), path)
-        return _sha("array", value.dtype.str, str(value.shape), _content(value))
+        return _sha("array", str(value.dtype), str(value.shape), _content(value))
 
     def _refused(self, value: Any, path: str) -> bytes:
         if self._strict:
@@ -228,7 +243,8 @@ class Walk:
                 return self._refused(value, path)
             reduced = type(value), (), vars(value)
         if isinstance(reduced, str):
-            return _sha("global", name_of(value), reduced)
+            inner = getattr(value, "__wrapped__", None)  # such as of functools.cache
+            return _sha("global", name_of(value), reduced, self.of(inner, path))
         parts = [list(part) if isinstance(part, Iterator) else part for part in reduced]
         return self._all("object", [type(value), *parts], path)
 
@@ -237,6 +253,8 @@ _KINDS: tuple[tuple[Any, Callable[[Walk, Any, str], bytes]], ...] = (
     (_EMPTY, lambda walk, value, path: _sha("empty", name_of(value))),
     (Tensor, lambda walk, value, path: _sha("tensor", *_tensor(value))),
     ((np.ndarray, np.generic), Walk._array),
+    (np.ufunc, lambda walk, value, path: _sha("ufunc", value.__name__, np.__version__)),
+    (_SCRIPTED, lambda walk, value, path: _sha("scripted", str(value.code))),
     (torch.device, lambda walk, value, path: _sha("device", value.type)),  # ranks have their own
     (torch.Generator, lambda walk, value, path: walk.of(value.get_state(), path)),
     (enum.Enum, lambda walk, value, path: _sha("enum", name_of(type(value)), value.name)),
@@ -266,8 +284,6 @@ def _sha(*parts: bytes | str) -> bytes:
 
 
 def _tensor(value: Tensor) -> Iterator[bytes | str]:
-    if value.grad_fn is not None:
-        return
     yield str(value.dtype)
     yield str(tuple(value.shape))
     if value.device.type == "meta":
@@ -284,7 +300,11 @@ def _tensor(value: Tensor) -> Iterator[bytes | str]:
 
 def _content(values: np.ndarray[Any, Any] | np.generic) -> bytes:
     """Hash what an array holds, ten times as fast as SHA-256: weights may take gigabytes."""
-    return xxhash.xxh3_128_digest(np.ascontiguousarray(values).data)
+    whole = np.ascontiguousarray(values)
+    try:
+        return xxhash.xxh3_128_digest(whole.data)
+    except ValueError:  # dates have no buffer
+        return xxhash.xxh3_128_digest(whole.tobytes())
 
 
 def scripted(module: nn.Module) -> str:
@@ -308,13 +328,20 @@ def attributes(module: nn.Module) -> dict[str, Any]:
         by_compiler = name.startswith(("_torchdynamo", "_dynamo"))
         if name in _NOT_NUMBERS or by_compiler or (is_graph and name.startswith("_")):
             continue
-        if name.endswith(("_hooks", "_hooks_with_kwargs")):
+        if name.endswith(("_hooks", "_hooks_with_kwargs")) and isinstance(value, OrderedDict):
             hooks = [h for h in value.values() if not type(h).__module__.startswith("camlens.")]
             if hooks:
                 kept[name] = hooks
         else:
             kept[name] = value
     return kept
+
+
+def global_hooks() -> list[Any]:
+    """Return the hooks that run for every module, but those of libraries."""
+    held = vars(torch.nn.modules.module)
+    hooks = [h for name in _GLOBAL_HOOKS for h in held[name].values()]
+    return [hook for hook in hooks if not is_library(getattr(hook, "__module__", None))]
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
@@ -329,7 +356,22 @@ def _used(module: types.ModuleType, names: Iterable[str]) -> Any:
     """Return what a function may use of a module of the user's; a package is its name."""
     if is_library(module.__name__):
         return module.__name__
-    return {name: vars(module)[name] for name in names if name in vars(module)}
+    names = list(names)
+    held = {name: vars(module)[name] for name in names if name in vars(module)}
+    return {
+        name: _used(part, [n for n in names if n != name])
+        if isinstance(part, types.ModuleType)
+        else part
+        for name, part in held.items()
+    }
+
+
+def _loads_first_constant(code: types.CodeType) -> bool:
+    """Return whether code uses its first constant, which else is its docstring alone."""
+    return any(
+        step.opname in ("LOAD_CONST", "RETURN_CONST") and step.arg == 0
+        for step in dis.get_instructions(code)
+    )
 
 
 @functools.cache

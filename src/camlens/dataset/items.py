@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,6 +20,9 @@ from .fingerprint import fingerprint
 
 #: The label of an item whose class is unknown.
 NO_LABEL = -1
+
+#: Of a file's beginning and end, so many bytes count for whether it is the same.
+_SAMPLED = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,9 +122,31 @@ class Folder(Dataset[Sample]):
         return self._names[index]
 
     def fingerprint(self) -> str:
-        """Return a hash of the files' names and sizes and of how a file becomes an image."""
-        files = [[self.name(i), file.stat().st_size] for i, file in enumerate(self.files)]
+        """Return a hash of how a file becomes an image, and of names, sizes and ends of files."""
+        files = [[self.name(i), *sampled(file)] for i, file in enumerate(self.files)]
         return fingerprint([files, self._transform, self._shown])
+
+
+def _label(value: Any) -> int:
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"expected a label as a class id, got {value!r}")
+    return int(value)
+
+
+def sampled(file: Path) -> tuple[int, bytes]:
+    """Return a file's size and a hash of its first and last 4 KiB; -1 of a file that is not there.
+
+    Reading files whole would take as long as the run; of two images of one size, coded or not, the
+    beginnings or the ends differ.
+    """
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(_SAMPLED)
+            size = opened.seek(0, os.SEEK_END)
+            opened.seek(max(size - _SAMPLED, len(head)))
+            return size, xxhash.xxh3_128_digest(head + opened.read())
+    except OSError:
+        return -1, b""
 
 
 def as_sample(item: Any) -> Sample:
@@ -140,7 +166,7 @@ def as_sample(item: Any) -> Sample:
     if isinstance(item, Tensor):
         item = Sample(item)
     elif isinstance(item, (tuple, list)) and len(item) in (1, 2):
-        item = Sample(item[0], int(item[1]) if len(item) == 2 else NO_LABEL)
+        item = Sample(item[0], _label(item[1]) if len(item) == 2 else NO_LABEL)
     if not isinstance(item, Sample) or not isinstance(item.image, Tensor):
         raise TypeError(
             "expected the data set's items as a tensor (C, H, W), as (tensor, label) or as "

@@ -232,7 +232,7 @@ def completed(run: Path, items: int) -> dict[str, Any]:
     methods = _with_layers(run, names, manifest["methods"], own)
     regions = manifest["regions"]
     if manifest["region_source"] is not None and regions is None:
-        regions = _first(run, names, own)
+        regions = _region_names(run, names, own)
     return {**manifest, "methods": methods, "regions": regions, **found}
 
 
@@ -255,11 +255,11 @@ def _with_layers(
     return methods
 
 
-def _first(run: Path, names: list[str], identity: str) -> list[str] | None:
-    """Return the names of the regions in the first shard that has any."""
+def _region_names(run: Path, names: list[str], identity: str) -> list[str] | None:
+    """Return the names of the regions in all shards, in the order in which they come."""
+    found: dict[str, None] = {}
     for name in names:
         path = run / name / "regions.parquet"
         table = read_table(path, COLUMNS, identity, only=["region"])
-        if len(table):
-            return [str(value) for value in table["region"].unique()]
-    return None
+        found |= dict.fromkeys(str(value) for value in table["region"].unique())
+    return list(found) or None

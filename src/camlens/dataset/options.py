@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -75,10 +76,18 @@ class RunOptions:
         check_activation(self.activation)
         for name, least in (("batch_size", 1), ("shard_size", 1), ("num_workers", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            whole = hasattr(value, "__index__") and not isinstance(value, bool)
+            if not whole or operator.index(value) < least:
                 raise ValueError(
                     f"expected {name} as a whole number of at least {least}, got {value!r}"
                 )
+            object.__setattr__(self, name, operator.index(value))
+        if self.classes is not None:
+            if isinstance(self.classes, str) or not isinstance(self.classes, Sequence):
+                raise TypeError(
+                    f"expected classes as a list of names, got {type(self.classes).__name__}"
+                )
+            object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         if self.heatmaps not in HEAT_TYPES:
             raise ValueError(f"expected heatmaps as one of {[*HEAT_TYPES]}, got {self.heatmaps!r}")
         object.__setattr__(self, "targets", _as_targets(self.targets))

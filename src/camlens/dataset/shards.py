@@ -249,10 +249,15 @@ def _parquet(table: pd.DataFrame | None) -> memoryview:
 
 def _write_durably(path: Path, content: bytes | memoryview) -> None:
     """Write a file through to the disk, so that a rename after it never shows an empty file."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.filename is None:  # of a full disk the system does not say
+            error.filename = os.fspath(path)
+        raise
 
 
 def flush_folder(folder: Path) -> None:
