@@ -69,7 +69,8 @@ def test_what_is_said(run, model, hopper, folder):
     assert record["explanations"][0]["grid"] == [32, 32]
     assert got.json["failed"] == []
     written = json.loads((folder / "camlens-out" / "results.json").read_text())
-    assert written == {"photos": got.json["photos"], "failed": []}
+    assert (written["photos"], written["failed"]) == (got.json["photos"], [])
+    assert set(written["written"]) == {p.name for p in (folder / "camlens-out").iterdir()}
     with (folder / "camlens-out" / "results.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["photo"], row["method"], row["layer"]) == ("hopper.png", "GradCAM", "4")
@@ -255,37 +256,108 @@ def test_a_second_call_replaces_the_first_ones_files(run, model, folder):
     assert camlens.dataset.Run(folder / "out" / "run").maps["target"].tolist() == [1]
 
 
+@pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize(
-    "name", ["hopper.contours.png", "hopper.overlay-3.png", "hopper.sheet.png"]
+    "name", ["hopper.contours.png", "hopper.overlay-3.png", "hopper.sheet.png", "results.csv"]
 )
-def test_no_photograph_given_is_replaced(run, model, folder, name):
-    own = (folder / "noise.png").read_bytes()
+def test_nothing_but_an_earlier_calls_results_is_replaced(run, model, folder, name, given):
     (folder / "noise.png").rename(folder / name)
-    before = sorted(path.name for path in folder.iterdir())
-    words = (*model, "--out", folder, "--target", "all")
-    got = run("explain", "hopper.png", name, *words)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    target = "all" if "-3" in name else "0"
+    words = (*model, "--out", folder, "--target", target)
+    got = run("explain", "hopper.png", *([name] if given else []), *words)
     assert got.code == 1
     flat = " ".join(got.err.split())
-    assert f"could replace {name}, which is one of the photographs given" in flat
-    assert sorted(path.name for path in folder.iterdir()) == before
-    # Not given in the call, what bears a result's name is taken for an earlier one's.
-    assert run("explain", "hopper.png", *words, "--target", "all").code == 2
-    assert run("explain", "hopper.png", *words).code == 0
-    assert (folder / name).read_bytes() != own or name == "hopper.contours.png"
+    assert f"{name} is there and is no result of an earlier call, and would be replaced" in flat
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_what_is_no_result_is_not_replaced(run, model, folder):
-    (folder / "out" / "run").mkdir(parents=True)
-    (folder / "out" / "run" / "mine.txt").write_text("mine")
+def test_results_of_an_earlier_call_are_no_photographs(run, model, folder):
+    assert run("explain", "hopper.png", *model, "--out", "out").code == 0
+    before = {path.name: path.read_bytes() for path in (folder / "out").glob("*.*")}
+    got = run("explain", "out/hopper.overlay.png", *model, "--out", "out")
+    assert got.code == 1
+    assert "is a result of an earlier call in out" in " ".join(got.err.split())
+    assert {path.name: path.read_bytes() for path in (folder / "out").glob("*.*")} == before
+    link = folder / "link.png"
+    link.symlink_to("out/hopper.overlay.png")
+    assert run("explain", link, *model, "--out", "out").code == 1
+    assert run("explain", link, *model, "--out", "other").code == 0
+
+
+def test_a_run_of_another_command_is_not_replaced(run, model, folder):
+    (folder / "images").mkdir()
+    (folder / "noise.png").rename(folder / "images" / "noise.png")
+    assert run("dataset", "images", *model, "--out", "out/run").code == 0
+    before = (folder / "out" / "run" / "manifest.json").read_bytes()
     got = run("explain", "hopper.png", *model, "--out", "out")
     assert got.code == 1
-    assert "is no run of an earlier call" in " ".join(got.err.split())
-    assert (folder / "out" / "run" / "mine.txt").read_text() == "mine"
-    (folder / "page").mkdir()
-    (folder / "page" / "report.html").write_text("mine")
-    got = run("explain", "hopper.png", *model, "--out", "page")
+    assert "out/run is there and is no result of an earlier call" in " ".join(got.err.split())
+    assert (folder / "out" / "run" / "manifest.json").read_bytes() == before
+    masks = folder / "hopper.safetensors"
+    masks.write_bytes(b"mine")
+    got = run("explain", "hopper.png", *model, "--out", ".")
     assert got.code == 1
-    assert (folder / "page" / "report.html").read_text() == "mine"
+    assert masks.read_bytes() == b"mine"
+
+
+def test_what_an_earlier_call_wrote_besides_goes(run, model, folder):
+    words = (*model, "--out", "out")
+    assert (
+        run("explain", "hopper.png", *words, "--target", "all", "--regions", "template").code == 0
+    )
+    (folder / "out" / "mine.txt").write_text("mine")
+    (folder / "out" / ".camlens-killed").mkdir()
+    assert run("explain", "noise.png", *words).code == 0
+    assert (folder / "out" / "hopper.overlay-3.png").exists()  # of another photograph
+    assert not (folder / "out" / "regions.csv").exists()
+    for path in (folder / "out").glob("noise.*"):
+        path.unlink()
+    assert run("explain", "hopper.png", *words).code == 0
+    assert {path.name for path in (folder / "out").iterdir()} == {
+        *("hopper.contours.png", "hopper.overlay.png", "hopper.safetensors", "hopper.sheet.png"),
+        *("report.html", "results.csv", "results.json", "run", "mine.txt"),
+    }
+    before = {path.name: path.read_bytes() for path in (folder / "out").glob("*.*")}
+    assert run("explain", "absent.png", *words).code == 1
+    assert {path.name: path.read_bytes() for path in (folder / "out").glob("*.*")} == before
+
+
+def test_a_photograph_given_twice_has_its_own_regions(run, model):
+    words = ("hopper.png", "hopper.png", *model, "--regions", "template", "--json")
+    first, second = run("explain", *words).json["photos"]
+    assert first["regions"] == second["regions"]
+    assert len({row["region"] for row in first["regions"]}) == len(first["regions"])
+
+
+def test_what_a_model_prints_is_no_result(run):
+    got = run("explain", "hopper.png", "--model", "tests.cli.test_explain:loud", "--json")
+    assert got.code == 0
+    assert len(got.json["photos"]) == 1
+    assert "so loud" in got.err
+    got = run("explain", "hopper.png", "--model", "tests.cli.test_explain:leaves", "--json")
+    assert got.code == 1
+    assert "called sys.exit(3)" in got.json["error"]
+
+
+class Loud(torch.nn.Module):
+    def __init__(self, leaves=False):
+        super().__init__()
+        self.inner, self.leaves = net(), leaves
+
+    def forward(self, images):
+        print("so loud")
+        if self.leaves:
+            sys.exit(3)
+        return self.inner(images)
+
+
+def loud():
+    return Loud()
+
+
+def leaves():
+    return Loud(leaves=True)
 
 
 def test_a_call_that_fails_leaves_the_earlier_results(run, model, folder):
@@ -385,6 +457,8 @@ def test_a_method_of_ones_own(run, model, hopper, folder):
             "each --target once, got 'happy' again",
         ),
         (("--target", "predicted,top2"), "leave predicted out"),
+        (("--target", "2", "--classes", "numbers.txt"), "the number of one class and the name of"),
+        (("--target", "all", "--classes", "numbers.txt"), "the name of a class: give the class's"),
         (("--target", "top0"), "of at least 1 class"),
         (("--target", "1,,2"), "words with commas"),
         (("--classes", "absent.txt"), "absent.txt: No such file"),
@@ -394,6 +468,7 @@ def test_a_method_of_ones_own(run, model, hopper, folder):
 )
 def test_an_error_is_a_json_document_too(run, model, folder, words, message):
     (folder / "two.txt").write_text("a\nb\n")
+    (folder / "numbers.txt").write_text("2\n0\n1\nall\n4\n")
     got = run("explain", "hopper.png", *model, *words, "--json")
     assert got.code != 0
     assert list(got.json) == ["error"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,43 +47,58 @@ def test_regions_lie_where_they_are(tmp_path, labels, kind):
         "png": labels,
     }[kind]
     names = {"1": "left", "2": "lower", "7": "outside"}
-    found = made(tmp_path / f"regions.{kind}", content, names).of("a/x.jpg", SIZE, SEEN, BOX)
+    found = made(tmp_path / f"regions.{kind}", content, names).of(Path("a/x.jpg"), SIZE, SEEN, BOX)
     assert sorted(found.names) == ["left", "lower", "outside"]
     masks = dict(zip(found.names, found.masks[0], strict=True))
     # Columns 24 to 40 of the photograph are the first third of 16 columns.
     left, lower = torch.zeros(SEEN), torch.zeros(SEEN)
     left[:, :5], left[:, 5] = 1, 1 / 3
     lower[8:, 5], lower[8:, 6:] = 2 / 3, 1
-    # Masks are resized with smooth edges; boxes are exact.
-    limit = 1e-5 if kind == "json" else 0.35
-    assert (masks["left"] - left).abs().max() < limit
-    assert (masks["lower"] - lower).abs().max() < limit
-    assert masks["left"].mean() == pytest.approx(1 / 3, abs=0.01)
-    assert masks["lower"].mean() == pytest.approx(1 / 3, abs=0.01)
-    assert masks["outside"].max() <= (0 if kind == "json" else 0.1)
+    assert (masks["left"] - left).abs().max() < 1e-5
+    assert (masks["lower"] - lower).abs().max() < 1e-5
+    assert masks["outside"].max() == 0
 
 
 def test_a_folder_holds_a_file_for_each(tmp_path):
     (tmp_path / "cat").mkdir()
     made(tmp_path / "cat" / "one.json", {"eye": [24, 0, 72, 48]})
-    made(tmp_path / "two.json", {"eye": [24, 0, 24, 48]})
+    made(tmp_path / "two.json", {"eye": [24, 0, 48, 48]})
     files = RegionFiles(tmp_path)
-    assert files.of("cat/one.jpg", SIZE, SEEN, BOX).masks.mean() == 1
-    assert files.of("dog/two.png", SIZE, SEEN, BOX).masks.mean() == 0
+    assert files.of(Path("cat/one.jpg"), SIZE, SEEN, BOX).masks.mean() == 1
+    assert files.of(Path("dog/two.png"), SIZE, SEEN, BOX).masks.mean() == 0.5
     with pytest.raises(LookupError, match=r"holds no regions of dog/three.png: expected three"):
-        files.of("dog/three.png", SIZE, SEEN, BOX)
+        files.of(Path("dog/three.png"), SIZE, SEEN, BOX)
     before = files.fingerprint()
+    (tmp_path / "names.json").write_text("{}")  # names labels, of which there are none
+    assert RegionFiles(tmp_path).fingerprint() == before
     made(tmp_path / "two.json", {"eye": [24, 0, 25, 48]})
-    assert files.fingerprint() != before
+    assert RegionFiles(tmp_path).fingerprint() != before
+    moved = RegionFiles(tmp_path).fingerprint()
+    (tmp_path / "two.json").rename(tmp_path / "cat" / "two.json")
+    assert RegionFiles(tmp_path).fingerprint() != moved
+
+
+def test_a_file_is_found_by_the_longest_part_of_the_path_whatever_else_is_given(tmp_path):
+    (tmp_path / "cat").mkdir()
+    made(tmp_path / "cat" / "1.json", {"eye": [24, 0, 72, 48]})
+    made(tmp_path / "1.json", {"eye": [24, 0, 48, 48]})
+    files = RegionFiles(tmp_path)
+    assert files.of(Path("/photos/cat/1.png"), SIZE, SEEN, BOX).masks.mean() == 1
+    assert files.of(Path("/photos/dog/1.png"), SIZE, SEEN, BOX).masks.mean() == 0.5
+    files.check([Path("/photos/cat/1.png"), Path("/photos/dog/1.png")])
+    with pytest.raises(
+        ValueError, match=r"1.json could be the regions of .*dog/1.png and of .*cow"
+    ):
+        files.check([Path("/photos/dog/1.png"), Path("/photos/cow/1.png")])
 
 
 def test_boxes_of_each_photograph_in_one_file(tmp_path):
     boxes = {"cat/one.jpg": {"eye": [24, 0, 72, 48]}, "two": {"eye": [24, 0, 48, 48]}}
     files = made(tmp_path / "boxes.json", boxes)
-    assert files.of("cat/one.jpg", SIZE, SEEN, BOX).masks.mean() == 1
-    assert files.of("cat/two.png", SIZE, SEEN, BOX).masks.mean() == 0.5
+    assert files.of(Path("cat/one.jpg"), SIZE, SEEN, BOX).masks.mean() == 1
+    assert files.of(Path("cat/two.png"), SIZE, SEEN, BOX).masks.mean() == 0.5
     with pytest.raises(LookupError, match=r"boxes.json holds no regions of three.png"):
-        files.of("three.png", SIZE, SEEN, BOX)
+        files.of(Path("three.png"), SIZE, SEEN, BOX)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +109,9 @@ def test_boxes_of_each_photograph_in_one_file(tmp_path):
         ("a.json", b"{}", "names no region"),
         ("a.json", b'{"eye": [1, 2, 3]}', r"\[left, top, right, bottom\].*for 'eye'"),
         ("a.json", b'{"eye": [1, 2, NaN, 3]}', r"\[left, top, right, bottom\]"),
-        ("a.json", b'{"eye": [9, 0, 1, 2]}', r"a.json: expected each box as left <= right"),
+        ("a.json", b'{"eye": [9, 0, 1, 2]}', "holds no pixel of x.jpg, which is 96 pixels wide"),
+        ("a.json", b'{"eye": [200, 0, 300, 9]}', "holds no pixel of x.jpg"),
+        ("a.json", b'{"eye": [0, 0, 1, 2], "eye": [0, 0, 1, 3]}', "'eye' is named twice"),
         ("a.safetensors", b"cut", "holds no masks"),
         ("a.png", b"cut", "is no label map"),
     ],
@@ -101,19 +119,19 @@ def test_boxes_of_each_photograph_in_one_file(tmp_path):
 def test_what_is_wrong_names_the_file(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        RegionFiles(tmp_path / name).of("x.jpg", SIZE, SEEN, BOX)
+        RegionFiles(tmp_path / name).of(Path("x.jpg"), SIZE, SEEN, BOX)
     assert name in str(caught.value)
 
 
 def test_other_sizes_kinds_and_unknown_places(tmp_path, labels):
     small = made(tmp_path / "small.png", labels[:10], {"1": "left"})
     with pytest.raises(ValueError, match=r"is of 10 x 96 pixels, but x.jpg of 48 x 96"):
-        small.of("x.jpg", SIZE, SEEN, BOX)
+        small.of(Path("x.jpg"), SIZE, SEEN, BOX)
     with pytest.raises(ValueError, match=r"where in x.jpg the model's picture lies is unknown"):
-        small.of("x.jpg", SIZE, SEEN, None)
+        small.of(Path("x.jpg"), SIZE, SEEN, None)
     coloured = made(tmp_path / "coloured.png", np.zeros((*SIZE, 3), dtype=np.uint8), {"1": "a"})
     with pytest.raises(ValueError, match=r"expected grey or palette pixels.*got RGB"):
-        coloured.of("x.jpg", SIZE, SEEN, BOX)
+        coloured.of(Path("x.jpg"), SIZE, SEEN, BOX)
     with pytest.raises(FileNotFoundError, match="there is no file or folder"):
         RegionFiles(tmp_path / "absent.json")
     (tmp_path / "notes.txt").write_text("no")
@@ -124,7 +142,7 @@ def test_other_sizes_kinds_and_unknown_places(tmp_path, labels):
 def test_label_maps_need_names(tmp_path, labels):
     Image.fromarray(labels).save(tmp_path / "map.png")
     with pytest.raises(FileNotFoundError, match=r"names.json, which names the labels"):
-        RegionFiles(tmp_path / "map.png").of("x.jpg", SIZE, SEEN, BOX)
+        RegionFiles(tmp_path / "map.png").of(Path("x.jpg"), SIZE, SEEN, BOX)
 
 
 def test_the_commands_take_files(run, model, folder):

@@ -93,6 +93,20 @@ def answering(*, as_json: bool) -> Iterator[None]:
         _answer = before
 
 
+@contextlib.contextmanager
+def redirected() -> Iterator[None]:
+    """Send what models and transforms print to the error stream, so that results stay results.
+
+    Raises:
+        RuntimeError: what ran called ``sys.exit``.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except SystemExit as error:
+        raise RuntimeError(f"the model or its data called sys.exit({error})") from error
+
+
 def document(content: object) -> None:
     """Write one JSON document."""
     _answer.given = True

@@ -49,10 +49,10 @@ def explain(
     NAME.contours.png (at its own size; what the model did not see is darkened), NAME.signed.png
     (of gradients by the image) and NAME.safetensors (the explanation, for
     camlens.Explanation.load). With --regions there is regions.csv too. Of several methods and
-    targets the names say which. Files of these names that are there, such as an earlier call's,
-    are replaced, but never one of the photographs given; if the call fails, nothing is. A
-    photograph that cannot be explained is listed with its reason, the others are explained all
-    the same, and the exit code is then 1.
+    targets the names say which. An earlier call's page, tables and files of the same photographs
+    are replaced, and nothing else: a file of such a name that no earlier call wrote is an error. If
+    the call fails, nothing changes. A photograph that cannot be explained is listed with its
+    reason, the others are explained all the same, and the exit code is then 1.
     """
     regions.check_infill(infill, region_kind)
     options.check_activation(activation)
@@ -78,12 +78,14 @@ def explain(
     outputs.prepare(out)
     namer = outputs.Names()
     names = [namer.of(file) for file in files]
-    outputs.refuse_to_replace(out, files, names)
+    inputs = [*files, *(Path(text) for text in (weights, classes, region_kind) if text)]
+    outputs.check(out, [*outputs.SINGLE, *(f"{name}.sheet.png" for name in names)], inputs)
     call = _Call(loaded=loaded, photographs=photographs, names=names, tags=tags, out=out)
     asked = {"targets": wanted, "regions": found_by, "infill": infill, "activation": activation}
-    with outputs.staged(out) as stage:
-        failed = call.run(explainers, stage, batch_size, asked)
-    page = call.page()
+    with outputs.staged(out, names) as stage, console.redirected():
+        failed = call.run(explainers, stage.path, batch_size, asked)
+        stage.keep = bool(call.found)
+    page = str(out / "report.html") if call.found else None
     document = {"out": str(out), "report": page, "photos": call.records, "failed": failed}
     if as_json:
         console.document(document)
@@ -121,6 +123,8 @@ class _Call:
     ) -> list[dict[str, str]]:
         """Explain all photographs into a folder, and return what could not be explained."""
         from ..dataset import RunOptions, ShardTask
+        from ..report import rendered
+        from ..report.tables import load
 
         self.stage = stage
         how = self.loaded.preprocessing
@@ -140,16 +144,20 @@ class _Call:
             raise
         made = task.finish()
         self._add_regions(made.regions)
-        if self.found:
-            write_whole(stage / "results.csv", results.table(self.records))
         failed = [
             {"photo": str(self.photographs.files[index]), "reason": self._reason(index, reason)}
             for index, reason in made.unreadable[["image", "reason"]].itertuples(index=False)
         ]
-        content = {"photos": self.records, "failed": failed}
-        text = json.dumps(console.jsonable(content), indent=2, allow_nan=False)
-        write_whole(stage / "results.json", f"{text}\n".encode())
+        if self.found:
+            write_whole(stage / "results.csv", results.table(self.records))
+            write_whole(stage / "report.html", rendered(load(made), self.out))
+            self._write_json(failed)
         return failed
+
+    def _write_json(self, failed: list[dict[str, str]]) -> None:
+        content = {"made_by": outputs.MADE_BY, "photos": self.records, "failed": failed}
+        text = json.dumps(console.jsonable(content), indent=2, allow_nan=False)
+        write_whole(self.stage / outputs.RESULTS, f"{text}\n".encode())
 
     def draw(self, group: Any) -> None:
         """Write the pictures and explanations of a group of photographs, as they come."""
@@ -193,25 +201,16 @@ class _Call:
         if table is None or not len(table):
             return
         photos = [str(self.photographs.files[index]) for index in table["image"]]
-        table = table.drop(columns="image")
-        table.insert(0, "photo", photos)
-        text = table.to_csv(index=False)
+        own = table.drop(columns="image")
+        named = own.assign(photo=photos)[["photo", *own.columns]]
+        text = named.to_csv(index=False)
         write_whole(self.stage / "regions.csv", text.encode("utf-8", "backslashreplace"))
-        for record in self.found.values():
-            rows = table[table["photo"] == record["photo"]]
-            record["regions"] = console.rows_of(rows.drop(columns="photo"))
+        for index, record in self.found.items():
+            record["regions"] = console.rows_of(own[table["image"] == index])
 
     def _reason(self, index: int, reason: str) -> str:
         file = str(self.photographs.files[index])
         return reason if file in reason else f"{file}: {reason}"
-
-    def page(self) -> str | None:
-        """Write the page of what was explained, beside the run that it is of."""
-        from ..report import write_report
-
-        if not self.found:
-            return None
-        return str(write_report(self.out / "run", self.out / "report.html"))
 
 
 def _title(record: results.Record) -> str:

@@ -34,11 +34,12 @@ def list_layers(
     )
     how = loaded.preprocessing
     noise = torch.rand(1, how.channels, *(how.size or _SIZE), generator=torch.Generator())
-    found = find_layers(loaded.model, noise)
-    try:
-        chosen = find_default_layer(loaded.model, noise)
-    except LookupError:
-        chosen = ""
+    with console.redirected():
+        found = find_layers(loaded.model, noise)
+        try:
+            chosen = find_default_layer(loaded.model, noise)
+        except LookupError:
+            chosen = ""
     rows = [
         {
             "layer": layer.name,

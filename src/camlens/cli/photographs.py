@@ -45,6 +45,8 @@ class Photographs(Dataset[Sample]):
     ) -> None:
         self.root, self.files, self.folders = root, list(files), list(folders)
         self._how, self._regions = loaded.preprocessing, regions
+        if regions is not None:
+            regions.check(self.files)
         classes = list(loaded.classes or ())
         ids: dict[str, int] = {}
         for name in sorted({name for name in folders if name in classes}):
@@ -101,7 +103,7 @@ class Photographs(Dataset[Sample]):
         if self._regions is not None:
             size = (photograph.shape[-2], photograph.shape[-1])
             seen = (picture.shape[-2], picture.shape[-1])
-            regions = self._regions.of(self.name(index), size, seen, self._how.box(size))
+            regions = self._regions.of(self.files[index], size, seen, self._how.box(size))
         return Sample(image, self.labels[index], self.name(index), picture, regions)
 
     def name(self, index: int) -> str:

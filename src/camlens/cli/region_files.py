@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
 
+from ..loading.photographs import MAX_PIXELS
 from ..regions import Regions
 
 #: What a file of regions may be: boxes, masks, and label maps of formats without loss.
 SUFFIXES = (".json", ".safetensors", ".png", ".bmp", ".tif", ".tiff")
+
+_LABEL_MAPS = (".png", ".bmp", ".tif", ".tiff")
 
 #: The file beside label maps that names the labels.
 NAMES = "names.json"
@@ -60,20 +62,51 @@ class RegionFiles:
 
     def fingerprint(self) -> str:
         """Return a hash of the files' contents."""
-        files = sorted(self.path.rglob("*")) if self.path.is_dir() else [self.path]
-        files += [self.path.parent / NAMES] if not self.path.is_dir() else []
+        root = self.path if self.path.is_dir() else self.path.parent
+        names = sorted(self._held) if self.path.is_dir() else [self.path.name]
+        maps = [name for name in names if Path(name).suffix.lower() in _LABEL_MAPS]
+        names += sorted({(Path(name).parent / NAMES).as_posix() for name in maps})
         found = [
-            (path.name, sha256(path.read_bytes()).hexdigest()) for path in files if path.is_file()
+            (name, sha256((root / name).read_bytes()).hexdigest())
+            for name in names
+            if (root / name).is_file()
         ]
         return sha256(repr(found).encode()).hexdigest()
 
+    @functools.cached_property
+    def _held(self) -> frozenset[str]:
+        """The files of regions below a folder, by their paths in it."""
+        files = (file for file in self.path.rglob("*") if file.name != NAMES and file.is_file())
+        known = (file for file in files if file.suffix.lower() in SUFFIXES)
+        return frozenset(file.relative_to(self.path).as_posix() for file in known)
+
+    def check(self, photos: Sequence[Path]) -> None:
+        """Check that no two photographs have one file of a folder, found by a part of their paths.
+
+        Raises:
+            ValueError: two have.
+        """
+        if not self.path.is_dir():
+            return
+        taken: dict[str, Path] = {}
+        for photo in photos:
+            for name in _candidates(photo):
+                if name not in self._held:
+                    continue
+                if taken.setdefault(name, photo) != photo:
+                    raise ValueError(
+                        f"{self.path / name} could be the regions of {taken[name]} and of {photo}: "
+                        "name files of regions as the photographs' folders and names"
+                    )
+                break
+
     def of(
-        self, name: str, size: tuple[int, int], seen: tuple[int, int], box: Box | None
+        self, photo: Path, size: tuple[int, int], seen: tuple[int, int], box: Box | None
     ) -> Regions:
         """Return a photograph's regions in the picture that the model sees of it.
 
         Args:
-            name: the photograph's path, relative to the folder of all.
+            photo: the photograph's path.
             size: its (H, W).
             seen: (h, w) of the model's picture.
             box: (top, left, height, width) of that picture in the photograph's pixels.
@@ -84,45 +117,58 @@ class RegionFiles:
         """
         if box is None:
             raise ValueError(
-                f"where in {name} the model's picture lies is unknown, so the regions of "
-                f"{self.path} cannot be placed: say how pictures are prepared with --resize, "
-                "--crop or --size, or return a plain resize and crop from the model's function"
+                f"where in {photo} the model's picture lies is unknown, so the regions of "
+                f"{self.path} cannot be placed: use a transform that is a resize, a centre crop "
+                "and a normalisation"
             )
-        file = self._file(name)
+        file = self._file(photo)
         if file.suffix.lower() == ".json":
-            return _boxes(file, name, seen, box)
+            return _boxes(file, photo, size, seen, box)
         masks = _masks(file) if file.suffix.lower() == ".safetensors" else _labels(file)
         if masks.size != size:
             raise ValueError(
-                f"{file} is of {masks.size[0]} x {masks.size[1]} pixels, but {name} of {size[0]} x "
-                f"{size[1]}: expected the photograph's own size, upright"
+                f"{file} is of {masks.size[0]} x {masks.size[1]} pixels, but {photo} of "
+                f"{size[0]} x {size[1]}: expected the photograph's own size, upright"
             )
         return Regions(masks.names, _cut(masks.masks, seen, box))
 
-    def _file(self, name: str) -> Path:
+    def _file(self, photo: Path) -> Path:
         if not self.path.is_dir():
             return self.path
-        whole = Path(name).with_suffix("")
-        for stem in (whole, Path(whole.name)):
-            for suffix in SUFFIXES:
-                file = self.path / f"{stem}{suffix}"
-                if file.is_file() and file.name != NAMES:
-                    return file
+        for name in _candidates(photo):
+            if name in self._held:
+                return self.path / name
         raise LookupError(
-            f"{self.path} holds no regions of {name}: expected {whole.name} with one of "
+            f"{self.path} holds no regions of {photo}: expected {photo.stem} with one of "
             f"{', '.join(SUFFIXES)}"
         )
 
 
-def _boxes(file: Path, name: str, seen: tuple[int, int], box: Box) -> Regions:
+def _candidates(photo: Path) -> Iterator[str]:
+    """Yield names that a photograph's file of regions may have, of the longest part of its path on.
+
+    Example:
+        >>> next(_candidates(Path("/photos/cat/1.jpg")))
+        'photos/cat/1.json'
+    """
+    parts = [part for part in photo.absolute().with_suffix("").parts if part not in ("/", "..")]
+    for first in range(len(parts)):
+        for suffix in SUFFIXES:
+            yield "/".join(parts[first:]) + suffix
+
+
+def _boxes(
+    file: Path, photo: Path, size: tuple[int, int], seen: tuple[int, int], box: Box
+) -> Regions:
     """Return boxes, moved and scaled to the model's picture."""
     content = _json(file)
     if content and all(isinstance(value, Mapping) for value in content.values()):
-        stem = Path(name)
-        keys = (name, stem.name, stem.with_suffix("").as_posix(), stem.stem)
+        parts = photo.absolute().parts
+        keys = ["/".join(parts[first:]) for first in range(1, len(parts))]
+        keys = [each for key in keys for each in (key, key.removesuffix(photo.suffix))]
         key = next((key for key in keys if key in content), None)
         if key is None:
-            raise LookupError(f"{file} holds no regions of {name}")
+            raise LookupError(f"{file} holds no regions of {photo}")
         content = content[key]
     for region, edges in content.items():
         numbers = isinstance(edges, list) and len(edges) == 4
@@ -133,8 +179,14 @@ def _boxes(file: Path, name: str, seen: tuple[int, int], box: Box) -> Regions:
                 f"expected {file} to hold [left, top, right, bottom] in pixels of each region, got "
                 f"{edges!r:.60} for {region!r}"
             )
+        start, top, end, bottom = edges
+        if min(end, size[1]) <= max(start, 0) or min(bottom, size[0]) <= max(top, 0):
+            raise ValueError(
+                f"{file}: the box of {region!r}, {edges}, holds no pixel of {photo}, which is "
+                f"{size[1]} pixels wide and {size[0]} high: expected left < right and top < bottom"
+            )
     if not content:
-        raise ValueError(f"{file} names no region of {name}")
+        raise ValueError(f"{file} names no region of {photo}")
     top, left, height, width = box
     scale = torch.tensor([seen[1] / width, seen[0] / height] * 2)
     edges = (torch.tensor(list(content.values())).float() - torch.tensor([left, top] * 2)) * scale
@@ -160,9 +212,11 @@ def _labels(file: Path) -> Regions:
     from PIL import Image
 
     try:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=("BMP", "PNG", "TIFF")) as picture:
+            if math.prod(picture.size) > MAX_PIXELS:
+                raise ValueError(f"{picture.size} pixels are too many")  # noqa: TRY301
             mode, values = picture.mode, np.array(picture)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file} is no label map: {error}") from error
     if mode not in ("1", "L", "P", "I", "I;16"):
         raise ValueError(
@@ -187,20 +241,35 @@ def _label_names(file: Path) -> dict[int, str]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text("utf-8-sig"))
+        content = json.loads(file.read_text("utf-8-sig"), object_pairs_hook=_once)
         return dict(content.items())
     except (AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"expected {file} as a JSON object: {error}") from error
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]!r} is named twice")
+    return dict(pairs)
+
+
 def _cut(masks: Tensor, seen: tuple[int, int], box: Box) -> Tensor:
-    """Return (1, R, h, w) of masks, cut to a box of whole pixels and resized."""
-    top, left, bottom, right = (
-        *(round(box[0]), round(box[1])),
-        *(round(box[0] + box[2]), round(box[1] + box[3])),
-    )
-    h, w = masks.shape[-2:]
-    sides = (max(-left, 0), max(right - w, 0), max(-top, 0), max(bottom - h, 0))
-    whole = pad(masks, sides)
-    part = whole[..., top + sides[2] : bottom + sides[2], left + sides[0] : right + sides[0]]
-    return interpolate(part, seen, mode="bilinear", antialias=True).clamp(0, 1)
+    """Return (1, R, h, w): of each pixel of the model's picture the part that a mask covers."""
+    rows = _covered(masks.shape[-2], seen[0], box[0], box[2])
+    columns = _covered(masks.shape[-1], seen[1], box[1], box[3])
+    return (rows @ masks @ columns.T).clamp(0, 1)
+
+
+def _covered(whole: int, parts: int, start: float, length: float) -> Tensor:
+    """Return (parts, whole): which share of each part of a stretch each whole pixel covers.
+
+    Example:
+        >>> _covered(3, 2, 0.5, 2.0).tolist()
+        [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
+    """
+    edges = start + length * torch.arange(parts + 1, dtype=torch.float64) / parts
+    pixels = torch.arange(whole, dtype=torch.float64)
+    low = torch.maximum(edges[:-1, None], pixels)
+    high = torch.minimum(edges[1:, None], pixels + 1)
+    return ((high - low).clamp(min=0) * parts / length).float()

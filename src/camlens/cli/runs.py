@@ -92,7 +92,8 @@ def dataset(
         heatmaps=heatmaps,
     )
     explainers = methods.explainers(method, loaded.model, layer)
-    run = explain_dataset(explainers, photographs, out, run_options)
+    with console.redirected():
+        run = explain_dataset(explainers, photographs, out, run_options)
     _finish(run, out, as_json)
 
 

@@ -11,6 +11,9 @@ import typer
 from ..loading.factories import near
 from ..targets import Targets, several, top
 
+#: Words that are no names of classes.
+_KEYWORD = re.compile(r"predicted|label|all|top\d{1,4}")
+
 
 def read(texts: Sequence[str], classes: Sequence[str] | None) -> tuple[Targets, list[str]]:
     """Read what to explain: predicted, label, topN, all, or classes by number or name.
@@ -56,6 +59,11 @@ def read(texts: Sequence[str], classes: Sequence[str] | None) -> tuple[Targets, 
 def _words(text: str, classes: Sequence[str] | None) -> list[str]:
     """Cut a text at commas, unless it is a class's name, which may have some."""
     if classes is not None and text.casefold() in {name.casefold() for name in classes}:
+        if _KEYWORD.fullmatch(text):
+            raise typer.BadParameter(
+                f"--target {text} is a word of this option and the name of a class: give the "
+                "class's number"
+            )
         return [text]
     words = [word.strip() for word in text.split(",")]
     if not all(words):
@@ -65,12 +73,19 @@ def _words(text: str, classes: Sequence[str] | None) -> list[str]:
 
 def _class(text: str, classes: Sequence[str] | None) -> int:
     if text.isdecimal():
+        if classes is not None and text in classes and classes.index(text) != int(text):
+            raise typer.BadParameter(
+                f"--target {text} is the number of one class and the name of another, number "
+                f"{classes.index(text)}: name the classes otherwise with --classes FILE"
+            )
         return int(text)
     if classes is None:
         raise typer.BadParameter(
             f"expected --target as a class's number, got {text!r}: the classes' names are "
             "unknown, give them with --classes FILE"
         )
+    if list(classes).count(text) == 1:
+        return list(classes).index(text)
     names = [name.casefold() for name in classes]
     if text.casefold() not in names:
         raise typer.BadParameter(f"--target: there is no class {text!r}{near(text, classes)}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..files import write_whole
 from .page import render
 from .sampling import sample
-from .tables import load
+from .tables import Tables, load
 
 if TYPE_CHECKING:
     from ..dataset import Run
@@ -64,7 +64,12 @@ def write_report(
         raise FileExistsError(
             f"{out} is no page of a report, and would be replaced by one: choose another name"
         )
-    page = render(tables, sample(tables.images, limit, seed=seed), out.parent)
-    # A name on disk need not be valid Unicode: what is not becomes a mark of its own.
-    write_whole(out, page.encode("utf-8", errors="xmlcharrefreplace"))
+    write_whole(out, rendered(tables, out.parent, limit=limit, seed=seed))
     return out
+
+
+def rendered(tables: Tables, folder: Path, *, limit: int = 2000, seed: int = 0) -> bytes:
+    """Return the page of a run's tables, with links to images' files relative to a folder."""
+    page = render(tables, sample(tables.images, limit, seed=seed), folder)
+    # A name on disk need not be valid Unicode: what is not becomes a mark of its own.
+    return page.encode("utf-8", errors="xmlcharrefreplace")
