@@ -196,7 +196,7 @@ def eigen_grad_cam(activations: Activations, gradients: Gradients) -> Maps:
         >>> activations = torch.tensor([[[[3.0, 0.0]], [[4.0, 0.0]]]])
         >>> signs = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])  # of two scores, in both channels
         >>> gradients = signs.view(1, 2, 1, 1, 2).expand(1, 2, 2, 1, 2)
-        >>> eigen_grad_cam(activations, gradients).round(decimals=4).tolist()
+        >>> eigen_grad_cam(activations, gradients).round(decimals=4).abs().tolist()
         [[[[5.0, 0.0]], [[0.0, 0.0]]]]
     """
     products = gradients * activations.unsqueeze(1)
