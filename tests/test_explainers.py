@@ -25,20 +25,20 @@ from .nets import Convolutions, Linear1x1, Small, small_vit
     [
         (
             lambda: camlens.GradCAM(Small().eval(), "conv2"),
-            "GradCAM(Small, create_graph=False, layers=('conv2',), layout=None, "
+            "GradCAM(Small, create_graph=False, fuse='mean', layers=('conv2',), layout=None, "
             "registration='stretched')",
         ),
         (
             lambda: camlens.CAM(
                 Small().eval(), ["conv1", "act"], layout=layouts.nhwc, create_graph=True
             ),
-            "CAM(Small, create_graph=True, layers=('conv1', 'act'), layout=nhwc, "
+            "CAM(Small, create_graph=True, fuse='mean', layers=('conv1', 'act'), layout=nhwc, "
             "registration='stretched')",
         ),
         (lambda: camlens.Saliency(Small().eval()), "Saliency(Small, create_graph=False)"),
         (
             lambda: camlens.EigenCAM(nn.DataParallel(Small().eval())),
-            "EigenCAM(Small, create_graph=False, layers=None, layout=None, "
+            "EigenCAM(Small, create_graph=False, fuse='mean', layers=None, layout=None, "
             "registration='stretched')",
         ),
     ],
@@ -373,6 +373,7 @@ def test_derivatives_of_maps_by_parameters_are_plain_autograds(explainer, layer)
         camlens.HiResCAM: cam.hires_cam,
         camlens.LayerCAM: cam.layer_cam,
         camlens.XGradCAM: cam.xgrad_cam,
+        camlens.EigenGradCAM: cam.eigen_grad_cam,
     }
     expected = functions[explainer](outputs[0], torch.stack(gradients, dim=1))
     assert_close(raw, expected)
