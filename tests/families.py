@@ -14,11 +14,10 @@ LAYER_ATTRIBUTIONS = [
     camlens.HiResCAM,
     camlens.LayerCAM,
     camlens.XGradCAM,
-    camlens.EigenGradCAM,
 ]
 #: Those that run the model from the layer on; they cannot be trained with.
 TAILS = [camlens.AblationCAM, camlens.LayerIntegratedGradients]
-CAMS = [*LAYER_ATTRIBUTIONS, camlens.EigenCAM]
+CAMS = [*LAYER_ATTRIBUTIONS, camlens.EigenCAM, camlens.EigenGradCAM]
 IMAGE_GRADIENTS = [camlens.Saliency, camlens.Deconvnet, camlens.GuidedBackprop]
 #: All but CAM, which is not defined for every model.
 ALL = [*CAMS, *IMAGE_GRADIENTS, camlens.GuidedGradCAM]

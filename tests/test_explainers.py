@@ -373,7 +373,6 @@ def test_derivatives_of_maps_by_parameters_are_plain_autograds(explainer, layer)
         camlens.HiResCAM: cam.hires_cam,
         camlens.LayerCAM: cam.layer_cam,
         camlens.XGradCAM: cam.xgrad_cam,
-        camlens.EigenGradCAM: cam.eigen_grad_cam,
     }
     expected = functions[explainer](outputs[0], torch.stack(gradients, dim=1))
     assert_close(raw, expected)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import heatmap
 from .explainers import Attribution, LayerAttribution, LayerExplainer, at_least_float32, fused_maps
@@ -68,7 +68,16 @@ class XGradCAM(LayerAttribution):
 
 @final
 class EigenGradCAM(LayerAttribution):
-    """EigenGrad-CAM (library grad-cam 2021), see :func:`camlens.methods.cam.eigen_grad_cam`."""
+    """EigenGrad-CAM (library grad-cam 2021), see :func:`camlens.methods.cam.eigen_grad_cam`.
+
+    Raises:
+        ValueError: ``create_graph`` was asked for.
+    """
+
+    def __init__(self, model: nn.Module, layer: Any = None, **options: Any) -> None:
+        super().__init__(model, layer, **options)
+        if self.create_graph:
+            raise ValueError(_NO_GRADIENT.format("EigenGrad-CAM"))
 
     def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
         """Return the first direction of activations times gradients."""
@@ -114,6 +123,11 @@ class CAM(LayerExplainer):
         )
 
 
+_NO_GRADIENT = (
+    "{} has no gradient where singular values are equal, such as those of dead channels: train with "
+    "another map, such as GradCAM or HiResCAM"
+)
+
 #: Operations of average pooling and a linear layer, by the names of their autograd nodes.
 LINEAR = frozenset(
     [
@@ -141,10 +155,7 @@ class EigenCAM(LayerExplainer):
             ValueError: ``create_graph`` was asked for.
         """
         if self.create_graph:
-            raise ValueError(
-                "Eigen-CAM has no gradient where singular values are equal, such as those of dead "
-                "channels: train with another map, such as GradCAM or HiResCAM"
-            )
+            raise ValueError(_NO_GRADIENT.format("Eigen-CAM"))
         traced = probe.run(sites=self.sites(probe), start=None)
         activations = [at_least_float32(maps) for maps in traced.activations()]
         try:
