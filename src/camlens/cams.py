@@ -124,8 +124,8 @@ class CAM(LayerExplainer):
 
 
 _NO_GRADIENT = (
-    "{} has no gradient where singular values are equal, such as those of dead channels: train with "
-    "another map, such as GradCAM or HiResCAM"
+    "{} has no gradient where singular values are equal, such as those of dead channels: train "
+    "with another map, such as GradCAM or HiResCAM"
 )
 
 #: Operations of average pooling and a linear layer, by the names of their autograd nodes.
