@@ -15,7 +15,9 @@ LAYER_ATTRIBUTIONS = [
     camlens.LayerCAM,
     camlens.XGradCAM,
 ]
-CAMS = [*LAYER_ATTRIBUTIONS, camlens.EigenCAM]
+#: Those that run the model from the layer on; they cannot be trained with.
+TAILS = [camlens.AblationCAM, camlens.LayerIntegratedGradients]
+CAMS = [*LAYER_ATTRIBUTIONS, camlens.EigenCAM, camlens.EigenGradCAM]
 IMAGE_GRADIENTS = [camlens.Saliency, camlens.Deconvnet, camlens.GuidedBackprop]
 #: All but CAM, which is not defined for every model.
 ALL = [*CAMS, *IMAGE_GRADIENTS, camlens.GuidedGradCAM]

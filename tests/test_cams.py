@@ -28,6 +28,7 @@ FUNCTIONS = {
     camlens.HiResCAM: cam.hires_cam,
     camlens.LayerCAM: cam.layer_cam,
     camlens.XGradCAM: cam.xgrad_cam,
+    camlens.EigenGradCAM: cam.eigen_grad_cam,
 }
 
 

@@ -4,7 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import heatmap, layouts, methods, probe, render, targets
-from .cams import CAM, EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
+from .cams import (
+    CAM,
+    EigenCAM,
+    EigenGradCAM,
+    GradCAM,
+    GradCAMPlusPlus,
+    HiResCAM,
+    LayerCAM,
+    XGradCAM,
+)
 from .explainers import (
     Attribution,
     Explainer,
@@ -14,6 +23,7 @@ from .explainers import (
 )
 from .explanation import Explanation
 from .image_gradients import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
+from .layer_changes import AblationCAM, LayerIntegratedGradients
 from .layers import Layer, find_layers
 from .registration import Registration
 from .render import contours, overlay, sheet, slices
@@ -33,9 +43,11 @@ _ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report"
 
 __all__ = [
     "CAM",
+    "AblationCAM",
     "Attribution",
     "Deconvnet",
     "EigenCAM",
+    "EigenGradCAM",
     "Explainer",
     "Explanation",
     "GradCAM",
@@ -48,6 +60,7 @@ __all__ = [
     "LayerAttribution",
     "LayerCAM",
     "LayerExplainer",
+    "LayerIntegratedGradients",
     "Registration",
     "Saliency",
     "XGradCAM",

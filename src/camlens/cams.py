@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import heatmap
 from .explainers import Attribution, LayerAttribution, LayerExplainer, at_least_float32, fused_maps
@@ -67,6 +67,24 @@ class XGradCAM(LayerAttribution):
 
 
 @final
+class EigenGradCAM(LayerAttribution):
+    """EigenGrad-CAM (library grad-cam 2021), see :func:`camlens.methods.cam.eigen_grad_cam`.
+
+    Raises:
+        ValueError: ``create_graph`` was asked for.
+    """
+
+    def __init__(self, model: nn.Module, layer: Any = None, **options: Any) -> None:
+        super().__init__(model, layer, **options)
+        if self.create_graph:
+            raise ValueError(_NO_GRADIENT.format("EigenGrad-CAM"))
+
+    def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """Return the first direction of activations times gradients."""
+        return cam.eigen_grad_cam(activations, gradients)
+
+
+@final
 class CAM(LayerExplainer):
     """CAM (Zhou et al. 2016), see :func:`camlens.methods.cam.class_activation_map`.
 
@@ -80,7 +98,7 @@ class CAM(LayerExplainer):
     def attribute(self, probe: Probe) -> Attribution:
         """Read the linear layer's weights off the gradients, and check that they are that."""
         traced = self.trace(probe)
-        if nonlinear := traced.operations() - _LINEAR:
+        if nonlinear := traced.operations() - LINEAR:
             raise ValueError(
                 "CAM is defined for average pooling and a linear layer behind the explained "
                 f"layer, but the score also passes {', '.join(sorted(nonlinear))}: use GradCAM, "
@@ -99,12 +117,19 @@ class CAM(LayerExplainer):
             return cam.class_activation_map(activations, gradients)
 
         return self.attribution(
-            probe, traced, fused_maps(traced, maps, create_graph=self.create_graph)
+            probe,
+            traced,
+            fused_maps(traced, maps, fuse=self.fuse, create_graph=self.create_graph),
         )
 
 
+_NO_GRADIENT = (
+    "{} has no gradient where singular values are equal, such as those of dead channels: train "
+    "with another map, such as GradCAM or HiResCAM"
+)
+
 #: Operations of average pooling and a linear layer, by the names of their autograd nodes.
-_LINEAR = frozenset(
+LINEAR = frozenset(
     [
         *("AccumulateGrad", "Addmm", "Mm", "Bmm", "T", "Linear", "Add", "Convolution"),
         *("Mean", "Sum", "Div", "AvgPool", "AdaptiveAvgPool", "AvgPool2D", "AvgPool3D"),
@@ -130,14 +155,11 @@ class EigenCAM(LayerExplainer):
             ValueError: ``create_graph`` was asked for.
         """
         if self.create_graph:
-            raise ValueError(
-                "Eigen-CAM has no gradient where singular values are equal, such as those of dead "
-                "channels: train with another map, such as GradCAM or HiResCAM"
-            )
+            raise ValueError(_NO_GRADIENT.format("Eigen-CAM"))
         traced = probe.run(sites=self.sites(probe), start=None)
         activations = [at_least_float32(maps) for maps in traced.activations()]
         try:
-            maps = heatmap.fuse([cam.eigen_cam(a) for a in activations])
+            maps = heatmap.fuse([cam.eigen_cam(a) for a in activations], self.fuse)
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             # NaN in the activations, and most likely in the scores
             traced.selection.check(activations[-1])

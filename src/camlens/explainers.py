@@ -179,6 +179,9 @@ class LayerExplainer(Explainer):
         registration: where the map's cells are drawn. ``"stretched"``: the map is stretched over
             the image. ``"measured"``: each cell at the place it was measured to look at, which
             costs about a small batch forward and backward at the first call.
+        fuse: how the maps of several layers become one, see :func:`camlens.heatmap.fuse`:
+            ``"mean"``, or ``"product"``, which keeps what all layers agree on (RefineCAM, with
+            Grad-CAM++).
         create_graph: see :class:`Explainer`.
     """
 
@@ -189,9 +192,13 @@ class LayerExplainer(Explainer):
         *,
         layout: Layout | None = None,
         registration: Literal["stretched", "measured"] = "stretched",
+        fuse: Literal["mean", "product"] = "mean",
         create_graph: bool = False,
     ) -> None:
         super().__init__(model, create_graph=create_graph)
+        if fuse not in ("mean", "product"):
+            raise ValueError(f'expected fuse "mean" or "product", got {fuse!r}')
+        self.fuse = fuse
         self.layers = None if layer is None else resolve_all(self.model, layer)
         if layout is not None and not callable(layout):
             raise TypeError(
@@ -251,7 +258,7 @@ class LayerAttribution(LayerExplainer):
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward pass, and a backward pass through what is behind the layer."""
         traced = self.trace(probe)
-        maps = fused_maps(traced, self.maps, create_graph=self.create_graph)
+        maps = fused_maps(traced, self.maps, fuse=self.fuse, create_graph=self.create_graph)
         return self.attribution(probe, traced, maps)
 
 
@@ -259,6 +266,7 @@ def fused_maps(
     traced: Pass,
     method: Callable[[Tensor, Tensor], Tensor],
     *,
+    fuse: str = "mean",
     keep_graph: bool = False,
     create_graph: bool = False,
 ) -> Tensor:
@@ -272,7 +280,7 @@ def fused_maps(
             chunk, keep_graph=keep_graph or chunk is not chunks[-1], create_graph=create_graph
         )
         pairs = zip(activations, gradients, strict=True)
-        parts.append(heatmap.fuse([method(a, at_least_float32(g)) for a, g in pairs]))
+        parts.append(heatmap.fuse([method(a, at_least_float32(g)) for a, g in pairs], fuse))
     return torch.cat(parts, dim=1)
 
 

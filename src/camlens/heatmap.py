@@ -88,14 +88,17 @@ def evidence(maps: Float[Tensor, "n k *grid"]) -> Bool[Tensor, "n k"]:
     return maps.amax(dim=_grid_axes(maps)) > 0
 
 
-def fuse(maps: Sequence[Float[Tensor, "n k ..."]]) -> Float[Tensor, "n k *grid"]:
-    """Average the maps of several layers on the finest of their grids.
+def fuse(maps: Sequence[Float[Tensor, "n k ..."]], how: str = "mean") -> Float[Tensor, "n k *grid"]:
+    """Average or multiply the maps of several layers on the finest of their grids.
 
     Each map is first divided by its maximum (:func:`scale`), since the maps of different layers
     have different units. A single layer's map is returned as it is.
 
     Args:
         maps: (N, K, *grid) for each layer, on any grids of the same number of axes.
+        how: ``"mean"``, or ``"product"``: what is left is what all layers agree on, and a place
+            that one layer has no evidence for has none. RefineCAM (arXiv:2605.14641) is the product
+            of Grad-CAM++ maps.
 
     Returns:
         (N, K, *grid) on the grid with the most cells.
@@ -113,6 +116,8 @@ def fuse(maps: Sequence[Float[Tensor, "n k ..."]]) -> Float[Tensor, "n k *grid"]
         return maps[0]
     finest = max((m.shape[2:] for m in maps), key=math.prod)
     resized = [resize(scale(m), finest) for m in maps]
+    if how == "product":
+        return math.prod(resized[1:], start=resized[0])
     return sum(resized[1:], resized[0]) / len(resized)
 
 

@@ -71,7 +71,13 @@ class GuidedGradCAM(LayerExplainer):
         traced = probe.run(
             sites=self.sites(probe), start="images", rule=BackwardRule(rules.plain_rule)
         )
-        maps = fused_maps(traced, cam.grad_cam, keep_graph=True, create_graph=self.create_graph)
+        maps = fused_maps(
+            traced,
+            cam.grad_cam,
+            fuse=self.fuse,
+            keep_graph=True,
+            create_graph=self.create_graph,
+        )
         registration = self.placed(probe, traced)
         guided = image_gradients(traced, rules.guided_rule, create_graph=self.create_graph)
         heat = heatmap.scale(place(maps, registration))

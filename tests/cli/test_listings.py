@@ -15,6 +15,7 @@ def test_methods_come_from_the_classes(run):
     assert names == {
         *("CAM", "Deconvnet", "EigenCAM", "GradCAM", "GradCAMPlusPlus", "GuidedBackprop"),
         *("GuidedGradCAM", "HiResCAM", "Saliency", "LayerCAM", "XGradCAM"),
+        *("AblationCAM", "EigenGradCAM", "LayerIntegratedGradients"),
     }
     assert {r["method"] for r in rows if not r["layer"]} == {
         *("Deconvnet", "GuidedBackprop", "Saliency"),

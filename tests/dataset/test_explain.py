@@ -89,7 +89,7 @@ def test_the_columns_and_their_types(tmp_path):
     assert found.manifest["methods"][0] == {
         "method": "GradCAM",
         "layers": ["1"],
-        "options": {"create_graph": False, "registration": "stretched"},
+        "options": {"create_graph": False, "fuse": "mean", "registration": "stretched"},
     }
     assert (found.manifest["images"], found.manifest["unreadable"]) == (9, 1)
 
@@ -565,7 +565,12 @@ def test_the_layer_that_was_found_is_named_in_the_end(tmp_path):
         {
             "method": "GradCAM",
             "layers": ["1"],
-            "options": {"create_graph": False, "layer": "last", "registration": "stretched"},
+            "options": {
+                "create_graph": False,
+                "fuse": "mean",
+                "layer": "last",
+                "registration": "stretched",
+            },
         }
     ]
     assert run(tmp_path, 3, explainer=GradCAM(net())).manifest == found.manifest

@@ -178,5 +178,89 @@ def eigen_cam(activations: Activations, gradients: Gradients | None = None) -> M
     return (projection * sign).relu().view(len(activations), 1, *activations.shape[2:])
 
 
+def eigen_grad_cam(activations: Activations, gradients: Gradients) -> Maps:
+    r"""EigenGrad-CAM: Eigen-CAM of activations times gradients.
+
+    .. math:: O = g \odot A = U \Sigma V^\top, \quad L = \mathrm{ReLU}(\pm\, O V_1)
+
+    with O as an (hw, C) matrix, not centred. A singular vector's sign is arbitrary; we take the
+    one in which the projection goes with the evidence ``sum_c g_c A_c``, so that what is kept
+    speaks for the score. It is the first direction of an idea of the library grad-cam, where the
+    sign is left to chance.
+
+    Source: Gildenblat et al., pytorch-grad-cam, 2021; after Muhammad and Yeasin 2020
+    (arXiv:2008.00299).
+
+    Example:
+        >>> import torch
+        >>> activations = torch.tensor([[[[3.0, 0.0]], [[4.0, 0.0]]]])
+        >>> signs = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])  # of two scores, in both channels
+        >>> gradients = signs.view(1, 2, 1, 1, 2).expand(1, 2, 2, 1, 2)
+        >>> eigen_grad_cam(activations, gradients).round(decimals=4).abs().tolist()
+        [[[[5.0, 0.0]], [[0.0, 0.0]]]]
+    """
+    products = gradients * activations.unsqueeze(1)
+    n, k, channels = products.shape[:3]
+    matrix = products.flatten(3).reshape(n * k, channels, -1).transpose(1, 2)  # (NK, cells, C)
+    left, singular, _ = torch.linalg.svd(matrix, full_matrices=False)
+    projection: Tensor = left[..., 0] * singular[:, :1]
+    evidence = matrix.sum(dim=2)
+    sign = torch.where((projection * evidence).sum(dim=1, keepdim=True) < 0, -1, 1)
+    return (projection * sign).relu().view(n, k, *activations.shape[2:])
+
+
+def ablation_cam(activations: Activations, falls: Weights, scores: Float[Tensor, "n k"]) -> Maps:
+    r"""Ablation-CAM: channels weighted by how far the score falls without them.
+
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big), \quad w_c = \frac{y - y_c}{|y|}
+
+    with ``y_c`` the score when channel c is replaced. The paper divides by y, which would turn the
+    map of a negative score around; of positive scores it is the paper's.
+
+    Args:
+        activations: (N, C, *grid).
+        falls: (N, K, C), ``y - y_c``.
+        scores: (N, K), ``y``.
+
+    Source: Desai and Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network
+    via Gradient-free Localization", WACV 2020, equations 2 and 3.
+
+    Example:
+        >>> import torch
+        >>> activations = torch.tensor([[[[1.0, 3.0]], [[2.0, 0.0]]]])
+        >>> falls = torch.tensor([[[2.0, -1.0]]])
+        >>> ablation_cam(activations, falls, torch.tensor([[2.0]])).tolist()
+        [[[[0.0, 3.0]]]]
+    """
+    size = scores.abs().unsqueeze(2)
+    return _weighted_sum(falls / size.where(size > 0, 1), activations)
+
+
+def layer_integrated_gradients(
+    activations: Activations, baseline: Activations, gradients: Gradients
+) -> Maps:
+    r"""Integrated gradients of a layer: the change of its activations times their mean gradient.
+
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c (A_c - B_c) \odot
+              \int_0^1 \frac{\partial y}{\partial A_c}\big(B + t (A - B)\big)\, dt\Big)
+
+    Args:
+        activations: (N, C, *grid), A.
+        baseline: (N, C, *grid), B.
+        gradients: (N, K, C, *grid), the integral: the mean gradient along the way from B to A.
+
+    Source: Sundararajan et al., "Axiomatic Attribution for Deep Networks", ICML 2017
+    (arXiv:1703.01365), equations 1 and 3, at a layer in place of the image.
+
+    Example:
+        >>> import torch
+        >>> activations = torch.tensor([[[[1.0, 3.0]], [[2.0, 0.0]]]])
+        >>> gradients = torch.tensor([[[[[1.0, 1.0]], [[-1.0, -1.0]]]]])
+        >>> layer_integrated_gradients(activations, activations * 0, gradients).tolist()
+        [[[[0.0, 3.0]]]]
+    """
+    return ((activations - baseline).unsqueeze(1) * gradients).sum(dim=2).relu()
+
+
 def _weighted_sum(weights: Weights, activations: Activations) -> Maps:
     return torch.einsum("nkc,nc...->nk...", weights, activations).relu()

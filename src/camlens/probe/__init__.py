@@ -2,5 +2,6 @@
 
 from .passes import Pass, Site
 from .probe import Probe
+from .tails import Tail
 
-__all__ = ["Pass", "Probe", "Site"]
+__all__ = ["Pass", "Probe", "Site", "Tail"]

@@ -67,6 +67,36 @@ class Capture:
         )
 
 
+class Replacement(Capture):
+    """Puts another tensor in the place of a layer's output, and records gradients from it on.
+
+    Args:
+        value: of the shape of the layer's output, but for the number of rows.
+        record: whether the graph of gradients starts at it.
+    """
+
+    def __init__(self, value: Tensor, *, record: bool) -> None:
+        super().__init__(record=record)
+        self.value = value
+
+    def __call__(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
+        """Return the layer's output with its tensor replaced."""
+        tensor = first_tensor(output)
+        expected = self.value.shape[1:], self.value.dtype
+        if tensor is None or (tensor.shape[1:], tensor.dtype) != expected:
+            got = _kind(output) if tensor is None else f"{tuple(tensor.shape)} of {tensor.dtype}"
+            raise ValueError(
+                f"layer {name!r} gives {got}, expected (rows, *{tuple(expected[0])}) of "
+                f"{expected[1]} as for the unchanged images"
+            )
+        captured = self.value.detach()
+        if self.record:
+            captured = captured.clone().requires_grad_()
+            torch.set_grad_enabled(True)
+        self.captured[name] = captured
+        return replace_first(output, captured.clone())
+
+
 def first_tensor(output: Any) -> Tensor | None:
     """Return a layer's output if it is a floating-point tensor, or a tuple's first if it is one."""
     first = output[0] if isinstance(output, (tuple, list)) and output else output

@@ -12,7 +12,7 @@ from ..intercept import BackwardRule, Interception
 from ..layouts import read
 from ..model import layer, unwrap
 from ..targets import Selection, Targets, select
-from .captures import Capture
+from .captures import Capture, Replacement
 from .derivatives import remedy
 from .hooks import Call, See, run_hooked
 from .inputs import Followers, follow, possible_followers
@@ -63,6 +63,7 @@ class Probe:
         sites: Sequence[Site] = (),
         start: Literal["sites", "images", "parameters"] | None = "sites",
         rule: BackwardRule | None = None,
+        replaced: Tensor | None = None,
     ) -> Pass:
         """Run the model once and capture the sites.
 
@@ -74,6 +75,8 @@ class Probe:
                 of the images. ``"parameters"``: wherever the model's own graph does. None: no
                 gradients.
             rule: a backward rule for the model's ReLUs.
+            replaced: put in the place of what the one site returns, see
+                :class:`camlens.probe.Tail`.
 
         Raises:
             LookupError: a site did not run.
@@ -86,19 +89,23 @@ class Probe:
             leaf = given.detach().clone().requires_grad_()
             given = leaf.clone()
         names = [site.name for site in sites]
-        capture = Capture(record=start is not None)
+        record = start is not None
+        capture = Capture(record=record)
+        if replaced is not None:
+            capture = Replacement(replaced, record=record)
         everywhere = start in ("images", "parameters")
         outputs, recording = self.execute(names, capture, given, gradients=everywhere, rule=rule)
         capture.check_ran(names, self.model)
         if rule is not None:
             rule.check_used()
-        if start is not None and names and (capture.interrupted or not recording):
+        if record and names and replaced is None and (capture.interrupted or not recording):
             # The model runs a part of itself under no_grad, and leaving that block restored the
             # mode around the run. Once more, with gradients as that mode.
             capture = Capture(record=True)
             outputs, _ = self.execute(names, capture, given, gradients=True, rule=rule)
         with torch.set_grad_enabled(start is not None):
-            selection = self.select(outputs, len(given), changed=images is not None)
+            n = len(given) if replaced is None else len(replaced)
+            selection = self.select(outputs, n, changed=images is not None)
         if images is None and self._unchanged is None:
             self._unchanged = selection
         return Pass(

@@ -1,0 +1,160 @@
+"""Run a model from one of its layers on, with changed activations of that layer.
+
+What comes before the layer runs on no images, a batch of none, at no arithmetic; the layer's output
+is then replaced. A model that keeps the number of images for later gets shapes of images instead
+(torch's fake tensors). If the scores turn out to depend on anything else that the images reach, or
+the part before needs values, the model runs whole, which is right for every model but costs a
+forward pass for each changed image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from ..layouts import read
+from .inputs import follow
+from .passes import Pass, Site
+from .probe import Probe
+
+#: Changed activations of at most so many bytes run at once.
+_BYTES = 64 * 2**20
+_MOST_ROWS = 256
+
+#: Scores of unchanged activations agree with the model's own to within this part of the largest.
+_AGREES = 1e-3
+
+
+class Tail:
+    """A model from one layer on.
+
+    Args:
+        probe: of the call.
+        site: the layer, with its layout.
+        whole: a pass of the probe's own images that captured the site.
+
+    Attributes:
+        activations: (N, C, *grid), the layer's output for the unchanged images.
+        before: what comes before the layer runs on: ``"none"``, ``"shapes"`` or ``"images"``.
+
+    Raises:
+        ValueError: the layer's output does not hold one row for each image, or the scores of
+            unchanged activations are not the model's.
+    """
+
+    def __init__(self, probe: Probe, site: Site, whole: Pass) -> None:
+        self.probe, self.site = probe, site
+        self._output = whole.captured[site.name].detach()
+        self.activations = whole.activations()[whole.sites.index(site)].detach()
+        self._places = self._measured_places()
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.before = "none"
+        for before in ("none", "shapes", "images"):
+            self.before = before
+            if self._agrees():
+                break
+        else:
+            raise ValueError(
+                f"with its own output put back at layer {site.name!r}, the model gives other "
+                "scores: it looks at that layer's output elsewhere too, such as by a hook; choose "
+                "another layer"
+            )
+
+    def passes(
+        self,
+        make: Callable[[slice], Tensor],
+        source: Tensor,
+        *,
+        start: Literal["sites"] | None = None,
+    ) -> Iterator[Pass]:
+        """Run M changed activations, a batch at a time.
+
+        Args:
+            make: from a slice of the M to the activations, (m, C, *grid).
+            source: (M,) int64: which of the images each was made from. It is scored for that
+                image's classes, and beside that image's further inputs.
+            start: ``"sites"`` to record gradients from the layer on; None: none.
+
+        Yields:
+            The pass of each batch; its ``scores`` are (m, K).
+        """
+        step = self.rows
+        for first in range(0, len(source), step):
+            rows = slice(first, first + step)
+            yield self._run(make(rows), source[rows], start)
+
+    def scores(self, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
+        """Return the (M, K) scores of M changed activations, without gradients."""
+        with torch.no_grad():
+            return torch.cat([part.scores for part in self.passes(make, source)])
+
+    @property
+    def rows(self) -> int:
+        """How many changed activations run at once."""
+        each = self._output[0].numel() * self._output.element_size()
+        if self.before == "images":
+            each += self.probe.images[0].numel() * self.probe.images.element_size()
+        return max(1, min(_MOST_ROWS, _BYTES // each))
+
+    def _run(self, maps: Tensor, source: Tensor, start: Literal["sites"] | None) -> Pass:
+        probe = self.probe
+        fixed = probe.fixed_targets()
+        targets = fixed[source.to(fixed.device)] if isinstance(fixed, Tensor) else fixed
+        inputs, keywords = follow(probe.inputs, probe.keywords, source, probe.followers())
+        part = Probe(probe.model, self._images(source), inputs, keywords, targets)
+        return part.run(sites=[self.site], start=start, replaced=self._written(maps, source))
+
+    def _images(self, source: Tensor) -> Tensor:
+        images = self.probe.images
+        if self.before == "images":
+            return images[source.to(images.device)]
+        if self.before == "none":
+            return images[:0]
+        shape = len(source), *images.shape[1:]
+        with self._mode:
+            return torch.empty(shape, dtype=images.dtype, device=images.device)
+
+    def _written(self, maps: Tensor, source: Tensor) -> Tensor:
+        """Return the layer's output with changed activations where its layout reads them."""
+        output = self._output[source.to(self._output.device)].clone()
+        rows = output.view(len(output), -1)
+        rows[:, self._places] = maps.flatten(1).to(rows.dtype)
+        return output
+
+    def _measured_places(self) -> Tensor:
+        """Return where in a row of the output each activation lies, (C * cells,) int64."""
+        self._output = self._output.contiguous()
+        n = len(self.probe.images)
+        numbers = torch.arange(self._output.numel(), device=self._output.device)
+        read_numbers = read(numbers.view(self._output.shape), self.site.layout, self.site.name, n)
+        places = read_numbers.flatten(1)
+        row = self._output.numel() // len(self._output)
+        first = torch.arange(n, device=places.device).unsqueeze(1) * row
+        if len(self._output) != n or not torch.equal(places - first, places[:1].expand(n, -1)):
+            raise ValueError(
+                f"the output of layer {self.site.name!r} holds several rows for each image, such "
+                "as windows or proposals, which cannot be changed one image at a time: choose "
+                "another layer"
+            )
+        return places[0]
+
+    def _agrees(self) -> bool:
+        """Return whether unchanged activations have the scores of the unchanged images."""
+        expected = self.probe.unchanged().scores.detach()
+        try:
+            with torch.no_grad():
+                every = torch.arange(len(expected), device=self.activations.device)
+                parts = [p.scores for p in self.passes(self.activations.__getitem__, every)]
+                if any(isinstance(part, FakeTensor) for part in parts):
+                    return False
+                scores = torch.cat(parts)
+        except Exception:
+            if self.before != "images":  # the part before the layer needs images, or values
+                return False
+            raise
+        largest = expected.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
+        return bool((scores - expected).abs().amax() <= _AGREES * largest)

@@ -1,0 +1,40 @@
+"""What to explain: from a model's output to K scores for each image."""
+
+from .scores import contrast, regression, rest, segmentation, similarity, text
+from .selection import (
+    ACTIVATIONS,
+    NO_CLASS,
+    Selection,
+    Several,
+    Targets,
+    Top,
+    as_classes,
+    check_activation,
+    probabilities,
+    scores_in,
+    select,
+    several,
+    top,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "NO_CLASS",
+    "Selection",
+    "Several",
+    "Targets",
+    "Top",
+    "as_classes",
+    "check_activation",
+    "contrast",
+    "probabilities",
+    "regression",
+    "rest",
+    "scores_in",
+    "segmentation",
+    "select",
+    "several",
+    "similarity",
+    "text",
+    "top",
+]
