@@ -409,6 +409,7 @@ def test_options_of_an_explainer():
     assert describe_explainer(GradCAM(model, ["0", "1"]))["layers"] == ["0", "1"]
     assert describe_explainer(GradCAM(model))["options"] == {
         "create_graph": False,
+        "fuse": "mean",
         "layer": "last",
         "registration": "stretched",
     }
