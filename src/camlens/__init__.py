@@ -15,6 +15,8 @@ from .explainers import (
 from .explanation import Explanation
 from .image_gradients import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
 from .layers import Layer, find_layers
+from .paths import ExpectedGradients, IntegratedGradients, PathAttribution, SmoothGrad
+from .perturbations import RISE, Occlusion, Perturbation, ScoreCAM
 from .registration import Registration
 from .render import contours, overlay, sheet, slices
 
@@ -33,9 +35,11 @@ _ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report"
 
 __all__ = [
     "CAM",
+    "RISE",
     "Attribution",
     "Deconvnet",
     "EigenCAM",
+    "ExpectedGradients",
     "Explainer",
     "Explanation",
     "GradCAM",
@@ -44,12 +48,18 @@ __all__ = [
     "GuidedBackprop",
     "GuidedGradCAM",
     "HiResCAM",
+    "IntegratedGradients",
     "Layer",
     "LayerAttribution",
     "LayerCAM",
     "LayerExplainer",
+    "Occlusion",
+    "PathAttribution",
+    "Perturbation",
     "Registration",
     "Saliency",
+    "ScoreCAM",
+    "SmoothGrad",
     "XGradCAM",
     "contours",
     "find_layers",

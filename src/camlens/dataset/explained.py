@@ -88,7 +88,8 @@ def explain_group(
     explanations = []
     for explainer in explainers:
         explanation = explainer(images, targets=targets)
-        kept = explanation if gradients else dataclasses.replace(explanation, gradients=None)
+        kept = dataclasses.replace(explanation, measures={})
+        kept = kept if gradients else dataclasses.replace(kept, gradients=None)
         explanations.append(kept)
     _check_names(options.classes, explanations[0].outputs)
     predictions, confidences = _predictions(explanations[0], options.activation)
