@@ -131,7 +131,7 @@ class IntegratedGradients(PathAttribution):
             raw=path.positive_evidence(gradients),
             gradients=gradients,
             reduction=path.positive_evidence,
-            measures={"completeness_gap": gap},
+            measures={"completeness_gap": gap.detach()},
         )
 
     def _sum(

@@ -137,7 +137,7 @@ class Probe:
     def unchanged(self) -> Selection:
         """Return the scores of the unchanged images, from the first pass that ran on them."""
         if self._unchanged is None:
-            self.run(start=None)
+            self.run(start="parameters" if self.create_graph else None)
         selection = self._unchanged
         if selection is None:
             raise RuntimeError("a pass on the unchanged images kept no selection")
