@@ -235,6 +235,8 @@ class Explanation:
             if not isinstance(getattr(self, name), Tensor):
                 kind = type(getattr(self, name)).__name__
                 raise TypeError(f"expected {name} as a tensor, got {kind}")
+        if not isinstance(self.measures, Mapping):
+            raise TypeError(f"expected tensors of measures by name, got {self.measures!r:.60}")
         for name, measure in self.measures.items():
             if not isinstance(measure, Tensor):
                 raise TypeError(f"expected the measure {name} as a tensor, got {measure!r:.60}")

@@ -298,7 +298,7 @@ class ScoreCAM(LayerExplainer):
 
         def make(rows: slice) -> Tensor:
             some = activations[source[rows], channel[rows]].unsqueeze(1)
-            if registration is None:
+            if registration is None or some.shape[2:] != registration.grid:
                 some = heatmap.resize(some, probe.size)
             else:
                 some = place(some, registration)
@@ -360,7 +360,7 @@ def _positive(name: str, value: int) -> int:
 
 def _each(name: str, value: int | Sequence[int], size: tuple[int, ...]) -> list[int]:
     """Return an option of one number, or of one for each axis, as one for each axis."""
-    numbers = [value] * len(size) if isinstance(value, int) else list(value)
+    numbers = list(value) if isinstance(value, (tuple, list)) else [value] * len(size)
     if len(numbers) != len(size) or not all(isinstance(v, int) and v > 0 for v in numbers):
         raise ValueError(
             f"expected {name} as a positive integer, or one for each axis of {size}, got {value!r}"
