@@ -364,7 +364,7 @@ def test_the_size_of_a_batch_makes_no_difference(explainer, batch_size):
             TypeError,
             "a baseline in floating point, got torch.bool",
         ),
-        (lambda m: camlens.RISE(m, masks=1), ValueError, "at least 2 masks, got 1"),
+        (lambda m: camlens.RISE(m, masks=1), ValueError, "masks as an integer of at least 2"),
         (lambda m: camlens.RISE(m, keep=1.0), ValueError, "between 0 and 1, got 1.0"),
         (lambda m: camlens.RISE(m, grid=0.5)(IMAGES), ValueError, "grid as a positive integer"),
         (lambda m: camlens.ScoreCAM(m, weights="peers"), ValueError, '"paper" or "authors"'),

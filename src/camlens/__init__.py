@@ -15,10 +15,12 @@ from .explainers import (
 from .explanation import Explanation
 from .image_gradients import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
 from .layers import Layer, find_layers
-from .paths import ExpectedGradients, IntegratedGradients, PathAttribution, SmoothGrad
-from .perturbations import RISE, Occlusion, Perturbation, ScoreCAM
+from .paths import ExpectedGradients, IntegratedGradients, PathAttribution
+from .perturbations import RISE, Occlusion, Perturbation
 from .registration import Registration
 from .render import contours, overlay, sheet, slices
+from .score_cam import ScoreCAM
+from .smooth_grad import SmoothGrad
 
 if TYPE_CHECKING:
     from . import dataset as dataset

@@ -1,24 +1,22 @@
-"""Perturbations: masks in, scores out. Occlusion, RISE and Score-CAM need no gradient."""
+"""Perturbations: masks in, scores out, and no gradient."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from . import heatmap
 from .baselines import Baseline, baseline_images, check_baseline
-from .explainers import Attribution, Explainer, LayerExplainer, at_least_float32
-from .layouts import Layout
+from .explainers import Attribution, Explainer, at_least_float32
 from .methods import path, perturbation
+from .options import each_axis, integer
 from .probe import Probe
 from .progress import progress_bar
-from .registration import Registration, place
-from .targets import Selection, probabilities
+from .targets import Selection
 
 
 class Perturbation(Explainer):
@@ -34,12 +32,20 @@ class Perturbation(Explainer):
         self, model: nn.Module, *, batch_size: int = 32, progress: bool | None = None
     ) -> None:
         super().__init__(model)
-        self.batch_size = _positive("batch_size", batch_size)
+        self.batch_size = integer("batch_size", batch_size)
         self._progress = progress
 
     def scores(self, probe: Probe, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
         """Return the (M, K) scores of M changed images; arguments of :meth:`Probe.scores`."""
-        return _read_all(self, probe, make, source, lambda selection: selection.scores)
+        return read_all(
+            probe,
+            make,
+            source,
+            lambda selection: selection.scores,
+            batch_size=self.batch_size,
+            label=type(self).__name__,
+            progress=self._progress,
+        )
 
 
 @final
@@ -117,9 +123,9 @@ class Occlusion(Perturbation):
 
     def _covers(self, size: tuple[int, ...]) -> list[Tensor]:
         default = [max(1, round(length / 7)) for length in size]
-        window = default if self.window is None else _each("window", self.window, size)
+        window = default if self.window is None else each_axis("window", self.window, size)
         half = [-(-pixels // 2) for pixels in window]
-        stride = half if self.stride is None else _each("stride", self.stride, size)
+        stride = half if self.stride is None else each_axis("stride", self.stride, size)
         if any(pixels > length for pixels, length in zip(window, size, strict=True)):
             raise ValueError(f"expected a window within the images' size {size}, got {window}")
         if any(step > pixels for step, pixels in zip(stride, window, strict=True)):
@@ -176,11 +182,10 @@ class RISE(Perturbation):
         progress: bool | None = None,
     ) -> None:
         super().__init__(model, batch_size=batch_size, progress=progress)
-        if not isinstance(masks, int) or masks < 2:
-            raise ValueError(f"expected at least 2 masks, got {masks!r}")
         if not 0 < keep < 1:
             raise ValueError(f"expected keep as a probability between 0 and 1, got {keep!r}")
-        self.masks, self.grid, self.keep, self.center = masks, grid, float(keep), center
+        self.masks = integer("masks", masks, least=2)
+        self.grid, self.keep, self.center = grid, float(keep), center
         self.baseline = check_baseline(baseline)
         self.seed = seed
 
@@ -225,7 +230,7 @@ class RISE(Perturbation):
         Only the cells and shifts of all masks are kept, some tens of bytes each.
         """
         size, device = probe.size, probe.images.device
-        cells = tuple(map(min, _each("grid", self.grid, size), size))
+        cells = tuple(map(min, each_axis("grid", self.grid, size), size))
         tables = [perturbation.upsampling_table(*axis) for axis in zip(size, cells, strict=True)]
         # On the CPU, so that a seed means the same masks on every device.
         generator = torch.Generator().manual_seed(self.seed)
@@ -243,126 +248,35 @@ class RISE(Perturbation):
         return cells, draw
 
 
-@final
-class ScoreCAM(LayerExplainer):
-    """Score-CAM (Wang et al. 2020), see :func:`camlens.methods.perturbation.score_cam`.
-
-    One forward pass of the whole model for each channel of the layer that is not constant, for
-    any number of targets: a model explained at a layer of 512 channels runs 512 times an image.
-
-    Args:
-        model: any module whose output, or part of it, is a score for each image.
-        layer: see :class:`LayerExplainer`.
-        weights: ``"paper"``: the softmax over the channels of the scores that ``targets`` select.
-            Of logits that differ by several units it leaves few channels. ``"authors"``: as the
-            authors' code does, each channel's probability of the class, without a softmax over the
-            channels; of a model with a single output or a callable's score, the score itself.
-        layout: see :class:`LayerExplainer`.
-        registration: see :class:`LayerExplainer`; masks lie where the cells are drawn.
-        batch_size: how many masked images run at once.
-        progress: whether a progress bar is shown. None: where standard error is a terminal.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
-        *,
-        weights: Literal["paper", "authors"] = "paper",
-        layout: Layout | None = None,
-        registration: Literal["stretched", "measured"] = "stretched",
-        batch_size: int = 32,
-        progress: bool | None = None,
-    ) -> None:
-        super().__init__(model, layer, layout=layout, registration=registration)
-        if weights not in ("paper", "authors"):
-            raise ValueError(f'expected weights "paper" or "authors", got {weights!r}')
-        self.weights = weights
-        self.batch_size = _positive("batch_size", batch_size)
-        self._progress = progress
-
-    def attribute(self, probe: Probe) -> Attribution:
-        """Run the model once for its activations, and once for each channel."""
-        traced = probe.run(sites=self.sites(probe), start=None)
-        registration = self.placed(probe, traced)
-        maps = [
-            self._map(probe, at_least_float32(activations), registration)
-            for activations in traced.activations()
-        ]
-        return self.attribution(probe, traced, heatmap.fuse(maps))
-
-    def _map(self, probe: Probe, activations: Tensor, registration: Registration | None) -> Tensor:
-        images, channels = probe.images, activations.flatten(2)
-        alive = channels.amax(dim=2) > channels.amin(dim=2)  # (N, C)
-        source, channel = alive.nonzero(as_tuple=True)
-
-        def make(rows: slice) -> Tensor:
-            some = activations[source[rows], channel[rows]].unsqueeze(1)
-            if registration is None or some.shape[2:] != registration.grid:
-                some = heatmap.resize(some, probe.size)
-            else:
-                some = place(some, registration)
-            return images[source[rows]] * _unit(some).to(images.dtype)
-
-        k = probe.unchanged().scores.shape[1]
-        scores = activations.new_zeros(*alive.shape, k)
-        if len(source):
-            found = _read_all(self, probe, make, source, self._read)
-            scores = scores.index_put((source, channel), found.to(scores.dtype))
-        with exact(images):
-            return perturbation.score_cam(
-                activations, scores, alive, normalized=self.weights == "paper"
-            )
-
-    def _read(self, selection: Selection) -> Tensor:
-        logits = selection.logits
-        if self.weights == "paper" or selection.class_count < 2 or logits is None:
-            return selection.scores
-        # Selection.check judges the range.
-        classes = selection.classes.clamp(0, selection.class_count - 1)
-        return probabilities(logits).gather(1, classes)
-
-
 def exact(images: Tensor) -> torch.autocast:
     """Return a context in which sums over many passes are not made in half precision."""
     return torch.autocast(images.device.type, enabled=False)
 
 
-def _read_all(
-    explainer: Perturbation | ScoreCAM,
+def read_all(
     probe: Probe,
     make: Callable[[slice], Tensor],
     source: Tensor,
     read: Callable[[Selection], Tensor],
+    *,
+    batch_size: int,
+    label: str,
+    progress: bool | None,
 ) -> Tensor:
-    """Return what is read off the scores of M changed images, (M, K), with a progress bar."""
+    """Return what is read off the scores of M changed images, (M, K), with a progress bar.
+
+    Args:
+        probe: of the call.
+        make: as :meth:`Probe.selections` takes it.
+        source: as :meth:`Probe.selections` takes it.
+        read: from the selection of m images to (m, K).
+        batch_size: how many images run at once.
+        label: what stands before the bar.
+        progress: whether it is shown. None: where standard error is a terminal.
+    """
     parts = []
-    label, shown = type(explainer).__name__, explainer._progress
-    with progress_bar(len(source), label, shown=shown) as advance:
-        for selection in probe.selections(make, source, batch_size=explainer.batch_size):
+    with progress_bar(len(source), label, shown=progress) as advance:
+        for selection in probe.selections(make, source, batch_size=batch_size):
             parts.append(at_least_float32(read(selection)))
             advance(len(parts[-1]))
     return torch.cat(parts)
-
-
-def _unit(maps: Tensor) -> Tensor:
-    """Scale each map from its least to its largest value to [0, 1]."""
-    axes = tuple(range(2, maps.ndim))
-    least, most = maps.amin(dim=axes, keepdim=True), maps.amax(dim=axes, keepdim=True)
-    return (maps - least) / (most - least).where(most > least, 1)
-
-
-def _positive(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"expected {name} as an integer of at least 1, got {value!r}")
-    return value
-
-
-def _each(name: str, value: int | Sequence[int], size: tuple[int, ...]) -> list[int]:
-    """Return an option of one number, or of one for each axis, as one for each axis."""
-    numbers = list(value) if isinstance(value, (tuple, list)) else [value] * len(size)
-    if len(numbers) != len(size) or not all(isinstance(v, int) and v > 0 for v in numbers):
-        raise ValueError(
-            f"expected {name} as a positive integer, or one for each axis of {size}, got {value!r}"
-        )
-    return numbers

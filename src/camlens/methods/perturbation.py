@@ -191,6 +191,18 @@ def mean_and_error(
     return mean, ((squares / count - mean**2).clamp(min=0) / (count - 1)).sqrt()
 
 
+def unit_masks(maps: Float[Tensor, "n k *size"]) -> Float[Tensor, "n k *size"]:
+    """Scale each map from its least to its largest value to [0, 1], as Score-CAM's masks are.
+
+    Example:
+        >>> unit_masks(torch.tensor([[[-1.0, 1.0, 3.0]]])).tolist()
+        [[[0.0, 0.5, 1.0]]]
+    """
+    axes = tuple(range(2, maps.ndim))
+    least, most = maps.amin(dim=axes, keepdim=True), maps.amax(dim=axes, keepdim=True)
+    return (maps - least) / (most - least).where(most > least, 1)
+
+
 def score_cam(
     activations: Float[Tensor, "n c *grid"],
     scores: Float[Tensor, "n c k"],
