@@ -36,7 +36,7 @@ class Perturbation(Explainer):
         self._progress = progress
 
     def scores(self, probe: Probe, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
-        """Return the (M, K) scores of M changed images; arguments of :meth:`Probe.scores`."""
+        """Return the (M, K) scores of M changed images; arguments of :meth:`camlens.probe.Probe.scores`."""
         return read_all(
             probe,
             make,
@@ -267,8 +267,8 @@ def read_all(
 
     Args:
         probe: of the call.
-        make: as :meth:`Probe.selections` takes it.
-        source: as :meth:`Probe.selections` takes it.
+        make: as :meth:`camlens.probe.Probe.selections` takes it.
+        source: as :meth:`camlens.probe.Probe.selections` takes it.
         read: from the selection of m images to (m, K).
         batch_size: how many images run at once.
         label: what stands before the bar.

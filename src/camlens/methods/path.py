@@ -67,7 +67,7 @@ def completeness_gap(
 ) -> Float[Tensor, "n k"]:
     r"""Return how far attributions are from adding up to the difference of the scores.
 
-    .. math:: \Big| \sum_i A_i - \big(f(x) - f(b)\big) \Big|
+    .. math:: \left| \sum_i A_i - (f(x) - f(b)) \right|
 
     Source: proposition 1 of arXiv:1703.01365: of the exact integral it is zero.
 
