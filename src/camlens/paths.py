@@ -109,7 +109,7 @@ class IntegratedGradients(PathAttribution):
         """Sum the gradients on the line, and compare with the difference of the scores."""
         images, steps = probe.images, self.steps
         baseline = baseline_images(self.baseline, images)
-        way = at_least_float32(images - baseline)
+        way = at_least_float32(images) - baseline
         scores = [probe.unchanged().scores, probe.run(baseline, start=None).scores]
         end, start = (at_least_float32(part.detach()) for part in scores)
         total = self._sum(probe, baseline, path.midpoints(steps))
@@ -215,7 +215,7 @@ class ExpectedGradients(PathAttribution):
             for pick, alpha in draws:
                 baseline = baseline_images(self.baselines[pick], images)
                 part = self.gradients_at(probe, baseline.lerp(images, alpha))
-                part = part * at_least_float32(images - baseline).unsqueeze(1)
+                part = part * (at_least_float32(images) - baseline).unsqueeze(1)
                 square = part.detach().sum(dim=2) ** 2
                 total = part if total is None else total + part
                 squares = square if squares is None else squares + square

@@ -36,7 +36,13 @@ class Perturbation(Explainer):
         self._progress = progress
 
     def scores(self, probe: Probe, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
-        """Return the (M, K) scores of M changed images; arguments of :meth:`camlens.probe.Probe.scores`."""
+        """Return the (M, K) scores of M changed images, with a progress bar.
+
+        Args:
+            probe: of the call.
+            make: as :meth:`camlens.probe.Probe.selections` takes it.
+            source: as :meth:`camlens.probe.Probe.selections` takes it.
+        """
         return read_all(
             probe,
             make,
@@ -274,9 +280,15 @@ def read_all(
         label: what stands before the bar.
         progress: whether it is shown. None: where standard error is a terminal.
     """
-    parts = []
+    values = source.new_empty(0, dtype=torch.float32)
+    first = 0
     with progress_bar(len(source), label, shown=progress) as advance:
         for selection in probe.selections(make, source, batch_size=batch_size):
-            parts.append(at_least_float32(read(selection)))
-            advance(len(parts[-1]))
-    return torch.cat(parts)
+            some = at_least_float32(read(selection))
+            if first == 0:
+                # In one piece: small parts that are kept would cut up the memory between batches.
+                values = some.new_empty(len(source), some.shape[1])
+            values[first : first + len(some)] = some
+            first += len(some)
+            advance(len(some))
+    return values
