@@ -12,10 +12,13 @@ Left out altogether:
   nothing behind them writes into their output.
 - grad-cam's Eigen-CAM centres the matrix, which the paper does not: numpy's SVD is the reference.
 - captum's LayerGradCam on tokens and NHWC: it takes dimensions from the second on as the places.
+- grad-cam's Score-CAM: it makes all masked images of a batch at once, and its softmax is over the
+  channels of all layers' masks of a raw score as torchcam's is, which stands for both.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -234,6 +237,60 @@ def test_saliency_is_captums(ready: Ready) -> None:
     reference = saliency.attribute(ready.images.clone(), ready.targets, abs=False)
     explanation = camlens.Saliency(ready.model)(ready.images, targets=ready.targets)
     assert_close(explanation.gradients[:, 0], reference, 1e-4)
+
+
+@over(SUBJECTS[:2])
+def test_occlusion_is_captums(ready: Ready) -> None:
+    """Windows that fit: captum cuts the last window at the border, ours is moved back inside."""
+    side = ready.subject.size // 4
+    occlusion = captum.attr.Occlusion(ready.model)
+    with torch.no_grad():
+        reference = occlusion.attribute(
+            ready.images,
+            (3, side, side),
+            strides=(3, side // 2, side // 2),
+            target=ready.targets,
+            perturbations_per_eval=8,
+        )
+    explainer = camlens.Occlusion(ready.model, window=side, stride=side // 2)
+    explanation = explainer(ready.images, targets=ready.targets)
+    # captum's is the same for the three channels, which are covered together.
+    assert_close(explanation.gradients[:, 0, 0], reference[:, 0].float(), 1e-3)
+
+
+@over(SUBJECTS[:4])
+def test_integrated_gradients_are_captums(ready: Ready) -> None:
+    """In float64: in float32 a point's last bit decides some ReLUs, 0.2% of the largest value."""
+    model, images = copy.deepcopy(ready.model).double(), ready.images.double()
+    integrated = captum.attr.IntegratedGradients(model)
+    baseline = torch.full_like(images, 0.25)
+    reference = integrated.attribute(
+        images,
+        baseline,
+        target=ready.targets,
+        n_steps=8,
+        method="riemann_middle",
+        internal_batch_size=2,
+    )
+    explainer = camlens.IntegratedGradients(model, steps=8, baseline=0.25)
+    explanation = explainer(images, targets=ready.targets)
+    assert_close(explanation.gradients[:, 0], reference.float(), 1e-6)
+
+
+@over(SUBJECTS[:1])
+def test_score_cam_is_torchcams(ready: Ready) -> None:
+    """At a layer of the image's size: torchcam scales its masks before it resizes them.
+
+    It also runs channels that are not active, whose share of the softmax scales the map.
+    """
+    layer, size = "features.3", ready.subject.size
+    torchcams = torchcam.methods.ScoreCAM
+    with torchcams(ready.model, layer, input_shape=(3, size, size)) as extractor, torch.no_grad():
+        scores = ready.model(ready.images)
+        reference = extractor(ready.targets.tolist(), scores, normalized=False)[0]
+    maps = ours(camlens.ScoreCAM(ready.model, layer), ready)
+    for map_, other in zip(maps, reference, strict=True):
+        assert_close(map_[None] / map_.max(), other[None] / other.max(), 1e-3)
 
 
 def spelled_out(ready: Ready) -> nn.Module:

@@ -53,6 +53,7 @@ def explanation():
         method="GradCAM",
         gradients=torch.randn(2, 3, 1, 8, 10),
         outputs=torch.randn(2, 7),
+        measures={"standard_error": torch.rand(2, 3, 4, 5), "completeness_gap": torch.rand(2, 3)},
         registration=measured((8, 10), (4, 5), (0.5, -1.0)),
     )
 
@@ -83,6 +84,9 @@ def test_save_and_load(explanation, tmp_path):
         assert torch.equal(getattr(loaded, name), getattr(explanation, name))
     for name in ("size", "grid", "layers", "method", "registration"):
         assert getattr(loaded, name) == getattr(explanation, name)
+    assert loaded.measures.keys() == explanation.measures.keys()
+    for name, measure in explanation.measures.items():
+        assert torch.equal(loaded.measures[name], measure)
     assert os.listdir(tmp_path) == ["e.safetensors"]  # noqa: PTH208
 
 
@@ -196,7 +200,7 @@ def test_indexing_takes_rows_of_every_field(index, rows):
     registration = measured((4, 4), (2, 2), (0.5, 0.5))
     whole = made(
         n=4, k=2, gradients=torch.rand(4, 2, 3, 4, 4), outputs=torch.rand(4, 7), layers=("a",),
-        registration=registration,
+        registration=registration, measures={"gap": torch.rand(4, 2)},
     )  # fmt: skip
     part = whole[index]
     assert len(part) == len(rows)
@@ -204,6 +208,7 @@ def test_indexing_takes_rows_of_every_field(index, rows):
         assert torch.equal(getattr(part, name), getattr(whole, name)[rows])
     assert (part.size, part.grid, part.layers) == (whole.size, whole.grid, whole.layers)
     assert part.registration == registration
+    assert torch.equal(part.measures["gap"], whole.measures["gap"][rows])
 
 
 def test_iteration_gives_single_images():
@@ -247,6 +252,10 @@ def test_bad_indices(index, error, message):
         ({"grid": (2, 2, 2)}, ValueError, "size and grid with 1 to 3 numbers"),
         ({"gradients": torch.rand(1, 1, 3, 4, 5)}, ValueError, "gradients as"),
         ({"outputs": torch.rand(2, 5)}, ValueError, "outputs with 1 rows, got"),
+        ({"measures": {"gap": torch.rand(1, 2)}}, ValueError, r"measure gap as \(1, 1\) or"),
+        ({"measures": {"gap": 3.0}}, TypeError, "the measure gap as a tensor, got 3.0"),
+        ({"measures": {"gap": torch.ones(1, 1).long()}}, TypeError, "gap in floating point"),
+        ({"measures": None}, TypeError, "measures by name, got None"),
         ({"registration": measured((4, 4), (4, 4), (0, 0))}, ValueError, "a registration of size"),
     ],
 )

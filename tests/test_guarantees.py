@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import camlens
 from camlens.probe import passes
 
-from .families import ALL, CAMS, EVERY, made
+from .families import ALL, CAMS, EVERY, PATHS, PERTURBATIONS, made
 from .nets import SPELLINGS, Small, hooks, real
 
 
@@ -181,6 +181,10 @@ def test_half_precision_gives_float32_maps(explainer, how, device):
         actual = made(explainer, model)(images, targets=1)
     assert actual.raw.dtype == actual.scores.dtype == actual.heatmaps.dtype == torch.float32
     assert_close(actual.scores, expected.scores, rtol=0.03, atol=0.03)
+    if explainer is camlens.Occlusion:  # a difference of two scores is as good as they are
+        largest = expected.scores.abs().max().item()
+        assert_close(actual.raw, expected.raw, rtol=0.05, atol=2**-6 * largest)
+        return
     # bfloat16 has 8 bits, and a ReLU near zero may flip: the maps agree as pictures do
     similarity = nn.functional.cosine_similarity(actual.raw.flatten(1), expected.raw.flatten(1))
     assert (similarity > 0.97).all()
@@ -379,8 +383,12 @@ def test_a_call_waits_for_the_device_once_and_moves_nothing(explainer, targets):
     explain(images)
     with Watch() as watch, Transfers() as transfers:
         explain(images, targets=targets).heatmaps  # noqa: B018
-    # Selection.check, at the end; CAM checks that it is defined as well
-    assert watch.reads == (2 if explainer is camlens.CAM else 1)
+    # Selection.check, at the end; CAM checks that it is defined as well, and Score-CAM counts the
+    # channels that are not constant.
+    assert watch.reads == (2 if explainer in (camlens.CAM, camlens.ScoreCAM) else 1)
+    if explainer in (*PERTURBATIONS, *PATHS):
+        assert set(transfers.calls) <= {"to"}  # random numbers and targets, there and not back
+        return
     assert transfers.calls == (["to"] if targets == 1 else [])  # the class, there and not back
 
 

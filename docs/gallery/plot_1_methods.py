@@ -1,6 +1,6 @@
 """
-One face, eleven methods
-========================
+One face, seventeen methods
+===========================
 
 Every method is called in the same way and returns the same kind of result.
 """
@@ -82,6 +82,59 @@ figure = camlens.sheet(
     title="Four kinds of gradients by the image",
     scale=4,
 )
+
+# %%
+# Perturbations
+# -------------
+# No gradient: the image is changed, and the score looked at. What is explained here are
+# probabilities, which a softmax behind the network gives. What is hidden is grey.
+
+likely = torch.nn.Sequential(model, torch.nn.Softmax(dim=1)).eval()
+grey = 0.508  # the mean of the training set
+perturbations = {
+    "Occlusion": camlens.Occlusion(likely, window=8, stride=2, baseline=grey),
+    "RISE": camlens.RISE(likely, masks=1000, center=True, baseline=grey),
+    "Score-CAM": camlens.ScoreCAM(likely, f"0.{layer}"),
+}
+explanations = [explainer(images) for explainer in perturbations.values()]
+drawn = []
+for explanation in explanations:
+    heat = enlarged(explanation)
+    drawn.append(camlens.contours(camlens.overlay(pictures, heat), heat)[:, 0])
+figure = camlens.sheet(
+    torch.stack(drawn, dim=1),
+    rows=names,
+    columns=list(perturbations),
+    title="Three kinds of perturbations",
+)
+
+# %%
+# RISE is a mean over random masks, and says how far chance has moved each pixel.
+
+rise = explanations[1]
+error = rise.measures["standard_error"]
+print(f"standard error: {error.mean() / rise.raw.max():.2f} of the maximum")
+
+# %%
+# Paths
+# -----
+# Averages of gradients: on the way from a grey image, from other images, and over noisy images.
+
+paths = {
+    "integrated gradients": camlens.IntegratedGradients(model, baseline=grey, tolerance=0.05),
+    "expected gradients": camlens.ExpectedGradients(model, images.flip(0)),
+    "SmoothGrad": camlens.SmoothGrad(camlens.Saliency(model)),
+}
+explanations = [explainer(images) for explainer in paths.values()]
+figure = camlens.sheet(
+    torch.stack([camlens.render.signed(e.gradients)[:, 0] for e in explanations], dim=1),
+    rows=names,
+    columns=list(paths),
+    title="Three kinds of averages of gradients",
+    scale=4,
+)
+gap = explanations[0].measures["completeness_gap"].flatten()
+print(f"integrated gradients add up to the scores' difference within {gap.max():.2f}")
 
 # %%
 # An independent reference

@@ -25,8 +25,12 @@ from .explanation import Explanation
 from .image_gradients import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
 from .layer_changes import AblationCAM, LayerIntegratedGradients
 from .layers import Layer, find_layers
+from .paths import ExpectedGradients, IntegratedGradients, PathAttribution
+from .perturbations import RISE, Occlusion, Perturbation
 from .registration import Registration
 from .render import contours, overlay, sheet, slices
+from .score_cam import ScoreCAM
+from .smooth_grad import SmoothGrad
 
 if TYPE_CHECKING:
     from . import dataset as dataset
@@ -43,11 +47,13 @@ _ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report"
 
 __all__ = [
     "CAM",
+    "RISE",
     "AblationCAM",
     "Attribution",
     "Deconvnet",
     "EigenCAM",
     "EigenGradCAM",
+    "ExpectedGradients",
     "Explainer",
     "Explanation",
     "GradCAM",
@@ -56,13 +62,19 @@ __all__ = [
     "GuidedBackprop",
     "GuidedGradCAM",
     "HiResCAM",
+    "IntegratedGradients",
     "Layer",
     "LayerAttribution",
     "LayerCAM",
     "LayerExplainer",
     "LayerIntegratedGradients",
+    "Occlusion",
+    "PathAttribution",
+    "Perturbation",
     "Registration",
     "Saliency",
+    "ScoreCAM",
+    "SmoothGrad",
     "XGradCAM",
     "contours",
     "find_layers",

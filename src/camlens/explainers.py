@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, final
 
 import torch
@@ -40,6 +40,9 @@ class Attribution:
         layers: names of the explained layers.
         registration: where the grid's cells lie in the image; None: raw is of the image's size.
         gradients: (N, K, C, *size) signed, for methods that explain the image's own values.
+        reduction: the function that made raw of the gradients, if one did. Averages of maps are
+            then made of averaged gradients, signs included.
+        measures: what was measured beside the maps, see :class:`Explanation`.
     """
 
     raw: Tensor
@@ -47,6 +50,8 @@ class Attribution:
     layers: tuple[str, ...] = ()
     registration: Registration | None = None
     gradients: Tensor | None = None
+    reduction: Callable[[Tensor], Tensor] | None = None
+    measures: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Explainer(abc.ABC):
@@ -159,6 +164,7 @@ class Explainer(abc.ABC):
             gradients=gradients if gradients is None else kept(gradients).float(),
             outputs=None if selection.logits is None else kept(selection.logits),
             registration=attribution.registration,
+            measures={name: kept(m).float() for name, m in attribution.measures.items()},
             images=images,
         )
 
@@ -302,7 +308,8 @@ class GradientAttribution(Explainer):
         rule = None if self.rule is None else BackwardRule(rules.plain_rule)
         traced = probe.run(start="images", rule=rule)
         gradients = image_gradients(traced, self.rule, create_graph=self.create_graph)
-        return Attribution(raw=rules.saliency(gradients), gradients=gradients)
+        raw = rules.saliency(gradients)
+        return Attribution(raw=raw, gradients=gradients, reduction=rules.saliency)
 
 
 def image_gradients(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,7 +37,8 @@ class Explanation:
         raw: (N, K, *grid) floating point, not negative: the maps on the layer's grid, neither
             scaled nor resized. Of several layers, the mean of their maps, each scaled to a maximum
             of 1, on the finest grid. Of input gradients, (N, K, *size): the largest absolute
-            gradient over the channels.
+            gradient over the channels. Of paths and perturbations, (N, K, *size): the positive
+            part of ``gradients``, summed over the channels.
         scores: (N, K) floating point, the explained scores.
         targets: (N, K) int64 class ids; -1 where a callable computed the score.
         size: the images' size in pixels, (H, W).
@@ -45,9 +46,14 @@ class Explanation:
             of its Grad-CAM, since the structure within a cell is not specific to a class.
         layers: names of the explained layers; empty for input gradients.
         method: name of the method, such as ``"GradCAM"``.
-        gradients: (N, K, C, *size) floating point, signed; None for class activation maps.
+        gradients: (N, K, C, *size) floating point, signed: gradients by the image, or what a path
+            or a perturbation attributes to each value of it (C = 1: to each pixel); None for class
+            activation maps.
         outputs: (N, ...) the model's output for the unchanged images, detached; None where the
             output is not a single tensor of scores.
+        measures: by name, what the method measured of its own maps, (N, K) or (N, K, *size)
+            floating point. ``"standard_error"``: of each pixel of a map that is a mean of random
+            draws. ``"completeness_gap"``: how far a path's attributions are from adding up.
         registration: where the grid's cells lie in the image; None where it was not asked for.
         images: constructor argument only, not stored: the images as the explainer got them, for
             :meth:`show`. They are referred to weakly and never kept in memory.
@@ -78,6 +84,7 @@ class Explanation:
     method: str = ""
     gradients: Tensor | None = None
     outputs: Tensor | None = None
+    measures: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     registration: Registration | None = None
     images: dataclasses.InitVar[Tensor | None] = None
     # dataclasses.replace resets it: maps of other images must not be drawn over these.
@@ -131,16 +138,13 @@ class Explanation:
             TypeError: the index is of another type.
         """
         rows = rows_of(index, len(self))
-        tensors: dict[str, Any] = {
-            name: t[rows if isinstance(rows, slice) else rows.to(t.device)]
-            for name, t in self._tensors().items()
-        }
-        return self._replaced(tensors, self._images[rows])
+        return self._each(
+            lambda t: t[rows if isinstance(rows, slice) else rows.to(t.device)], self._images[rows]
+        )
 
     def to(self, device: torch.device | str) -> Explanation:
         """Return the explanation with its tensors on another device."""
-        moved: dict[str, Any] = {name: t.to(device) for name, t in self._tensors().items()}
-        return self._replaced(moved, self._images)
+        return self._each(lambda t: t.to(device), self._images)
 
     def cpu(self) -> Explanation:
         """Return the explanation with its tensors in main memory."""
@@ -198,7 +202,7 @@ class Explanation:
             "method": self.method,
             "registration": self.registration and self.registration.to_dict(),
         }
-        explanation_file.write(path, self._tensors(), facts)
+        explanation_file.write(path, self._tensors(), facts, self.measures)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Explanation:
@@ -218,8 +222,11 @@ class Explanation:
         fields = {name: getattr(self, name) for name in _TENSORS}
         return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
 
-    def _replaced(self, tensors: dict[str, Any], images: ImageReference) -> Explanation:
-        explanation = dataclasses.replace(self, **tensors)
+    def _each(self, change: Callable[[Tensor], Tensor], images: ImageReference) -> Explanation:
+        """Return the explanation with each of its tensors changed."""
+        changes: dict[str, Any] = {name: change(t) for name, t in self._tensors().items()}
+        changes["measures"] = {name: change(t) for name, t in self.measures.items()}
+        explanation = dataclasses.replace(self, **changes)
         object.__setattr__(explanation, "_images", images)
         return explanation
 
@@ -228,7 +235,12 @@ class Explanation:
             if not isinstance(getattr(self, name), Tensor):
                 kind = type(getattr(self, name)).__name__
                 raise TypeError(f"expected {name} as a tensor, got {kind}")
-        for name, tensor in self._tensors().items():
+        if not isinstance(self.measures, Mapping):
+            raise TypeError(f"expected tensors of measures by name, got {self.measures!r:.60}")
+        for name, measure in self.measures.items():
+            if not isinstance(measure, Tensor):
+                raise TypeError(f"expected the measure {name} as a tensor, got {measure!r:.60}")
+        for name, tensor in (*self._tensors().items(), *self.measures.items()):
             if name == "targets":
                 if tensor.dtype != torch.int64:
                     raise TypeError(f"expected targets as int64 class ids, got {tensor.dtype}")
@@ -260,6 +272,12 @@ class Explanation:
             raise ValueError(
                 f"expected outputs with {shape[0]} rows, got {tuple(self.outputs.shape)}"
             )
+        for name, measure in self.measures.items():
+            if tuple(measure.shape) not in (tuple(shape), tuple(shape[:2])):
+                raise ValueError(
+                    f"expected the measure {name} as {tuple(shape[:2])} or {tuple(shape)}, as raw "
+                    f"has it, got {tuple(measure.shape)}"
+                )
         record = self.registration
         if record is not None and (record.size, record.grid) != (size, grid):
             raise ValueError(

@@ -21,13 +21,18 @@ MAX_PIXELS = 2**36
 
 _TENSORS = {"raw", "scores", "targets"}
 _OPTIONAL_TENSORS = {"gradients", "outputs"}
+#: Before the name of a measure.
+_MEASURE = "measures."
 _FACTS = {"size", "grid", "layers", "method", "registration"}
 
 
 def write(
-    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    measures: Mapping[str, Tensor],
 ) -> None:
-    """Write tensors and JSON-compatible facts to one file, completely or not at all.
+    """Write tensors, measures and JSON-compatible facts to one file, completely or not at all.
 
     Raises:
         OSError: the folder is missing or not writable, or the disk is full; an existing file is
@@ -38,7 +43,10 @@ def write(
     # Clones: safetensors refuses tensors that share memory, such as scores and outputs.
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
+        for name, tensor in (
+            *tensors.items(),
+            *((_MEASURE + name, measure) for name, measure in measures.items()),
+        )
     }
     header = json.dumps({**facts, "format": FORMAT})
     write_whole(path, save(plain, metadata={"camlens": header}))
@@ -83,7 +91,9 @@ def _parsed(header: str) -> dict[str, Any]:
     return facts
 
 
-def _checked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _checked(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    named = [name for name in tensors if name.startswith(_MEASURE)]
+    measures = {name.removeprefix(_MEASURE): tensors.pop(name) for name in named}
     names = set(tensors)
     if missing := sorted(_TENSORS - names):
         raise ValueError(
@@ -91,7 +101,7 @@ def _checked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         )
     if unknown := sorted(names - _TENSORS - _OPTIONAL_TENSORS):
         raise ValueError(f"it has unknown tensors {unknown}")
-    return tensors
+    return {**tensors, "measures": measures}
 
 
 def _facts(facts: dict[str, Any]) -> dict[str, Any]:

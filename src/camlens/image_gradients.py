@@ -88,4 +88,5 @@ class GuidedGradCAM(LayerExplainer):
             layers=tuple(site.name for site in traced.sites),
             registration=registration,
             gradients=gradients,
+            reduction=rules.saliency,
         )

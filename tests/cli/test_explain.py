@@ -582,3 +582,25 @@ def test_a_full_disk_leaves_no_half_file(process, model, folder):
     assert got.code == 1
     assert "File too large" in got.err
     assert list((folder / "out").iterdir()) == []
+
+
+def test_methods_of_many_passes_and_what_they_measured(run, model, hopper, folder):
+    words = ("--method", "occlusion", "--method", "IntegratedGradients", "--method", "Score-CAM")
+    got = run("explain", "hopper.png", *model, *words, "--out", "out")
+    assert got.code == 0, got.err
+    files = sorted(folder.glob("out/**/*.safetensors"))
+    saved = {e.method: e for e in (camlens.Explanation.load(file) for file in files)}
+    for method in ("Occlusion", "IntegratedGradients", "ScoreCAM"):
+        expected = getattr(camlens, method)(net().eval())(hopper / 255)
+        torch.testing.assert_close(saved[method].raw, expected.raw)
+        assert saved[method].measures.keys() == expected.measures.keys()
+
+
+@pytest.mark.parametrize(
+    ("method", "argument"), [("smoothgrad", "explainer"), ("expected-gradients", "baselines")]
+)
+def test_methods_that_need_python_say_so(run, model, method, argument):
+    got = run("explain", "hopper.png", *model, "--method", method, "--out", "out")
+    assert got.code == 2
+    said = " ".join(got.err.replace("│", " ").split())
+    assert f"needs its {argument} as well as a model: make it in Python" in said

@@ -16,9 +16,16 @@ def test_methods_come_from_the_classes(run):
         *("CAM", "Deconvnet", "EigenCAM", "GradCAM", "GradCAMPlusPlus", "GuidedBackprop"),
         *("GuidedGradCAM", "HiResCAM", "Saliency", "LayerCAM", "XGradCAM"),
         *("AblationCAM", "EigenGradCAM", "LayerIntegratedGradients"),
+        *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "ScoreCAM"),
+        "SmoothGrad",
     }
     assert {r["method"] for r in rows if not r["layer"]} == {
         *("Deconvnet", "GuidedBackprop", "Saliency"),
+        *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "SmoothGrad"),
+    }
+    assert {r["method"]: r["needs"] for r in rows if r["needs"]} == {
+        "ExpectedGradients": "baselines",
+        "SmoothGrad": "explainer",
     }
     assert next(r for r in rows if r["method"] == "GradCAM")["what it is"] == (
         "Grad-CAM (Selvaraju et al. 2017)"

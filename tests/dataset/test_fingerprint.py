@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from camlens import GradCAM, GradientAttribution, layouts
+from camlens import GradCAM, GradientAttribution, SmoothGrad, layouts
 from camlens.dataset.descriptions import (
     describe,
     describe_dataset,
@@ -455,3 +455,14 @@ def test_another_process_has_the_same_fingerprints():
         for seed in ("1", "2", "3")
     }
     assert len(printed) == 1
+
+
+def test_an_explainer_of_an_explainer_is_its_options_and_not_what_it_measured():
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2)).eval()
+    explain = SmoothGrad(GradCAM(model), samples=2)
+    before = describe_explainer(explain)
+    explain(torch.rand(1, 3, 8, 8))
+    assert describe_explainer(explain) == before
+    assert before["options"]["explainer"] == describe_explainer(GradCAM(model))
+    assert before != describe_explainer(SmoothGrad(GradCAM(model), samples=2, seed=1))
+    assert before != describe_explainer(SmoothGrad(GradCAM(model, "0"), samples=2))

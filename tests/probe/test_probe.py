@@ -434,3 +434,31 @@ def test_a_model_that_normalises_its_input_in_place(explainer, layer, keywords):
     assert torch.equal(images, before)
     assert_close(actual.raw, expected.raw)
     assert_close(actual.scores, expected.scores)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_probe_of_changed_images_has_gradients_for_the_unchanged_images_classes(
+    images, create_graph
+):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = Small()
+
+        def forward(self, x, factor):
+            return self.net(x) * factor
+
+    model, factor = Scaled().eval(), torch.rand(3, 1) + 0.5
+    probe = Probe(model, images, [factor], targets=targets.top(2), create_graph=create_graph)
+    source = torch.tensor([2, 0, 2, 1])
+    changed = torch.rand(4, 3, 8, 8)
+    part = probe.changed(changed, source)
+    run = part.run(start="images")
+    assert torch.equal(run.selection.classes, probe.unchanged().classes[source])
+    leaf = changed.clone().requires_grad_()
+    scores = model(leaf, factor[source]).gather(1, run.selection.classes)
+    assert_close(run.scores, scores)
+    for k in range(2):
+        (expected,) = torch.autograd.grad(scores[:, k].sum(), leaf, retain_graph=True)
+        assert_close(run.image_gradients(keep_graph=True)[:, k], expected)
+    assert probe.unchanged().scores.requires_grad is create_graph

@@ -69,9 +69,14 @@ def list_layers(
 
 
 def list_methods(*, as_json: options.Json = False) -> None:
-    """List the methods: what each is, and whether it explains a layer."""
+    """List the methods: what each is, whether it explains a layer, and what it needs in Python."""
     rows: list[dict[str, Any]] = [
-        {"method": name, "layer": issubclass(cls, LayerExplainer), "what it is": _summary(cls)}
+        {
+            "method": name,
+            "layer": issubclass(cls, LayerExplainer),
+            "what it is": _summary(cls),
+            "needs": ", ".join(methods.needed(cls)),
+        }
         for name, cls in methods.all_methods().items()
     ]
     if as_json:

@@ -16,7 +16,7 @@ from ..loading.factories import attribute, near
 
 def all_methods() -> dict[str, type[camlens.Explainer]]:
     """Return the explainer classes by name."""
-    found = (getattr(camlens, name) for name in camlens.__all__)
+    found = (getattr(camlens, name) for name in sorted(camlens.__all__, key=str.lower))
     return {
         cls.__name__: cls
         for cls in found
@@ -25,16 +25,33 @@ def all_methods() -> dict[str, type[camlens.Explainer]]:
     }
 
 
+def needed(cls: type[camlens.Explainer]) -> list[str]:
+    """Return the arguments that an explainer needs and the command line cannot give."""
+    first, *others = list(inspect.signature(cls).parameters.values())
+    required = [p.name for p in others if p.default is p.empty and p.kind not in _VARIADIC]
+    return ["explainer", *required] if first.name == "explainer" else required
+
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 def explainers(
     names: Sequence[str], model: nn.Module, layers: Sequence[str] | None
 ) -> list[camlens.Explainer]:
     """Make explainers; of a method's name case and punctuation do not matter.
 
     Raises:
-        typer.BadParameter: there is no such method, or layers were named for none that takes one.
+        typer.BadParameter: there is no such method, it needs more than a model, or layers were
+            named for none that takes one.
         LookupError: there is no such layer.
     """
     classes = [_method(name) for name in names]
+    for cls in classes:
+        if missing := needed(cls):
+            raise typer.BadParameter(
+                f"{cls.__name__} needs its {' and '.join(missing)} as well as a model: make it in "
+                f"Python, see help(camlens.{cls.__name__})"
+            )
     if layers and not any(issubclass(cls, camlens.LayerExplainer) for cls in classes):
         raise typer.BadParameter(
             f"--layer means nothing to {', '.join(names)}: leave it out, or see camlens methods"

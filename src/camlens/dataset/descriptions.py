@@ -83,6 +83,8 @@ def describe(value: Any, what: str = "the value", walk: Walk | None = None) -> A
         return value
     if isinstance(value, (list, tuple)):
         return [describe(element, f"{what}[{place}]", walk) for place, element in enumerate(value)]
+    if isinstance(value, Explainer):  # an option of another, such as of SmoothGrad
+        return describe_explainer(value, walk)
     return {"name": name_of(value), "fingerprint": (walk or Walk()).of(value, what).hex()}
 
 

@@ -76,7 +76,8 @@ def explain_group(
         pictures: (N, 1 or 3, H, W) uint8 of them.
         regions: in them.
         options: of the run.
-        gradients: whether the explanations keep the gradients by the images, which are large.
+        gradients: whether the explanations keep the gradients by the images and the measures,
+            which are large.
 
     Raises:
         ValueError: there are names of another number of classes than the model has.
@@ -88,8 +89,8 @@ def explain_group(
     explanations = []
     for explainer in explainers:
         explanation = explainer(images, targets=targets)
-        kept = explanation if gradients else dataclasses.replace(explanation, gradients=None)
-        explanations.append(kept)
+        small = dataclasses.replace(explanation, gradients=None, measures={})
+        explanations.append(explanation if gradients else small)
     _check_names(options.classes, explanations[0].outputs)
     predictions, confidences = _predictions(explanations[0], options.activation)
     ablation = None

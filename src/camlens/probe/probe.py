@@ -144,11 +144,27 @@ class Probe:
     def unchanged(self) -> Selection:
         """Return the scores of the unchanged images, from the first pass that ran on them."""
         if self._unchanged is None:
-            self.run(start=None)
+            self.run(start="parameters" if self.create_graph else None)
         selection = self._unchanged
         if selection is None:
             raise RuntimeError("a pass on the unchanged images kept no selection")
         return selection
+
+    def changed(self, images: Tensor, source: Tensor) -> Probe:
+        """Return a probe of changed images.
+
+        Args:
+            images: (m, C, *size).
+            source: (m,) int64: which of this probe's images each was made from. It is scored for
+                that image's classes, and beside that image's further inputs.
+        """
+        fixed = self.fixed_targets()
+        targets = fixed[_on(source, fixed)] if isinstance(fixed, Tensor) else fixed
+        followers = self.followers()
+        inputs, keywords = follow(self.inputs, self.keywords, source, followers)
+        part = Probe(self.model, images, inputs, keywords, targets, create_graph=self.create_graph)
+        part._measured_followers = followers
+        return part
 
     @torch.no_grad()
     def selections(
@@ -158,8 +174,8 @@ class Probe:
 
         Args:
             make: from a slice of the M changed images to the images, (m, C, *size).
-            source: (M,) int64: which of the probe's images each was made from. It is scored for
-                that image's classes, and beside that image's further inputs.
+            source: (M,) int64: which of the probe's images each was made from, see
+                :meth:`changed`.
             batch_size: how many images run at once.
 
         Yields:
@@ -168,14 +184,9 @@ class Probe:
         Raises:
             ValueError: a shape does not fit.
         """
-        fixed = self.fixed_targets()
         for first in range(0, len(source), batch_size):
             rows = slice(first, first + batch_size)
-            origin = source[rows]
-            targets = fixed[origin.to(fixed.device)] if isinstance(fixed, Tensor) else fixed
-            inputs, keywords = follow(self.inputs, self.keywords, origin, self.followers())
-            part = Probe(self.model, make(rows), inputs, keywords, targets)
-            yield part.run(start=None).selection
+            yield self.changed(make(rows), source[rows]).run(start=None).selection
 
     def scores(
         self, make: Callable[[slice], Tensor], source: Tensor, *, batch_size: int = 64
@@ -290,6 +301,11 @@ class Probe:
             "images: with the images in another order the scores are others. Explain the images "
             "one by one"
         )
+
+
+def _on(rows: Tensor, other: Tensor) -> Tensor:
+    """Return rows on the device of another tensor."""
+    return rows if rows.device == other.device else rows.to(other.device)
 
 
 def _copy(value: Any) -> Any:

@@ -111,6 +111,7 @@ def _heat(explanation: Explanation, row: int, target: int) -> Tensor:
         targets=explanation.targets[only],
         gradients=None,
         outputs=None,
+        measures={},
     )
     return single.heatmaps.float()
 

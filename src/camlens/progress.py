@@ -1,0 +1,47 @@
+"""A progress bar for long work, where there is a terminal to draw it on."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def progress_bar(
+    total: int, label: str, *, shown: bool | None = None
+) -> Iterator[Callable[[int], object]]:
+    """Yield a function that takes how many more of ``total`` forward passes are done.
+
+    Args:
+        total: how many there will be.
+        label: what stands before the bar.
+        shown: None: where standard error is a terminal, tqdm is installed and the work takes more
+            than a second.
+
+    Raises:
+        ImportError: the bar is asked for and tqdm is not installed.
+
+    Example:
+        >>> with progress_bar(2, "RISE", shown=False) as advance:
+        ...     advance(1)
+    """
+    if not _wanted(shown):
+        yield lambda count: None
+        return
+    from tqdm import tqdm
+
+    delay = 0 if shown else 1
+    with tqdm(total=total, desc=label, unit="image", leave=False, delay=delay) as bar:
+        yield bar.update
+
+
+def _wanted(shown: bool | None) -> bool:
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    if not (terminal if shown is None else shown):
+        return False
+    installed = importlib.util.find_spec("tqdm") is not None
+    if shown and not installed:
+        raise ImportError("progress=True needs tqdm: pip install tqdm, or leave it out")
+    return installed
