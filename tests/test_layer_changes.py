@@ -220,6 +220,8 @@ def test_layer_integrated_gradients_are_complete(deep):
         assert_close(signed.sum((2, 3)), change.detach(), rtol=1e-2, atol=1e-3)
         found = explainer(IMAGES, targets="all")
         assert_close(found.raw, signed.relu().detach(), rtol=1e-3, atol=1e-5)
+        gap = (signed.sum((2, 3)) - change).abs().detach()
+        assert_close(found.measures["completeness_gap"], gap, rtol=1e-2, atol=1e-5)
 
 
 def test_of_a_linear_end_integrated_gradients_are_hirescam():

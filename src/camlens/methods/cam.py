@@ -241,8 +241,11 @@ def layer_integrated_gradients(
 ) -> Maps:
     r"""Integrated gradients of a layer: the change of its activations times their mean gradient.
 
-    .. math:: L = \mathrm{ReLU}\Big(\sum_c (A_c - B_c) \odot
-              \int_0^1 \frac{\partial y}{\partial A_c}\big(B + t (A - B)\big)\, dt\Big)
+    Signed: the sum over the cells is the score less the baseline's (completeness). The explainer's
+    map is the positive part.
+
+    .. math:: L = \sum_c (A_c - B_c) \odot
+              \int_0^1 \frac{\partial y}{\partial A_c}\big(B + t (A - B)\big)\, dt
 
     Args:
         activations: (N, C, *grid), A.
@@ -257,9 +260,9 @@ def layer_integrated_gradients(
         >>> activations = torch.tensor([[[[1.0, 3.0]], [[2.0, 0.0]]]])
         >>> gradients = torch.tensor([[[[[1.0, 1.0]], [[-1.0, -1.0]]]]])
         >>> layer_integrated_gradients(activations, activations * 0, gradients).tolist()
-        [[[[0.0, 3.0]]]]
+        [[[[-1.0, 3.0]]]]
     """
-    return ((activations - baseline).unsqueeze(1) * gradients).sum(dim=2).relu()
+    return ((activations - baseline).unsqueeze(1) * gradients).sum(dim=2)
 
 
 def _weighted_sum(weights: Weights, activations: Activations) -> Maps:
