@@ -25,7 +25,7 @@ PATHS = [camlens.IntegratedGradients, camlens.ExpectedGradients, camlens.SmoothG
 #: They run the model without gradients, or know none.
 WITHOUT_GRAPH = [camlens.EigenCAM, camlens.EigenGradCAM, *PERTURBATIONS, *TAILS]
 #: All but CAM, which is not defined for every model.
-ALL = [*CAMS, *IMAGE_GRADIENTS, camlens.GuidedGradCAM, *PERTURBATIONS, *PATHS]
+ALL = [*CAMS, *TAILS, *IMAGE_GRADIENTS, camlens.GuidedGradCAM, *PERTURBATIONS, *PATHS]
 EVERY = [*ALL, camlens.CAM]
 
 #: Few passes, so that the tests are quick.
@@ -34,6 +34,7 @@ _FEW: dict[type[camlens.Explainer], dict[str, Any]] = {
     camlens.IntegratedGradients: {"steps": 4},
     camlens.ExpectedGradients: {"samples": 4},
     camlens.SmoothGrad: {"samples": 3},
+    camlens.LayerIntegratedGradients: {"steps": 4},
 }
 
 
