@@ -387,7 +387,7 @@ def test_a_call_waits_for_the_device_once_and_moves_nothing(explainer, targets):
     # channels that are not constant; a tail checks its rows, and its scores of what is unchanged.
     more = {camlens.CAM: 1, camlens.ScoreCAM: 1, **dict.fromkeys(TAILS, 2)}
     assert watch.reads == 1 + more.get(explainer, 0)
-    if explainer in (*PERTURBATIONS, *PATHS):
+    if explainer in (*PERTURBATIONS, *PATHS, *TAILS):
         assert set(transfers.calls) <= {"to"}  # random numbers and targets, there and not back
         return
     assert transfers.calls == (["to"] if targets == 1 else [])  # the class, there and not back
