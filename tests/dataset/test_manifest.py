@@ -1,4 +1,4 @@
-"""A folder is gone on with as it was begun, and nothing in a manifest is trusted."""
+"""A run is continued as it was begun, and nothing in a manifest is trusted."""
 
 import json
 

@@ -141,7 +141,7 @@ def dead_workers_told() -> Iterator[None]:
             raise
         raise RuntimeError(
             f"a process that reads images died ({error}). Finished shards are kept: run it again "
-            "to go on. If it dies again, num_workers=0 shows at which image"
+            "to resume. If it dies again, num_workers=0 shows at which image"
         ) from error
 
 
@@ -160,7 +160,7 @@ class _Guarded(Dataset[tuple[int, Any]]):
             return index, self.dataset[index]
         except Exception as error:
             if is_machine_fault(error):
-                error.add_note(f"item {index} of the data set; run it again to go on")
+                error.add_note(f"item {index} of the data set; run it again to resume")
                 raise
             root = getattr(self.dataset, "root", "")
             return index, Unreadable(reason_of(error, str(root)), self._name(index))

@@ -154,7 +154,7 @@ def _check_shards(path: Path, shards: list[Any]) -> None:
 
 
 def check_same(run: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Check that a run is gone on with as it was begun.
+    """Check that a run is continued as it was begun.
 
     Raises:
         ValueError: something that decides its numbers differs; says what.

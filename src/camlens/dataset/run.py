@@ -57,7 +57,7 @@ class Run:
             if not incomplete:
                 raise ValueError(
                     f"{self.path} is not complete: {len(there)} shards are there. Run "
-                    "explain_dataset again to go on, or read what is there with "
+                    "explain_dataset again to resume, or read what is there with "
                     f"Run(path, incomplete=True)"
                 )
             self.shards = sorted(there, key=there.__getitem__)

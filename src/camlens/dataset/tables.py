@@ -109,7 +109,7 @@ class Shard:
             self._scored.append(_Scored(place, found, _copied(scores), ablation))
 
     def leave_out(self, index: int, item: Unreadable) -> None:
-        """Take down an item that could not be read."""
+        """Record an item that could not be read."""
         unknown: dict[str, Any] = dict.fromkeys(IMAGES)
         self._images.append({**unknown, "image": index, "name": item.name, "reason": item.reason})
 

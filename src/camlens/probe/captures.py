@@ -21,7 +21,7 @@ class Capture:
         self.interrupted = False
 
     def __call__(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
-        """Keep a layer's output, and return a copy that the model goes on with."""
+        """Keep a layer's output, and return a copy that the model continues with."""
         tensor = first_tensor(output)
         if tensor is None:
             raise TypeError(
