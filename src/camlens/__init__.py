@@ -22,6 +22,7 @@ from .explainers import (
     LayerExplainer,
 )
 from .explanation import Explanation
+from .full_grad import FullGrad
 from .image_gradients import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
 from .layer_changes import AblationCAM, LayerIntegratedGradients
 from .layers import Layer, find_layers
@@ -56,6 +57,7 @@ __all__ = [
     "ExpectedGradients",
     "Explainer",
     "Explanation",
+    "FullGrad",
     "GradCAM",
     "GradCAMPlusPlus",
     "GradientAttribution",

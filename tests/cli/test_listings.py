@@ -15,12 +15,12 @@ def test_methods_come_from_the_classes(run):
     assert names == {
         *("CAM", "Deconvnet", "EigenCAM", "GradCAM", "GradCAMPlusPlus", "GuidedBackprop"),
         *("GuidedGradCAM", "HiResCAM", "Saliency", "LayerCAM", "XGradCAM"),
-        *("AblationCAM", "EigenGradCAM", "LayerIntegratedGradients"),
+        *("AblationCAM", "EigenGradCAM", "FullGrad", "LayerIntegratedGradients"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "ScoreCAM"),
         "SmoothGrad",
     }
     assert {r["method"] for r in rows if not r["layer"]} == {
-        *("Deconvnet", "GuidedBackprop", "Saliency"),
+        *("Deconvnet", "FullGrad", "GuidedBackprop", "Saliency"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "SmoothGrad"),
     }
     assert {r["method"]: r["needs"] for r in rows if r["needs"]} == {

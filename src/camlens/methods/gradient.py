@@ -94,3 +94,35 @@ def guided_grad_cam(gradients: Signed, heatmaps: Float[Tensor, "n k *size"]) -> 
         [[[[[0.0, 1.0]]]]]
     """
     return gradients * heatmaps.unsqueeze(2)
+
+
+def full_gradient_sizes(
+    contributions: Float[Tensor, "n c *grid"],
+) -> Float[Tensor, n * grid]:
+    r"""FullGrad: the sizes of what one layer's biases, or the image, contribute to a score.
+
+    .. math:: \psi(p) = \sum_c \frac{|p_c|}{\max |p|}
+
+    of :math:`p_{lc} = b_{lc} \odot \partial y / \partial b_{lc}`, a bias times the gradient by it,
+    place by place, or of the image times its gradient. The map is the sum over all layers, each
+    resized to the image. The maximum is over channels and places. The authors also subtract the
+    minimum, which would draw a small contribution everywhere as none.
+
+    Args:
+        contributions: (N, C, *grid), with their signs.
+
+    Returns:
+        (N, *grid), not negative.
+
+    Source: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization",
+    NeurIPS 2019 (arXiv:1905.00780), equations 3 and 5.
+
+    Example:
+        >>> import torch
+        >>> full_gradient_sizes(torch.tensor([[[[3.0, 0.0]], [[0.0, -6.0]]]])).tolist()
+        [[[0.5, 1.0]]]
+    """
+    largest = contributions.abs().flatten(1).amax(dim=1)
+    largest = largest.view(-1, *[1] * (contributions.ndim - 1))
+    sizes: Tensor = (contributions.abs() / largest.where(largest > 0, 1)).sum(dim=1)
+    return sizes

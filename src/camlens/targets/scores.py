@@ -7,7 +7,7 @@ The callables are plain objects: they can be pickled, compared and fingerprinted
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ from torch.nn.functional import cosine_similarity
 from .selection import scores_in
 
 
-def contrast(chosen: int, others: Sequence[int] | int, gamma: float = 0.6) -> Contrast:
+def contrast(
+    chosen: int, others: Sequence[int] | int, gamma: float = 0.6
+) -> Callable[[Any], Tensor]:
     r"""Explain what speaks for a class against others: Finer-CAM, with any method.
 
     .. math:: y_c - \gamma\, \frac{1}{T} \sum_t y_{d_t}
@@ -50,7 +52,7 @@ def contrast(chosen: int, others: Sequence[int] | int, gamma: float = 0.6) -> Co
     return Contrast(chosen, others if isinstance(others, int) else tuple(others), gamma)
 
 
-def rest(chosen: int) -> Rest:
+def rest(chosen: int) -> Callable[[Any], Tensor]:
     r"""Explain a class's logit plus its log-probability, which the other classes take part in.
 
     .. math:: y_c + \log \mathrm{softmax}(y)_c
@@ -71,7 +73,7 @@ def rest(chosen: int) -> Rest:
     return Rest(chosen)
 
 
-def segmentation(chosen: int, mask: Tensor | None = None) -> Segmentation:
+def segmentation(chosen: int, mask: Tensor | None = None) -> Callable[[Any], Tensor]:
     """Explain a class of a segmentation: the mean of its logits, everywhere or within a mask.
 
     Args:
@@ -97,7 +99,7 @@ def segmentation(chosen: int, mask: Tensor | None = None) -> Segmentation:
     return Segmentation(chosen, mask)
 
 
-def regression(sign: int = 1, output: int = 0) -> Regression:
+def regression(sign: int = 1, output: int = 0) -> Callable[[Any], Tensor]:
     """Explain a number that a model returns: what makes it large, or with -1 small.
 
     Args:
@@ -119,7 +121,7 @@ def regression(sign: int = 1, output: int = 0) -> Regression:
     return Regression(sign, output)
 
 
-def similarity(embeddings: Tensor) -> Similarity:
+def similarity(embeddings: Tensor) -> Callable[[Any], Tensor]:
     """Explain how alike the model's embedding of an image and given ones are: cosines.
 
     Args:
@@ -138,7 +140,7 @@ def similarity(embeddings: Tensor) -> Similarity:
     return Similarity(_as_rows(embeddings), 1.0)
 
 
-def text(embeddings: Tensor, scale: float = 100.0) -> Similarity:
+def text(embeddings: Tensor, scale: float = 100.0) -> Callable[[Any], Tensor]:
     """Explain how alike an image and texts are: scaled cosines, not a softmax over the texts.
 
     The texts are encoded once, before: with a softmax the score of a text would depend on which

@@ -82,7 +82,7 @@ class Selection:
 
     Attributes:
         scores: (N, K), still part of the model's graph.
-        classes: (N, K) int64 class ids; :data:`NO_CLASS` where a callable made the score.
+        classes: (N, K) int64 class ids; ``NO_CLASS`` (-1) where a callable made the score.
         class_count: how many classes the model has; 0 where a callable made the scores.
         logits: (N, classes) scores that the model returned, part of its graph; None where the
             output holds no single score tensor.

@@ -1,0 +1,117 @@
+"""FullGrad: the gradients by the image and by every bias of the network."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from . import heatmap
+from .explainers import Attribution, Explainer, at_least_float32
+from .methods.gradient import full_gradient_sizes
+from .probe import Probe, Site
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_KNOWN = (*_CONVOLUTIONS, *_NORMS, nn.Linear)
+
+
+@final
+class FullGrad(Explainer):
+    """FullGrad (Srinivas, Fleuret 2019), :func:`camlens.methods.gradient.full_gradient_sizes`.
+
+    A score of a network of convolutions, BatchNorm, linear layers and ReLUs is the sum of the image
+    times its gradient and of every bias times its own. ``measures["completeness_gap"]``, (N, K),
+    says by how much the sum misses the score: of other activations, such as GELU, it is not small,
+    and the map then leaves something out.
+
+    Raises:
+        ValueError: when called, if other layers have biases, such as attention or LayerNorm, or a
+            layer with a bias runs several times.
+    """
+
+    def attribute(self, probe: Probe) -> Attribution:
+        """Run one forward pass, and one backward pass through the whole model."""
+        biases = self._biases(probe)
+        sites = [Site(name) for name in biases]
+        traced = probe.run(sites=sites, start="images")
+        total: Tensor | None = None
+        maps: list[Tensor] = []
+        images = at_least_float32(probe.images)
+        scores = at_least_float32(traced.scores)
+        count = scores.shape[1]
+        for k in range(count):  # one at a time: gradients of all layers are large
+            last = k == count - 1
+            by_image = traced.image_gradients(
+                slice(k, k + 1), keep_graph=True, create_graph=self.create_graph
+            )
+            by_layer = traced.gradients(
+                slice(k, k + 1), keep_graph=not last, create_graph=self.create_graph
+            )
+            parts = [images * at_least_float32(by_image)[:, 0]]
+            for bias, gradient in zip(biases.values(), by_layer, strict=True):
+                own = at_least_float32(gradient)[:, 0]
+                parts.append(own * bias.view(1, -1, *[1] * (own.ndim - 2)).to(own))
+            sums = torch.stack([part.flatten(1).sum(dim=1) for part in parts]).sum(dim=0)
+            total = sums[:, None] if total is None else torch.cat([total, sums[:, None]], dim=1)
+            sizes = [full_gradient_sizes(part) for part in parts if part.ndim == images.ndim]
+            drawn = [heatmap.resize(each.unsqueeze(1), probe.size).squeeze(1) for each in sizes]
+            maps.append(torch.stack(drawn).sum(dim=0))
+        gap = scores if total is None else scores - total
+        return Attribution(
+            raw=torch.stack(maps, dim=1), measures={"completeness_gap": gap.detach().abs()}
+        )
+
+    def _biases(self, probe: Probe) -> dict[str, Tensor]:
+        """Return the bias of each layer that runs, in inference mode of its statistics."""
+        held: dict[str, Tensor] = {}
+        for name, module in probe.model.named_modules():
+            if isinstance(module, _KNOWN):
+                bias = bias_of(module)
+                if bias is not None:
+                    held[name] = bias
+            elif any("bias" in key for key, _ in module.named_parameters(recurse=False)):
+                raise ValueError(
+                    "FullGrad is defined for convolutions, BatchNorm and linear layers, but "
+                    f"{name!r} is a {type(module).__name__} with a bias: use IntegratedGradients, "
+                    "which is complete for every network"
+                )
+        calls = dict.fromkeys(held, 0)
+
+        def count(name: str, inputs: tuple[Any, ...], output: Any) -> None:
+            calls[name] += 1
+
+        probe.execute(list(held), count)
+        if several := [name for name, number in calls.items() if number > 1]:
+            raise ValueError(
+                f"the layer {several[0]!r} has a bias and runs {calls[several[0]]} times, so its "
+                "gradient is not that of one place: use IntegratedGradients"
+            )
+        return {name: held[name] for name, number in calls.items() if number}
+
+
+def bias_of(module: nn.Module) -> Tensor | None:
+    """Return (C,) what a layer adds to each channel; None where it adds nothing.
+
+    BatchNorm in inference mode is a scale and a bias, which its statistics are a part of.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(1)
+        >>> _ = norm.running_mean.fill_(2.0), norm.running_var.fill_(4.0), norm.bias.data.fill_(3.0)
+        >>> round(bias_of(norm).item(), 3)
+        2.0
+    """
+    if isinstance(module, _NORMS):
+        if module.running_mean is None or module.running_var is None:
+            raise ValueError(
+                "FullGrad needs BatchNorm with running statistics: without them an image's score "
+                "depends on the other images"
+            )
+        scale = (module.running_var + module.eps).rsqrt()
+        shift = -module.running_mean * scale
+        if module.affine:
+            shift = shift * module.weight + module.bias
+        return shift
+    bias = getattr(module, "bias", None)
+    return bias if isinstance(bias, Tensor) else None
