@@ -1,4 +1,4 @@
-"""A run is continued as it was begun, and nothing in a manifest is trusted."""
+"""A run resumes only with the options it started with; nothing in a manifest is trusted."""
 
 import json
 

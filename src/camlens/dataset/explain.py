@@ -29,8 +29,8 @@ def explain_dataset(
     full or a worker dies, repeating the call resumes after the last finished shard, and the result
     is byte for byte that of an undisturbed call. Memory does not grow with the data set.
 
-    Under ``torchrun`` each rank does every so many-th shard (``RANK`` and ``WORLD_SIZE`` in the
-    environment, no process group); the last to end completes the manifest. For Ray see
+    Under ``torchrun`` rank r of n does shards r, r + n, r + 2n, ... (``RANK`` and ``WORLD_SIZE`` in
+    the environment, no process group); the last to end completes the manifest. For Ray see
     :func:`explain_with_ray`.
 
     The calling thread reads images and calls the functions of the options. Beside it one thread
@@ -48,8 +48,8 @@ def explain_dataset(
             the machine's fault, such as too little memory or a broken connection, ends the run.
             Sizes may be mixed: a batch is explained one size at a time.
         out: the run's folder, new, empty, or of this run.
-        options: what is asked of each image, and how the data set is worked through.
-        part: (rank, number of ranks), where the environment does not say it, or is not to.
+        options: what to explain in each image, and how to run: batches, shards, workers.
+        part: (rank, number of ranks); overrides ``RANK`` and ``WORLD_SIZE``.
         progress: whether to show images done, rate and remaining time, on a terminal.
         changes: options by name, in place of those of ``options``: ``shard_size=64`` is short for
             ``RunOptions(shard_size=64)``.

@@ -154,7 +154,7 @@ def _check_shards(path: Path, shards: list[Any]) -> None:
 
 
 def check_same(run: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Check that a run is continued as it was begun.
+    """Check that a run resumes with the options it started with.
 
     Raises:
         ValueError: something that decides its numbers differs; says what.

@@ -1,4 +1,4 @@
-"""What is asked of each image, and how a data set is worked through."""
+"""The options of a run: what to explain in each image, and in which batches and shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way of a batch: read, its pictures and regions found, explained, kept, its shard written."""
+"""Work through batches: find pictures and regions, explain, score, and write shards."""
 
 from __future__ import annotations
 

@@ -1,16 +1,14 @@
 """What to explain: from a model's output to K scores for each image."""
 
+from .activations import ACTIVATIONS, check_activation, probabilities
 from .scores import contrast, regression, rest, segmentation, similarity, text
 from .selection import (
-    ACTIVATIONS,
     NO_CLASS,
     Selection,
     Several,
     Targets,
     Top,
     as_classes,
-    check_activation,
-    probabilities,
     scores_in,
     select,
     several,

@@ -27,9 +27,6 @@ class Several:
     parts: tuple[Any, ...]
 
 
-#: How a model's scores become probabilities, see :func:`probabilities`.
-ACTIVATIONS = ("softmax", "sigmoid", "none")
-
 #: None (the predicted class), a class, (N,) or (N, K) classes, "all", ``top(k)``,
 #: ``several(...)``, or a callable.
 Targets = int | str | Top | Several | Tensor | Sequence[Any] | Callable[[Any], Tensor] | None
@@ -227,49 +224,6 @@ def scores_in(outputs: Any) -> Tensor | None:
         return None
     candidates = [part for part in parts if _are_scores(part)]
     return candidates[0] if len(candidates) == 1 else None
-
-
-def probabilities(outputs: Tensor, activation: str = "softmax") -> Tensor:
-    """Turn (N, C) scores into (N, C) float32 probabilities.
-
-    Args:
-        outputs: (N, C) scores.
-        activation: ``"softmax"`` for exclusive classes, ``"sigmoid"`` for independent labels,
-            ``"none"`` if the outputs are probabilities already.
-
-    Returns:
-        (N, C). With ``"softmax"`` and a single output all NaN: a single score is a sigmoid's
-        logit or a regression, and the softmax of one number is 1 whatever it is.
-
-    Raises:
-        ValueError: the activation is unknown.
-
-    Example:
-        >>> probabilities(torch.tensor([[0.0, 0.0]])).tolist()
-        [[0.5, 0.5]]
-        >>> single = torch.tensor([[0.0]])
-        >>> probabilities(single).item(), probabilities(single, "sigmoid").item()
-        (nan, 0.5)
-    """
-    check_activation(activation)
-    values = outputs.float()
-    if activation == "sigmoid":
-        return values.sigmoid()
-    if activation == "none":
-        return values
-    if values.shape[1] == 1:
-        return torch.full_like(values, torch.nan)
-    return values.softmax(dim=1)
-
-
-def check_activation(activation: str) -> None:
-    """Check the name of an activation.
-
-    Raises:
-        ValueError: the activation is unknown.
-    """
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"expected an activation out of {ACTIVATIONS}, got {activation!r}")
 
 
 def as_classes(targets: int | Tensor | Sequence[Any], n: int) -> Tensor:
