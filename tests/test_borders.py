@@ -16,12 +16,13 @@ SOURCE = Path(__file__).parents[1] / "src" / "camlens"
 @pytest.mark.parametrize(
     ("word", "only"),
     [
-        ("RemovableHandle", ["hooks.py"]),
-        ("TorchFunctionMode", ["intercept.py"]),
+        ("RemovableHandle", ["probe/hooks.py"]),
+        ("TorchFunctionMode", ["intercept/modes.py"]),
     ],
 )
 def test_one_file_hooks_and_one_intercepts(word, only):
-    assert [path.name for path in SOURCE.rglob("*.py") if word in path.read_text()] == only
+    found = [path for path in SOURCE.rglob("*.py") if word in path.read_text()]
+    assert [str(path.relative_to(SOURCE)) for path in found] == only
 
 
 @pytest.mark.slow

@@ -305,8 +305,8 @@ class GradientAttribution(Explainer):
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward and one backward pass through the whole model."""
         # The rule holds for the gradients below only: a backward pass of the user's is plain.
-        rule = None if self.rule is None else BackwardRule(rules.plain_rule)
-        traced = probe.run(start="images", rule=rule)
+        mode = None if self.rule is None else BackwardRule(rules.plain_rule)
+        traced = probe.run(start="images", mode=mode)
         gradients = image_gradients(traced, self.rule, create_graph=self.create_graph)
         raw = rules.saliency(gradients)
         return Attribution(raw=raw, gradients=gradients, reduction=rules.saliency)

@@ -69,7 +69,7 @@ class GuidedGradCAM(LayerExplainer):
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward pass, a plain backward pass to the layer, a guided one to the image."""
         traced = probe.run(
-            sites=self.sites(probe), start="images", rule=BackwardRule(rules.plain_rule)
+            sites=self.sites(probe), start="images", mode=BackwardRule(rules.plain_rule)
         )
         maps = fused_maps(
             traced,

@@ -402,7 +402,10 @@ class InterruptAt:
 
 
 #: The files that change a thread's state.
-CRITICAL = ("camlens/probe/hooks.py", "camlens/intercept.py", "torch/overrides.py", "eval_frame.py")
+CRITICAL = (
+    *("camlens/probe/hooks.py", "camlens/intercept/modes.py", "camlens/intercept/rectifiers.py"),
+    *("torch/overrides.py", "eval_frame.py"),
+)
 
 
 @functools.cache

@@ -91,7 +91,7 @@ def test_image_gradients_need_a_pass_that_starts_there(images):
 def test_one_pass_serves_several_rules(images):
     model = Small().eval()
     traced = Probe(model, images, targets=1).run(
-        start="images", rule=BackwardRule(rules.plain_rule)
+        start="images", mode=BackwardRule(rules.plain_rule)
     )
     for rule, explainer in (
         (rules.guided_rule, camlens.GuidedBackprop),

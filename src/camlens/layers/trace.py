@@ -151,7 +151,7 @@ def _trace(probe: Probe, mode: Interception | None) -> Trace:
         given = probe.images.detach().requires_grad_().clone()
         # Taken before the model has it: one that writes to its input gives it another node.
         images = get_gradient_edge(given).node
-        outputs, _ = probe.execute(list(modules), tracer, given, gradients=True, rule=mode)
+        outputs, _ = probe.execute(list(modules), tracer, given, gradients=True, mode=mode)
         scores = probe.select(outputs, len(given)).scores
     if not scores.requires_grad and callable(probe.targets):
         raise ValueError(NO_GRADIENT)

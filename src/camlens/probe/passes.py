@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from ..intercept import BackwardRule, Rule
+from ..intercept import BackwardRule, Interception, Rule
 from ..layouts import Layout, read
 from ..model import quantized
 from ..targets import Selection
@@ -52,7 +52,7 @@ class Pass:
         *,
         model: nn.Module,
         leaf: Tensor | None,
-        rule: BackwardRule | None,
+        mode: Interception | None,
     ) -> None:
         self.outputs = outputs
         self.selection = selection
@@ -60,7 +60,7 @@ class Pass:
         self.sites = tuple(sites)
         self._model = model
         self._leaf = leaf
-        self._rule = rule
+        self._rule = mode if isinstance(mode, BackwardRule) else None
 
     @property
     def scores(self) -> Tensor:

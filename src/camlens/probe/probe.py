@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..intercept import BackwardRule, Interception
+from ..intercept import Interception
 from ..layouts import read
 from ..model import layer, unwrap
 from ..targets import Selection, Targets, select
@@ -62,7 +62,7 @@ class Probe:
         *,
         sites: Sequence[Site] = (),
         start: Literal["sites", "images", "parameters"] | None = "sites",
-        rule: BackwardRule | None = None,
+        mode: Interception | None = None,
         replaced: Tensor | None = None,
     ) -> Pass:
         """Run the model once and capture the sites.
@@ -74,7 +74,7 @@ class Probe:
                 that a backward pass costs no more than the part behind it. ``"images"``: a copy
                 of the images. ``"parameters"``: wherever the model's own graph does. None: no
                 gradients.
-            rule: a backward rule for the model's ReLUs.
+            mode: what is intercepted of the model's calls, such as a backward rule of its ReLUs.
             replaced: put in the place of what the one site returns, see
                 :class:`camlens.probe.Tail`.
 
@@ -94,10 +94,10 @@ class Probe:
         if replaced is not None:
             capture = Replacement(replaced, record=record)
         everywhere = start in ("images", "parameters")
-        outputs, recording = self.execute(names, capture, given, gradients=everywhere, rule=rule)
+        outputs, recording = self.execute(names, capture, given, gradients=everywhere, mode=mode)
         capture.check_ran(names, self.model)
-        if rule is not None:
-            rule.check_used()
+        if mode is not None:
+            mode.check_used()
         if record and names and replaced is None and (capture.interrupted or not recording):
             # The model runs a part of itself under no_grad, and leaving that block restored the
             # mode around the run. Once more, with gradients as that mode.
@@ -115,7 +115,7 @@ class Probe:
             sites,
             model=self.model,
             leaf=leaf,
-            rule=rule,
+            mode=mode,
         )
 
     def select(self, outputs: Any, n: int, *, changed: bool = False) -> Selection:
@@ -231,7 +231,7 @@ class Probe:
         images: Tensor | None = None,
         *,
         gradients: bool = False,
-        rule: Interception | None = None,
+        mode: Interception | None = None,
     ) -> tuple[Any, bool]:
         """Run the model and show ``see`` what each layer returns.
 
@@ -244,9 +244,8 @@ class Probe:
         arguments = tuple(_copy(value) for value in (given, *self.inputs))
         keywords = {name: _copy(value) for name, value in self.keywords.items()}
         call = Call(self.model, arguments, keywords)
-        mode: Interception | None = rule
         if self.create_graph:
-            mode = rule or Interception()
+            mode = mode or Interception()
             mode.create_graph = True
         try:
             return run_hooked(call, layers, see, gradients=gradients, mode=mode)
