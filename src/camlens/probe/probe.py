@@ -102,7 +102,7 @@ class Probe:
             # The model runs a part of itself under no_grad, and leaving that block restored the
             # mode around the run. Once more, with gradients as that mode.
             capture = Capture(record=True)
-            outputs, _ = self.execute(names, capture, given, gradients=True, rule=rule)
+            outputs, _ = self.execute(names, capture, given, gradients=True, mode=mode)
         with torch.set_grad_enabled(start is not None):
             n = len(given) if replaced is None else len(replaced)
             selection = self.select(outputs, n, changed=images is not None)
