@@ -102,8 +102,7 @@ class Tail:
 
     def _run(self, maps: Tensor, source: Tensor, start: Literal["sites"] | None) -> Pass:
         probe = self.probe
-        fixed = probe.fixed_targets()
-        targets = fixed[source.to(fixed.device)] if isinstance(fixed, Tensor) else fixed
+        targets = probe.fixed_rows(source)
         inputs, keywords = follow(probe.inputs, probe.keywords, source, probe.followers())
         part = Probe(probe.model, self._images(source), inputs, keywords, targets)
         return part.run(sites=[self.site], start=start, replaced=self._written(maps, source))
