@@ -15,7 +15,7 @@ from .per_image import PerImage, rows_of
 ReadBoxes = Callable[[Any], tuple[Tensor, Tensor]]
 
 
-def segmentation(chosen: int, mask: Tensor | None = None) -> Segmentation:
+def segmentation(chosen: int, mask: Tensor | None = None) -> Callable[[Any], Tensor]:
     """Explain a class of a segmentation: the mean of its logits, everywhere or within a mask.
 
     Args:
@@ -46,7 +46,7 @@ def segmentation(chosen: int, mask: Tensor | None = None) -> Segmentation:
 
 def box(
     boxes: Tensor, labels: Tensor | Sequence[int] | int, *, read: ReadBoxes | None = None
-) -> Box:
+) -> Callable[[Any], Tensor]:
     r"""Explain detections: the score of the detected box that best fits each given one.
 
     .. math:: \max_j \mathrm{IoU}(b, b_j)\, s_j
