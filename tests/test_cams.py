@@ -425,7 +425,7 @@ def test_behind_pooling_and_a_linear_layer_the_cams_are_one():
 
 def test_with_a_score_that_is_not_linear_shapley_cam_is_another_map():
     """The identity is of the head, not of the method: with ReST as the target it does not hold."""
-    model, layer = headed("modules")
+    model, _ = headed("modules")
     images = torch.randn(2, 3, 8, 8)
     rest = nn.Sequential(*model[2:])
     with torch.no_grad():
