@@ -97,6 +97,25 @@ class Replacement(Capture):
         return replace_first(output, captured.clone())
 
 
+class Severed(Capture):
+    """Keeps what layers return with its graph, and hands on a copy without one.
+
+    The graphs of several layers are then disjoint: each begins where a function mode begins it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(record=False)
+
+    def __call__(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
+        """Keep a layer's output; record no gradients until one is begun anew."""
+        tensor = first_tensor(output)
+        if tensor is None:
+            raise TypeError(f"layer {name!r} gives {_kind(output)}: expected a tensor")
+        torch.set_grad_enabled(False)
+        self.captured[name] = tensor
+        return replace_first(output, tensor.detach().clone())
+
+
 def first_tensor(output: Any) -> Tensor | None:
     """Return a layer's output if it is a floating-point tensor, or a tuple's first if it is one."""
     first = output[0] if isinstance(output, (tuple, list)) and output else output

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from ..intercept import Interception
 from ..layouts import read
 from .inputs import follow
 from .passes import Pass, Site
@@ -70,6 +71,7 @@ class Tail:
         source: Tensor,
         *,
         start: Literal["sites"] | None = None,
+        mode: Interception | None = None,
     ) -> Iterator[Pass]:
         """Run M changed activations, a batch at a time.
 
@@ -78,6 +80,7 @@ class Tail:
             source: (M,) int64: which of the images each was made from. It is scored for that
                 image's classes, and beside that image's further inputs.
             start: ``"sites"`` to record gradients from the layer on; None: none.
+            mode: what is intercepted of the model's calls.
 
         Yields:
             The pass of each batch; its ``scores`` are (m, K).
@@ -85,7 +88,7 @@ class Tail:
         step = self.rows
         for first in range(0, len(source), step):
             rows = slice(first, first + step)
-            yield self._run(make(rows), source[rows], start)
+            yield self._run(make(rows), source[rows], start, mode)
 
     def scores(self, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
         """Return the (M, K) scores of M changed activations, without gradients."""
@@ -100,13 +103,20 @@ class Tail:
             each += self.probe.images[0].numel() * self.probe.images.element_size()
         return max(1, min(_MOST_ROWS, _BYTES // each))
 
-    def _run(self, maps: Tensor, source: Tensor, start: Literal["sites"] | None) -> Pass:
+    def _run(
+        self,
+        maps: Tensor,
+        source: Tensor,
+        start: Literal["sites"] | None,
+        mode: Interception | None = None,
+    ) -> Pass:
         probe = self.probe
         fixed = probe.fixed_targets()
         targets = fixed[source.to(fixed.device)] if isinstance(fixed, Tensor) else fixed
         inputs, keywords = follow(probe.inputs, probe.keywords, source, probe.followers())
         part = Probe(probe.model, self._images(source), inputs, keywords, targets)
-        return part.run(sites=[self.site], start=start, replaced=self._written(maps, source))
+        written = self._written(maps, source)
+        return part.run(sites=[self.site], start=start, replaced=written, mode=mode)
 
     def _images(self, source: Tensor) -> Tensor:
         images = self.probe.images
