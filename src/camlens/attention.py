@@ -1,21 +1,22 @@
-"""Explainers of vision transformers' attention: LeGrad, generic attention, rollout."""
+"""Explainers of vision transformers' attention: the family, generic attention, rollout."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from .explainers import Attribution, Explainer, at_least_float32
-from .intercept.attention import AttentionProbabilities, MeanProbabilities, by_head
+from .intercept import AttentionProbabilities, MeanProbabilities
+from .intercept.definitions import by_head
 from .layers.attention import AttentionBlocks, MeasuredBlocks
 from .layers.measured import MeasuredLayers
 from .methods import attention as methods
 from .options import integer
-from .probe import Pass, Probe, Site, Tail
+from .probe import Probe, Site
 from .probe.derivatives import derivatives, pull_back
 from .probe.passes import CHUNK_BYTES
 from .registration import Registration
@@ -73,137 +74,6 @@ class AttentionAttribution(Explainer):
 
 
 @final
-class LeGrad(AttentionAttribution):
-    """LeGrad (Bousselham et al. 2024), see :func:`camlens.methods.attention.legrad`.
-
-    Each block's tokens are given to what follows the last block, the model's own norm and head, and
-    that score's gradient by the block's own attention says which keys raise it; the map is the mean
-    over the blocks. Where attention pools the tokens (SigLIP), each block's tokens are pooled by
-    it, and the gradient is that by the pooling's attention, as the paper has it for such models.
-
-    The probabilities are not multiplied in. The scores of the blocks are made of the mean over all
-    of a block's tokens, class token and registers too, as in the authors' code
-    (`WalBouss/LeGrad <https://github.com/WalBouss/LeGrad>`_); the mean takes every token's place
-    in the last block's output, so it passes whatever norm, pooling and head the model has. The
-    authors' code knows open_clip alone, has only the last blocks by default, scales each map by
-    its least and largest value, and for SigLIP zeroes what an empty prompt shows; here neither is
-    done.
-
-    One forward pass runs each block on the input that it has, detached, so the graphs of the
-    blocks are disjoint and begin at their attention. The backward passes go through each block
-    once for each target, from its output to its attention.
-
-    Args:
-        model: as :class:`AttentionAttribution` takes it, and likewise what follows.
-        pool: ``"mean"``, as in the paper; ``"own"``: the block's tokens are pooled as the
-            model pools its last block's, such as by taking the class token.
-        last: how many blocks are explained, counted from the last; None: all.
-        blocks: the blocks, where they are not to be found.
-        create_graph: not to be had.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        pool: Literal["mean", "own"] = "mean",
-        last: int | None = None,
-        blocks: Sequence[str | nn.Module] | None = None,
-        create_graph: bool = False,
-    ) -> None:
-        super().__init__(model, last=last, blocks=blocks, create_graph=create_graph)
-        if pool not in ("mean", "own"):
-            raise ValueError(f'expected pool "mean" or "own", got {pool!r}')
-        self.pool = pool
-
-    def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
-        """Run the model once, its end once for each block, and each block backwards."""
-        sites = [Site(name, blocks.tokens) for name in blocks.names]
-        mode = AttentionProbabilities(() if blocks.pooling is not None else blocks.calls)
-        traced = probe.run(sites=sites, start=None, mode=mode, severed=True)
-        with torch.enable_grad():
-            tokens = traced.activations()  # (N, C, T) of each block
-        tail = Tail(probe, sites[-1], _of_last(probe, traced))
-        if blocks.pooling is not None:
-            return self._of_pooling(tail, [part.detach() for part in tokens], blocks.pooling)
-        total: Tensor | None = None
-        gradients = self._token_gradients(tail, [part.detach() for part in tokens])
-        for site, call, part, by_tokens in zip(
-            sites, blocks.calls, tokens, gradients, strict=True
-        ):
-            with torch.enable_grad():
-                output = part.mean(dim=2) if self.pool == "mean" else part
-            values = self._of_block(output, mode.seen.pop(call), by_tokens, site.name)
-            total = values if total is None else total + values
-        if total is None:
-            raise RuntimeError("no block was explained")
-        return total / len(sites)
-
-    def _of_block(self, output: Tensor, attention: Tensor, gradients: Tensor, name: str) -> Tensor:
-        """Return (N, K, T) of one block, from the (K, *output) gradients by its output."""
-        n = len(output)
-        parts = []
-        chunks = _chunks(len(gradients), attention.numel() + 4 * output.numel())
-        for chunk in chunks:
-            (by_attention,) = pull_back(
-                output, [attention], gradients[chunk], [name], keep_graph=chunk is not chunks[-1]
-            )
-            heads = torch.stack([by_head(each, n) for each in by_attention], dim=1)
-            parts.append(methods.legrad(at_least_float32(heads)))
-        return torch.cat(parts, dim=1)
-
-    def _made(self, tokens: Sequence[Tensor], source: Tensor, block: Tensor, rows: slice) -> Tensor:
-        """Return (rows, C, T) tokens for the end of the model."""
-        chosen = zip(block[rows].tolist(), source[rows].tolist(), strict=True)
-        each = torch.stack([tokens[b][n] for b, n in chosen])
-        return each.mean(dim=2, keepdim=True).expand_as(each) if self.pool == "mean" else each
-
-    def _token_gradients(self, tail: Tail, tokens: Sequence[Tensor]) -> list[Tensor]:
-        """Return the scores' gradients by each block's mean, (K, N, C), or tokens, (K, N, C, T)."""
-        source, block = _rows(tokens)
-        kept = []
-        for part in tail.passes(
-            lambda rows: self._made(tokens, source, block, rows), source, start="sites"
-        ):
-            chunks = part.chunks()
-            for_targets = []
-            for chunk in chunks:
-                (found,) = part.gradients(chunk, keep_graph=chunk is not chunks[-1])
-                for_targets.append(found.sum(dim=3) if self.pool == "mean" else found)
-            kept.append(torch.cat(for_targets, dim=1))
-        every = torch.cat(kept).unflatten(0, (len(tokens), -1))  # (blocks, N, K, C) or (..., T)
-        return list(every.transpose(1, 2))
-
-    def _of_pooling(self, tail: Tail, tokens: Sequence[Tensor], pooling: int) -> Tensor:
-        """Return (N, K, T) from the attention that pools each block's tokens."""
-        source, block = _rows(tokens)
-        mode = AttentionProbabilities([pooling])
-
-        def make(rows: slice) -> Tensor:
-            chosen = zip(block[rows].tolist(), source[rows].tolist(), strict=True)
-            return torch.stack([tokens[b][n] for b, n in chosen])
-
-        kept = []
-        for part in tail.passes(make, source, start="sites", mode=mode):
-            attention = mode.seen[pooling]
-            m = len(part.scores)
-            chunks = _chunks(part.scores.shape[1], attention.numel() + part.scores.numel())
-            for_targets = []
-            for chunk in chunks:
-                (found,) = derivatives(
-                    part.scores,
-                    [attention],
-                    ["the attention that pools"],
-                    chunk,
-                    keep_graph=chunk is not chunks[-1],
-                )
-                heads = torch.stack([by_head(each, m) for each in found], dim=1)
-                for_targets.append(methods.legrad(at_least_float32(heads)))
-            kept.append(torch.cat(for_targets, dim=1))
-        return torch.cat(kept).unflatten(0, (len(tokens), -1)).mean(dim=0)
-
-
-@final
 class GenericAttention(AttentionAttribution):
     r"""Generic attention explainability (Chefer, Gur and Wolf 2021b), equations 5 and 6.
 
@@ -235,7 +105,7 @@ class GenericAttention(AttentionAttribution):
         outputs = [traced.captured[name] for name in blocks.names]
         pool = None if pooling is None else mode.seen[pooling]
         largest = max(a.numel() for a in attention) * 2 + 4 * outputs[0].numel()
-        chunks = _chunks(traced.scores.shape[1], largest)
+        chunks = chunked(traced.scores.shape[1], largest)
         parts = []
         for chunk in chunks:
             keep = chunk is not chunks[-1]
@@ -270,7 +140,7 @@ class GenericAttention(AttentionAttribution):
 
 @final
 class AttentionRollout(AttentionAttribution):
-    """Attention rollout (Abnar and Zuidema 2020), see :func:`camlens.methods.attention.rollout_step`.
+    """Attention rollout (Abnar, Zuidema 2020), :func:`camlens.methods.attention.rollout_step`.
 
     The map is the row of the token that is read in the product over the blocks of half the mean
     attention and half the identity; of models that average the patches the mean of their rows, of
@@ -295,7 +165,7 @@ class AttentionRollout(AttentionAttribution):
         mode = MeanProbabilities(calls, len(probe.images))
         traced = probe.run(sites=[Site(blocks.names[-1])], mode=mode)
         output = traced.captured[blocks.names[-1]]
-        chunks = _chunks(traced.scores.shape[1], output.numel())
+        chunks = chunked(traced.scores.shape[1], output.numel())
         parts = []
         for chunk in chunks:
             if pooling is None:
@@ -333,29 +203,7 @@ def _relevance(gradients: Tensor, attention: Tensor, images: int) -> Tensor:
     return mean
 
 
-def _rows(tokens: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return of which image and of which block each row of the end of the model is."""
-    n = len(tokens[0])
-    device = tokens[0].device
-    source = torch.arange(n, device=device).repeat(len(tokens))
-    return source, torch.arange(len(tokens), device=device).repeat_interleave(n)
-
-
-def _chunks(targets: int, each: int) -> list[slice]:
+def chunked(targets: int, each: int) -> list[slice]:
     """Cut K targets into slices whose gradients, of so many values each, fit into memory."""
     step = max(1, CHUNK_BYTES // (4 * each))
     return [slice(start, start + step) for start in range(0, targets, step)]
-
-
-def _of_last(probe: Probe, traced: Pass) -> Pass:
-    """Return the last site's part of a pass, as a pass of its own."""
-    site = traced.sites[-1]
-    return Pass(
-        traced.outputs,
-        traced.selection,
-        {site.name: traced.captured[site.name].detach()},
-        [site],
-        model=probe.model,
-        leaf=None,
-        mode=None,
-    )

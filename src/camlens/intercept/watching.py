@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention import (
-    _FUSED,
-    _MODULE,
+from .definitions import (
+    FUSED,
+    MODULE,
     fused_arguments,
-    fused_logits,
     kind,
+    logits_of,
     module_arguments,
     module_mask,
     projected,
@@ -74,15 +74,15 @@ class AttentionWatch(Interception):
     def _note(self, found: str, call: int, given: tuple[Any, Any], result: Any) -> None:
         args, kwargs = given
         with torch.no_grad():
-            if found == _FUSED:
+            if found == FUSED:
                 self.attention.add(call)
-                self.look(call, fused_logits(fused_arguments(args, kwargs)))
-            elif found == _MODULE:
+                self.look(call, logits_of(fused_arguments(args, kwargs)))
+            elif found == MODULE:
                 self.attention.add(call)
                 named = module_arguments(args, kwargs)
                 query, key, _ = projected(named)
                 mask = module_mask(named)
-                self.look(call, fused_logits({"query": query, "key": key, "attn_mask": mask}))
+                self.look(call, logits_of({"query": query, "key": key, "attn_mask": mask}))
             else:
                 self._results[id(result)] = result, call
                 self.look(call, args[0] if args else kwargs["input"])

@@ -85,9 +85,7 @@ def rollout_step(
     return 0.5 * rows + 0.5 * (rows @ probabilities)
 
 
-def read_rows(
-    sizes: Float[Tensor, "N K T"], patches: Bool[Tensor, "T"]
-) -> Float[Tensor, "N K T"]:
+def read_rows(sizes: Float[Tensor, "N K T"], patches: Bool[Tensor, T]) -> Float[Tensor, "N K T"]:
     """Return with what weights the last layer's tokens are read, from the score's gradients.
 
     Where class tokens alone, or patches alone, have a gradient, the weights of those that have one

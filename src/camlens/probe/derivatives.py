@@ -126,9 +126,7 @@ def pull_back(
 
     gradients = gradients.to(output.dtype)
     if len(gradients) == 1:
-        return [
-            g.unsqueeze(0) for g in backward(gradients[0], batched=False, keep=keep_graph)
-        ]
+        return [g.unsqueeze(0) for g in backward(gradients[0], batched=False, keep=keep_graph)]
     try:
         return backward(gradients, batched=True, keep=True)
     except torch.OutOfMemoryError:

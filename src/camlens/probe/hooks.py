@@ -133,6 +133,24 @@ class _EntryHook:
         self.see = see
         self.depth = depth
 
+    @classmethod
+    def put_on(
+        cls,
+        layers: Mapping[str, nn.Module],
+        handles: list[RemovableHandle],
+        *,
+        enter: Enter,
+        see: See,
+        depth: _Depth,
+    ) -> None:
+        """Put a hook on each layer, until the handles are removed."""
+        for name, module in layers.items():
+            keyed = module._forward_pre_hooks_with_kwargs
+            handle = RemovableHandle(module._forward_pre_hooks, extra_dict=keyed)
+            handles.append(handle)
+            keyed[handle.id] = True
+            module._forward_pre_hooks[handle.id] = cls(name, enter, see, depth)
+
     def __call__(self, _: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         if _thread.see is self.see and self.depth.calls <= 1:
             self.enter(self.name, inputs, keywords)
@@ -195,12 +213,8 @@ def run_hooked(
             handle = RemovableHandle(module._forward_hooks)
             handles.append(handle)
             module._forward_hooks[handle.id] = _Hook(name, see, depth)
-            if enter is not None:
-                keyed = module._forward_pre_hooks_with_kwargs
-                handle = RemovableHandle(module._forward_pre_hooks, extra_dict=keyed)
-                handles.append(handle)
-                keyed[handle.id] = True
-                module._forward_pre_hooks[handle.id] = _EntryHook(name, enter, see, depth)
+        if enter is not None:
+            _EntryHook.put_on(layers, handles, enter=enter, see=see, depth=depth)
         if compiled:
             _uncompiled.enter(handles)
         torch.set_grad_enabled(gradients)

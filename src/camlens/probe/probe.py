@@ -64,6 +64,7 @@ class Probe:
         start: Literal["sites", "images", "parameters"] | None = "sites",
         mode: Interception | None = None,
         replaced: Tensor | None = None,
+        batch: int = 0,
         severed: bool = False,
     ) -> Pass:
         """Run the model once and capture the sites.
@@ -78,6 +79,7 @@ class Probe:
             mode: what is intercepted of the model's calls, such as a backward rule of its ReLUs.
             replaced: put in the place of what the one site returns, see
                 :class:`camlens.probe.Tail`.
+            batch: the dimension of what is replaced that holds the images.
             severed: whether each site hands on its output without the graph that led to it, so
                 that the sites' graphs are disjoint. With ``start=None`` a graph begins where the
                 mode begins one.
@@ -96,7 +98,7 @@ class Probe:
         record = start is not None
         capture = Capture(record=record)
         if replaced is not None:
-            capture = Replacement(replaced, record=record)
+            capture = Replacement(replaced, record=record, batch=batch)
         elif severed:
             capture = Severed()
         everywhere = start in ("images", "parameters")
@@ -110,7 +112,7 @@ class Probe:
             capture = Capture(record=True)
             outputs, _ = self.execute(names, capture, given, gradients=True, mode=mode)
         with torch.set_grad_enabled(start is not None):
-            n = len(given) if replaced is None else len(replaced)
+            n = len(given) if replaced is None else replaced.shape[batch]
             selection = self.select(outputs, n, changed=images is not None)
         if images is None and self._unchanged is None:
             self._unchanged = selection

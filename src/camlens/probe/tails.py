@@ -37,6 +37,7 @@ class Tail:
         probe: of the call.
         site: the layer, with its layout.
         whole: a pass of the probe's own images that captured the site.
+        batch: the dimension of the layer's output that holds the images.
 
     Attributes:
         activations: (N, C, *grid), the layer's output for the unchanged images.
@@ -47,9 +48,10 @@ class Tail:
             unchanged activations are not the model's.
     """
 
-    def __init__(self, probe: Probe, site: Site, whole: Pass) -> None:
+    def __init__(self, probe: Probe, site: Site, whole: Pass, *, batch: int = 0) -> None:
         self.probe, self.site = probe, site
-        self._output = whole.captured[site.name].detach()
+        self._batch = batch
+        self._output = whole.captured[site.name].detach().movedim(batch, 0)
         self.activations = whole.activations()[whole.sites.index(site)].detach()
         self._places = self._measured_places()
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -116,7 +118,9 @@ class Tail:
         inputs, keywords = follow(probe.inputs, probe.keywords, source, probe.followers())
         part = Probe(probe.model, self._images(source), inputs, keywords, targets)
         written = self._written(maps, source)
-        return part.run(sites=[self.site], start=start, replaced=written, mode=mode)
+        return part.run(
+            sites=[self.site], start=start, replaced=written, batch=self._batch, mode=mode
+        )
 
     def _images(self, source: Tensor) -> Tensor:
         images = self.probe.images
@@ -133,14 +137,15 @@ class Tail:
         output = self._output[source.to(self._output.device)].clone()
         rows = output.view(len(output), -1)
         rows[:, self._places] = maps.flatten(1).to(rows.dtype)
-        return output
+        return output.movedim(0, self._batch)
 
     def _measured_places(self) -> Tensor:
         """Return where in a row of the output each activation lies, (C * cells,) int64."""
         self._output = self._output.contiguous()
         n = len(self.probe.images)
         numbers = torch.arange(self._output.numel(), device=self._output.device)
-        read_numbers = read(numbers.view(self._output.shape), self.site.layout, self.site.name, n)
+        rows = numbers.view(self._output.shape).movedim(0, self._batch)
+        read_numbers = read(rows, self.site.layout, self.site.name, n)
         places = read_numbers.flatten(1)
         row = self._output.numel() // len(self._output)
         first = torch.arange(n, device=places.device).unsqueeze(1) * row
