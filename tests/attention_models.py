@@ -94,7 +94,10 @@ class SequenceFirst(nn.Module):
 #: By name: the model, the images' size, how many prefix tokens it has, and the grid.
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int], int, tuple[int, int]]] = {
     "timm vit": (lambda: _timm("vit_tiny_patch16_224"), (64, 64), 1, (4, 4)),
-    "timm vit, mean": (lambda: _timm("vit_tiny_patch16_224", global_pool="avg"), *((64, 64), 1, (4, 4))),
+    "timm vit, mean": (
+        lambda: _timm("vit_tiny_patch16_224", global_pool="avg"),
+        *((64, 64), 1, (4, 4)),
+    ),
     "timm vit, not square": (
         lambda: _timm("vit_tiny_patch16_224", dynamic_img_size=True),
         (48, 80),

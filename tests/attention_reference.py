@@ -15,7 +15,7 @@ def explicit_attention(kept: list[Tensor], images: int) -> Iterator[None]:
     """Replace fused attention and the softmax of eager attention by some that are kept."""
     fused, softmax = functional.scaled_dot_product_attention, functional.softmax
 
-    def attention(
+    def attention(  # noqa: PLR0917  the signature of the function that it stands for
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -74,16 +74,12 @@ class Reference:
         self.axis = 1 - batch  # the tokens'
         self.outputs: list[Tensor] = []
         self.kept: list[Tensor] = []
-        handles = [
-            model.get_submodule(name).register_forward_hook(self._keep) for name in blocks
-        ]
+        self.attention: list[Tensor] = []
+        handles = [model.get_submodule(name).register_forward_hook(self._keep) for name in blocks]
         with explicit_attention(self.kept, len(images)):
             self.scores = score(model(images))
         for handle in handles:
             handle.remove()
-        n = len(images)
-        square = [a for a in self.kept if a.shape[-1] == a.shape[-2] == self.count]
-        self.attention = [a for a in square if len(a) == n][-len(blocks) :]
         self.pooling = next((a for a in self.kept if a.shape[-2] == 1), None)
 
     @property
@@ -92,6 +88,7 @@ class Reference:
 
     def _keep(self, _: object, __: object, output: object) -> None:
         self.outputs.append(output[0] if isinstance(output, tuple) else output)
+        self.attention.append(self.kept[-1])
 
     def scores_of(self, tokens: Tensor, kept: list[Tensor] | None = None) -> Tensor:
         """Run the whole model with the last block's output replaced."""
@@ -124,9 +121,7 @@ class Reference:
     def generic(self, target: int, weights: Tensor) -> Tensor:
         """(N, T), by products of whole matrices from the first layer on."""
         sources = [*self.attention, *([] if self.pooling is None else [self.pooling])]
-        gradients = torch.autograd.grad(
-            self.scores[:, target].sum(), sources, retain_graph=True
-        )
+        gradients = torch.autograd.grad(self.scores[:, target].sum(), sources, retain_graph=True)
         means = [(g * a).clamp(min=0).mean(dim=1) for g, a in zip(gradients, sources, strict=True)]
         product = torch.eye(self.count).expand(len(self.images), -1, -1)
         for mean in means[: len(self.attention)]:

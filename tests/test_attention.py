@@ -1,20 +1,15 @@
 """Explainers of attention, beside the slow way, on the models of four libraries."""
 
 import pytest
-import timm
 import torch
-import torchvision
-from torch import nn
-from torch.nn import functional
 from torch.testing import assert_close
-from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
 from camlens.layers.attention import MeasuredBlocks
 from camlens.layers.measured import MeasuredLayers
 from camlens.probe import Probe
 
-from .attention_models import MODELS, SequenceFirst, build
+from .attention_models import MODELS, build
 from .attention_reference import Reference
 
 EXPLAINERS = [camlens.LeGrad, camlens.GenericAttention, camlens.AttentionRollout]

@@ -139,7 +139,8 @@ class LeGrad(AttentionAttribution):
                 heads = torch.stack([by_head(each, m) for each in found], dim=1)
                 parts.append(methods.legrad(at_least_float32(heads)))
             kept.append(torch.cat(parts, dim=1))
-        return torch.cat(kept).unflatten(0, tokens.shape[:2]).mean(dim=0)
+        every: Tensor = torch.cat(kept).unflatten(0, tokens.shape[:2])
+        return every.mean(dim=0)
 
 
 def _rows(tokens: Tensor) -> tuple[Tensor, Tensor]:

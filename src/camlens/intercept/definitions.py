@@ -50,7 +50,8 @@ def fused_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str,
 
 def logits_of(given: Mapping[str, Any]) -> Tensor:
     """Return Q K^T s + M, (..., queries, keys), of the arguments of fused attention."""
-    query, mask = given["query"], given.get("attn_mask")
+    query: Tensor = given["query"]
+    mask: Tensor | None = given.get("attn_mask")
     key = repeated(given, given["key"])
     wide = torch.promote_types(query.dtype, torch.float32)  # as the fused kernels add up
     scale = given.get("scale")

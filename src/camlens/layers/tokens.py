@@ -34,10 +34,10 @@ class Tokens:
         """Return a copy in which one token has noise of the output's own size added."""
         copy = output.clone()
         view = copy.permute(self.batch, self.channels, *self.axes)
-        place = torch.unravel_index(torch.tensor(token), view.shape[2:])
-        index = slice(None), slice(None), *map(int, place)
-        noise = torch.randn(view[index].shape, generator=torch.Generator().manual_seed(0))
-        view[index] += noise.to(copy) * copy.std()
+        place = torch.unravel_index(torch.tensor(token, device=copy.device), view.shape[2:])
+        row = view[:, :, *place]
+        noise = torch.randn(row.shape, generator=torch.Generator().manual_seed(0))
+        view[:, :, *place] = row + noise.to(copy) * copy.std()
         return copy
 
 

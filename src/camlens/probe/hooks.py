@@ -139,11 +139,13 @@ class _EntryHook:
         layers: Mapping[str, nn.Module],
         handles: list[RemovableHandle],
         *,
-        enter: Enter,
+        enter: Enter | None,
         see: See,
         depth: _Depth,
     ) -> None:
-        """Put a hook on each layer, until the handles are removed."""
+        """Put a hook on each layer, until the handles are removed; none if nothing is told."""
+        if enter is None:
+            return
         for name, module in layers.items():
             keyed = module._forward_pre_hooks_with_kwargs
             handle = RemovableHandle(module._forward_pre_hooks, extra_dict=keyed)
@@ -213,8 +215,7 @@ def run_hooked(
             handle = RemovableHandle(module._forward_hooks)
             handles.append(handle)
             module._forward_hooks[handle.id] = _Hook(name, see, depth)
-        if enter is not None:
-            _EntryHook.put_on(layers, handles, enter=enter, see=see, depth=depth)
+        _EntryHook.put_on(layers, handles, enter=enter, see=see, depth=depth)
         if compiled:
             _uncompiled.enter(handles)
         torch.set_grad_enabled(gradients)
