@@ -1,8 +1,16 @@
 """Explainers of attention, beside the slow way, on the models of four libraries."""
 
+import copy
+import pickle
+
 import pytest
+import timm
 import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
 from camlens.layers.attention import MeasuredBlocks
@@ -11,8 +19,11 @@ from camlens.probe import Probe
 
 from .attention_models import MODELS, build
 from .attention_reference import Reference
+from .families import ATTENTION
+from .nets import Small, small_vit
+from .test_guarantees import assert_same, state_of
 
-EXPLAINERS = [camlens.LeGrad, camlens.GenericAttention, camlens.AttentionRollout]
+OF_SCORES = [camlens.LeGrad, camlens.GenericAttention]
 
 
 def scores_of(outputs):
@@ -48,7 +59,7 @@ def test_models_unchanged_are_the_slow_way(name):
     def on_grid(values):
         return torch.stack(values, dim=1)[:, :, prefix:].unflatten(2, grid).detach()
 
-    found = [explainer(model)(images, targets=two) for explainer in EXPLAINERS]
+    found = [explainer(model)(images, targets=two) for explainer in ATTENTION]
     expected = [
         on_grid([reference.legrad(k) for k in range(2)]),
         on_grid([reference.generic(k, weights[k]) for k in range(2)]),
@@ -84,3 +95,269 @@ def read_weights(name, reference, prefix):
     else:
         plain[:, 0] = 1
     return [plain, plain]
+
+
+IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_targets_and_images_are_explained_one_by_one_alike(explainer):
+    model = small_vit()
+    explain = explainer(model)
+    every = explain(IMAGES, targets="all")
+    for k in range(5):
+        assert_close(explain(IMAGES, targets=k).raw[:, 0], every.raw[:, k], rtol=1e-4, atol=1e-6)
+    for n in range(3):
+        assert_close(explain(IMAGES[n : n + 1], targets="all").raw[0], every.raw[n])
+    assert_close(explain(IMAGES).raw[:, 0], every.raw[range(3), model(IMAGES).argmax(dim=1)])
+    assert every.registration is not None
+    assert every.registration.proven
+
+
+@pytest.mark.parametrize("explainer", OF_SCORES)
+def test_the_map_is_of_the_score_asked_for(explainer):
+    explain = explainer(small_vit())
+    maps = explain(IMAGES, targets="all").raw
+    assert (maps[:, 0] - maps[:, 1]).abs().amax() > 0.1 * maps.amax()
+    doubled = explain(IMAGES, targets=lambda out: 2 * out).raw
+    factor = 2
+    if explainer is camlens.LeGrad:
+        assert_close(doubled, factor * maps)
+    rollout = camlens.AttentionRollout(explain.model)(IMAGES, targets="all").raw
+    assert_close(rollout, rollout[:, :1].expand_as(rollout))
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+@pytest.mark.parametrize("error", [None, RuntimeError("within"), KeyboardInterrupt()])
+def test_the_model_is_bit_identical_after_a_call(explainer, error):
+    model = small_vit()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    explain = explainer(model)
+    explain(IMAGES)
+    before = state_of(model)
+    if error is None:
+        explain(IMAGES, targets="all")
+    else:
+
+        def fail(_):
+            raise error
+
+        with pytest.raises(type(error)):
+            explain(IMAGES, targets=fail)
+    assert_same(before, state_of(model))
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_modes_of_the_caller_make_no_difference(explainer):
+    model = small_vit()
+    explain = explainer(model)
+    expected = explain(IMAGES, targets="all").raw
+    with torch.no_grad():
+        assert torch.equal(explain(IMAGES, targets="all").raw, expected)
+    with torch.inference_mode():
+        assert torch.equal(explain(IMAGES, targets="all").raw, expected)
+    with torch.no_grad():
+        for_frozen = explainer(copy.deepcopy(model).requires_grad_(False))
+    assert_close(for_frozen(IMAGES, targets="all").raw, expected)
+    again = pickle.loads(pickle.dumps(explain))  # noqa: S301
+    assert_close(again(IMAGES, targets="all").raw, expected)
+    last = IMAGES.contiguous(memory_format=torch.channels_last)
+    assert_close(explain(last, targets="all").raw, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_half_precision_is_near(explainer):
+    model = small_vit()
+    expected = explainer(model)(IMAGES, targets="all").raw
+    half = explainer(copy.deepcopy(model).bfloat16())(IMAGES.bfloat16(), targets="all").raw
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = explainer(model)(IMAGES, targets="all").raw
+    for found in (half, cast):
+        assert found.dtype == torch.float32
+        assert (found - expected).abs().amax() < 0.15 * expected.amax()
+
+
+def test_one_gradient_is_that_of_each_layer():
+    """The graphs of the blocks are disjoint, so the sum of their scores has all gradients."""
+    model, images = build("timm vit")
+    names = list(blocks_of(model, images).names)
+    reference = Reference(model, images, names, scores_of)
+    kept = [output.mean(dim=1, keepdim=True).expand_as(output) for output in reference.outputs]
+    total = sum(reference.scores_of(tokens)[:, 0].sum() for tokens in kept)
+    # In one graph the summed score has other gradients too: those through the blocks above.
+    joint = torch.autograd.grad(total, reference.attention, retain_graph=True)
+    apart = reference.legrad(0)
+    one = torch.stack([g.clamp(min=0).mean(dim=(1, 2)) for g in joint]).mean(dim=0)
+    assert (one - apart).abs().amax() > 0.01 * apart.amax()
+    found = camlens.LeGrad(model)(images, targets=0).raw
+    assert_close(found.flatten(1), apart[:, 1:].detach(), rtol=1e-4, atol=1e-7)
+
+
+def test_the_models_own_pooling_is_an_option():
+    model, images = build("timm vit")
+    names = list(blocks_of(model, images).names)
+    reference = Reference(model, images, names, scores_of)
+    maps = []
+    for output, attention in zip(reference.outputs, reference.attention, strict=True):
+        score = reference.scores_of(output)[:, 2].sum()
+        (gradient,) = torch.autograd.grad(score, attention, retain_graph=True)
+        maps.append(gradient.clamp(min=0).mean(dim=(1, 2)))
+    expected = torch.stack(maps).mean(dim=0)[:, 1:]
+    found = camlens.LeGrad(model, pool="own")(images, targets=2).raw
+    assert_close(found.flatten(1), expected, rtol=1e-4, atol=1e-7)
+    with pytest.raises(ValueError, match='expected pool "mean" or "own"'):
+        camlens.LeGrad(model, pool="class")
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_the_last_blocks_alone(explainer):
+    model, images = build("timm vit")
+    named = explainer(model, blocks=["blocks.1", model.blocks[2]])(images, targets=0)
+    assert named.layers == ("blocks.1", "blocks.2")
+    assert_close(explainer(model, last=2)(images, targets=0).raw, named.raw)
+    with pytest.raises(ValueError, match="at most last=3 blocks, got 4"):
+        explainer(model, last=4)(images)
+    with pytest.raises(ValueError, match="name blocks that follow one another"):
+        explainer(model, blocks=["blocks.0", "blocks.2"])(images)
+    with pytest.raises(ValueError, match="to make one call of attention"):
+        explainer(model, blocks=["blocks"])(images)
+    with pytest.raises(ValueError, match="no graph to train with"):
+        explainer(model, create_graph=True)
+
+
+def test_targets_in_chunks_are_the_same(monkeypatch):
+    model = small_vit()
+    expected = [explainer(model)(IMAGES, targets="all").raw for explainer in ATTENTION]
+    for module in ("camlens.attention.CHUNK_BYTES", "camlens.probe.passes.CHUNK_BYTES"):
+        monkeypatch.setattr(module, 1)
+    found = [explainer(model)(IMAGES, targets="all").raw for explainer in ATTENTION]
+    for maps, whole in zip(found, expected, strict=True):
+        assert_close(maps, whole, rtol=1e-4, atol=1e-7)
+
+
+def test_a_block_on_its_own_has_to_be_named():
+    model = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=5).eval()
+    nn.init.normal_(model.heads.head.weight)
+    with pytest.raises(ValueError, match=r"only attention of the model lies in each of.*blocks="):
+        _ = camlens.LeGrad(model)(IMAGES)
+    named = camlens.LeGrad(model, blocks=["encoder.layers.encoder_layer_0"])(IMAGES)
+    assert named.raw.amax() > 0
+
+
+class Shuffled(nn.Module):
+    """A block that attends between tokens in another order than it is given."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, tokens):
+        return self.block(tokens.flip(1)).flip(1)
+
+
+REFUSED = {
+    "windows": (lambda: timm.create_model("swin_tiny_patch4_window7_224", num_classes=5), "form 4"),
+    "channels": (lambda: timm.create_model("xcit_nano_12_p16_224"), "over channels"),
+    "hierarchy": (lambda: timm.create_model("levit_128s"), "form 3 groups"),
+    "reduced": (lambda: timm.create_model("pvt_v2_b0"), "also attends in"),
+    "none": (lambda: torchvision.models.resnet18(num_classes=5), "no attention was seen"),
+    "class attention": (lambda: timm.create_model("cait_xxs24_224"), "1 queries and 197 keys"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFUSED)
+def test_attention_that_is_no_map_from_tokens_to_tokens_is_an_error(name):
+    make, text = REFUSED[name]
+    model = make().eval()
+    with pytest.raises(ValueError, match=rf"(?s){text}.*GradCAM"):
+        camlens.LeGrad(model)(torch.rand(1, 3, 224, 224))
+
+
+def test_tokens_in_another_order_and_networks_without_are_errors():
+    model, images = build("timm vit")
+    model.blocks[1] = Shuffled(model.blocks[1])
+    with pytest.raises(ValueError, match=r"block 'blocks.1' .*orders tokens anew.*GradCAM"):
+        camlens.GenericAttention(model)(images)
+    with pytest.raises(ValueError, match=r"no attention was seen.*GradCAM"):
+        camlens.GenericAttention(Small().eval())(IMAGES)
+
+
+def test_the_cost_over_a_forward_pass():
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=10).eval()
+    nn.init.normal_(model.head.weight)
+    images = torch.randn(1, 3, 224, 224)
+    bare = flops(lambda: model(images))
+    limits = {camlens.LeGrad: 2, camlens.GenericAttention: 2.4, camlens.AttentionRollout: 1.15}
+    for explainer, limit in limits.items():
+        explain = explainer(model)
+        explain(images)
+        assert flops(lambda e=explain: e(images)) < limit * bare
+    last = camlens.GenericAttention(model, last=1)
+    last(images)
+    assert flops(lambda: last(images)) < 1.25 * bare
+
+
+def flops(work):
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def planted(count, generator):
+    """Return noise with one patch of stripes, across or down; its class and its cell."""
+    images = 0.5 * torch.randn(count, 3, 48, 48, generator=generator)
+    classes = torch.randint(2, (count,), generator=generator)
+    cells = torch.randint(6, (count, 2), generator=generator)
+    stripes = (torch.arange(8) // 2 % 2 * 2.0 - 1).expand(8, 8)
+    for image, kind, (y, x) in zip(images, classes, (8 * cells).tolist(), strict=True):
+        image[:, y : y + 8, x : x + 8] += 1.5 * (stripes if kind else stripes.mT)
+    return images, classes, cells
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Return a small transformer that tells the stripes, and fresh images that it gets right."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = timm.models.VisionTransformer(
+            48, 8, num_classes=2, embed_dim=48, depth=3, num_heads=3, global_pool="token"
+        )
+        generator = torch.Generator().manual_seed(0)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3)
+        steps = 500
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps)
+        for _ in range(steps):
+            images, classes, _ = planted(64, generator)
+            loss = functional.cross_entropy(model(images), classes)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    model.eval()
+    images, classes, cells = planted(200, generator)
+    right = model(images).argmax(dim=1) == classes
+    assert right.float().mean() > 0.9
+    return model, images[right], cells[right]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_heat_falls_on_planted_evidence(explainer, trained):
+    model, images, cells = trained
+
+    def density(network):
+        maps = explainer(network)(images).raw[:, 0]
+        maps = maps / maps.mean(dim=(1, 2), keepdim=True)
+        return maps[range(len(maps)), cells[:, 0], cells[:, 1]]
+
+    found = density(model)
+    print(explainer.__name__, found.mean(), (found > 3).float().mean())
+    assert (found > 3).float().mean() > 0.9
+    shuffled = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in shuffled.parameters():
+        order = torch.randperm(parameter.numel(), generator=generator)
+        parameter.data = parameter.data.flatten()[order].view(parameter.shape)
+    assert density(shuffled).mean() < 0.5 * found.mean()

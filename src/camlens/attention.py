@@ -75,9 +75,10 @@ class AttentionAttribution(Explainer):
 
 @final
 class GenericAttention(AttentionAttribution):
-    r"""Generic attention explainability (Chefer, Gur and Wolf 2021b), equations 5 and 6.
+    r"""Generic attention explainability (Chefer, Gur and Wolf 2021b, arXiv:2103.15679).
 
-    See :func:`camlens.methods.attention.relevance` and ``generic_attention_step``. The map is the
+    Equations 5 and 6 are :func:`camlens.methods.attention.relevance` and
+    :func:`camlens.methods.attention.generic_attention_step`. The map is the
     row of the token that is read in :math:`R = (I + \bar A_L) \cdots (I + \bar A_1)`: of the class
     token, where that is read; of models that average the patches, the mean of their rows, and of
     those that pool by attention the pooling's own row. What is read is measured by the score's

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def legrad(gradients: Float[Tensor, "N K h q k"]) -> Float[Tensor, "N K k"]:
-    r"""Return a layer's LeGrad values of the keys (Bousselham et al. 2024, equations 7 and 8).
+    r"""Return a layer's LeGrad values of the keys (Bousselham et al. 2024).
 
     .. math:: E_k = \frac{1}{h q} \sum_{h, q} \mathrm{ReLU}(\partial s / \partial A_{h q k})
 
