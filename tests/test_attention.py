@@ -160,7 +160,7 @@ def test_modes_of_the_caller_make_no_difference(explainer):
     with torch.no_grad():
         for_frozen = explainer(copy.deepcopy(model).requires_grad_(False))
     assert_close(for_frozen(IMAGES, targets="all").raw, expected)
-    again = pickle.loads(pickle.dumps(explain))  # noqa: S301
+    again = pickle.loads(pickle.dumps(explain))
     assert_close(again(IMAGES, targets="all").raw, expected)
     last = IMAGES.contiguous(memory_format=torch.channels_last)
     assert_close(explain(last, targets="all").raw, expected, rtol=1e-4, atol=1e-6)
@@ -277,7 +277,7 @@ def test_attention_that_is_no_map_from_tokens_to_tokens_is_an_error(name):
 
 def test_tokens_in_another_order_and_networks_without_are_errors():
     model, images = build("timm vit")
-    model.blocks[1] = Shuffled(model.blocks[1])
+    model.blocks[1] = Shuffled(model.blocks[1]).eval()
     with pytest.raises(ValueError, match=r"block 'blocks.1' .*orders tokens anew.*GradCAM"):
         camlens.GenericAttention(model)(images)
     with pytest.raises(ValueError, match=r"no attention was seen.*GradCAM"):
@@ -289,7 +289,7 @@ def test_the_cost_over_a_forward_pass():
     nn.init.normal_(model.head.weight)
     images = torch.randn(1, 3, 224, 224)
     bare = flops(lambda: model(images))
-    limits = {camlens.LeGrad: 2, camlens.GenericAttention: 2.4, camlens.AttentionRollout: 1.15}
+    limits = {camlens.LeGrad: 2, camlens.GenericAttention: 2.5, camlens.AttentionRollout: 1.15}
     for explainer, limit in limits.items():
         explain = explainer(model)
         explain(images)
@@ -342,22 +342,36 @@ def trained():
     return model, images[right], cells[right]
 
 
+def densities(explainer, model, images, cells):
+    """Return how much more heat than on average is on each image's planted cell."""
+    maps = explainer(model)(images, targets=lambda out: out - out.flip(1)).raw
+    maps = maps[range(len(maps)), model(images).argmax(dim=1)]
+    maps = maps / maps.mean(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    return maps[range(len(maps)), cells[:, 0], cells[:, 1]]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("explainer", ATTENTION)
+@pytest.mark.parametrize("explainer", OF_SCORES)
 def test_heat_falls_on_planted_evidence(explainer, trained):
+    """The score is one class against the other: one class alone may be told by what is absent."""
     model, images, cells = trained
+    found = densities(explainer, model, images, cells)
+    assert (found > 3).float().mean() >= 0.95
+    assert densities(explainer, shuffled(model), images, cells).mean() < 0.4 * found.mean()
 
-    def density(network):
-        maps = explainer(network)(images).raw[:, 0]
-        maps = maps / maps.mean(dim=(1, 2), keepdim=True)
-        return maps[range(len(maps)), cells[:, 0], cells[:, 1]]
 
-    found = density(model)
-    print(explainer.__name__, found.mean(), (found > 3).float().mean())
-    assert (found > 3).float().mean() > 0.9
-    shuffled = copy.deepcopy(model)
+@pytest.mark.slow
+def test_a_rollout_finds_planted_evidence_less_clearly(trained):
+    """Where attention goes is not what it is for: most densities are below 3."""
+    found = densities(camlens.AttentionRollout, *trained)
+    assert 1.5 < found.mean() < 3
+
+
+def shuffled(model):
+    """Return a copy of a model whose parameters are each in another order."""
+    copied = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
-    for parameter in shuffled.parameters():
+    for parameter in copied.parameters():
         order = torch.randperm(parameter.numel(), generator=generator)
         parameter.data = parameter.data.flatten()[order].view(parameter.shape)
-    assert density(shuffled).mean() < 0.5 * found.mean()
+    return copied

@@ -35,9 +35,10 @@ class Tokens:
         copy = output.clone()
         view = copy.permute(self.batch, self.channels, *self.axes)
         place = torch.unravel_index(torch.tensor(token, device=copy.device), view.shape[2:])
-        row = view[:, :, *place]
+        index: tuple[slice | Tensor, ...] = (slice(None), slice(None), *place)
+        row = view[index]
         noise = torch.randn(row.shape, generator=torch.Generator().manual_seed(0))
-        view[:, :, *place] = row + noise.to(copy) * copy.std()
+        view[index] = row + noise.to(copy) * copy.std()
         return copy
 
 
