@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -288,15 +289,16 @@ def test_the_cost_over_a_forward_pass():
     model = timm.create_model("vit_tiny_patch16_224", num_classes=10).eval()
     nn.init.normal_(model.head.weight)
     images = torch.randn(1, 3, 224, 224)
-    bare = flops(lambda: model(images))
-    limits = {camlens.LeGrad: 2, camlens.GenericAttention: 2.5, camlens.AttentionRollout: 1.15}
+    with sdpa_kernel(SDPBackend.MATH):  # fused attention on a CPU is not counted
+        bare = flops(lambda: model(images))
+    limits = {camlens.LeGrad: 1.9, camlens.GenericAttention: 2.15, camlens.AttentionRollout: 1.01}
     for explainer, limit in limits.items():
         explain = explainer(model)
         explain(images)
         assert flops(lambda e=explain: e(images)) < limit * bare
     last = camlens.GenericAttention(model, last=1)
     last(images)
-    assert flops(lambda: last(images)) < 1.25 * bare
+    assert flops(lambda: last(images)) < 1.1 * bare
 
 
 def flops(work):
@@ -306,19 +308,24 @@ def flops(work):
 
 
 def planted(count, generator):
-    """Return noise with one patch of stripes, across or down; its class and its cell."""
+    """Return noise with one patch of stripes, across or down, or none (2); and the patch's cell."""
     images = 0.5 * torch.randn(count, 3, 48, 48, generator=generator)
-    classes = torch.randint(2, (count,), generator=generator)
+    classes = torch.randint(3, (count,), generator=generator)
     cells = torch.randint(6, (count, 2), generator=generator)
     stripes = (torch.arange(8) // 2 % 2 * 2.0 - 1).expand(8, 8)
-    for image, kind, (y, x) in zip(images, classes, (8 * cells).tolist(), strict=True):
-        image[:, y : y + 8, x : x + 8] += 1.5 * (stripes if kind else stripes.mT)
+    patches = torch.stack([stripes.mT, stripes, torch.zeros(8, 8)])
+    for image, kind, (y, x) in zip(images, classes.tolist(), (8 * cells).tolist(), strict=True):
+        image[:, y : y + 8, x : x + 8] += 1.5 * patches[kind]
     return images, classes, cells
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """Return a small transformer that tells the stripes, and fresh images that it gets right."""
+    """Return a small transformer, and fresh images whose stripes it finds, with their places.
+
+    Each logit says on its own whether its stripes are there, so that what speaks for them is the
+    patch: with a softmax one class may be told by what is absent.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = timm.models.VisionTransformer(
@@ -326,26 +333,30 @@ def trained():
         )
         generator = torch.Generator().manual_seed(0)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3)
-        steps = 500
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps)
-        for _ in range(steps):
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=STEPS)
+        for _ in range(STEPS):
             images, classes, _ = planted(64, generator)
-            loss = functional.cross_entropy(model(images), classes)
+            present = functional.one_hot(classes, 3)[:, :2].float()
+            loss = functional.binary_cross_entropy_with_logits(model(images), present)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
     model.eval()
-    images, classes, cells = planted(200, generator)
-    right = model(images).argmax(dim=1) == classes
+    images, classes, cells = planted(300, generator)
+    there = classes < 2
+    images, classes, cells = images[there], classes[there], cells[there]
+    right = model(images)[range(len(images)), classes] > 0
     assert right.float().mean() > 0.9
-    return model, images[right], cells[right]
+    return model, images[right], classes[right], cells[right]
 
 
-def densities(explainer, model, images, cells):
+STEPS = 500
+
+
+def densities(explainer, model, images, classes, cells):
     """Return how much more heat than on average is on each image's planted cell."""
-    maps = explainer(model)(images, targets=lambda out: out - out.flip(1)).raw
-    maps = maps[range(len(maps)), model(images).argmax(dim=1)]
+    maps = explainer(model)(images, targets=classes).raw[:, 0]
     maps = maps / maps.mean(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     return maps[range(len(maps)), cells[:, 0], cells[:, 1]]
 
@@ -353,11 +364,11 @@ def densities(explainer, model, images, cells):
 @pytest.mark.slow
 @pytest.mark.parametrize("explainer", OF_SCORES)
 def test_heat_falls_on_planted_evidence(explainer, trained):
-    """The score is one class against the other: one class alone may be told by what is absent."""
-    model, images, cells = trained
-    found = densities(explainer, model, images, cells)
+    model, images, classes, cells = trained
+    found = densities(explainer, model, images, classes, cells)
     assert (found > 3).float().mean() >= 0.95
-    assert densities(explainer, shuffled(model), images, cells).mean() < 0.4 * found.mean()
+    lost = densities(explainer, shuffled(model), images, classes, cells)
+    assert lost.mean() < 0.4 * found.mean()
 
 
 @pytest.mark.slow
