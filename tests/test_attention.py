@@ -362,20 +362,13 @@ def densities(explainer, model, images, classes, cells):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("explainer", OF_SCORES)
+@pytest.mark.parametrize("explainer", ATTENTION)
 def test_heat_falls_on_planted_evidence(explainer, trained):
     model, images, classes, cells = trained
     found = densities(explainer, model, images, classes, cells)
     assert (found > 3).float().mean() >= 0.95
     lost = densities(explainer, shuffled(model), images, classes, cells)
     assert lost.mean() < 0.4 * found.mean()
-
-
-@pytest.mark.slow
-def test_a_rollout_finds_planted_evidence_less_clearly(trained):
-    """Where attention goes is not what it is for: most densities are below 3."""
-    found = densities(camlens.AttentionRollout, *trained)
-    assert 1.5 < found.mean() < 3
 
 
 def shuffled(model):

@@ -17,9 +17,10 @@ def test_methods_come_from_the_classes(run):
         *("GuidedGradCAM", "HiResCAM", "Saliency", "LayerCAM", "XGradCAM"),
         *("AblationCAM", "EigenGradCAM", "FullGrad", "LayerIntegratedGradients"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "ScoreCAM"),
-        "SmoothGrad",
+        *("SmoothGrad", "LeGrad", "GenericAttention", "AttentionRollout"),
     }
     assert {r["method"] for r in rows if not r["layer"]} == {
+        *("AttentionRollout", "GenericAttention", "LeGrad"),
         *("Deconvnet", "FullGrad", "GuidedBackprop", "Saliency"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "SmoothGrad"),
     }
