@@ -128,6 +128,40 @@ def test_the_map_is_of_the_score_asked_for(explainer):
     assert_close(rollout, rollout[:, :1].expand_as(rollout))
 
 
+@pytest.mark.parametrize("explainer", OF_SCORES)
+def test_texts_are_explained_as_targets(explainer):
+    """Cosines with texts encoded once are the scores of a CLIP that encodes them in each call."""
+    both, images = build("transformers clip")
+    clip, tokens = both.clip, both.tokens
+    with torch.no_grad():
+        texts = clip.get_text_features(tokens).pooler_output
+    target = camlens.targets.text(texts, scale=clip.logit_scale.exp().item())
+
+    class Images(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.clip = clip
+
+        def forward(self, images):
+            return self.clip.get_image_features(images).pooler_output
+
+    alone = explainer(Images().eval())(images, targets=target)
+    together = explainer(both)(images, targets="all")
+    assert_close(alone.scores, together.scores, rtol=1e-4, atol=1e-4)
+    assert_close(alone.raw, together.raw, rtol=1e-3, atol=1e-5 * together.raw.amax().item())
+
+    class Given(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.clip = clip
+
+        def forward(self, images, tokens):
+            return self.clip(pixel_values=images, input_ids=tokens).logits_per_image
+
+    given = explainer(Given().eval())(images, tokens, targets="all")
+    assert_close(given.raw, together.raw, rtol=1e-3, atol=1e-5 * together.raw.amax().item())
+
+
 @pytest.mark.parametrize("explainer", ATTENTION)
 @pytest.mark.parametrize("error", [None, RuntimeError("within"), KeyboardInterrupt()])
 def test_the_model_is_bit_identical_after_a_call(explainer, error):

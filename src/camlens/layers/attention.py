@@ -145,7 +145,7 @@ def _find(probe: Probe, names: tuple[str, ...] | None, layers: MeasuredLayers) -
 
 
 def _check_shape(name: str, shape: tuple[int, ...], images: int, count: int) -> None:
-    whole = (len(shape) == 4 and shape[0] == images) or len(shape) == 3
+    whole = shape[0] == images if len(shape) == 4 else shape[0] % images == 0
     if whole and shape[-2:] == (count, count):
         return
     raise ValueError(

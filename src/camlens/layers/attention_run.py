@@ -99,10 +99,14 @@ class AttentionRun:
         self._open.append((name, kept, self.watch.count))
 
     def _leave(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
-        _, given, first = self._open.pop()
+        begun, given, first = self._open.pop()
+        while begun != name:  # one that ended by an error, which the model caught
+            begun, given, first = self._open.pop()
         tensor = first_tensor(output)
         replaced = self.changed.get(name)
-        kept = given is not None and tensor is not None and given.shape == tensor.shape
+        # Of modules that attend to nothing, nothing is kept: a large model has many.
+        attends = self.watch.count > first
+        kept = attends and given is not None and tensor is not None and given.shape == tensor.shape
         self.calls.append(
             BlockCall(
                 name,
