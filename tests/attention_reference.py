@@ -60,6 +60,7 @@ class Reference:
         blocks: names of the blocks.
         score: from the model's outputs to (N, K) scores.
         batch: the dimension of a block's output that holds the images.
+        severed: whether each block is given its input without the graph that led to it.
     """
 
     def __init__(
@@ -69,7 +70,10 @@ class Reference:
         blocks: list[str],
         score: Callable[[object], Tensor],
         batch: int = 0,
+        *,
+        severed: bool = False,
     ) -> None:
+        self.severed = severed
         self.model, self.images, self.blocks, self.score = model, images, blocks, score
         self.axis = 1 - batch  # the tokens'
         self.outputs: list[Tensor] = []
@@ -86,9 +90,13 @@ class Reference:
     def count(self) -> int:
         return self.outputs[-1].shape[self.axis]
 
-    def _keep(self, _: object, __: object, output: object) -> None:
+    def _keep(self, _: object, __: object, output: object) -> object:
         self.outputs.append(output[0] if isinstance(output, tuple) else output)
         self.attention.append(self.kept[-1])
+        if not self.severed:
+            return None
+        given = self.outputs[-1].detach()
+        return (given, *output[1:]) if isinstance(output, tuple) else given
 
     def scores_of(self, tokens: Tensor, kept: list[Tensor] | None = None) -> Tensor:
         """Run the whole model with the last block's output replaced."""
