@@ -9,6 +9,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+_LAYERS = {
+    "vgg19": "features.34",
+    "resnet50": "layer4",
+    "vit_b_16": "encoder.layers.encoder_layer_11.ln_1",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -27,7 +33,7 @@ class Case:
     @property
     def layer(self) -> str:
         """The layer that the issue's bars are stated for."""
-        return {"vgg19": "features.34", "resnet50": "layer4"}[self.network]
+        return _LAYERS[self.network]
 
     def __str__(self) -> str:
         given = f", {self.targets} given targets" if self.targets else ""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import methods
 import torch
 from dataset_cost import KEEP
 from first_call import first_call_costs, later_call_overhead
@@ -133,6 +134,13 @@ def first_call_section(device: str, effort: Effort) -> str:
     return costs + "\n" + table(names, [overhead])
 
 
+def methods_section(device: str, effort: Effort) -> str:
+    """Measure every method on three networks, beside the peers that have it."""
+    scale = methods.Scale(batch=2, rounds=1, memory=False) if effort.quick else methods.Scale()
+    found = [row for name in methods.NETWORKS for row in methods.rows(name, device, scale)]
+    return methods.as_table(found)
+
+
 def import_section(device: str, effort: Effort) -> str:
     """Measure what importing costs."""
     torch_s, camlens_s, ratio = import_times(effort.rounds)
@@ -144,6 +152,7 @@ def import_section(device: str, effort: Effort) -> str:
 
 SECTIONS: dict[str, Callable[[str, Effort], str]] = {
     **{s: lambda device, effort, s=s: bars_section(s, device, effort) for s in MEASURES},
+    "methods": methods_section,
     "first_call": first_call_section,
     "import": import_section,
     "precision": precision_section,

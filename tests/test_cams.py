@@ -388,3 +388,51 @@ def test_eigen_cam_is_no_map_to_train_with():
     explain = camlens.EigenCAM(Small().eval(), "conv2", create_graph=True)
     with pytest.raises(ValueError, match="no gradient where singular values are equal"):
         explain(torch.rand(2, 3, 8, 8))
+
+
+# Identities behind average pooling and a linear layer.
+
+
+def shapley_weights(model, maps, target):
+    """Return Shapley-CAM's weights: the mean over the grid of g - H A / 2 (arXiv:2501.06261)."""
+
+    def score(values):
+        return model(values)[:, target].sum()
+
+    gradient = torch.func.grad(score)(maps)
+    curved = torch.autograd.functional.hvp(score, maps, maps)[1]
+    return (gradient - curved / 2).mean(dim=(2, 3)), curved
+
+
+def test_behind_pooling_and_a_linear_layer_the_cams_are_one():
+    model, layer = headed("modules")
+    images = torch.randn(3, 3, 8, 8)
+    grad_cam = camlens.GradCAM(model, layer)(images, targets="all").raw
+    for other in (camlens.HiResCAM, camlens.CAM):
+        raw = other(model, layer)(images, targets="all").raw
+        assert_close(raw * (1 / 36 if other is camlens.CAM else 1), grad_cam)
+    with torch.no_grad():
+        maps, scores = model[:2](images), model(images)
+    for k in range(4):
+        weights, curved = shapley_weights(model[2:], maps, k)
+        assert not curved.any()  # so that Shapley-CAM has Grad-CAM's weights
+        assert_close(torch.einsum("nc,nchw->nhw", weights, maps).relu(), grad_cam[:, k])
+        # Ablation-CAM: w_kc times the channel's mean, over the score.
+        falls = model[-1].weight[k] * maps.mean(dim=(2, 3)) / scores[:, k, None].abs()
+        ablated = camlens.AblationCAM(model, layer)(images, targets=k).raw[:, 0]
+        assert_close(torch.einsum("nc,nchw->nhw", falls, maps).relu(), ablated)
+
+
+def test_with_a_score_that_is_not_linear_shapley_cam_is_another_map():
+    """The identity is of the head, not of the method: with ReST as the target it does not hold."""
+    model, _ = headed("modules")
+    images = torch.randn(2, 3, 8, 8)
+    rest = nn.Sequential(*model[2:])
+    with torch.no_grad():
+        maps = model[:2](images)
+
+    def score(values):
+        return camlens.targets.rest(0)(rest(values)).sum()
+
+    _, curved = torch.autograd.functional.hvp(score, maps, maps)
+    assert curved.abs().max() > 0

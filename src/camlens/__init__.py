@@ -15,6 +15,8 @@ from .cams import (
     LayerCAM,
     XGradCAM,
 )
+from .concept_maps import Concepts
+from .concepts import DeepFeatureFactorization
 from .explainers import (
     Attribution,
     Explainer,
@@ -55,7 +57,9 @@ __all__ = [
     "AttentionAttribution",
     "AttentionRollout",
     "Attribution",
+    "Concepts",
     "Deconvnet",
+    "DeepFeatureFactorization",
     "EigenCAM",
     "EigenGradCAM",
     "ExpectedGradients",

@@ -18,6 +18,7 @@ def test_methods_come_from_the_classes(run):
         *("AblationCAM", "EigenGradCAM", "FullGrad", "LayerIntegratedGradients"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "ScoreCAM"),
         *("SmoothGrad", "LeGrad", "GenericAttention", "AttentionRollout"),
+        *("DeepFeatureFactorization", "SmoothGrad"),
     }
     assert {r["method"] for r in rows if not r["layer"]} == {
         *("AttentionRollout", "GenericAttention", "LeGrad"),

@@ -1,0 +1,155 @@
+"""A row for each method: operations, time and memory over a bare forward pass, beside the peers.
+
+``python benchmarks/methods.py`` measures the three networks in turn, ``--network vgg19`` one of
+them, ``--method RISE`` some rows. ``make bench ARGS="--only methods"`` writes all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import gc
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from measure import flops, ratios
+from method_adapters import METHODS, Method
+from networks import Case, Loaded, load
+from peers import TOOLS, bare_forward
+from table import facts, table
+
+NETWORKS = ("resnet50", "vgg19", "vit_b_16")
+MIB = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How large the images are and how often things are repeated."""
+
+    batch: int = 4
+    size: int = 224
+    rounds: int = 3
+    memory: bool = True
+
+    def case(self, method: Method, network: str, targets: int | None) -> Case:
+        """Return a method's workload."""
+        small = method.small
+        return Case(
+            network,
+            1 if small else self.batch,
+            targets=targets,
+            method=method.name,
+            size=64 if small and self.size > 64 else self.size,
+        )
+
+
+def rows(network: str, device: str, scale: Scale, only: str = "") -> list[tuple[str, ...]]:
+    """Measure every method that a network can be explained by."""
+    kind = "transformer" if network.startswith("vit") else "cnn"
+    found = []
+    for method in METHODS:
+        if method.models not in ("both", kind) or only.lower() not in method.name.lower():
+            continue
+        for targets in (None, 7):
+            cells = _costs(method, network, targets, device, scale)
+            found.append((network, method.name, str(targets or 1), *cells))
+            print(", ".join(found[-1]), file=sys.stderr, flush=True)
+    return found
+
+
+def _costs(
+    method: Method, network: str, targets: int | None, device: str, scale: Scale
+) -> tuple[str, ...]:
+    """Return operations, time and memory, each by tool."""
+    case = scale.case(method, network, targets)
+    loaded = load(case, device)
+    calls = {tool: adapter(loaded) for tool, adapter in method.tools.items()}
+    for call in calls.values():
+        call()  # the first call measures, or compiles
+    base = flops(bare_forward(loaded)) * method.forwards
+    counted = {tool: flops(call) / base for tool, call in calls.items()}
+    timed = {
+        tool: ratio / method.forwards
+        for tool, ratio in ratios(bare_forward(loaded), calls, device, scale.rounds).items()
+    }
+    del loaded, calls
+    gc.collect()
+    held = {}
+    if scale.memory and targets is None:
+        held = {tool: _peak(case, tool, device) for tool in ("forward", *method.tools)}
+    return (
+        _cells(counted, "{:.3f}"),
+        _cells(timed, "{:.2f}"),
+        _cells({tool: held[tool] - held["forward"] for tool in method.tools if held}, "{:.0f}"),
+    )
+
+
+def _cells(costs: dict[str, float], form: str) -> str:
+    """Return camlens' cost, and those of the peers in brackets."""
+    if not costs:
+        return "-"
+    peers = [f"{tool} {form.format(costs[tool])}" for tool in TOOLS[1:] if tool in costs]
+    own = form.format(costs["camlens"])
+    return f"{own} ({', '.join(peers)})" if peers else own
+
+
+def _peak(case: Case, tool: str, device: str) -> float:
+    """Return the peak of a tool's second call in a process of its own, in MiB."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--device", device, "--peak", tool]
+    command += ["--case", json.dumps(dataclasses.asdict(case))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def peak_of_this_process(case: Case, tool: str, device: str) -> float:
+    """Run a tool twice and return the peak of the second call in MiB."""
+    loaded: Loaded = load(case, device)
+    method = next(method for method in METHODS if method.name == case.method)
+    call = bare_forward(loaded) if tool == "forward" else method.tools[tool](loaded)
+    call()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) / MIB
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (man 5 proc); Linux only
+    call()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def as_table(found: list[tuple[str, ...]]) -> str:
+    """Lay out the rows."""
+    head = ("network", "method", "K", "operations", "time", "memory, MiB more")
+    return table(head, found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--method", default="", help="rows whose name holds this")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="try the code; numbers mean nothing")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.peak:
+        print(peak_of_this_process(Case(**json.loads(args.case)), args.peak, args.device))
+        return
+    scale = Scale(rounds=args.rounds, memory=not args.no_memory)
+    if args.quick:
+        scale = Scale(batch=2, size=224, rounds=1, memory=False)
+    measured = functools.partial(rows, device=args.device, scale=scale, only=args.method)
+    print(facts(args.device))
+    print(as_table([row for network in args.network for row in measured(network)]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Pictures with planted evidence, and a small network trained on them: what is right is known.
+
+A picture is 48 pixels of noise with one patch of 8; the pattern of the patch decides the class, so
+the patch is the only evidence, and its place is known.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import torch
+from torch import Tensor, nn
+
+SIZE, PATCH, CLASSES = 48, 8, 4
+
+
+def patterns() -> Tensor:
+    """Return (CLASSES, PATCH, PATCH): stripes across, stripes down, a frame, a chequerboard."""
+    row = torch.arange(PATCH)
+    stripes = (row // 2 % 2 * 2.0 - 1).expand(PATCH, PATCH)
+    edge = (row - (PATCH - 1) / 2).abs()
+    frame = (torch.maximum(edge[:, None], edge) > PATCH / 4) * 2.0 - 1
+    return torch.stack([stripes.mT, stripes, frame, stripes * stripes.mT])
+
+
+def pictures(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return images (N, 3, SIZE, SIZE), classes (N,), and masks of the patches (N, SIZE, SIZE)."""
+    generator = torch.Generator().manual_seed(seed)
+    images = 0.4 * torch.randn(count, 3, SIZE, SIZE, generator=generator)
+    classes = torch.randint(CLASSES, (count,), generator=generator)
+    corners = torch.randint((SIZE - PATCH) // 4 + 1, (count, 2), generator=generator) * 4
+    masks = torch.zeros(count, SIZE, SIZE)
+    for image, mask, pattern, (y, x) in zip(
+        images, masks, patterns()[classes], corners.tolist(), strict=True
+    ):
+        image[:, y : y + PATCH, x : x + PATCH] += pattern
+        mask[y : y + PATCH, x : x + PATCH] = 1
+    return images, classes, masks
+
+
+def convolutional() -> nn.Module:
+    """Return an untrained network of three stages; layer ``features`` has a grid of 12 x 12."""
+    stages: list[nn.Module] = []
+    for inputs, outputs in ((3, 16), (16, 32), (32, 32)):
+        stages += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+        stages += [nn.MaxPool2d(2)] * (outputs == 16 or inputs == 16)
+    model = nn.Sequential()
+    model.add_module("features", nn.Sequential(*stages))
+    model.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    model.add_module("flat", nn.Flatten())
+    model.add_module("head", nn.Linear(32, CLASSES))
+    return model
+
+
+@functools.cache
+def trained(make=convolutional, steps: int = 200, rate: float = 3e-3) -> nn.Module:
+    """Return a trained network in evaluation mode."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        model = make()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+        for step in range(steps):
+            images, classes, _ = pictures(32, seed=1000 + step)
+            loss = nn.functional.cross_entropy(model(images), classes)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+def shuffled(model: nn.Module) -> nn.Module:
+    """Return the network with the values of each parameter in another order."""
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(5)
+    for parameter in other.parameters():
+        order = torch.randperm(parameter.numel(), generator=generator)
+        parameter.data = parameter.data.flatten()[order].view(parameter.shape)
+    return other
+
+
+def density(heat: Tensor, masks: Tensor) -> Tensor:
+    """Return (N,): a map's share of heat on its patch, over the patch's share of the area."""
+    total = heat.flatten(1).sum(dim=1)
+    share = (heat * masks).flatten(1).sum(dim=1) / total.where(total > 0, 1)
+    return share / (masks.flatten(1).mean(dim=1))
