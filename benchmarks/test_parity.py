@@ -293,6 +293,20 @@ def test_score_cam_is_torchcams(ready: Ready) -> None:
         assert_close(map_[None] / map_.max(), other[None] / other.max(), 1e-3)
 
 
+@over([subject for subject in SUBJECTS if subject.network == "vit_b_16"])
+def test_legrad_is_torchcams(ready: Ready) -> None:
+    """On torchvision's ViT alone, all blocks: torchcam knows no other without a projection.
+
+    It has a gradient for each layer of one graph; prefix tokens and grid are given or guessed.
+    """
+    blocks = list(ready.model.encoder.layers)
+    with torchcam.methods.LeGrad(ready.model, blocks) as extractor:
+        scores = ready.model(ready.images)
+        (reference,) = extractor(ready.targets.tolist(), scores, normalized=False)
+    explanation = camlens.LeGrad(ready.model)(ready.images, targets=ready.targets)
+    assert_close(explanation.raw[:, 0], reference.detach(), 1e-4)
+
+
 def spelled_out(ready: Ready) -> nn.Module:
     """Return a copy in which captum and zennit meet every ReLU.
 

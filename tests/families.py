@@ -22,6 +22,8 @@ CAMS = [*LAYER_ATTRIBUTIONS, camlens.EigenCAM, camlens.EigenGradCAM]
 IMAGE_GRADIENTS = [camlens.Saliency, camlens.Deconvnet, camlens.GuidedBackprop]
 PERTURBATIONS = [camlens.Occlusion, camlens.RISE, camlens.ScoreCAM]
 PATHS = [camlens.IntegratedGradients, camlens.ExpectedGradients, camlens.SmoothGrad]
+#: They need a transformer, such as ``tests.nets.small_vit``; ``Small`` is an error.
+ATTENTION = [camlens.LeGrad, camlens.GenericAttention, camlens.AttentionRollout]
 #: They run the model without gradients, or know none.
 WITHOUT_GRAPH = [camlens.EigenCAM, camlens.EigenGradCAM, *PERTURBATIONS, *TAILS]
 #: All but CAM, which is not defined for every model.

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import heatmap, layouts, methods, probe, render, targets
+from .attention import AttentionAttribution, AttentionRollout, GenericAttention
 from .cams import (
     CAM,
     EigenCAM,
@@ -28,6 +29,7 @@ from .full_grad import FullGrad
 from .image_gradients import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
 from .layer_changes import AblationCAM, LayerIntegratedGradients
 from .layers import Layer, find_layers
+from .legrad import LeGrad
 from .paths import ExpectedGradients, IntegratedGradients, PathAttribution
 from .perturbations import RISE, Occlusion, Perturbation
 from .registration import Registration
@@ -52,6 +54,8 @@ __all__ = [
     "CAM",
     "RISE",
     "AblationCAM",
+    "AttentionAttribution",
+    "AttentionRollout",
     "Attribution",
     "Concepts",
     "Deconvnet",
@@ -62,6 +66,7 @@ __all__ = [
     "Explainer",
     "Explanation",
     "FullGrad",
+    "GenericAttention",
     "GradCAM",
     "GradCAMPlusPlus",
     "GradientAttribution",
@@ -74,6 +79,7 @@ __all__ = [
     "LayerCAM",
     "LayerExplainer",
     "LayerIntegratedGradients",
+    "LeGrad",
     "Occlusion",
     "PathAttribution",
     "Perturbation",

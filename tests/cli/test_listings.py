@@ -17,9 +17,11 @@ def test_methods_come_from_the_classes(run):
         *("GuidedGradCAM", "HiResCAM", "Saliency", "LayerCAM", "XGradCAM"),
         *("AblationCAM", "EigenGradCAM", "FullGrad", "LayerIntegratedGradients"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "ScoreCAM"),
+        *("SmoothGrad", "LeGrad", "GenericAttention", "AttentionRollout"),
         *("DeepFeatureFactorization", "SmoothGrad"),
     }
     assert {r["method"] for r in rows if not r["layer"]} == {
+        *("AttentionRollout", "GenericAttention", "LeGrad"),
         *("Deconvnet", "FullGrad", "GuidedBackprop", "Saliency"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "SmoothGrad"),
     }

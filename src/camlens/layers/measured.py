@@ -73,7 +73,7 @@ class MeasuredLayers:
 
     def readings(self, probe: Probe, names: Sequence[str]) -> Mapping[str, Reading]:
         """Return what layers' outputs are, measured where that is not known."""
-        shape = _inputs_key(probe)
+        shape = inputs_key(probe)
         scores = _Scores(probe.targets if callable(probe.targets) else None)
         known = self._readings
         if any((name, shape) not in known for name in names):
@@ -103,7 +103,7 @@ class MeasuredLayers:
         Raises:
             LookupError: no layer will do.
         """
-        shape = _inputs_key(probe)
+        shape = inputs_key(probe)
         scores = probe.targets if callable(probe.targets) else None
         key = (shape, _Scores(scores))
         if key not in self._defaults:
@@ -125,7 +125,7 @@ class MeasuredLayers:
             ValueError: it is to be measured for several layers, or a map is a single cell or has
                 another number of axes than the images.
         """
-        shape = _inputs_key(probe)
+        shape = inputs_key(probe)
         grids = [tuple(maps.shape[2:]) for maps in traced.activations()]
         for site, cells in zip(traced.sites, grids, strict=True):
             if len(cells) != len(probe.size):
@@ -158,7 +158,7 @@ class MeasuredLayers:
         self, probe: Probe, site: Site, channels: int, grid: tuple[int, ...], *, proven: bool
     ) -> Registration:
         """Return where the cells of one layer lie, measured where that is not known."""
-        key = (site.name, _inputs_key(probe))
+        key = (site.name, inputs_key(probe))
         if key not in self._registrations:
             with self._lock:
                 if key not in self._registrations:
@@ -191,7 +191,7 @@ class _Scores:
         return id(self.value)
 
 
-def _inputs_key(probe: Probe) -> _Inputs:
+def inputs_key(probe: Probe) -> _Inputs:
     """Return what two calls share that run the same part of the model on inputs of one shape."""
     if not probe.inputs and not probe.keywords:
         return tuple(probe.images.shape[1:])

@@ -73,20 +73,22 @@ class Replacement(Capture):
     Args:
         value: of the shape of the layer's output, but for the number of rows.
         record: whether the graph of gradients starts at it.
+        batch: the dimension that holds the rows.
     """
 
-    def __init__(self, value: Tensor, *, record: bool) -> None:
+    def __init__(self, value: Tensor, *, record: bool, batch: int = 0) -> None:
         super().__init__(record=record)
         self.value = value
+        self.batch = batch
 
     def __call__(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
         """Return the layer's output with its tensor replaced."""
         tensor = first_tensor(output)
-        expected = self.value.shape[1:], self.value.dtype
-        if tensor is None or (tensor.shape[1:], tensor.dtype) != expected:
+        expected = self._row(self.value), self.value.dtype
+        if tensor is None or (self._row(tensor), tensor.dtype) != expected:
             got = _kind(output) if tensor is None else f"{tuple(tensor.shape)} of {tensor.dtype}"
             raise ValueError(
-                f"layer {name!r} gives {got}, expected (rows, *{tuple(expected[0])}) of "
+                f"layer {name!r} gives {got}, expected (rows, *{expected[0]}) of "
                 f"{expected[1]} as for the unchanged images"
             )
         captured = self.value.detach()
@@ -95,6 +97,30 @@ class Replacement(Capture):
             torch.set_grad_enabled(True)
         self.captured[name] = captured
         return replace_first(output, captured.clone())
+
+    def _row(self, tensor: Tensor) -> tuple[int, ...]:
+        """Return the shape without the dimension that holds the rows."""
+        shape = tuple(tensor.shape)
+        return shape[: self.batch] + shape[self.batch + 1 :]
+
+
+class Severed(Capture):
+    """Keeps what layers return with its graph, and hands on a copy without one.
+
+    The graphs of several layers are then disjoint: each begins where a function mode begins it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(record=False)
+
+    def __call__(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
+        """Keep a layer's output; record no gradients until one is begun anew."""
+        tensor = first_tensor(output)
+        if tensor is None:
+            raise TypeError(f"layer {name!r} gives {_kind(output)}: expected a tensor")
+        torch.set_grad_enabled(False)
+        self.captured[name] = tensor
+        return replace_first(output, tensor.detach().clone())
 
 
 def first_tensor(output: Any) -> Tensor | None:

@@ -82,6 +82,60 @@ def derivatives(
         raise
 
 
+def pull_back(
+    output: Tensor,
+    sources: Sequence[Tensor],
+    gradients: Tensor,
+    names: Sequence[str],
+    *,
+    keep_graph: bool = False,
+) -> list[Tensor]:
+    """Return the derivatives of K scores by each source, from those by an output of the sources.
+
+    Args:
+        output: a tensor of the graph.
+        sources: tensors of the graph that it was made of.
+        gradients: (K, *output), the derivatives of the K scores by the output.
+        names: of the sources, for the error.
+        keep_graph: whether the graph is needed again.
+
+    Returns:
+        For each source (K, *its shape).
+
+    Raises:
+        ValueError: the output does not depend on a source.
+
+    Example:
+        >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> pull_back(x * x, [x], torch.tensor([[1.0, 0.0], [0.0, 5.0]]), ["x"])[0].tolist()
+        [[2.0, 0.0], [0.0, 20.0]]
+    """
+    if not output.requires_grad:
+        raise ValueError(NO_GRADIENT)
+
+    def backward(given: Tensor, *, batched: bool, keep: bool) -> list[Tensor]:
+        found = torch.autograd.grad(
+            output,
+            sources,
+            given,
+            retain_graph=keep,
+            allow_unused=True,
+            is_grads_batched=batched,
+        )
+        return _connected(found, names)
+
+    gradients = gradients.to(output.dtype)
+    if len(gradients) == 1:
+        return [g.unsqueeze(0) for g in backward(gradients[0], batched=False, keep=keep_graph)]
+    try:
+        return backward(gradients, batched=True, keep=True)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # an operation that cannot be batched
+        each = [backward(given, batched=False, keep=True) for given in gradients]
+        return [torch.stack(found) for found in zip(*each, strict=True)]
+
+
 def _connected(gradients: Sequence[Tensor | None], names: Sequence[str]) -> list[Tensor]:
     present = [gradient for gradient in gradients if gradient is not None]
     if len(present) < len(gradients):

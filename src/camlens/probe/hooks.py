@@ -23,6 +23,9 @@ from ..model import is_training
 #: Receives (layer name, inputs, output); what it returns replaces the output, unless it is None.
 See = Callable[[str, tuple[Any, ...], Any], Any]
 
+#: Receives (layer name, inputs, keyword inputs) before a layer runs.
+Enter = Callable[[str, tuple[Any, ...], dict[str, Any]], None]
+
 _T = TypeVar("_T")
 
 
@@ -119,6 +122,42 @@ class _Hook:
         return self.see(self.name, inputs, output) if shown else None
 
 
+class _EntryHook:
+    """Tells ``enter`` that a layer begins, under the conditions of :class:`_Hook`."""
+
+    __slots__ = ("depth", "enter", "name", "see")
+
+    def __init__(self, name: str, enter: Enter, see: See, depth: _Depth) -> None:
+        self.name = name
+        self.enter = enter
+        self.see = see
+        self.depth = depth
+
+    @classmethod
+    def put_on(
+        cls,
+        layers: Mapping[str, nn.Module],
+        handles: list[RemovableHandle],
+        *,
+        enter: Enter | None,
+        see: See,
+        depth: _Depth,
+    ) -> None:
+        """Put a hook on each layer, until the handles are removed; none if nothing is told."""
+        if enter is None:
+            return
+        for name, module in layers.items():
+            keyed = module._forward_pre_hooks_with_kwargs
+            handle = RemovableHandle(module._forward_pre_hooks, extra_dict=keyed)
+            handles.append(handle)
+            keyed[handle.id] = True
+            module._forward_pre_hooks[handle.id] = cls(name, enter, see, depth)
+
+    def __call__(self, _: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if _thread.see is self.see and self.depth.calls <= 1:
+            self.enter(self.name, inputs, keywords)
+
+
 class _Depth:
     """Counts the calls of a run's model that are under way: its user's hooks may call it too."""
 
@@ -151,6 +190,7 @@ def run_hooked(
     *,
     gradients: bool,
     mode: Interception | None,
+    enter: Enter | None = None,
 ) -> tuple[Any, bool]:
     """Run the model with hooks on layers; restore everything, whatever interrupts the run.
 
@@ -175,6 +215,7 @@ def run_hooked(
             handle = RemovableHandle(module._forward_hooks)
             handles.append(handle)
             module._forward_hooks[handle.id] = _Hook(name, see, depth)
+        _EntryHook.put_on(layers, handles, enter=enter, see=see, depth=depth)
         if compiled:
             _uncompiled.enter(handles)
         torch.set_grad_enabled(gradients)

@@ -12,9 +12,9 @@ from ..intercept import Interception
 from ..layouts import read
 from ..model import layer, unwrap
 from ..targets import PerImage, Selection, Targets, select
-from .captures import Capture, Replacement
+from .captures import Capture, Replacement, Severed
 from .derivatives import remedy
-from .hooks import Call, See, run_hooked
+from .hooks import Call, Enter, See, run_hooked
 from .inputs import Followers, follow, possible_followers
 from .passes import Pass, Site
 
@@ -65,6 +65,8 @@ class Probe:
         start: Literal["sites", "images", "parameters"] | None = "sites",
         mode: Interception | None = None,
         replaced: Tensor | None = None,
+        batch: int = 0,
+        severed: bool = False,
     ) -> Pass:
         """Run the model once and capture the sites.
 
@@ -78,6 +80,10 @@ class Probe:
             mode: what is intercepted of the model's calls, such as a backward rule of its ReLUs.
             replaced: put in the place of what the one site returns, see
                 :class:`camlens.probe.Tail`.
+            batch: the dimension of what is replaced that holds the images.
+            severed: whether each site hands on its output without the graph that led to it, so
+                that the sites' graphs are disjoint. With ``start=None`` a graph begins where the
+                mode begins one.
 
         Raises:
             LookupError: a site did not run.
@@ -93,7 +99,9 @@ class Probe:
         record = start is not None
         capture = Capture(record=record)
         if replaced is not None:
-            capture = Replacement(replaced, record=record)
+            capture = Replacement(replaced, record=record, batch=batch)
+        elif severed:
+            capture = Severed()
         everywhere = start in ("images", "parameters")
         outputs, recording = self.execute(names, capture, given, gradients=everywhere, mode=mode)
         capture.check_ran(names, self.model)
@@ -105,7 +113,7 @@ class Probe:
             capture = Capture(record=True)
             outputs, _ = self.execute(names, capture, given, gradients=True, mode=mode)
         with torch.set_grad_enabled(start is not None):
-            n = len(given) if replaced is None else len(replaced)
+            n = len(given) if replaced is None else replaced.shape[batch]
             selection = self.select(outputs, n, changed=images is not None)
         if images is None and self._unchanged is None:
             self._unchanged = selection
@@ -253,8 +261,9 @@ class Probe:
         *,
         gradients: bool = False,
         mode: Interception | None = None,
+        enter: Enter | None = None,
     ) -> tuple[Any, bool]:
-        """Run the model and show ``see`` what each layer returns.
+        """Run the model and show ``see`` what each layer returns, and ``enter`` what it is given.
 
         Returns:
             The model's outputs, and whether gradients were being recorded when it ended.
@@ -269,7 +278,7 @@ class Probe:
             mode = mode or Interception()
             mode.create_graph = True
         try:
-            return run_hooked(call, layers, see, gradients=gradients, mode=mode)
+            return run_hooked(call, layers, see, gradients=gradients, mode=mode, enter=enter)
         except RuntimeError as error:
             if text := remedy(error):
                 raise ValueError(text) from error
@@ -277,7 +286,7 @@ class Probe:
                 raise
         # A forward hook of the user's registers a hook on a tensor, which then needs gradients.
         try:
-            return run_hooked(call, layers, see, gradients=True, mode=mode)
+            return run_hooked(call, layers, see, gradients=True, mode=mode, enter=enter)
         except RuntimeError as error:
             hooked = [n for n, m in self.model.named_modules() if m._forward_hooks]
             raise ValueError(

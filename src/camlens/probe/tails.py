@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from ..intercept import Interception
 from ..layouts import read
 from .inputs import follow
 from .passes import Pass, Site
@@ -36,6 +37,7 @@ class Tail:
         probe: of the call.
         site: the layer, with its layout.
         whole: a pass of the probe's own images that captured the site.
+        batch: the dimension of the layer's output that holds the images.
 
     Attributes:
         activations: (N, C, *grid), the layer's output for the unchanged images.
@@ -46,9 +48,10 @@ class Tail:
             unchanged activations are not the model's.
     """
 
-    def __init__(self, probe: Probe, site: Site, whole: Pass) -> None:
+    def __init__(self, probe: Probe, site: Site, whole: Pass, *, batch: int = 0) -> None:
         self.probe, self.site = probe, site
-        self._output = whole.captured[site.name].detach()
+        self._batch = batch
+        self._output = whole.captured[site.name].detach().movedim(batch, 0)
         self.activations = whole.activations()[whole.sites.index(site)].detach()
         self._places = self._measured_places()
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -70,6 +73,7 @@ class Tail:
         source: Tensor,
         *,
         start: Literal["sites"] | None = None,
+        mode: Interception | None = None,
     ) -> Iterator[Pass]:
         """Run M changed activations, a batch at a time.
 
@@ -78,6 +82,7 @@ class Tail:
             source: (M,) int64: which of the images each was made from. It is scored for that
                 image's classes, and beside that image's further inputs.
             start: ``"sites"`` to record gradients from the layer on; None: none.
+            mode: what is intercepted of the model's calls.
 
         Yields:
             The pass of each batch; its ``scores`` are (m, K).
@@ -85,7 +90,7 @@ class Tail:
         step = self.rows
         for first in range(0, len(source), step):
             rows = slice(first, first + step)
-            yield self._run(make(rows), source[rows], start)
+            yield self._run(make(rows), source[rows], start, mode)
 
     def scores(self, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
         """Return the (M, K) scores of M changed activations, without gradients."""
@@ -129,12 +134,21 @@ class Tail:
             each += self.probe.images[0].numel() * self.probe.images.element_size()
         return max(1, min(_MOST_ROWS, _BYTES // each))
 
-    def _run(self, maps: Tensor, source: Tensor, start: Literal["sites"] | None) -> Pass:
+    def _run(
+        self,
+        maps: Tensor,
+        source: Tensor,
+        start: Literal["sites"] | None,
+        mode: Interception | None = None,
+    ) -> Pass:
         probe = self.probe
         targets = probe.fixed_rows(source)
         inputs, keywords = follow(probe.inputs, probe.keywords, source, probe.followers())
         part = Probe(probe.model, self._images(source), inputs, keywords, targets)
-        return part.run(sites=[self.site], start=start, replaced=self._written(maps, source))
+        written = self._written(maps, source)
+        return part.run(
+            sites=[self.site], start=start, replaced=written, batch=self._batch, mode=mode
+        )
 
     def _images(self, source: Tensor) -> Tensor:
         images = self.probe.images
@@ -151,14 +165,15 @@ class Tail:
         output = self._output[source.to(self._output.device)].clone()
         rows = output.view(len(output), -1)
         rows[:, self._places] = maps.flatten(1).to(rows.dtype)
-        return output
+        return output.movedim(0, self._batch)
 
     def _measured_places(self) -> Tensor:
         """Return where in a row of the output each activation lies, (C * cells,) int64."""
         self._output = self._output.contiguous()
         n = len(self.probe.images)
         numbers = torch.arange(self._output.numel(), device=self._output.device)
-        read_numbers = read(numbers.view(self._output.shape), self.site.layout, self.site.name, n)
+        rows = numbers.view(self._output.shape).movedim(0, self._batch)
+        read_numbers = read(rows, self.site.layout, self.site.name, n)
         places = read_numbers.flatten(1)
         row = self._output.numel() // len(self._output)
         first = torch.arange(n, device=places.device).unsqueeze(1) * row

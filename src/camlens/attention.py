@@ -1,0 +1,210 @@
+"""Explainers of vision transformers' attention: the family, generic attention, rollout."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from .explainers import Attribution, Explainer, at_least_float32
+from .intercept import AttentionProbabilities, MeanProbabilities
+from .intercept.definitions import by_head
+from .layers.attention import AttentionBlocks, MeasuredBlocks
+from .layers.measured import MeasuredLayers
+from .methods import attention as methods
+from .options import integer
+from .probe import Probe, Site
+from .probe.derivatives import derivatives, pull_back
+from .probe.passes import CHUNK_BYTES
+from .registration import Registration
+
+
+class AttentionAttribution(Explainer):
+    """The family of attention: maps from which token of the image attends to which.
+
+    The model runs as it is, with fused attention or not; the probabilities of the blocks that are
+    explained are computed by their definition. The blocks, the place of each token in the image and
+    what pools the tokens are measured at the first call of each shape (:mod:`camlens.layers`).
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image, and whose blocks
+            of global self-attention follow one another.
+        last: how many blocks are explained, counted from the last; None: all.
+        blocks: the blocks, by name or themselves, where they are not to be found; a block makes
+            one call of attention and returns tokens of the shape that it is given.
+
+    Raises:
+        ValueError: when called, if there is no such chain of blocks: of windowed, hierarchical,
+            channel or class attention there is no map from tokens to tokens of the image.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        last: int | None = None,
+        blocks: Sequence[str | nn.Module] | None = None,
+        create_graph: bool = False,
+    ) -> None:
+        super().__init__(model)
+        if create_graph:
+            raise ValueError(
+                f"{type(self).__name__} has no graph to train with: use GradCAM or HiResCAM"
+            )
+        self.last = None if last is None else integer("last", last)
+        self.blocks = blocks
+        self._layers = MeasuredLayers()
+        self._blocks = MeasuredBlocks(self._layers)
+
+    @abc.abstractmethod
+    def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
+        """Return (N, K, T): what each of the T tokens of the first block's input counts for."""
+
+    @final
+    def attribute(self, probe: Probe) -> Attribution:
+        """Measure the blocks where that is not known, and read the patches' values."""
+        blocks = self._blocks.find(probe, self.blocks).last(self.last)
+        values = self.token_values(probe, blocks)
+        raw = values[:, :, blocks.places.to(values.device)].unflatten(2, blocks.grid)
+        registration = Registration.stretched(probe.size, blocks.grid, proven=blocks.proven)
+        return Attribution(raw=raw, layers=blocks.names, registration=registration)
+
+
+@final
+class GenericAttention(AttentionAttribution):
+    r"""Generic attention explainability (Chefer, Gur and Wolf 2021b, arXiv:2103.15679).
+
+    Equations 5 and 6 are :func:`camlens.methods.attention.relevance` and
+    :func:`camlens.methods.attention.generic_attention_step`. The map is the
+    row of the token that is read in :math:`R = (I + \bar A_L) \cdots (I + \bar A_1)`: of the class
+    token, where that is read; of models that average the patches, the mean of their rows, and of
+    those that pool by attention the pooling's own row. What is read is measured by the score's
+    gradient, see :func:`camlens.methods.attention.read_rows`. The row with which R begins, which
+    says of each token only that it holds itself, is taken off.
+
+    The product is made from the last block on, a row a target, while the gradients are, so neither
+    products of tokens by tokens nor the gradients of several blocks are kept.
+
+    The authors' notebook for CLIP has the last block alone: ``last=1``.
+
+    Args:
+        model: as :class:`AttentionAttribution` takes it, and likewise what follows.
+        last: how many blocks are explained, counted from the last; None: all, as in the paper.
+        blocks: the blocks, where they are not to be found.
+        create_graph: not to be had.
+    """
+
+    def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
+        """Run the model once, and backwards to the first block's attention."""
+        pooling = blocks.pooling
+        mode = AttentionProbabilities([*blocks.calls, *([] if pooling is None else [pooling])])
+        traced = probe.run(sites=[Site(name) for name in blocks.names], mode=mode)
+        attention = [mode.seen[call] for call in blocks.calls]
+        outputs = [traced.captured[name] for name in blocks.names]
+        pool = None if pooling is None else mode.seen[pooling]
+        largest = max(a.numel() for a in attention) * 2 + 4 * outputs[0].numel()
+        chunks = chunked(traced.scores.shape[1], largest)
+        parts = []
+        for chunk in chunks:
+            keep = chunk is not chunks[-1]
+            first = derivatives(
+                traced.scores,
+                [outputs[-1], *([] if pool is None else [pool])],
+                [blocks.names[-1], "the attention that pools"],
+                chunk,
+                keep_graph=keep,
+            )
+            rows = _read(first[0], blocks)
+            start = rows
+            if pool is not None:
+                start = torch.zeros_like(rows)
+                rows = _relevance(first[1], pool, len(probe.images)).mean(dim=2)
+            gradients = first[0]
+            for level in range(len(attention) - 1, -1, -1):
+                below = [outputs[level - 1]] if level else []
+                found = pull_back(
+                    outputs[level],
+                    [attention[level], *below],
+                    gradients,
+                    [blocks.names[level], *blocks.names[:level][-1:]],
+                    keep_graph=keep,
+                )
+                mean = _relevance(found[0], attention[level], len(probe.images))
+                rows = methods.generic_attention_step(rows, mean)
+                gradients = found[-1]
+            parts.append(rows - start)
+        return torch.cat(parts, dim=1)
+
+
+@final
+class AttentionRollout(AttentionAttribution):
+    """Attention rollout (Abnar, Zuidema 2020), :func:`camlens.methods.attention.rollout_step`.
+
+    The map is the row of the token that is read in the product over the blocks of half the mean
+    attention and half the identity; of models that average the patches the mean of their rows, of
+    those that pool by attention the pooling's own. It says where attention goes and not for what:
+    it is the same for every target. Where class tokens and patches are both read, how much of
+    either is the target's, see :func:`camlens.methods.attention.read_rows`.
+
+    Implementations that take the least or the largest of the heads, or discard most of the
+    attention, are not this method.
+
+    Args:
+        model: as :class:`AttentionAttribution` takes it, and likewise what follows.
+        last: how many blocks are explained, counted from the last; None: all, as in the paper.
+        blocks: the blocks, where they are not to be found.
+        create_graph: not to be had.
+    """
+
+    def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
+        """Run the model once, and what follows the last block backwards."""
+        pooling = blocks.pooling
+        calls = [*blocks.calls, *([] if pooling is None else [pooling])]
+        mode = MeanProbabilities(calls, len(probe.images))
+        traced = probe.run(sites=[Site(blocks.names[-1])], mode=mode)
+        output = traced.captured[blocks.names[-1]]
+        chunks = chunked(traced.scores.shape[1], output.numel())
+        parts = []
+        for chunk in chunks:
+            if pooling is None:
+                (gradients,) = derivatives(
+                    traced.scores,
+                    [output],
+                    [blocks.names[-1]],
+                    chunk,
+                    keep_graph=chunk is not chunks[-1],
+                )
+                rows = _read(gradients, blocks)
+            else:
+                count = len(range(traced.scores.shape[1])[chunk])
+                rows = mode.seen[pooling].mean(dim=1, keepdim=True).expand(-1, count, -1)
+            for call in reversed(blocks.calls):
+                rows = methods.rollout_step(rows, mode.seen[call])
+            parts.append(rows)
+        return torch.cat(parts, dim=1)
+
+
+def _read(gradients: Tensor, blocks: AttentionBlocks) -> Tensor:
+    """Return (N, K, T) weights with which tokens are read, from (K, *output) gradients."""
+    tokens = torch.stack([blocks.tokens(each) for each in gradients], dim=1)  # (N, K, C, T)
+    patches = torch.zeros(blocks.count, dtype=torch.bool)
+    patches[blocks.places] = True
+    sizes = at_least_float32(tokens).norm(dim=2)
+    return methods.read_rows(sizes, patches.to(sizes.device))
+
+
+def _relevance(gradients: Tensor, attention: Tensor, images: int) -> Tensor:
+    """Return (N, K, queries, keys) of equation 5, from (K, *attention) gradients."""
+    heads = torch.stack([by_head(each, images) for each in gradients], dim=1)
+    own = by_head(attention.detach(), images)
+    mean: Tensor = methods.relevance(at_least_float32(heads), at_least_float32(own))
+    return mean
+
+
+def chunked(targets: int, each: int) -> list[slice]:
+    """Cut K targets into slices whose gradients, of so many values each, fit into memory."""
+    step = max(1, CHUNK_BYTES // (4 * each))
+    return [slice(start, start + step) for start in range(0, targets, step)]

@@ -1,0 +1,189 @@
+"""Find a model's attention blocks: which call of attention is whose, and which token is where.
+
+Nothing is taken from names. A block is a module that makes one call of attention and returns
+tokens of the shape it was given; blocks follow one another where the next is given what the last
+one returned; of several such chains, as of an image and a text, the image's is the one whose last
+output is measured to be a map of the images. That a token keeps its place from a block's input to
+its queries and keys is measured too, by changing one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..intercept.definitions import REMEDY
+from ..model import resolve_all
+from ..probe import Probe
+from ..probe.hooks import in_evaluation
+from .attention_run import AttentionRun, BlockCall, watched_run
+from .chains import chains_of, named_chain, not_one, of_images
+from .measured import MeasuredLayers, inputs_key
+from .tokens import Tokens, check_order, token_layout
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionBlocks:
+    """A chain of blocks that all the image's tokens pass.
+
+    Attributes:
+        names: of the blocks, in their order.
+        calls: the number of each block's call of attention.
+        pooling: the number of the call that pools the last block's tokens; None: none does.
+        tokens: how to read a block's output as (N, C, tokens).
+        places: (cells,) int64: the token of each cell of the grid.
+        count: number of tokens.
+        grid: cells along each axis of the image.
+        proven: see :class:`camlens.geometry.Reading`.
+    """
+
+    names: tuple[str, ...]
+    calls: tuple[int, ...]
+    pooling: int | None
+    tokens: Tokens
+    places: Tensor
+    count: int
+    grid: tuple[int, ...]
+    proven: bool
+
+    def last(self, count: int | None) -> AttentionBlocks:
+        """Return the last so many blocks; None: all.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        if count is None:
+            return self
+        if count > len(self.names):
+            raise ValueError(f"expected at most last={len(self.names)} blocks, got {count}")
+        return dataclasses.replace(self, names=self.names[-count:], calls=self.calls[-count:])
+
+
+class MeasuredBlocks:
+    """The attention blocks of one model, measured once for each shape of inputs."""
+
+    def __init__(self, layers: MeasuredLayers) -> None:
+        self._layers = layers
+        self._found: dict[Any, AttentionBlocks] = {}
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be measured again."""
+        return {"_layers": self._layers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Start with nothing measured."""
+        self.__init__(state["_layers"])  # type: ignore[misc]
+
+    def find(
+        self, probe: Probe, blocks: Sequence[str | nn.Module] | None = None
+    ) -> AttentionBlocks:
+        """Return the blocks of the image's tokens.
+
+        Args:
+            probe: the call.
+            blocks: the blocks; None: found.
+
+        Raises:
+            ValueError: there are none, or not one chain of them, or their attention is no map
+                from tokens to tokens of the image.
+        """
+        names = None if blocks is None else resolve_all(probe.model, blocks)
+        key = inputs_key(probe), names
+        if key not in self._found:
+            with self._lock:
+                if key not in self._found:
+                    self._found[key] = in_evaluation(
+                        probe.model, lambda: _find(probe, names, self._layers)
+                    )
+        return self._found[key]
+
+
+def _find(probe: Probe, names: tuple[str, ...] | None, layers: MeasuredLayers) -> AttentionBlocks:
+    part, run = watched_run(probe)
+    if not run.attention:
+        raise ValueError(
+            "no attention was seen: neither F.scaled_dot_product_attention, nor "
+            "nn.MultiheadAttention, nor a softmax whose result weighs values (as it comes, not "
+            f"mixed between heads); {REMEDY}"
+        )
+    every = chains_of(run) if names is None else [named_chain(run, names)]
+    chains = every if names is not None else of_images(part, run, every)
+    if len(chains) != 1:
+        raise ValueError(not_one(run, chains))
+    (chain,) = chains
+    last = chain[-1]
+    if len({call.name for call in chain}) < len(chain):
+        raise ValueError(
+            f"the block {last.name!r} runs several times in one forward pass; {REMEDY}"
+        )
+    reading = layers.readings(probe, [last.name])[last.name]
+    if reading.layout is None:
+        raise ValueError(reading.reason)
+    tokens, places = token_layout(last, reading.layout, run.images)
+    count = tokens(last.tensor()).shape[2]
+    for call in chain:
+        _check_shape(call.name, run.shapes[run.attention_of(call)], run.images, count)
+    check_order(part, run, chain, tokens, int(places[len(places) // 3]))
+    pooling = _pooling(run, last, count)
+    if names is None:
+        _check_all(run, every, pooling)
+    return AttentionBlocks(
+        names=tuple(call.name for call in chain),
+        calls=tuple(run.attention_of(call) for call in chain),
+        pooling=pooling,
+        tokens=tokens,
+        places=places,
+        count=count,
+        grid=reading.grid,
+        proven=reading.proven,
+    )
+
+
+def _check_shape(name: str, shape: tuple[int, ...], images: int, count: int) -> None:
+    whole = shape[0] == images if len(shape) == 4 else shape[0] % images == 0
+    if whole and shape[-2:] == (count, count):
+        return
+    raise ValueError(
+        f"the block {name!r} has {count} tokens, but its attention is {shape} for {images} images: "
+        "within windows, over channels or of reduced tokens, which is no map from tokens to tokens "
+        f"of the whole image; {REMEDY}"
+    )
+
+
+def _check_all(
+    run: AttentionRun, chains: Sequence[Sequence[BlockCall]], pooling: int | None
+) -> None:
+    """Check that no attention but the blocks' and the pooling's was seen."""
+    spans = [(call.first, call.end) for chain in chains for call in chain]
+    for number in run.attention:
+        if number != pooling and not any(first <= number < end for first, end in spans):
+            queries, keys = run.shapes[number][-2:]
+            where = [c.name for c in run.calls if c.first <= number < c.end]
+            raise ValueError(
+                f"the model also attends in {where[0] if where else 'its forward'!r} ({queries} "
+                f"queries, {keys} keys), beside the blocks that hand on tokens to one another, so "
+                f"there is no map from the last tokens to the image's; {REMEDY}"
+            )
+
+
+def _pooling(run: AttentionRun, last: BlockCall, count: int) -> int | None:
+    """Return the number of the call that pools the last block's tokens, if one does."""
+    after = [
+        number
+        for number in run.attention
+        if number >= last.end
+        and run.shapes[number][-1] == count
+        and run.shapes[number][-2] != count
+        and run.shapes[number][0] % run.images == 0
+    ]
+    if len(after) > 1:
+        raise ValueError(
+            f"{len(after)} calls of attention read the tokens of the last block {last.name!r}: "
+            f"expected one that pools them, or none; {REMEDY}"
+        )
+    return after[0] if after else None

@@ -1,0 +1,145 @@
+"""One run of a model: which modules were called, and which calls of attention they made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..intercept import AttentionWatch
+from ..intercept.definitions import by_head
+from ..model import named
+from ..probe import Probe
+from ..probe.captures import first_tensor, replace_first
+
+#: So many images are looked at, where the model takes another number of them.
+_ROWS = 2
+#: Queries and keys that are looked at to see which tokens they are.
+_SAMPLED = 8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BlockCall:
+    """One call of a module: its first tensors, and the numbers of the calls that it made.
+
+    Attributes:
+        name: of the module.
+        given: its first tensor of tokens; None where it returned another shape.
+        output: what it returned; None likewise.
+        first: the number of the next call that may be attention as it began.
+        end: the same as it ended.
+    """
+
+    name: str
+    given: Tensor | None
+    output: Tensor | None
+    first: int
+    end: int
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether it returned tokens, or a map, of the shape that it was given."""
+        given, output = self.given, self.output
+        return (
+            given is not None
+            and output is not None
+            and given.shape == output.shape
+            and output.ndim in (3, 4)
+        )
+
+    def tensor(self) -> Tensor:
+        """Return the output."""
+        if self.output is None:
+            raise ValueError(f"the block {self.name!r} returns no tensor of the shape it is given")
+        return self.output
+
+
+class AttentionRun:
+    """One run of a model: its modules' calls and its calls of attention.
+
+    Args:
+        probe: of the images that run.
+        changed: outputs to put in the place of modules' own.
+    """
+
+    def __init__(self, probe: Probe, changed: Mapping[str, Tensor] | None = None) -> None:
+        self.changed = dict(changed or {})
+        self.calls: list[BlockCall] = []
+        self.shapes: dict[int, tuple[int, ...]] = {}
+        #: Rows and columns of some tokens, (N, heads, some, T) and (N, heads, T, some).
+        self.samples: dict[int, tuple[Tensor, Tensor]] = {}
+        self.images = len(probe.images)
+        self._open: list[tuple[str, Tensor | None, int]] = []
+        self.watch = AttentionWatch(self._look)
+        names = [
+            name
+            for name, module in named(probe.model).items()
+            if not isinstance(module, torch.jit.ScriptModule)
+        ]
+        with torch.no_grad():
+            probe.execute(names, self._leave, mode=self.watch, enter=self._enter)
+        self.attention = sorted(self.watch.attention)
+
+    def attention_of(self, call: BlockCall) -> int:
+        """Return the number of the one call of attention that a module made."""
+        (own,) = [i for i in self.attention if call.first <= i < call.end]
+        return own
+
+    def _enter(self, name: str, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+        tensors = (
+            value
+            for value in (*inputs, *keywords.values())
+            if isinstance(value, Tensor) and value.is_floating_point()
+        )
+        given = next(tensors, None)
+        kept = None if given is None or given.ndim not in (3, 4) else given.clone()
+        self._open.append((name, kept, self.watch.count))
+
+    def _leave(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
+        begun, given, first = self._open.pop()
+        while begun != name:  # one that ended by an error, which the model caught
+            begun, given, first = self._open.pop()
+        tensor = first_tensor(output)
+        replaced = self.changed.get(name)
+        # Of modules that attend to nothing, nothing is kept: a large model has many.
+        attends = self.watch.count > first
+        kept = attends and given is not None and tensor is not None and given.shape == tensor.shape
+        self.calls.append(
+            BlockCall(
+                name,
+                given if kept else None,
+                tensor.clone() if kept and tensor is not None else None,
+                first,
+                self.watch.count,
+            )
+        )
+        return None if replaced is None else replace_first(output, replaced)
+
+    def _look(self, call: int, logits: Tensor) -> None:
+        self.shapes[call] = tuple(logits.shape)
+        if logits.shape[0] % self.images or logits.ndim not in (3, 4):
+            return
+        heads = by_head(logits, self.images)
+        some = sampled(heads.shape[-1])
+        if heads.shape[-1] == heads.shape[-2]:
+            self.samples[call] = heads[:, :, some].clone(), heads[:, :, :, some].clone()
+
+
+def sampled(count: int) -> list[int]:
+    """Return the positions of a few of ``count`` tokens."""
+    return sorted({round(i * (count - 1) / (_SAMPLED - 1)) for i in range(_SAMPLED)})
+
+
+def watched_run(probe: Probe) -> tuple[Probe, AttentionRun]:
+    """Watch a run of the first images, or of all if the model needs that."""
+    if not probe.inputs and not probe.keywords and len(probe.images) > _ROWS:
+        part = Probe(probe.model, probe.images[:_ROWS])
+        try:
+            return part, AttentionRun(part)
+        except Exception:
+            pass
+    part = Probe(probe.model, probe.images, probe.inputs, probe.keywords)
+    return part, AttentionRun(part)

@@ -1,0 +1,106 @@
+"""Chains of attention blocks: each is given the tokens that the one before it returned."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..intercept.definitions import REMEDY
+from ..probe import Probe
+from .attention_run import AttentionRun, BlockCall
+
+
+def chains_of(run: AttentionRun) -> list[list[BlockCall]]:
+    """Return the blocks that hand on tokens to one another."""
+    blocks = []
+    for attention in run.attention:
+        around = [c for c in run.calls if c.first <= attention < c.end]
+        own = [
+            c
+            for c in around
+            if c.keeps_shape and sum(c.first <= i < c.end for i in run.attention) == 1
+        ]
+        shape = run.shapes[attention]
+        if not own or shape[-1] != shape[-2]:
+            continue
+        if len(run.attention) > 1 or len(own) == 1:
+            blocks.append(own[-1])  # the outermost
+            continue
+        listed = [c for c in own if c.name.rpartition(".")[2].isdigit()]
+        if len(listed) != 1:
+            raise ValueError(
+                f"the only attention of the model lies in each of {[c.name for c in own]}: name "
+                "the block whose output holds the tokens, as in blocks=[...]"
+            )
+        blocks.append(listed[0])
+    chains: list[list[BlockCall]] = []
+    for block in blocks:
+        given = block.given
+        if chains and given is not None and same(chains[-1][-1].tensor(), given):
+            chains[-1].append(block)
+        else:
+            chains.append([block])
+    return chains
+
+
+def named_chain(run: AttentionRun, names: Sequence[str]) -> list[BlockCall]:
+    """Return the calls of blocks that were named."""
+    chain = [call for call in run.calls if call.name in names]
+    for name in names:
+        own = [call for call in chain if call.name == name]
+        inside = [i for call in own for i in run.attention if call.first <= i < call.end]
+        if len(own) != 1 or len(inside) != 1 or not own[0].keeps_shape:
+            raise ValueError(
+                f"expected the block {name!r} to run once, to make one call of attention and to "
+                f"return the shape it is given; it ran {len(own)} times with {len(inside)} calls"
+            )
+    for before, after in itertools.pairwise(chain):
+        if after.given is None or not same(before.tensor(), after.given):
+            raise ValueError(
+                f"the block {after.name!r} is not given what {before.name!r} returns: name "
+                "blocks that follow one another"
+            )
+    return chain
+
+
+def same(first: Tensor, second: Tensor) -> bool:
+    """Return whether two tensors are of one shape and of the same values."""
+    return first.shape == second.shape and torch.equal(first, second)
+
+
+def of_images(
+    probe: Probe, run: AttentionRun, chains: Sequence[list[BlockCall]]
+) -> list[list[BlockCall]]:
+    """Return the chains that change with the images, which those of a text do not."""
+    changed = Probe(probe.model, probe.images.flip(-1).neg(), probe.inputs, probe.keywords)
+    outputs = {call.name: call.output for call in AttentionRun(changed).calls}
+
+    def constant(call: BlockCall) -> bool:
+        output = outputs.get(call.name)
+        return call.output is not None and output is not None and same(call.output, output)
+
+    return [chain for chain in chains if not constant(chain[-1])]
+
+
+def not_one(run: AttentionRun, chains: Sequence[Sequence[BlockCall]]) -> str:
+    """Return the text of the error where there is no chain of the images, or several."""
+    if chains:
+        groups = [
+            f"{chain[0].name!r} to {chain[-1].name!r} {tuple(chain[-1].tensor().shape)}"
+            for chain in chains[:4]
+        ]
+        return (
+            f"the attention blocks do not follow one another but form {len(chains)} groups "
+            f"({'; '.join(groups)}), as in hierarchical and windowed transformers and in several "
+            f"towers, so there is no map from the last tokens to the image's; {REMEDY}. If one "
+            "group alone is meant, name its blocks, as in blocks=[...]"
+        )
+    queries, keys = run.shapes[run.attention[-1]][-2:]
+    return (
+        "no module makes one call of attention and returns tokens of the shape it is given (the "
+        f"last attention has {queries} queries and {keys} keys), so there is no map from tokens "
+        f"to tokens; {REMEDY}"
+    )

@@ -1,0 +1,416 @@
+"""Explainers of attention, beside the slow way, on the models of four libraries."""
+
+import copy
+import pickle
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+import camlens
+from camlens.layers.attention import MeasuredBlocks
+from camlens.layers.measured import MeasuredLayers
+from camlens.probe import Probe
+
+from .attention_models import MODELS, build
+from .attention_reference import Reference
+from .families import ATTENTION
+from .nets import Small, small_vit
+from .test_guarantees import assert_same, state_of
+
+OF_SCORES = [camlens.LeGrad, camlens.GenericAttention]
+
+
+def scores_of(outputs):
+    """Return the (N, K) scores that the targets below select."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs
+    for name in ("logits", "image_embeds", "pooler_output"):
+        if (found := getattr(outputs, name, None)) is not None:
+            return found
+    raise TypeError(type(outputs))
+
+
+def two(outputs):
+    return scores_of(outputs)[:, :2]
+
+
+def blocks_of(model, images):
+    return MeasuredBlocks(MeasuredLayers()).find(Probe(model, images))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_unchanged_are_the_slow_way(name):
+    model, images = build(name)
+    _, _, prefix, grid = MODELS[name]
+    blocks = blocks_of(model, images)
+    assert len(blocks.names) == 3
+    assert blocks.grid == grid
+    assert blocks.places.tolist() == list(range(prefix, prefix + grid[0] * grid[1]))
+    assert (blocks.pooling is None) == ("siglip" not in name)
+    reference = Reference(model, images, list(blocks.names), scores_of, blocks.tokens.batch)
+    weights = read_weights(name, reference, prefix)
+
+    def on_grid(values):
+        return torch.stack(values, dim=1)[:, :, prefix:].unflatten(2, grid).detach()
+
+    found = [explainer(model)(images, targets=two) for explainer in ATTENTION]
+    expected = [
+        on_grid([reference.legrad(k) for k in range(2)]),
+        on_grid([reference.generic(k, weights[k]) for k in range(2)]),
+        on_grid([reference.rollout(weights[k]) for k in range(2)]),
+    ]
+    for explanation, maps in zip(found, expected, strict=True):
+        assert maps.amax() > 0
+        assert_close(explanation.raw, maps, rtol=1e-3, atol=2e-5 * maps.amax().item())
+        assert_close(explanation.scores, reference.scores[:, :2].detach(), rtol=1e-4, atol=1e-5)
+        assert explanation.layers == blocks.names
+
+
+def read_weights(name, reference, prefix):
+    """Return, for each of two targets, (N, T): with what weights the head reads the tokens."""
+    count = reference.count
+    plain = torch.zeros(len(reference.images), count)
+    if "dinov2" in name and "transformers" in name:  # its head reads both
+        weights = []
+        for k in range(2):
+            (g,) = torch.autograd.grad(
+                reference.scores[:, k].sum(), reference.outputs[-1], retain_graph=True
+            )
+            sizes = g.norm(dim=-1)
+            own = sizes[:, 0] / (sizes[:, 0] + sizes[:, prefix:].sum(dim=1))
+            each = plain.clone()
+            each[:, 0], each[:, prefix:] = own, ((1 - own) / (count - prefix))[:, None]
+            weights.append(each)
+        return weights
+    if name in ("timm deit distilled", "transformers deit"):
+        plain[:, : 2 if name.startswith("timm") else 1] = 0.5 if name.startswith("timm") else 1
+    elif "mean" in name or name in ("timm beit", "timm eva02", "tokens before images"):
+        plain[:, prefix:] = 1 / (count - prefix)
+    else:
+        plain[:, 0] = 1
+    return [plain, plain]
+
+
+IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_targets_and_images_are_explained_one_by_one_alike(explainer):
+    model = small_vit()
+    explain = explainer(model)
+    every = explain(IMAGES, targets="all")
+    for k in range(5):
+        assert_close(explain(IMAGES, targets=k).raw[:, 0], every.raw[:, k], rtol=1e-4, atol=1e-6)
+    for n in range(3):
+        assert_close(explain(IMAGES[n : n + 1], targets="all").raw[0], every.raw[n])
+    assert_close(explain(IMAGES).raw[:, 0], every.raw[range(3), model(IMAGES).argmax(dim=1)])
+    assert every.registration is not None
+    assert every.registration.proven
+
+
+@pytest.mark.parametrize("explainer", OF_SCORES)
+def test_the_map_is_of_the_score_asked_for(explainer):
+    explain = explainer(small_vit())
+    maps = explain(IMAGES, targets="all").raw
+    assert (maps[:, 0] - maps[:, 1]).abs().amax() > 0.1 * maps.amax()
+    doubled = explain(IMAGES, targets=lambda out: 2 * out).raw
+    factor = 2
+    if explainer is camlens.LeGrad:
+        assert_close(doubled, factor * maps)
+    rollout = camlens.AttentionRollout(explain.model)(IMAGES, targets="all").raw
+    assert_close(rollout, rollout[:, :1].expand_as(rollout))
+
+
+@pytest.mark.parametrize("explainer", OF_SCORES)
+def test_texts_are_explained_as_targets(explainer):
+    """Cosines with texts encoded once are the scores of a CLIP that encodes them in each call."""
+    both, images = build("transformers clip")
+    clip, tokens = both.clip, both.tokens
+    with torch.no_grad():
+        texts = clip.get_text_features(tokens).pooler_output
+    target = camlens.targets.text(texts, scale=clip.logit_scale.exp().item())
+
+    class Images(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.clip = clip
+
+        def forward(self, images):
+            return self.clip.get_image_features(images).pooler_output
+
+    alone = explainer(Images().eval())(images, targets=target)
+    together = explainer(both)(images, targets="all")
+    assert_close(alone.scores, together.scores, rtol=1e-4, atol=1e-4)
+    assert_close(alone.raw, together.raw, rtol=1e-3, atol=1e-5 * together.raw.amax().item())
+
+    class Given(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.clip = clip
+
+        def forward(self, images, tokens):
+            return self.clip(pixel_values=images, input_ids=tokens).logits_per_image
+
+    given = explainer(Given().eval())(images, tokens, targets="all")
+    assert_close(given.raw, together.raw, rtol=1e-3, atol=1e-5 * together.raw.amax().item())
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+@pytest.mark.parametrize("error", [None, RuntimeError("within"), KeyboardInterrupt()])
+def test_the_model_is_bit_identical_after_a_call(explainer, error):
+    model = small_vit()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    explain = explainer(model)
+    explain(IMAGES)
+    before = state_of(model)
+    if error is None:
+        explain(IMAGES, targets="all")
+    else:
+
+        def fail(_):
+            raise error
+
+        with pytest.raises(type(error)):
+            explain(IMAGES, targets=fail)
+    assert_same(before, state_of(model))
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_modes_of_the_caller_make_no_difference(explainer):
+    model = small_vit()
+    explain = explainer(model)
+    expected = explain(IMAGES, targets="all").raw
+    with torch.no_grad():
+        assert torch.equal(explain(IMAGES, targets="all").raw, expected)
+    with torch.inference_mode():
+        assert torch.equal(explain(IMAGES, targets="all").raw, expected)
+    with torch.no_grad():
+        for_frozen = explainer(copy.deepcopy(model).requires_grad_(False))
+    assert_close(for_frozen(IMAGES, targets="all").raw, expected)
+    again = pickle.loads(pickle.dumps(explain))
+    assert_close(again(IMAGES, targets="all").raw, expected)
+    last = IMAGES.contiguous(memory_format=torch.channels_last)
+    assert_close(explain(last, targets="all").raw, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_half_precision_is_near(explainer):
+    model = small_vit()
+    expected = explainer(model)(IMAGES, targets="all").raw
+    half = explainer(copy.deepcopy(model).bfloat16())(IMAGES.bfloat16(), targets="all").raw
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = explainer(model)(IMAGES, targets="all").raw
+    for found in (half, cast):
+        assert found.dtype == torch.float32
+        assert (found - expected).abs().amax() < 0.15 * expected.amax()
+
+
+def test_one_gradient_of_the_summed_scores_is_that_of_each_layer():
+    """With the graphs of the blocks disjoint; in one graph there are those through later blocks."""
+    model, images = build("timm vit")
+    names = list(blocks_of(model, images).names)
+    apart = Reference(model, images, names, scores_of).legrad(0)
+    found = camlens.LeGrad(model)(images, targets=0).raw
+    assert_close(found.flatten(1), apart[:, 1:].detach(), rtol=1e-4, atol=1e-7)
+    for severed in (True, False):
+        reference = Reference(model, images, names, scores_of, severed=severed)
+        means = [output.mean(dim=1, keepdim=True).expand_as(output) for output in reference.outputs]
+        total = sum(reference.scores_of(tokens)[:, 0].sum() for tokens in means)
+        gradients = torch.autograd.grad(total, reference.attention)
+        one = torch.stack([g.clamp(min=0).mean(dim=(1, 2)) for g in gradients]).mean(dim=0)
+        difference = (one - apart).abs().amax() / apart.amax()
+        assert (difference < 1e-6) == severed
+
+
+def test_the_models_own_pooling_is_an_option():
+    model, images = build("timm vit")
+    names = list(blocks_of(model, images).names)
+    reference = Reference(model, images, names, scores_of)
+    maps = []
+    for output, attention in zip(reference.outputs, reference.attention, strict=True):
+        score = reference.scores_of(output)[:, 2].sum()
+        (gradient,) = torch.autograd.grad(score, attention, retain_graph=True)
+        maps.append(gradient.clamp(min=0).mean(dim=(1, 2)))
+    expected = torch.stack(maps).mean(dim=0)[:, 1:]
+    found = camlens.LeGrad(model, pool="own")(images, targets=2).raw
+    assert_close(found.flatten(1), expected, rtol=1e-4, atol=1e-7)
+    with pytest.raises(ValueError, match='expected pool "mean" or "own"'):
+        camlens.LeGrad(model, pool="class")
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_the_last_blocks_alone(explainer):
+    model, images = build("timm vit")
+    named = explainer(model, blocks=["blocks.1", model.blocks[2]])(images, targets=0)
+    assert named.layers == ("blocks.1", "blocks.2")
+    assert_close(explainer(model, last=2)(images, targets=0).raw, named.raw)
+    with pytest.raises(ValueError, match="at most last=3 blocks, got 4"):
+        explainer(model, last=4)(images)
+    with pytest.raises(ValueError, match="name blocks that follow one another"):
+        explainer(model, blocks=["blocks.0", "blocks.2"])(images)
+    with pytest.raises(ValueError, match="to make one call of attention"):
+        explainer(model, blocks=["blocks"])(images)
+    with pytest.raises(ValueError, match="no graph to train with"):
+        explainer(model, create_graph=True)
+
+
+def test_targets_in_chunks_are_the_same(monkeypatch):
+    model = small_vit()
+    expected = [explainer(model)(IMAGES, targets="all").raw for explainer in ATTENTION]
+    for module in ("camlens.attention.CHUNK_BYTES", "camlens.probe.passes.CHUNK_BYTES"):
+        monkeypatch.setattr(module, 1)
+    found = [explainer(model)(IMAGES, targets="all").raw for explainer in ATTENTION]
+    for maps, whole in zip(found, expected, strict=True):
+        assert_close(maps, whole, rtol=1e-4, atol=1e-7)
+
+
+def test_a_block_on_its_own_has_to_be_named():
+    model = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=5).eval()
+    nn.init.normal_(model.heads.head.weight)
+    with pytest.raises(ValueError, match=r"only attention of the model lies in each of.*blocks="):
+        _ = camlens.LeGrad(model)(IMAGES)
+    named = camlens.LeGrad(model, blocks=["encoder.layers.encoder_layer_0"])(IMAGES)
+    assert named.raw.amax() > 0
+
+
+class Shuffled(nn.Module):
+    """A block that attends between tokens in another order than it is given."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, tokens):
+        return self.block(tokens.flip(1)).flip(1)
+
+
+REFUSED = {
+    "windows": (lambda: timm.create_model("swin_tiny_patch4_window7_224", num_classes=5), "form 4"),
+    "channels": (lambda: timm.create_model("xcit_nano_12_p16_224"), "over channels"),
+    "hierarchy": (lambda: timm.create_model("levit_128s"), "form 3 groups"),
+    "reduced": (lambda: timm.create_model("pvt_v2_b0"), "also attends in"),
+    "none": (lambda: torchvision.models.resnet18(num_classes=5), "no attention was seen"),
+    "class attention": (lambda: timm.create_model("cait_xxs24_224"), "1 queries and 197 keys"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFUSED)
+def test_attention_that_is_no_map_from_tokens_to_tokens_is_an_error(name):
+    make, text = REFUSED[name]
+    model = make().eval()
+    with pytest.raises(ValueError, match=rf"(?s){text}.*GradCAM"):
+        camlens.LeGrad(model)(torch.rand(1, 3, 224, 224))
+
+
+def test_tokens_in_another_order_and_networks_without_are_errors():
+    model, images = build("timm vit")
+    model.blocks[1] = Shuffled(model.blocks[1]).eval()
+    with pytest.raises(ValueError, match=r"block 'blocks.1' .*orders tokens anew.*GradCAM"):
+        camlens.GenericAttention(model)(images)
+    with pytest.raises(ValueError, match=r"no attention was seen.*GradCAM"):
+        camlens.GenericAttention(Small().eval())(IMAGES)
+
+
+def test_the_cost_over_a_forward_pass():
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=10).eval()
+    nn.init.normal_(model.head.weight)
+    images = torch.randn(1, 3, 224, 224)
+    with sdpa_kernel(SDPBackend.MATH):  # fused attention on a CPU is not counted
+        bare = flops(lambda: model(images))
+    limits = {camlens.LeGrad: 1.9, camlens.GenericAttention: 2.15, camlens.AttentionRollout: 1.01}
+    for explainer, limit in limits.items():
+        explain = explainer(model)
+        explain(images)
+        assert flops(lambda e=explain: e(images)) < limit * bare
+    last = camlens.GenericAttention(model, last=1)
+    last(images)
+    assert flops(lambda: last(images)) < 1.1 * bare
+
+
+def flops(work):
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def planted(count, generator):
+    """Return noise with one patch of stripes, across or down, or none (2); and the patch's cell."""
+    images = 0.5 * torch.randn(count, 3, 48, 48, generator=generator)
+    classes = torch.randint(3, (count,), generator=generator)
+    cells = torch.randint(6, (count, 2), generator=generator)
+    stripes = (torch.arange(8) // 2 % 2 * 2.0 - 1).expand(8, 8)
+    patches = torch.stack([stripes.mT, stripes, torch.zeros(8, 8)])
+    for image, kind, (y, x) in zip(images, classes.tolist(), (8 * cells).tolist(), strict=True):
+        image[:, y : y + 8, x : x + 8] += 1.5 * patches[kind]
+    return images, classes, cells
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Return a small transformer, and fresh images whose stripes it finds, with their places.
+
+    Each logit says on its own whether its stripes are there, so that what speaks for them is the
+    patch: with a softmax one class may be told by what is absent.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = timm.models.VisionTransformer(
+            48, 8, num_classes=2, embed_dim=48, depth=3, num_heads=3, global_pool="token"
+        )
+        generator = torch.Generator().manual_seed(0)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=STEPS)
+        for _ in range(STEPS):
+            images, classes, _ = planted(64, generator)
+            present = functional.one_hot(classes, 3)[:, :2].float()
+            loss = functional.binary_cross_entropy_with_logits(model(images), present)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    model.eval()
+    images, classes, cells = planted(300, generator)
+    there = classes < 2
+    images, classes, cells = images[there], classes[there], cells[there]
+    right = model(images)[range(len(images)), classes] > 0
+    assert right.float().mean() > 0.9
+    return model, images[right], classes[right], cells[right]
+
+
+STEPS = 500
+
+
+def densities(explainer, model, images, classes, cells):
+    """Return how much more heat than on average is on each image's planted cell."""
+    maps = explainer(model)(images, targets=classes).raw[:, 0]
+    maps = maps / maps.mean(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    return maps[range(len(maps)), cells[:, 0], cells[:, 1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_heat_falls_on_planted_evidence(explainer, trained):
+    model, images, classes, cells = trained
+    found = densities(explainer, model, images, classes, cells)
+    assert (found > 3).float().mean() >= 0.95
+    lost = densities(explainer, shuffled(model), images, classes, cells)
+    assert lost.mean() < 0.4 * found.mean()
+
+
+def shuffled(model):
+    """Return a copy of a model whose parameters are each in another order."""
+    copied = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in copied.parameters():
+        order = torch.randperm(parameter.numel(), generator=generator)
+        parameter.data = parameter.data.flatten()[order].view(parameter.shape)
+    return copied
