@@ -69,10 +69,9 @@ def presences_of(activations: Cells, directions: Directions, *, steps: int = 200
 
     Example:
         >>> directions = torch.tensor([[[1.0, 0.0]]])
-        >>> presences_of(torch.tensor([[[3.0, 9.0]], [[-1.0, 2.0]]]), directions).flatten().tolist()
+        >>> presences_of(torch.tensor([[[3.0, 9.0], [-1.0, 2.0]]]), directions).flatten().tolist()
         [3.0, 0.0]
     """
-    directions = directions.expand(len(activations), -1, -1)
     held, square = activations @ directions.mT, directions @ directions.mT
     presences = held.relu()
     for _ in range(steps):
