@@ -94,7 +94,7 @@ class GenericAttention(AttentionAttribution):
         model: as :class:`AttentionAttribution` takes it, and likewise what follows.
         last: how many blocks are explained, counted from the last; None: all, as in the paper.
         blocks: the blocks, where they are not to be found.
-        create_graph: not to be had.
+        create_graph: not supported.
     """
 
     def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
@@ -156,7 +156,7 @@ class AttentionRollout(AttentionAttribution):
         model: as :class:`AttentionAttribution` takes it, and likewise what follows.
         last: how many blocks are explained, counted from the last; None: all, as in the paper.
         blocks: the blocks, where they are not to be found.
-        create_graph: not to be had.
+        create_graph: not supported.
     """
 
     def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:

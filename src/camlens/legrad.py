@@ -45,7 +45,7 @@ class LeGrad(AttentionAttribution):
             model pools its last block's, such as by taking the class token.
         last: how many blocks are explained, counted from the last; None: all.
         blocks: the blocks, where they are not to be found.
-        create_graph: not to be had.
+        create_graph: not supported.
     """
 
     def __init__(
