@@ -29,6 +29,7 @@ from .layers import Layer, find_layers
 from .paths import ExpectedGradients, IntegratedGradients, PathAttribution
 from .perturbations import RISE, Occlusion, Perturbation
 from .registration import Registration
+from .relevance import LRP, AttnLRP, RelevanceAttribution
 from .render import contours, overlay, sheet, slices
 from .score_cam import ScoreCAM
 from .smooth_grad import SmoothGrad
@@ -48,8 +49,10 @@ _ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report"
 
 __all__ = [
     "CAM",
+    "LRP",
     "RISE",
     "AblationCAM",
+    "AttnLRP",
     "Attribution",
     "Deconvnet",
     "EigenCAM",
@@ -74,6 +77,7 @@ __all__ = [
     "PathAttribution",
     "Perturbation",
     "Registration",
+    "RelevanceAttribution",
     "Saliency",
     "ScoreCAM",
     "SmoothGrad",

@@ -1,0 +1,131 @@
+"""Relevance through transformers: attention, normalisation, gates and activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .explicit_attention import multi_head, scaled_dot_product
+from .relevance import ARGUMENTS, Given, Relevance, Rules
+from .relevance_functions import halved
+
+
+class AttentionRelevance(Relevance):
+    """Rules of relevance for all that a vision transformer consists of.
+
+    Beside the layers of :class:`Relevance`: LayerNorm and RMSNorm are linear, their standard
+    deviation a constant; of a product of two results, as those of attention and gated units are,
+    each factor has half of the relevance; fused attention is written out as two such products and a
+    softmax, whose relevance is its gradient times its input.
+
+    Args:
+        rules: of the kinds of layers.
+        constants: the model's parameters, which are no evidence.
+        attention: ``"softmax"``: relevance passes the softmax to queries and keys. ``"values"``:
+            attention probabilities are constants, and only values have relevance.
+    """
+
+    name = "AttnLRP"
+    remedy = (
+        "use camlens.IntegratedGradients, which needs no rules, or a class activation map such as "
+        "camlens.GradCAM"
+    )
+    allowed = frozenset(["Softmax", "SafeSoftmax", "Mm", "Bmm", "Mv", "Dot"])
+
+    def __init__(
+        self,
+        rules: Rules,
+        constants: Iterable[Tensor],
+        attention: Literal["softmax", "values"] = "softmax",
+    ) -> None:
+        super().__init__(rules, constants)
+        self.attention = attention
+
+    def replacement(self, spelled: str) -> Callable[[Given], Any] | None:
+        """Return what stands for a function; None: itself."""
+        if spelled.rstrip("_") in _PRODUCTS:
+            return self._product
+        if spelled == "softmax" and self.attention == "values":
+            return _constant
+        return {
+            "layer_norm": lambda given: _normalized(given.values, centred=True),
+            "rms_norm": lambda given: _normalized(given.values, centred=False),
+            "normalize": lambda given: _of_unit_length(given.values),
+            "scaled_dot_product_attention": self._attention,
+            "multi_head_attention_forward": self._heads,
+        }.get(spelled) or super().replacement(spelled)
+
+    def _product(self, given: Given) -> Any:
+        tensors = [
+            part
+            for value in given.values.values()
+            for part in (value if isinstance(value, (list, tuple)) else [value])
+        ]
+        factors = sum(map(self.graph.holds, tensors))
+        if factors > 2:
+            raise ValueError(self.unruled("a product of more than two results"))
+        result = given.call()
+        return halved(result) if factors == 2 else result
+
+    def _attention(self, given: Given) -> Tensor:
+        with self:  # its products and its softmax are seen
+            return scaled_dot_product(*given.args, **given.kwargs)
+
+    def _heads(self, given: Given) -> tuple[Tensor, Tensor | None]:
+        with self:
+            return multi_head(given.values)
+
+
+def _constant(given: Given) -> Tensor:
+    result: Tensor = given.call()
+    return result.detach()
+
+
+def _normalized(values: Any, *, centred: bool) -> Tensor:
+    """Return what LayerNorm or RMSNorm does, with its scale as a constant."""
+    x, shape = values["input"], values["normalized_shape"]
+    axes = tuple(range(-(1 if isinstance(shape, int) else len(shape)), 0))
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    epsilon = values.get("eps", 1e-5 if centred else None)
+    if epsilon is None:
+        epsilon = torch.finfo(x.dtype).eps
+    if centred:
+        wide = wide - wide.mean(axes, keepdim=True)
+    y = wide * (wide.detach().square().mean(axes, keepdim=True) + epsilon).rsqrt()
+    if values.get("weight") is not None:
+        y = y * values["weight"]
+    if values.get("bias") is not None:
+        y = y + values["bias"]
+    return y.to(x.dtype)
+
+
+def _of_unit_length(values: Any) -> Tensor:
+    """Return what ``normalize`` does, with the length as a constant."""
+    x: Tensor = values["input"]
+    order, axis = values.get("p", 2.0), values.get("dim", 1)
+    length = x.detach().norm(order, axis, keepdim=True).clamp_min(values.get("eps", 1e-12))
+    return x / length
+
+
+_PRODUCTS = frozenset(["mul", "multiply", "matmul", "bmm", "mm", "einsum", "mv", "dot"])
+_HEADS: Sequence[str] = (
+    *("query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight"),
+    *("in_proj_bias", "bias_k", "bias_v", "add_zero_attn", "dropout_p", "out_proj_weight"),
+    *("out_proj_bias", "training", "key_padding_mask", "need_weights", "attn_mask"),
+    *("use_separate_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
+    *("static_k", "static_v", "average_attn_weights", "is_causal"),
+)
+ARGUMENTS.update(
+    {
+        "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
+        "rms_norm": ("input", "normalized_shape", "weight", "eps"),
+        "normalize": ("input", "p", "dim", "eps"),
+        "scaled_dot_product_attention": ("query", "key", "value", "attn_mask"),
+        "multi_head_attention_forward": tuple(_HEADS),
+        "einsum": ("equation", "operand", "other", "third"),
+        **dict.fromkeys(_PRODUCTS - {"einsum"}, ("input", "other")),
+    }
+)
