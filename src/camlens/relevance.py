@@ -220,7 +220,8 @@ class AttnLRP(RelevanceAttribution):
             the authors' library does on torchvision's vision transformers.
         gamma: of the gamma rule: a number, or a pair for convolutions and for linear layers. 0: the
             epsilon rule.
-        epsilon: of the epsilon rule, in units of a layer's outputs.
+        epsilon: of the epsilon rule, in units of a layer's outputs; small ones too change maps of
+            deep transformers by a percent.
 
     Raises:
         ValueError: when called, if an operation on the way has no rule.
@@ -232,7 +233,7 @@ class AttnLRP(RelevanceAttribution):
         *,
         attention: Literal["softmax", "values"] = "softmax",
         gamma: float | tuple[float, float] = 0.0,
-        epsilon: float = 1e-6,
+        epsilon: float = 0.0,
     ) -> None:
         super().__init__(model)
         if attention not in ("softmax", "values"):
@@ -247,7 +248,7 @@ class AttnLRP(RelevanceAttribution):
     def interception(self, probe: Probe) -> Relevance:
         """Return the mode that gives layers, attention and norms their rules."""
         convolution, dense = (
-            Gamma(gamma, self.epsilon) if gamma else Epsilon(self.epsilon) for gamma in self.gamma
+            Gamma(gamma) if gamma else Epsilon(self.epsilon) for gamma in self.gamma
         )
         constants = list(probe.model.parameters())
         return AttentionRelevance(Rules(dense, convolution), constants, self.attention)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from .explicit_attention import multi_head, scaled_dot_product
 from .relevance import ARGUMENTS, Given, Relevance, Rules
@@ -43,11 +44,15 @@ class AttentionRelevance(Relevance):
     ) -> None:
         super().__init__(rules, constants)
         self.attention = attention
+        self._sigmoids = WeakTensorKeyDictionary()
+        self._multiples = WeakTensorKeyDictionary()
 
     def replacement(self, spelled: str) -> Callable[[Given], Any] | None:
         """Return what stands for a function; None: itself."""
         if spelled.rstrip("_") in _PRODUCTS:
             return self._product
+        if spelled == "sigmoid":
+            return self._sigmoid
         if spelled == "softmax" and self.attention == "values":
             return _constant
         return {
@@ -65,10 +70,32 @@ class AttentionRelevance(Relevance):
             for part in (value if isinstance(value, (list, tuple)) else [value])
         ]
         factors = sum(map(self.graph.holds, tensors))
+        if given.spelled in ("mul", "multiply"):
+            left, right = tensors[:2]
+            for x, gate in ((left, right), (right, left)):
+                if self._gated_by_itself(x, gate):  # SiLU or CLIP's GELU, written out
+                    return x * gate.detach()
         if factors > 2:
             raise ValueError(self.unruled("a product of more than two results"))
+        if factors == 2 and given.spelled.endswith("_") and tensors[0]._is_view():
+            raise ValueError(self.unruled(f"{given.spelled} on a part of a tensor"))
         result = given.call()
+        if factors == 1 and given.spelled == "mul" and isinstance(tensors[1], (int, float)):
+            self._multiples[result] = (tensors[0], tensors[0]._version)
         return halved(result) if factors == 2 else result
+
+    def _sigmoid(self, given: Given) -> Tensor:
+        """Keep what it is of: x times the sigmoid of a multiple of x is an activation."""
+        result: Tensor = given.call()
+        x = given.values["input"]
+        self._sigmoids[result] = self._multiples.get(x, (x, x._version))
+        return result
+
+    def _gated_by_itself(self, x: object, gate: object) -> bool:
+        if not isinstance(x, Tensor) or not isinstance(gate, Tensor):
+            return False
+        source, version = self._sigmoids.get(gate, (None, None))
+        return source is x and version == x._version
 
     def _attention(self, given: Given) -> Tensor:
         with self:  # its products and its softmax are seen
@@ -99,7 +126,8 @@ def _normalized(values: Any, *, centred: bool) -> Tensor:
         y = y * values["weight"]
     if values.get("bias") is not None:
         y = y + values["bias"]
-    return y.to(x.dtype)
+    outputs: Tensor = y.to(x.dtype)
+    return outputs
 
 
 def _of_unit_length(values: Any) -> Tensor:
@@ -107,7 +135,8 @@ def _of_unit_length(values: Any) -> Tensor:
     x: Tensor = values["input"]
     order, axis = values.get("p", 2.0), values.get("dim", 1)
     length = x.detach().norm(order, axis, keepdim=True).clamp_min(values.get("eps", 1e-12))
-    return x / length
+    scaled: Tensor = x / length
+    return scaled
 
 
 _PRODUCTS = frozenset(["mul", "multiply", "matmul", "bmm", "mm", "einsum", "mv", "dot"])

@@ -189,9 +189,19 @@ def named(node: Node) -> str:
     """Return an operation's name as a user may know it: ``native_layer_norm``."""
     known = function(node)
     name = kind(node) if known is None else known.__name__
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).strip(
-        "_"
-    )
+    words = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")
+    if known is None and name in _LAYERS:
+        return f"a layer ({words}) whose call is not seen, as in a scripted module"
+    return words
+
+
+#: Layers that would have had a rule, had they been called by their function.
+_LAYERS = frozenset(
+    [
+        *("Convolution", "ConvolutionOverrideable", "MkldnnConvolution", "CudnnConvolution"),
+        *("Addmm", "NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm", "Linear"),
+    ]
+)
 
 
 def _settled(

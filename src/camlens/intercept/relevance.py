@@ -130,11 +130,20 @@ class Relevance(Interception):
             self._finish()
         replace = self.replacement(spelled)
         if replace is None:
+            self._check_part(spelled, args)
             return func(*args, **kwargs)
         values = {**dict(zip(_arguments(spelled), args, strict=False)), **kwargs}
         if not any(map(self.graph.holds, values.values())):
             return func(*args, **kwargs)
         return replace(Given(spelled, func, args, kwargs, values))
+
+    def _check_part(self, spelled: str, args: Sequence[Any]) -> None:
+        """Check what is written into a part of a tensor: the graph does not tell what it is."""
+        inplace = spelled.endswith("_") and not spelled.startswith("_")
+        if inplace and spelled not in _WRITING and isinstance(args[0], Tensor):
+            part = args[0]._is_view()
+            if part and any(map(self.graph.holds, args)):
+                raise ValueError(self.unruled(f"{spelled} on a part of a tensor"))
 
     def replacement(self, spelled: str) -> Callable[[Given], Any] | None:
         """Return what stands for a function; None: itself."""
@@ -226,6 +235,7 @@ class Relevance(Interception):
         )
 
     def _result(self, call: LayerCall, outputs: Tensor) -> Tensor:
+        self._finish()
         self.count += 1
         prepared = Prepared(call)
         result: Tensor = Affine.apply(call.inputs, (outputs,), prepared)
@@ -271,6 +281,8 @@ class Relevance(Interception):
                 return given.call()  # a ReLU, or what the graph refuses
             at_zero = 0.0 if low == 0 else 1.0
         inplace = given.spelled.endswith("_") or bool(values.get("inplace", False))
+        if inplace and inputs._is_view():
+            raise ValueError(self.unruled(f"{name} in place on a part of a tensor"))
         options = {k: v for k, v in values.items() if k not in ("input", "inplace")}
         with torch.no_grad():
             own = inputs.detach().clone() if inplace else inputs.detach()
@@ -346,5 +358,13 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 #: What only looks at a tensor, such as the checks of a BatchNorm before it runs.
 _LOOKING = frozenset(
-    ["__get__", "dim", "size", "ndimension", "numel", "is_floating_point", "batch_norm", "__len__"]
+    [
+        *("__get__", "dim", "size", "ndimension", "numel", "is_floating_point", "__len__"),
+        *("register_hook", "batch_norm"),
+    ]
+)
+
+#: What passes relevance as it should also where it works in place on a part of a tensor.
+_WRITING = frozenset(
+    ["add_", "sub_", "neg_", "copy_", "zero_", "fill_", "relu_", "masked_fill_", "requires_grad_"]
 )

@@ -34,9 +34,27 @@ class LinearMap(Protocol):
         """Return what values of the outputs' shape are when multiplied by the transposed layer."""
 
 
+@runtime_checkable
+class LayerCall(Protocol):
+    """What a layer computed, for a rule to prepare its backward pass; see :class:`Forward`."""
+
+    @property
+    def layer(self) -> LinearMap: ...  # noqa: D102
+    @property
+    def weight(self) -> Tensor: ...  # noqa: D102
+    @property
+    def bias(self) -> Tensor | None: ...  # noqa: D102
+    @property
+    def inputs(self) -> Tensor: ...  # noqa: D102
+    @property
+    def outputs(self) -> Tensor: ...  # noqa: D102
+    @property
+    def signed(self) -> bool: ...  # noqa: D102
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Forward:
-    """What a layer computed, for a rule to prepare its backward pass.
+    """What a layer computed.
 
     Attributes:
         layer: the layer.
@@ -59,7 +77,7 @@ class Forward:
 class Rule(Protocol):
     """How relevance passes a linear layer."""
 
-    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
+    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
         """Return what the backward pass needs."""
 
     def propagate(
@@ -78,7 +96,7 @@ def stabilized(values: Values, epsilon: float) -> Values:
     return values + torch.where(values < 0, -epsilon, epsilon).to(values)
 
 
-def shared(rule: Rule, forward: Forward, relevance: Values) -> Values:
+def shared(rule: Rule, forward: LayerCall, relevance: Values) -> Values:
     """Return the inputs' relevance, given that of the outputs, none of which may be zero.
 
     Example:
@@ -99,7 +117,7 @@ class Epsilon:
     Layer-Wise Relevance Propagation", PLoS ONE 2015, equation 58.
 
     Attributes:
-        epsilon: absorbs the relevance of outputs near zero.
+        epsilon: absorbs the relevance of outputs near zero. Modified gradients need none.
 
     Example:
         A layer :math:`z = 2 \cdot 3 - 1 \cdot 2 = 4`, which is shared out as 6 and -2.
@@ -115,15 +133,17 @@ class Epsilon:
 
     epsilon: float = 1e-6
 
-    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
-        """Return the outputs over the stabilized outputs."""
+    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
+        """Return the outputs over the stabilized outputs; nothing where that is 1."""
+        if self.epsilon == 0:
+            return ()
         return (forward.outputs / stabilized(forward.outputs, self.epsilon),)
 
     def propagate(
         self, layer: LinearMap, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient by the inputs."""
-        return layer.transposed(gradient * kept[0], weight)
+        return layer.transposed(gradient * kept[0] if kept else gradient, weight)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +155,7 @@ class ZPlus:
     Inputs may be of any sign: a negative one speaks for an output through a negative weight.
 
     Source: Bach et al. 2015, equation 60 with alpha 1; Montavon et al., "Explaining nonlinear
-    classification decisions with deep Taylor decomposition", Pattern Recognition 2017, equation 16.
+    classification decisions with deep Taylor decomposition", Pattern Recognition 2017.
 
     Attributes:
         epsilon: stabilizes the denominator.
@@ -145,12 +165,12 @@ class ZPlus:
         >>> a, w = torch.tensor([[3.0, 2.0, -1.0]]), torch.tensor([[2.0, -1.0, -2.0]])
         >>> forward = Forward(Dense(), w, None, a, torch.tensor([[6.0]]))
         >>> shared(ZPlus(0.0), forward, torch.tensor([[6.0]])).tolist()
-        [[4.5, -0.0, 1.5]]
+        [[4.5, 0.0, 1.5]]
     """
 
     epsilon: float = 1e-6
 
-    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
+    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
         """Return the outputs over their positive parts, and which inputs are not negative."""
         ratio = forward.outputs / stabilized(positive_part(forward), self.epsilon)
         return (ratio, forward.inputs >= 0) if forward.signed else (ratio,)
@@ -178,8 +198,8 @@ class Gamma:
     What agrees with the sign of an output has the larger share. 0 is LRP-0, and with a large gamma
     it is the z+ rule where outputs are positive.
 
-    Source: Montavon et al., "Layer-Wise Relevance Propagation: An Overview", 2019, equation 7, for
-    inputs that are not negative; Andeol et al., "Learning Domain Invariant Representations by Joint
+    Source: Montavon et al., "Layer-Wise Relevance Propagation: An Overview", 2019, for inputs
+    that are not negative; Andeol et al., "Learning Domain Invariant Representations by Joint
     Wasserstein Distance Minimization", 2021, for signed ones.
 
     Attributes:
@@ -202,7 +222,7 @@ class Gamma:
     gamma: float = 0.25
     epsilon: float = 1e-6
 
-    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
+    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
         """Return outputs over denominators, where positive and negative, and the inputs' signs."""
         z, positive = forward.outputs, positive_part(forward)
         negative = z - positive  # the negative parts of products and bias: z is the sum of both
@@ -238,7 +258,7 @@ class ZBox:
     A pixel of value zero has a share, so this is no product of a pixel and a gradient: the rule
     propagates to relevance itself, and so must all that is between it and the image.
 
-    Source: Montavon et al. 2017, equation 17.
+    Source: Montavon et al. 2017, as :class:`ZPlus`.
 
     Attributes:
         low: the least value of a pixel, of a shape that broadcasts to the inputs.
@@ -260,7 +280,7 @@ class ZBox:
     high: Tensor
     epsilon: float = 1e-6
 
-    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
+    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
         """Return the outputs over the denominators, the inputs and their bounds."""
         a, weight, layer = forward.inputs, forward.weight, forward.layer
         one = a[:1]
@@ -282,7 +302,7 @@ class ZBox:
         )
 
 
-def positive_part(forward: Forward) -> Values:
+def positive_part(forward: LayerCall) -> Values:
     r"""Return :math:`\sum_i (a_i w_{ij})^+ + b_j^+` of each output.
 
     Example:
