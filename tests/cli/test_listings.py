@@ -17,11 +17,12 @@ def test_methods_come_from_the_classes(run):
         *("GuidedGradCAM", "HiResCAM", "Saliency", "LayerCAM", "XGradCAM"),
         *("AblationCAM", "EigenGradCAM", "FullGrad", "LayerIntegratedGradients"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "ScoreCAM"),
-        "SmoothGrad",
+        *("AttnLRP", "LRP", "SmoothGrad"),
     }
     assert {r["method"] for r in rows if not r["layer"]} == {
         *("Deconvnet", "FullGrad", "GuidedBackprop", "Saliency"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "SmoothGrad"),
+        *("AttnLRP", "LRP"),
     }
     assert {r["method"]: r["needs"] for r in rows if r["needs"]} == {
         "ExpectedGradients": "baselines",
