@@ -156,6 +156,23 @@ def test_without_biases_all_of_the_score_arrives(name, options):
     assert (found.gradients.abs().sum((2, 3, 4)) > 0).all()
 
 
+@pytest.mark.parametrize("explainer", [camlens.LRP, camlens.AttnLRP])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_signals_and_volumes(explainer, axes):
+    convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
+    largest = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[axes - 1]
+    mean = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[axes - 1]
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(convolution(2, 4, 3, bias=False), nn.ReLU(), largest(2), mean(2)),
+        *(nn.Flatten(), nn.Linear(4 * 2**axes, 3, bias=False)),
+    ).double().eval()  # fmt: skip
+    images = torch.randn(2, 2, *[10] * axes, dtype=torch.float64)
+    found = explainer(model)(images, targets="all")
+    assert found.raw.shape == (2, 3, *[10] * axes)
+    assert (found.measures["conservation_gap"] < 1e-4).all()
+
+
 def test_networks_with_gates_are_refused():
     for name in ("mobilenet_v3_small", "efficientnet_b0"):
         with pytest.raises(ValueError, match=r"LRP has no rule for .*IntegratedGradients"):

@@ -108,7 +108,7 @@ class LRP(RelevanceAttribution):
         >>> _ = model[1].weight.requires_grad_(False).copy_(torch.tensor([[2.0, -1.0]]))
         >>> explanation = LRP(model)(torch.tensor([[[3.0, 5.0]]]))
         >>> explanation.gradients.round(decimals=3).tolist(), explanation.raw.shape
-        ([[[[5.999..., -5.0]]]], torch.Size([1, 1, 2]))
+        ([[[[6.0, -5.0]]]], torch.Size([1, 1, 2]))
     """
 
     def __init__(

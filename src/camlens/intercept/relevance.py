@@ -123,11 +123,13 @@ class Relevance(Interception):
     ) -> Any:
         """Replace the call of a layer; let every other call through."""
         kwargs = kwargs or {}
-        if not self.live or self.suspended or not torch.is_grad_enabled():
+        if not self.live or self.suspended:
             return func(*args, **kwargs)
         spelled = getattr(func, "__name__", "").partition(".")[0]
         if spelled not in _LOOKING:
             self._finish()
+        if not torch.is_grad_enabled():
+            return func(*args, **kwargs)
         replace = self.replacement(spelled)
         if replace is None:
             self._check_part(spelled, args)
