@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from .calls import ARGUMENTS, Given
 from .explicit_attention import multi_head, scaled_dot_product
-from .relevance import ARGUMENTS, Given, Relevance, Rules
+from .relevance import Relevance, Rules
 from .relevance_functions import halved
 
 

@@ -9,7 +9,6 @@ have needed a rule that divides by a sum.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch.autograd.graph import Node
 from torch.nn import functional
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from .calls import BOUNDS, CONVOLUTIONS, LOOKING, RATIOS, WRITING, Given, arguments
 from .evidence_graph import MOVES, PRODUCTS, EvidenceGraph, function, kind, refused
 from .linear_maps import Convolution, Dense, Scale, convolution
 from .modes import Interception
@@ -39,29 +39,6 @@ class Rules:
     dense: LinearRule
     convolution: LinearRule
     first: LinearRule | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """A call that is replaced.
-
-    Attributes:
-        spelled: the function's name, ``"relu_"`` where it works in place.
-        func: the function.
-        args: its positional arguments.
-        kwargs: its keyword arguments.
-        values: both by name.
-    """
-
-    spelled: str
-    func: Callable[..., Any]
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    values: Mapping[str, Any]
-
-    def call(self) -> Any:
-        """Call the function as the model did."""
-        return self.func(*self.args, **self.kwargs)
 
 
 class Relevance(Interception):
@@ -126,7 +103,7 @@ class Relevance(Interception):
         if not self.live or self.suspended:
             return func(*args, **kwargs)
         spelled = getattr(func, "__name__", "").partition(".")[0]
-        if spelled not in _LOOKING:
+        if spelled not in LOOKING:
             self._finish()
         if not torch.is_grad_enabled():
             return func(*args, **kwargs)
@@ -134,7 +111,7 @@ class Relevance(Interception):
         if replace is None:
             self._check_part(spelled, args)
             return func(*args, **kwargs)
-        values = {**dict(zip(_arguments(spelled), args, strict=False)), **kwargs}
+        values = {**dict(zip(arguments(spelled), args, strict=False)), **kwargs}
         if not any(map(self.graph.holds, values.values())):
             return func(*args, **kwargs)
         return replace(Given(spelled, func, args, kwargs, values))
@@ -142,7 +119,7 @@ class Relevance(Interception):
     def _check_part(self, spelled: str, args: Sequence[Any]) -> None:
         """Check what is written into a part of a tensor: the graph does not tell what it is."""
         inplace = spelled.endswith("_") and not spelled.startswith("_")
-        if inplace and spelled not in _WRITING and isinstance(args[0], Tensor):
+        if inplace and spelled not in WRITING and isinstance(args[0], Tensor):
             part = args[0]._is_view()
             if part and any(map(self.graph.holds, args)):
                 raise ValueError(self.unruled(f"{spelled} on a part of a tensor"))
@@ -276,8 +253,8 @@ class Relevance(Interception):
     def _ratio(self, given: Given) -> Any:
         values, name = given.values, given.spelled.rstrip("_")
         inputs, at_zero = values["input"], RATIOS[name]
-        if name in _BOUNDS:
-            bounds = [values.get(b, d) for b, d in _BOUNDS[name]]
+        if name in BOUNDS:
+            bounds = [values.get(b, d) for b, d in BOUNDS[name]]
             low, high = bounds
             if not all(isinstance(b, (int, float)) for b in bounds) or not low <= 0 < high:
                 return given.call()  # a ReLU, or what the graph refuses
@@ -308,65 +285,3 @@ def _products(node: Node) -> Iterator[Node]:
 def _dimensions(call: LayerCall) -> int:
     """Return of how many dimensions results are whose second is that of a layer's outputs."""
     return 2 if isinstance(call.layer, Dense) else call.inputs.ndim
-
-
-#: Activations that are zero at zero, and their slopes there. They pass relevance as it is: with
-#: R = x g, the modified gradient by x is that by f(x) times f(x) / x.
-RATIOS = {
-    "gelu": 0.5,
-    "silu": 0.5,
-    "hardswish": 0.5,
-    "mish": math.tanh(math.log(2)),
-    "tanh": 1.0,
-    "elu": 1.0,
-    "celu": 1.0,
-    "selu": 1.0507009873554805,
-    "relu6": 0.0,
-    "hardtanh": 0.0,
-    "clamp": 0.0,
-    "clip": 0.0,
-}
-_BOUNDS = {
-    "clamp": (("min", None), ("max", None)),
-    "clip": (("min", None), ("max", None)),
-    "hardtanh": (("min_val", -1.0), ("max_val", 1.0)),
-}
-CONVOLUTIONS = frozenset(f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3))
-
-
-def _arguments(spelled: str) -> tuple[str, ...]:
-    """Return the names of a function's positional arguments."""
-    name = spelled.rstrip("_")
-    if name.startswith("conv_transpose"):
-        tail = ("stride", "padding", "output_padding", "groups", "dilation")
-        return ("input", "weight", "bias", *tail)
-    if name in CONVOLUTIONS:
-        return ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    return ARGUMENTS.get(name, ("input", "inplace"))
-
-
-#: The positional arguments of functions that are replaced.
-ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "linear": ("input", "weight", "bias"),
-    "batch_norm": (
-        *("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
-    ),
-    "hardtanh": ("input", "min_val", "max_val", "inplace"),
-    "clamp": ("input", "min", "max"),
-    "clip": ("input", "min", "max"),
-    "elu": ("input", "alpha", "inplace"),
-    "celu": ("input", "alpha", "inplace"),
-}
-
-#: What only looks at a tensor, such as the checks of a BatchNorm before it runs.
-_LOOKING = frozenset(
-    [
-        *("__get__", "dim", "size", "ndimension", "numel", "is_floating_point", "__len__"),
-        *("register_hook", "batch_norm"),
-    ]
-)
-
-#: What passes relevance as it should also where it works in place on a part of a tensor.
-_WRITING = frozenset(
-    ["add_", "sub_", "neg_", "copy_", "zero_", "fill_", "relu_", "masked_fill_", "requires_grad_"]
-)
