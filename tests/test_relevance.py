@@ -456,3 +456,68 @@ def test_half_precision_of_a_transformer(how, device):
         actual = camlens.AttnLRP(half)(images.bfloat16(), targets=1).gradients
     similarity = nn.functional.cosine_similarity(actual.flatten(1), expected.flatten(1))
     assert (similarity > 0.97).all(), similarity
+
+
+# Planted evidence: one cell of noise holds stripes, whose direction is the class.
+
+
+def planted(n, generator):
+    images = 0.5 * torch.randn(n, 3, 24, 24, generator=generator)
+    classes = torch.randint(2, (n,), generator=generator)
+    places = torch.randint(4, (n, 2), generator=generator)
+    stripes = (torch.arange(6) // 2 % 2 * 2.0 - 1).expand(3, 6, 6)
+    for image, kind, (y, x) in zip(images, classes, places.tolist(), strict=True):
+        image[:, 6 * y : 6 * y + 6, 6 * x : 6 * x + 6] += 2 * (stripes if kind else stripes.mT)
+    return images, classes, places
+
+
+def trained(model, steps=150):
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(steps):
+        images, classes, _ = planted(64, generator)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), classes).backward()
+        optimizer.step()
+    return model.eval()
+
+
+def convolutions():
+    return nn.Sequential(
+        *(nn.Conv2d(3, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU()),
+        *(nn.MaxPool2d(2), nn.Conv2d(12, 16, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
+        *(nn.Flatten(), nn.Linear(16, 2)),
+    )
+
+
+def attention():
+    options = {**SMALL, "img_size": 24, "patch_size": 6, "global_pool": "avg", "num_classes": 2}
+    return timm.create_model("vit_tiny_patch16_224", pretrained=False, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "explain"),
+    [
+        (convolutions, camlens.LRP),
+        (
+            convolutions,
+            lambda m: camlens.LRP(m, "epsilon_gamma_box", low=-6.0, high=6.0),
+        ),
+        (attention, camlens.AttnLRP),
+        (attention, lambda m: camlens.AttnLRP(m, attention="values")),
+    ],
+    ids=["plus", "box", "softmax", "values"],
+)
+def test_relevance_falls_on_what_was_planted(make, explain):
+    torch.manual_seed(0)
+    model = trained(make())
+    images, classes, places = planted(100, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        right = model(images).argmax(1) == classes
+    assert right.float().mean() > 0.95
+    raw = explain(model)(images[right], targets=classes[right]).raw[:, 0]
+    cells = raw.unflatten(1, (4, 6)).unflatten(3, (4, 6)).sum((2, 4))
+    rows = torch.arange(len(raw))
+    share = cells[rows, places[right, 0], places[right, 1]] / cells.sum((1, 2))
+    assert (16 * share > 3).float().mean() > 0.95, (16 * share).quantile(0.05)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .calls import ARGUMENTS, Given
+from .calls import FACTORED, Given
 from .explicit_attention import multi_head, scaled_dot_product
 from .relevance import Relevance, Rules
 from .relevance_functions import halved
@@ -50,7 +50,7 @@ class AttentionRelevance(Relevance):
 
     def replacement(self, spelled: str) -> Callable[[Given], Any] | None:
         """Return what stands for a function; None: itself."""
-        if spelled.rstrip("_") in _PRODUCTS:
+        if spelled.rstrip("_") in FACTORED:
             return self._product
         if spelled == "sigmoid":
             return self._sigmoid
@@ -138,24 +138,3 @@ def _of_unit_length(values: Any) -> Tensor:
     length = x.detach().norm(order, axis, keepdim=True).clamp_min(values.get("eps", 1e-12))
     scaled: Tensor = x / length
     return scaled
-
-
-_PRODUCTS = frozenset(["mul", "multiply", "matmul", "bmm", "mm", "einsum", "mv", "dot"])
-_HEADS: Sequence[str] = (
-    *("query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight"),
-    *("in_proj_bias", "bias_k", "bias_v", "add_zero_attn", "dropout_p", "out_proj_weight"),
-    *("out_proj_bias", "training", "key_padding_mask", "need_weights", "attn_mask"),
-    *("use_separate_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
-    *("static_k", "static_v", "average_attn_weights", "is_causal"),
-)
-ARGUMENTS.update(
-    {
-        "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
-        "rms_norm": ("input", "normalized_shape", "weight", "eps"),
-        "normalize": ("input", "p", "dim", "eps"),
-        "scaled_dot_product_attention": ("query", "key", "value", "attn_mask"),
-        "multi_head_attention_forward": tuple(_HEADS),
-        "einsum": ("equation", "operand", "other", "third"),
-        **dict.fromkeys(_PRODUCTS - {"einsum"}, ("input", "other")),
-    }
-)

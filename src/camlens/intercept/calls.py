@@ -66,6 +66,8 @@ def arguments(spelled: str) -> tuple[str, ...]:
     return ARGUMENTS.get(name, ("input", "inplace"))
 
 
+#: Products, of which each factor may depend on the image.
+FACTORED = frozenset(["mul", "multiply", "matmul", "bmm", "mm", "einsum", "mv", "dot"])
 #: The positional arguments of functions that are replaced.
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "linear": ("input", "weight", "bias"),
@@ -77,6 +79,19 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "clip": ("input", "min", "max"),
     "elu": ("input", "alpha", "inplace"),
     "celu": ("input", "alpha", "inplace"),
+    "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
+    "rms_norm": ("input", "normalized_shape", "weight", "eps"),
+    "normalize": ("input", "p", "dim", "eps"),
+    "scaled_dot_product_attention": ("query", "key", "value", "attn_mask"),
+    "multi_head_attention_forward": (
+        *("query", "key", "value", "embed_dim_to_check", "num_heads", "in_proj_weight"),
+        *("in_proj_bias", "bias_k", "bias_v", "add_zero_attn", "dropout_p", "out_proj_weight"),
+        *("out_proj_bias", "training", "key_padding_mask", "need_weights", "attn_mask"),
+        *("use_separate_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
+        *("static_k", "static_v", "average_attn_weights", "is_causal"),
+    ),
+    **dict.fromkeys(FACTORED, ("input", "other")),
+    "einsum": ("equation", "operand", "other", "third"),
 }
 
 #: What only looks at a tensor, such as the checks of a BatchNorm before it runs.
