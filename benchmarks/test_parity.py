@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import captum.attr
 import numpy as np
@@ -28,14 +28,22 @@ import pytest
 import pytorch_grad_cam
 import torch
 import torchcam.methods
+from lxt.efficient import monkey_patch
+from lxt.efficient.models.vit_torch import cp_LRP
 from networks import build, random_images, without_inplace
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
+from torchvision.models import vision_transformer
 from zennit.attribution import Gradient
+from zennit.canonizers import Canonizer
+from zennit.composites import EpsilonGammaBox, EpsilonPlus
 from zennit.composites import GuidedBackprop as ZennitGuidedBackprop
+from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 
 import camlens
 from camlens.probe import Probe, Site
+
+COMPOSITES = {"epsilon_plus": EpsilonPlus, "epsilon_gamma_box": EpsilonGammaBox}
 
 
 def image_like(output: Tensor) -> Tensor:
@@ -362,3 +370,92 @@ def test_guided_grad_cam_is_captums(ready: Ready) -> None:
 
 def unit(gradients: Tensor) -> Tensor:
     return gradients / gradients.abs().amax(dim=(1, 2, 3), keepdim=True)
+
+
+# Relevance.
+
+
+def with_statistics(network: str) -> nn.Module:
+    """Build a network in float64 whose every bias and statistic matters."""
+    model = build(network).double()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.3, 0.3)
+            nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model.requires_grad_(True)
+
+
+@pytest.mark.parametrize(
+    ("network", "canonizer"),
+    [("vgg11", VGGCanonizer), ("vgg11_bn", VGGCanonizer), ("resnet18", ResNetCanonizer)],
+)
+@pytest.mark.parametrize("preset", ["epsilon_plus", "epsilon_gamma_box"])
+def test_relevance_by_zennits_presets(
+    network: str, canonizer: type[Canonizer], preset: str
+) -> None:
+    """Relevance of each score itself: zennit's, of 1, times the score.
+
+    They differ by about 1e-3: the BatchNorm that zennit merged still divides by the root of
+    1 + eps, and zennit adds its stabilizer to residual sums and average pooling too. Without both
+    they agree to 2e-8 (ResNet-18, float64).
+    """
+    torch.manual_seed(0)
+    model = with_statistics(network)
+    before = copy.deepcopy(model.state_dict())
+    images = random_images(2, 64).double().clip(-3, 3)
+    box = {"low": -3.0, "high": 3.0} if preset == "epsilon_gamma_box" else {}
+    composite = COMPOSITES[preset](canonizers=[canonizer()], stabilizer=1e-6, **box)
+    theirs = camlens.LRP(model, composite)(images, targets=[[1, 5]])
+    ours = camlens.LRP(model, preset, **box)(images, targets=[[1, 5]])
+    attributed = []
+    with Gradient(model=model, composite=composite) as attributor:
+        for target in (1, 5):
+            start = torch.eye(1000, dtype=torch.float64)[[target]] * model(images).detach()
+            attributed.append(attributor(images, start)[1].detach())
+    reference = torch.stack(attributed, dim=1).float()
+    assert_close(theirs.gradients, reference, 1e-6)  # a composite given to camlens
+    assert_close(ours.gradients, reference, 3e-3)  # the preset of the same name
+    after = model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.fixture
+def lxt_on_torchvision() -> Iterator[None]:
+    """Patch torchvision's classes as lxt does, which never takes it back."""
+    classes = [nn.GELU, nn.LayerNorm, nn.MultiheadAttention]
+    before = [cls.forward for cls in classes]
+    monkey_patch(vision_transformer, cp_LRP)
+    yield
+    for cls, forward in zip(classes, before, strict=True):
+        cls.forward = forward
+        if hasattr(cls, "original_forward"):
+            del cls.original_forward
+
+
+def small_vit() -> nn.Module:
+    torch.manual_seed(0)
+    model = vision_transformer.VisionTransformer(64, 16, 3, 4, 64, 128, num_classes=5)
+    nn.init.normal_(model.heads.head.weight)
+    return model.double().eval()
+
+
+def test_relevance_of_a_transformer_by_lxt(lxt_on_torchvision: None) -> None:
+    """lxt holds attention probabilities constant on torchvision's ViT: attention="values".
+
+    Its factor f(x) / (x + 1e-10) of an activation is no more than 1e-6 from f(x) / x here.
+    """
+    model, images = small_vit(), random_images(2, 64).double()
+    reference = []
+    for target in (1, 3):
+        leaf = images.clone().requires_grad_()
+        model(leaf)[:, target].sum().backward()
+        reference.append(leaf.grad * images)
+    for cls in (nn.GELU, nn.MultiheadAttention):
+        cls.patched, cls.forward = cls.forward, cls.original_forward
+    ours = camlens.AttnLRP(copy.deepcopy(model), attention="values")(images, targets=[[1, 3]])
+    assert_close(ours.gradients, torch.stack(reference, dim=1).float(), 1e-5)
+    for cls in (nn.GELU, nn.MultiheadAttention):
+        cls.forward = cls.patched
+        del cls.patched

@@ -24,10 +24,11 @@ PERTURBATIONS = [camlens.Occlusion, camlens.RISE, camlens.ScoreCAM]
 PATHS = [camlens.IntegratedGradients, camlens.ExpectedGradients, camlens.SmoothGrad]
 #: They need a transformer, such as ``tests.nets.small_vit``; ``Small`` is an error.
 ATTENTION = [camlens.LeGrad, camlens.GenericAttention, camlens.AttentionRollout]
-#: They run the model without gradients, or know none.
-WITHOUT_GRAPH = [camlens.EigenCAM, camlens.EigenGradCAM, *PERTURBATIONS, *TAILS]
+RELEVANCE = [camlens.LRP, camlens.AttnLRP]
+#: They run the model without gradients, or know none to train with.
+WITHOUT_GRAPH = [camlens.EigenCAM, camlens.EigenGradCAM, *PERTURBATIONS, *TAILS, *RELEVANCE]
 #: All but CAM, which is not defined for every model.
-ALL = [*CAMS, *TAILS, *IMAGE_GRADIENTS, camlens.GuidedGradCAM, *PERTURBATIONS, *PATHS]
+ALL = [*CAMS, *TAILS, *IMAGE_GRADIENTS, camlens.GuidedGradCAM, *PERTURBATIONS, *PATHS, *RELEVANCE]
 EVERY = [*ALL, camlens.CAM]
 
 #: Few passes, so that the tests are quick.

@@ -33,6 +33,7 @@ from .legrad import LeGrad
 from .paths import ExpectedGradients, IntegratedGradients, PathAttribution
 from .perturbations import RISE, Occlusion, Perturbation
 from .registration import Registration
+from .relevance import LRP, AttnLRP, RelevanceAttribution
 from .render import contours, overlay, sheet, slices
 from .score_cam import ScoreCAM
 from .smooth_grad import SmoothGrad
@@ -52,10 +53,12 @@ _ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report"
 
 __all__ = [
     "CAM",
+    "LRP",
     "RISE",
     "AblationCAM",
     "AttentionAttribution",
     "AttentionRollout",
+    "AttnLRP",
     "Attribution",
     "Concepts",
     "Deconvnet",
@@ -84,6 +87,7 @@ __all__ = [
     "PathAttribution",
     "Perturbation",
     "Registration",
+    "RelevanceAttribution",
     "Saliency",
     "ScoreCAM",
     "SmoothGrad",

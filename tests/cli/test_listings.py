@@ -18,12 +18,13 @@ def test_methods_come_from_the_classes(run):
         *("AblationCAM", "EigenGradCAM", "FullGrad", "LayerIntegratedGradients"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "ScoreCAM"),
         *("SmoothGrad", "LeGrad", "GenericAttention", "AttentionRollout"),
-        *("DeepFeatureFactorization", "SmoothGrad"),
+        *("AttnLRP", "DeepFeatureFactorization", "LRP"),
     }
     assert {r["method"] for r in rows if not r["layer"]} == {
         *("AttentionRollout", "GenericAttention", "LeGrad"),
         *("Deconvnet", "FullGrad", "GuidedBackprop", "Saliency"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "SmoothGrad"),
+        *("AttnLRP", "LRP"),
     }
     assert {r["method"]: r["needs"] for r in rows if r["needs"]} == {
         "ExpectedGradients": "baselines",

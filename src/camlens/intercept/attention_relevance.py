@@ -1,0 +1,140 @@
+"""Relevance through transformers: attention, normalisation, gates and activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .calls import FACTORED, Given
+from .explicit_attention import multi_head, scaled_dot_product
+from .relevance import Relevance, Rules
+from .relevance_functions import halved
+
+
+class AttentionRelevance(Relevance):
+    """Rules of relevance for all that a vision transformer consists of.
+
+    Beside the layers of :class:`Relevance`: LayerNorm and RMSNorm are linear, their standard
+    deviation a constant; of a product of two results, as those of attention and gated units are,
+    each factor has half of the relevance; fused attention is written out as two such products and a
+    softmax, whose relevance is its gradient times its input.
+
+    Args:
+        rules: of the kinds of layers.
+        constants: the model's parameters, which are no evidence.
+        attention: ``"softmax"``: relevance passes the softmax to queries and keys. ``"values"``:
+            attention probabilities are constants, and only values have relevance.
+    """
+
+    name = "AttnLRP"
+    remedy = (
+        "use camlens.IntegratedGradients, which needs no rules, or a class activation map such as "
+        "camlens.GradCAM"
+    )
+    allowed = frozenset(["Softmax", "SafeSoftmax", "Mm", "Bmm", "Mv", "Dot"])
+
+    def __init__(
+        self,
+        rules: Rules,
+        constants: Iterable[Tensor],
+        attention: Literal["softmax", "values"] = "softmax",
+    ) -> None:
+        super().__init__(rules, constants)
+        self.attention = attention
+        self._sigmoids = WeakTensorKeyDictionary()
+        self._multiples = WeakTensorKeyDictionary()
+
+    def replacement(self, spelled: str) -> Callable[[Given], Any] | None:
+        """Return what stands for a function; None: itself."""
+        if spelled.rstrip("_") in FACTORED:
+            return self._product
+        if spelled == "sigmoid":
+            return self._sigmoid
+        if spelled == "softmax" and self.attention == "values":
+            return _constant
+        return {
+            "layer_norm": lambda given: _normalized(given.values, centred=True),
+            "rms_norm": lambda given: _normalized(given.values, centred=False),
+            "normalize": lambda given: _of_unit_length(given.values),
+            "scaled_dot_product_attention": self._attention,
+            "multi_head_attention_forward": self._heads,
+        }.get(spelled) or super().replacement(spelled)
+
+    def _product(self, given: Given) -> Any:
+        tensors = [
+            part
+            for value in given.values.values()
+            for part in (value if isinstance(value, (list, tuple)) else [value])
+        ]
+        factors = sum(map(self.graph.holds, tensors))
+        if given.spelled in ("mul", "multiply"):
+            left, right = tensors[:2]
+            for x, gate in ((left, right), (right, left)):
+                if self._gated_by_itself(x, gate):  # SiLU or CLIP's GELU, written out
+                    return x * gate.detach()
+        if factors > 2:
+            raise ValueError(self.unruled("a product of more than two results"))
+        if factors == 2 and given.spelled.endswith("_") and tensors[0]._is_view():
+            raise ValueError(self.unruled(f"{given.spelled} on a part of a tensor"))
+        result = given.call()
+        if factors == 1 and given.spelled == "mul" and isinstance(tensors[1], (int, float)):
+            self._multiples[result] = (tensors[0], tensors[0]._version)
+        return halved(result) if factors == 2 else result
+
+    def _sigmoid(self, given: Given) -> Tensor:
+        """Keep what it is of: x times the sigmoid of a multiple of x is an activation."""
+        result: Tensor = given.call()
+        x = given.values["input"]
+        self._sigmoids[result] = self._multiples.get(x, (x, x._version))
+        return result
+
+    def _gated_by_itself(self, x: object, gate: object) -> bool:
+        if not isinstance(x, Tensor) or not isinstance(gate, Tensor):
+            return False
+        source, version = self._sigmoids.get(gate, (None, None))
+        return source is x and version == x._version
+
+    def _attention(self, given: Given) -> Tensor:
+        with self:  # its products and its softmax are seen
+            return scaled_dot_product(*given.args, **given.kwargs)
+
+    def _heads(self, given: Given) -> tuple[Tensor, Tensor | None]:
+        with self:
+            return multi_head(given.values)
+
+
+def _constant(given: Given) -> Tensor:
+    result: Tensor = given.call()
+    return result.detach()
+
+
+def _normalized(values: Any, *, centred: bool) -> Tensor:
+    """Return what LayerNorm or RMSNorm does, with its scale as a constant."""
+    x, shape = values["input"], values["normalized_shape"]
+    axes = tuple(range(-(1 if isinstance(shape, int) else len(shape)), 0))
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    epsilon = values.get("eps", 1e-5 if centred else None)
+    if epsilon is None:
+        epsilon = torch.finfo(x.dtype).eps
+    if centred:
+        wide = wide - wide.mean(axes, keepdim=True)
+    y = wide * (wide.detach().square().mean(axes, keepdim=True) + epsilon).rsqrt()
+    if values.get("weight") is not None:
+        y = y * values["weight"]
+    if values.get("bias") is not None:
+        y = y + values["bias"]
+    outputs: Tensor = y.to(x.dtype)
+    return outputs
+
+
+def _of_unit_length(values: Any) -> Tensor:
+    """Return what ``normalize`` does, with the length as a constant."""
+    x: Tensor = values["input"]
+    order, axis = values.get("p", 2.0), values.get("dim", 1)
+    length = x.detach().norm(order, axis, keepdim=True).clamp_min(values.get("eps", 1e-12))
+    scaled: Tensor = x / length
+    return scaled

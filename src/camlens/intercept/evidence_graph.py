@@ -1,0 +1,230 @@
+"""The graph of autograd as evidence: what depends on the image, and whether relevance may pass.
+
+A product of an activation and its gradient is shared out rightly by whatever is linear or picks
+values; the graph itself says which operations there are, however they were spelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator
+
+from torch import Tensor
+from torch.autograd.graph import Node
+
+#: Operations that move or pick values, or repeat them.
+MOVES = frozenset(
+    [
+        *("Alias", "AsStrided", "Clone", "Copies", "Copy", "ToCopy", "View", "UnsafeView"),
+        *("ReshapeAlias", "Reshape", "Transpose", "Permute", "T", "Squeeze", "Unsqueeze"),
+        *("Expand", "Repeat", "Slice", "Select", "Narrow", "Index", "IndexSelect", "Gather"),
+        *("Take", "Cat", "Stack", "Split", "SplitWithSizes", "UnsafeSplit", "Unbind", "Flip"),
+        *("Roll", "ConstantPadNd", "Unfold", "Im2Col", "PixelShuffle", "PixelUnshuffle"),
+        *("ChannelShuffle", "Movedim", "Diagonal", "Triu", "Tril", "CopySlices", "IndexPut"),
+        *("MaskedFill", "MaskedSelect", "ReflectionPad1D", "ReflectionPad2D", "ReflectionPad3D"),
+        *("ReplicationPad1D", "ReplicationPad2D", "ReplicationPad3D", "Detach", "Contiguous"),
+    ]
+)
+#: Linear operations without weights.
+_SUMS = frozenset(
+    [
+        *("Add", "Sub", "Rsub", "Neg", "Sum", "Mean", "Where", "Cumsum", "Col2Im", "SumToSize"),
+        *("AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D"),
+        *("UpsampleNearest1D", "UpsampleNearest2D", "UpsampleNearest3D", "UpsampleLinear1D"),
+        *("UpsampleBilinear2D", "UpsampleTrilinear3D", "UpsampleBicubic2D"),
+        *("UpsampleBilinear2DAa", "UpsampleBicubic2DAa", "UpsampleNearestExact2D"),
+    ]
+)
+#: Operations that are linear in pieces which all begin at zero: f(x) = x f'(x).
+_PIECEWISE = frozenset(
+    [
+        *("Relu", "LeakyRelu", "Prelu", "PreluKernel", "Abs", "Max", "Min", "Amax", "Amin"),
+        *("Maximum", "Minimum", "Topk", "Sort", "Kthvalue", "Median"),
+        *("MaxPool2DWithIndices", "MaxPool3DWithIndices", "MaxPool2D"),
+        *("AdaptiveMaxPool2D", "AdaptiveMaxPool3D", "MkldnnMaxPool2D"),
+    ]
+)
+#: Products, which are linear in one of their two factors.
+PRODUCTS = frozenset(["Mul", "Mm", "Bmm", "Mv", "Dot"])
+_PASSING = MOVES | _SUMS | _PIECEWISE | {"AccumulateGrad"}
+#: What keeps values that are not negative as they are, in sign.
+_KEEPING = MOVES - {"CopySlices", "IndexPut", "MaskedFill", "ConstantPadNd", "Copies"} | {
+    *("Sum", "Mean", "AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D"),
+    *("MaxPool2DWithIndices", "MaxPool3DWithIndices", "AdaptiveMaxPool2D", "AdaptiveMaxPool3D"),
+}
+
+
+def kind(node: Node) -> str:
+    """Return the operation of a node, such as ``"Relu"``."""
+    name = node.name().rpartition("::")[2].rstrip("0123456789")
+    return name.removesuffix("Backward")
+
+
+def function(node: Node) -> type | None:
+    """Return the autograd function of ours or of a user's that a node stands for."""
+    found: type | None = getattr(type(node), "_forward_cls", None)
+    return found
+
+
+class EvidenceGraph:
+    """What one run's tensors depend on.
+
+    Answers are kept by node, so that each is found once however often it is asked for.
+
+    Args:
+        constants: tensors that are no evidence, though gradients may be recorded for them: the
+            parameters of the model.
+        rules: autograd functions that pass relevance by a rule of their own.
+        allowed: kinds of operations that pass it as their gradient says, beside the common ones.
+    """
+
+    def __init__(
+        self, constants: Iterable[Tensor], rules: Iterable[type], allowed: Iterable[str] = ()
+    ) -> None:
+        self._constants = {id(tensor) for tensor in constants}
+        self.rules = frozenset(rules)
+        self.allowed = frozenset(allowed)
+        self._evidence: dict[Node, bool] = {}
+        self._ruled: dict[Node, bool] = {}
+        self._positive: dict[Node, bool] = {}
+
+    def holds(self, value: object) -> bool:
+        """Return whether a value is a tensor that depends on the image."""
+        if not isinstance(value, Tensor) or not value.requires_grad:
+            return False
+        if value.grad_fn is None:
+            return id(value) not in self._constants
+        return self.reaches(value.grad_fn)
+
+    def reaches(self, node: Node) -> bool:
+        """Return whether the image is behind a node."""
+
+        def own(at: Node) -> bool | None:
+            variable = getattr(at, "variable", None)
+            return None if variable is None else id(variable) not in self._constants
+
+        return _settled(node, self._evidence, own, any)
+
+    def behind_a_rule(self, tensor: Tensor) -> bool:
+        """Return whether a layer with a rule is between the image and a tensor."""
+        if tensor.grad_fn is None:
+            return False
+        return _settled(
+            tensor.grad_fn, self._ruled, lambda at: function(at) in self.rules or None, any
+        )
+
+    def nonnegative(self, tensor: Tensor) -> bool:
+        """Return whether no value is negative, as far as the graph tells without looking."""
+
+        def own(at: Node) -> bool | None:
+            if kind(at) == "Relu" or rectifies(at):
+                return True
+            if kind(at) == "Add":
+                follow = [node for node, _ in at.next_functions]
+                alike = getattr(at, "_saved_alpha", None) == 1 and None not in follow
+                return None if alike else False
+            return None if kind(at) in _KEEPING and function(at) is None else False
+
+        return tensor.grad_fn is not None and _settled(tensor.grad_fn, self._positive, own, all)
+
+    def factors(self, node: Node) -> int:
+        """Return how many of the operands of a node depend on the image."""
+        return sum(n is not None and self.reaches(n) for n, _ in node.next_functions)
+
+    def moved(self, tensor: Tensor) -> str | None:
+        """Return an operation between the image and a tensor that does not merely move values."""
+        for node in self._until(tensor.grad_fn, lambda _: False):
+            if kind(node) not in {*MOVES, "AccumulateGrad"}:
+                return named(node)
+        return None
+
+    def to_the_image(
+        self, tensor: Tensor, last: Callable[[Node], bool] = lambda _: False
+    ) -> Iterable[Node]:
+        """Yield the nodes between a tensor and the image, none behind one that is the last."""
+        return self._until(tensor.grad_fn, last)
+
+    def _until(self, start: Node | None, last: Callable[[Node], bool]) -> Iterator[Node]:
+        stack, seen = [start], set[Node]()
+        while stack:
+            node = stack.pop()
+            if node is None or node in seen or not self.reaches(node):
+                continue
+            seen.add(node)
+            yield node
+            if not last(node):
+                stack += [following for following, _ in node.next_functions]
+
+
+def refused(graph: EvidenceGraph, node: Node, shared: Container[Node]) -> str | None:
+    """Return what a node is where relevance cannot pass it; None where it can.
+
+    Args:
+        graph: the graph that it is of.
+        node: an operation that depends on the image.
+        shared: products whose relevance is shared out between their factors.
+    """
+    what = kind(node)
+    if function(node) is not None:
+        return None if function(node) in graph.rules else named(node)
+    if what in _PASSING or rectifies(node):
+        return None
+    if what == "Mul" or (what in PRODUCTS and what in graph.allowed):
+        whole = graph.factors(node) == 1 or node in shared
+        return None if whole else "a product of two results, such as a gate"
+    if what == "Div":
+        divisor = node.next_functions[1][0] if len(node.next_functions) > 1 else None
+        constant = divisor is None or not graph.reaches(divisor)
+        return None if constant else "a division by a result"
+    return None if what in graph.allowed else named(node)
+
+
+def rectifies(node: Node) -> bool:
+    """Return whether a node is a clamp that amounts to a ReLU."""
+    if kind(node) not in ("Clamp", "ClampMin"):
+        return False
+    return getattr(node, "_saved_min", None) == 0 and getattr(node, "_saved_max", None) is None
+
+
+def named(node: Node) -> str:
+    """Return an operation's name as a user may know it: ``native_layer_norm``."""
+    known = function(node)
+    name = kind(node) if known is None else known.__name__
+    words = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")
+    if known is None and name in _LAYERS:
+        return f"a layer ({words}) whose call is not seen, as in a scripted module"
+    return words
+
+
+#: Layers that would have had a rule, had they been called by their function.
+_LAYERS = frozenset(
+    [
+        *("Convolution", "ConvolutionOverrideable", "MkldnnConvolution", "CudnnConvolution"),
+        *("Addmm", "NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm", "Linear"),
+    ]
+)
+
+
+def _settled(
+    start: Node,
+    known: dict[Node, bool],
+    own: Callable[[Node], bool | None],
+    combine: Callable[[Iterable[bool]], bool],
+) -> bool:
+    """Decide of a node, by itself or by what it leads to; without recursion, graphs are deep."""
+    stack = [start]
+    while stack:
+        node = stack[-1]
+        if node in known:
+            stack.pop()
+            continue
+        alone = own(node)
+        if alone is not None:
+            known[node] = alone
+            continue
+        follow = [following for following, _ in node.next_functions]
+        missing = [n for n in follow if n is not None and n not in known]
+        if missing:
+            stack += missing
+        else:
+            known[node] = combine([n is not None and known[n] for n in follow]) and bool(follow)
+    return known[start]

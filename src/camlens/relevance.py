@@ -1,0 +1,265 @@
+"""Layer-wise relevance propagation: what each value of the image contributes, shared out by rules.
+
+Models are not rewritten: :mod:`camlens.intercept` gives their layers rules as they are called.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, Literal, Protocol, final, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from .explainers import Attribution, Explainer, at_least_float32, image_gradients
+from .intercept import AttentionRelevance, Relevance, Rules
+from .methods import path
+from .methods.relevance import Epsilon, Gamma, ZBox, ZPlus, conservation_gap
+from .probe import Probe
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """A composite of zennit's: what applies rules of its own to a model for a while."""
+
+    def context(self, module: nn.Module) -> Any:
+        """Return a context manager within which the rules hold."""
+
+    def remove(self) -> None:
+        """Take the rules off."""
+
+
+class RelevanceAttribution(Explainer):
+    """The family of layer-wise relevance propagation, see :class:`Explainer`.
+
+    ``gradients`` (N, K, C, *size) is the relevance of each value of the image, signed; ``raw`` the
+    positive part of its sum over the channels; ``measures["conservation_gap"]`` (N, K) how far its
+    sum is from the score.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+
+    @abc.abstractmethod
+    def interception(self, probe: Probe) -> Relevance:
+        """Return the function mode that gives the model's layers their rules."""
+
+    def attribute(self, probe: Probe) -> Attribution:
+        """Run one forward and one backward pass through the whole model."""
+        mode = self.interception(probe)
+        traced = probe.run(start="images", mode=mode)
+        mode.check(traced.scores)
+        relevance = image_gradients(traced)
+        if not mode.first_ruled:
+            relevance = relevance * at_least_float32(probe.images).unsqueeze(1)
+        return of_relevance(relevance, traced.scores)
+
+
+def of_relevance(relevance: Tensor, scores: Tensor) -> Attribution:
+    """Return what an explainer makes of (N, K, C, *size) relevance and (N, K) scores."""
+    return Attribution(
+        raw=path.positive_evidence(relevance),
+        gradients=relevance,
+        reduction=path.positive_evidence,
+        measures={
+            "conservation_gap": conservation_gap(relevance, at_least_float32(scores.detach()))
+        },
+    )
+
+
+@final
+class LRP(RelevanceAttribution):
+    """Layer-wise relevance propagation (Bach et al. 2015) through convolutional networks.
+
+    The rules are those of two presets of zennit's, see :mod:`camlens.methods.relevance`:
+    ``"epsilon_plus"`` is the z+ rule for convolutions and the epsilon rule for linear layers;
+    ``"epsilon_gamma_box"`` the z-box rule for the layer that sees the image, the gamma rule for
+    other convolutions and the epsilon rule for linear layers. Sums, means and average pooling share
+    out in proportion, max pooling to the largest, activations pass relevance as it is.
+
+    The relevance starts as the score itself. ``measures["conservation_gap"]`` (N, K) is how much of
+    it does not arrive at the image: biases and BatchNorm's shifts have a share in it, constants
+    that the model adds too, and epsilon takes a little. The z-box rule gives biases none. Without
+    biases it is zero up to rounding. Targets have to be linear in the model's outputs: a logit or a
+    contrast of logits, not a probability.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        composite: the preset, or a composite object of zennit's, with its canonizers. zennit then
+            changes the model for the length of the call, and restores it: no other thread may run
+            it meanwhile.
+        epsilon: of the epsilon rule, in units of a layer's outputs; other rules are stabilized by
+            1e-6.
+        gamma: of the gamma rule.
+        low: the least possible value of a pixel, as the model takes it (normalised): a number, or a
+            tensor that broadcasts to the images, such as (3, 1, 1). ``"epsilon_gamma_box"`` needs
+            it.
+        high: the largest possible value of a pixel, likewise.
+
+    Raises:
+        ValueError: when called, if an operation on the way has no rule, such as the gates of
+            squeeze-and-excitation, GroupNorm or attention.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
+        >>> _ = model[1].weight.requires_grad_(False).copy_(torch.tensor([[2.0, -1.0]]))
+        >>> explanation = LRP(model)(torch.tensor([[[3.0, 5.0]]]))
+        >>> explanation.gradients.round(decimals=3).tolist(), explanation.raw.shape
+        ([[[[6.0, -5.0]]]], torch.Size([1, 1, 2]))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        composite: Literal["epsilon_plus", "epsilon_gamma_box"] | Composite = "epsilon_plus",
+        *,
+        epsilon: float = 1e-6,
+        gamma: float = 0.25,
+        low: float | Tensor | None = None,
+        high: float | Tensor | None = None,
+    ) -> None:
+        super().__init__(model)
+        if isinstance(composite, str):
+            if composite not in ("epsilon_plus", "epsilon_gamma_box"):
+                raise ValueError(
+                    'expected composite "epsilon_plus", "epsilon_gamma_box" or a composite of '
+                    f"zennit's, got {composite!r}"
+                )
+        elif not callable(getattr(composite, "context", None)):
+            raise TypeError(
+                'expected composite "epsilon_plus", "epsilon_gamma_box" or an object with a '
+                f"context(model), as zennit's composites are, got {composite!r}"
+            )
+        boxed = composite == "epsilon_gamma_box"
+        if boxed and (low is None or high is None):
+            raise ValueError(
+                "epsilon_gamma_box needs low and high, the least and largest possible value of a "
+                "pixel as the model takes it: for pixels from 0 to 1 that are normalised, "
+                "low = (0 - mean) / std and high = (1 - mean) / std"
+            )
+        if not boxed and (low is not None or high is not None):
+            raise ValueError("low and high are of composite='epsilon_gamma_box' alone")
+        self.composite = composite
+        self.epsilon = not_negative("epsilon", epsilon)
+        self.gamma = not_negative("gamma", gamma)
+        self.low, self.high = low, high
+
+    def interception(self, probe: Probe) -> Relevance:
+        """Return the mode that gives layers the rules of a preset."""
+        constants = list(probe.model.parameters())
+        dense = Epsilon(self.epsilon)
+        if self.low is None or self.high is None:
+            return Relevance(Rules(dense, ZPlus()), constants)
+        low, high = (self._bound(bound, probe.images) for bound in (self.low, self.high))
+        outside = (probe.images < low) | (probe.images > high) | ~(low < high)
+        if bool(outside.any()):
+            raise ValueError(
+                "the images have values outside low and high, which have to be in the unit of the "
+                "images as the model takes them, low less than high: for pixels from 0 to 1 that "
+                "are normalised, low = (0 - mean) / std and high = (1 - mean) / std"
+            )
+        return Relevance(Rules(dense, Gamma(self.gamma), ZBox(low, high)), constants)
+
+    @staticmethod
+    def _bound(bound: float | Tensor, images: Tensor) -> Tensor:
+        given = torch.as_tensor(bound, dtype=images.dtype, device=images.device)
+        try:
+            return given.expand(1, *images.shape[1:])
+        except RuntimeError as error:
+            raise ValueError(
+                f"expected low and high to broadcast to an image {tuple(images.shape[1:])}, got "
+                f"{tuple(given.shape)}"
+            ) from error
+
+    def attribute(self, probe: Probe) -> Attribution:
+        """Run one forward and one backward pass through the whole model."""
+        if isinstance(self.composite, str):
+            return super().attribute(probe)
+        try:
+            with self.composite.context(probe.model):
+                traced = probe.run(start="images")
+                scores = at_least_float32(traced.scores.detach())
+                count = scores.shape[1]
+                parts = [  # one by one: zennit's hooks are not made for several at once
+                    traced.image_gradients(slice(k, k + 1), keep_graph=k < count - 1)
+                    for k in range(count)
+                ]
+        finally:
+            self.composite.remove()  # again, if an interrupt hit the context as it ended
+        # zennit's gradients are the relevance of a relevance of 1.
+        relevance = at_least_float32(torch.cat(parts, dim=1))
+        relevance = relevance * scores.view(*scores.shape, *[1] * (relevance.ndim - 2))
+        return of_relevance(relevance, traced.scores)
+
+
+@final
+class AttnLRP(RelevanceAttribution):
+    """AttnLRP (Achtibat et al. 2024): layer-wise relevance propagation through transformers.
+
+    Linear layers and convolutions take the epsilon rule, or with ``gamma`` the gamma rule.
+    LayerNorm and RMSNorm are linear with a constant scale, activations such as GELU pass relevance
+    as it is, the two factors of a product (queries and keys, probabilities and values, gated units)
+    have half of the relevance each, and a softmax passes its gradient times its input. See
+    :class:`camlens.intercept.AttentionRelevance`.
+
+    With the epsilon rule alone, the map of a deep transformer is as noisy as its gradient. The
+    authors recommend the gamma rule for vision transformers, with a gamma searched for each model.
+
+    ``measures["conservation_gap"]`` (N, K) is how much of the score does not arrive at the image:
+    biases, position embeddings and class tokens have a share in it, and so has the softmax, which
+    is not zero at zero, with ``attention="softmax"``. With ``attention="values"`` and without
+    biases and embeddings it is zero up to rounding.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        attention: ``"softmax"``, as in the paper: relevance passes to queries and keys too.
+            ``"values"``: attention probabilities are constants (CP-LRP, Ali et al. 2022), which
+            the authors' library does on torchvision's vision transformers.
+        gamma: of the gamma rule: a number, or a pair for convolutions and for linear layers. 0: the
+            epsilon rule.
+        epsilon: of the epsilon rule, in units of a layer's outputs; small ones too change maps of
+            deep transformers by a percent.
+
+    Raises:
+        ValueError: when called, if an operation on the way has no rule.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        attention: Literal["softmax", "values"] = "softmax",
+        gamma: float | tuple[float, float] = 0.0,
+        epsilon: float = 0.0,
+    ) -> None:
+        super().__init__(model)
+        if attention not in ("softmax", "values"):
+            raise ValueError(f'expected attention "softmax" or "values", got {attention!r}')
+        self.attention: Literal["softmax", "values"] = attention
+        pair = gamma if isinstance(gamma, tuple) else (gamma, gamma)
+        if len(pair) != 2:
+            raise ValueError(f"expected gamma as a number or a pair of numbers, got {gamma!r}")
+        self.gamma = (not_negative("gamma", pair[0]), not_negative("gamma", pair[1]))
+        self.epsilon = not_negative("epsilon", epsilon)
+
+    def interception(self, probe: Probe) -> Relevance:
+        """Return the mode that gives layers, attention and norms their rules."""
+        convolution, dense = (
+            Gamma(gamma) if gamma else Epsilon(self.epsilon) for gamma in self.gamma
+        )
+        constants = list(probe.model.parameters())
+        return AttentionRelevance(Rules(dense, convolution), constants, self.attention)
+
+
+def not_negative(name: str, value: float) -> float:
+    """Return a number that is not negative.
+
+    Raises:
+        ValueError: it is negative or no number.
+    """
+    if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise ValueError(f"expected {name} as a number of at least 0, got {value!r}")
+    return float(value)
