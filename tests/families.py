@@ -17,7 +17,7 @@ LAYER_ATTRIBUTIONS = [
     camlens.XGradCAM,
 ]
 #: Those that run the model from the layer on; they cannot be trained with.
-TAILS = [camlens.AblationCAM, camlens.LayerIntegratedGradients]
+TAILS = [camlens.AblationCAM, camlens.DeepFeatureFactorization, camlens.LayerIntegratedGradients]
 CAMS = [*LAYER_ATTRIBUTIONS, camlens.EigenCAM, camlens.EigenGradCAM]
 IMAGE_GRADIENTS = [camlens.Saliency, camlens.Deconvnet, camlens.GuidedBackprop]
 PERTURBATIONS = [camlens.Occlusion, camlens.RISE, camlens.ScoreCAM]
@@ -35,6 +35,7 @@ _FEW: dict[type[camlens.Explainer], dict[str, Any]] = {
     camlens.ExpectedGradients: {"samples": 4},
     camlens.SmoothGrad: {"samples": 3},
     camlens.LayerIntegratedGradients: {"steps": 4},
+    camlens.DeepFeatureFactorization: {"concepts": 2, "signed": True},
 }
 
 

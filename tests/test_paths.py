@@ -10,7 +10,7 @@ from torch.testing import assert_close
 import camlens
 from camlens.methods import path
 
-from .families import PATHS, made
+from .families import CAMS, PATHS, made
 from .nets import Convolutions, Small
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -224,14 +224,58 @@ def test_smoothgrad_averages_signed_gradients_of_noisy_images():
     model, images = Small().eval(), IMAGES * torch.tensor([1.0, 5.0]).view(2, 1, 1, 1)
     explain = camlens.SmoothGrad(camlens.Saliency(model), samples=4, noise=0.3, seed=7)
     explanation = explain(images)
-    generator, total = torch.Generator().manual_seed(7), 0
+    total = 0
     width = 0.3 * (images.amax((1, 2, 3)) - images.amin((1, 2, 3)))
-    for _ in range(4):
-        noise = torch.randn(3, 8, 8, generator=generator)
-        noisy = images + noise * width.view(2, 1, 1, 1)
+    for sample in range(4):
+        noisy = images + smooth_noise(7, sample, (3, 8, 8)) * width.view(2, 1, 1, 1)
         total = total + camlens.Saliency(model)(noisy, targets=explanation.targets).gradients
     assert_close(explanation.gradients, total / 4)
     assert_close(explanation.raw, (total / 4).abs().amax(dim=2))
+
+
+def smooth_noise(seed, sample, shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed * 2**20 + sample))
+
+
+@pytest.mark.parametrize("kind", CAMS)
+@pytest.mark.parametrize("layer", ["conv2", ["conv1", "conv2"]])
+def test_smoothgrad_of_a_layer_without_noise_is_the_explainer(kind, layer):
+    if not issubclass(kind, camlens.LayerAttribution):
+        with pytest.raises(ValueError, match=r"such as GradCAM\(model\), got EigenCAM"):
+            camlens.SmoothGrad(kind(Small().eval(), layer), at="layer")
+        return
+    explain = kind(Small().eval(), layer)
+    plain = explain(IMAGES, targets=[[3, 1]])
+    smoothed = camlens.SmoothGrad(explain, at="layer", samples=3, noise=0)(IMAGES, targets=[[3, 1]])
+    assert_close(smoothed.raw, plain.raw)
+    assert smoothed.layers == plain.layers
+
+
+def test_smoothgrad_of_a_layer_averages_gradients_at_noisy_activations():
+    model, images = Small().eval(), torch.cat([IMAGES, 5 * IMAGES])
+    explain = camlens.SmoothGrad(
+        camlens.GradCAM(model, "conv2"), at="layer", samples=5, noise=0.4, seed=3
+    )
+    explanation = explain(images, targets=[[2, 0]])
+    captured = []
+    handle = model.conv2.register_forward_hook(lambda *given: captured.append(given[2].detach()))
+    with torch.no_grad():
+        model(images)
+    handle.remove()
+    (maps,) = captured
+    width = 0.4 * (maps.amax((1, 2, 3)) - maps.amin((1, 2, 3)))
+    expected = []
+    for k in (2, 0):
+        total = torch.zeros_like(maps)
+        for sample in range(5):
+            noisy = maps + smooth_noise(3, sample, maps.shape[1:]) * width.view(-1, 1, 1, 1)
+            noisy.requires_grad_()
+            handle = model.conv2.register_forward_hook(lambda *_, value=noisy: value)
+            total += torch.autograd.grad(model(images)[:, k].sum(), noisy)[0]
+            handle.remove()
+        weights = (total / 5).mean(dim=(2, 3), keepdim=True)
+        expected.append((weights * maps).sum(dim=1).relu())
+    assert_close(explanation.raw, torch.stack(expected, dim=1))
 
 
 def test_smoothgrad_keeps_the_targets_of_the_unchanged_image():
@@ -314,6 +358,12 @@ def test_the_same_at_every_call_and_no_other_randomness_is_touched(explainer):
         (camlens.SmoothGrad, TypeError, r"SmoothGrad\(Saliency\(model\)\), got Small"),
         (lambda m: camlens.SmoothGrad(camlens.Saliency(m), noise=-1), ValueError, "noise of at"),
         (lambda m: camlens.SmoothGrad(camlens.Saliency(m), samples=1), ValueError, "at least 2"),
+        (lambda m: camlens.SmoothGrad(camlens.Saliency(m), at="x"), ValueError, 'at="layer", got'),
+        (
+            lambda m: camlens.SmoothGrad(camlens.Saliency(m), at="layer"),
+            ValueError,
+            "a class activation map that is not trained with",
+        ),
     ],
 )
 def test_what_cannot_be_right_is_an_error(make, error, message):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import camlens
-from camlens.targets import contrast, regression, rest, segmentation, similarity, text
+from camlens.targets import box, contrast, regression, rest, segmentation, similarity, text
 
 LOGITS = torch.tensor([[4.0, 1.0, 3.0, 0.0], [0.0, 2.0, 5.0, 1.0]])
 
@@ -107,3 +107,143 @@ def test_they_can_be_sent_to_other_processes():
         again = pickle.loads(pickle.dumps(made))
         outputs = torch.rand(2, 3, 2, 2) if "Segmentation" in repr(made) else LOGITS
         assert torch.equal(again(outputs), made(outputs))
+
+
+class Detector(nn.Module):
+    """Two boxes of class 1, scored by the mean of the left and right half, the better one first."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 1, bias=False)
+        nn.init.ones_(self.layer.weight)
+
+    def forward(self, x):
+        maps = self.layer(x)
+        w = maps.shape[3]
+        halves = torch.tensor([[0.0, 0, w / 2, w], [w / 2, 0, w, w]])
+        results = []
+        for each in maps:
+            scores = torch.stack([each[..., : w // 2].mean(), each[..., w // 2 :].mean()])
+            order = scores.argsort(descending=True)
+            results.append(
+                {"boxes": halves[order], "labels": torch.ones(2).long(), "scores": scores[order]}
+            )
+        return results
+
+
+def test_a_box_keeps_its_place_when_a_change_puts_another_one_first():
+    model = Detector().eval()
+    images = torch.full((1, 1, 4, 4), 0.8)
+    images[..., 2:] = 0.6
+    found = model(images)[0]
+    target = box(found["boxes"][0], found["labels"][0])
+    explanation = camlens.Occlusion(model, window=2, stride=2)(images, targets=target)
+    assert_close(explanation.scores, torch.tensor([[0.8]]))
+    # Without a quarter of the left half the right one comes first; the left one still counts.
+    assert_close(explanation.raw[0, 0, :, :2], torch.full((4, 2), 0.4))
+    assert not explanation.raw[0, 0, :, 2:].any()
+
+
+def test_boxes_of_each_image_follow_it():
+    model = Detector().eval()
+    images = torch.rand(3, 1, 4, 4)
+    boxes = torch.stack([each["boxes"] for each in model(images)])
+    labels = torch.ones(3, 2).long()
+    together = camlens.Occlusion(model, window=2, stride=2)(images, targets=box(boxes, labels))
+    heat = camlens.GradCAM(model, "layer")(images, targets=box(boxes, labels))
+    for n in range(3):
+        own = box(boxes[n], labels[n])
+        alone = camlens.Occlusion(model, window=2, stride=2)(images[n : n + 1], targets=own)
+        assert_close(together.raw[n], alone.raw[0])
+        assert_close(together.scores[n], model(images)[n]["scores"])
+        single = camlens.GradCAM(model, "layer")(images[n : n + 1], targets=own)
+        assert_close(heat.raw[n], single.raw[0])
+
+
+def test_candidates_of_a_box_are_read_by_a_function():
+    boxes = torch.tensor([[[0.0, 0, 4, 4], [0, 0, 2, 4], [6, 6, 8, 8]]])
+    scores = torch.tensor([[[0.9, 0.1], [0.2, 0.8], [0.3, 0.3]]])
+    target = box(boxes[0, :2], [0, 1], read=lambda out: out)
+    assert_close(target((boxes, scores)), torch.tensor([[0.9, 0.8]]))
+    # The narrow box of class 0: the wide one overlaps by half, .5 x .9 beats 1 x .2.
+    assert_close(box(boxes[0, 1], 0, read=lambda out: out)((boxes, scores)), torch.tensor([[0.45]]))
+
+
+def test_gradients_of_a_box_pass_its_score_alone():
+    boxes = torch.tensor([[[0.0, 0, 4, 4], [0, 0, 2, 4]]], requires_grad=True)
+    scores = torch.tensor([[[0.9], [0.2]]], requires_grad=True)
+    box(torch.tensor([0.0, 0, 4, 3]), 0, read=lambda out: out)((boxes, scores)).sum().backward()
+    assert boxes.grad is None
+    assert_close(scores.grad, torch.tensor([[[0.75], [0.0]]]))
+
+
+def test_a_box_that_the_detector_does_not_find_is_an_error():
+    model, images = Detector().eval(), torch.rand(1, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"a detection of class 3 .* overlaps it by 0\.00"):
+        camlens.GradCAM(model, "layer")(images, targets=box(torch.tensor([0.0, 0, 2, 4]), 3))
+    with pytest.raises(ValueError, match=r"by 0\.33"):
+        camlens.GradCAM(model, "layer")(images, targets=box(torch.tensor([1.0, 0, 3, 4]), 1))
+
+
+class Pixels(nn.Module):
+    """Two classes: the image, and a constant."""
+
+    def forward(self, x):
+        return torch.cat([x, torch.full_like(x, 0.5)], dim=1)
+
+
+def test_the_pixels_of_a_class_are_those_of_the_unchanged_image():
+    images = torch.tensor([[0.9, 0.9, 0.1, 0.1]]).expand(4, 4)[None, None].clone()
+    explanation = camlens.Occlusion(Pixels().eval(), window=2, stride=2)(
+        images, targets=segmentation(0)
+    )
+    # A window hides four of the eight pixels of the class: half of .9.
+    assert_close(explanation.raw[0, 0, :, :2], torch.full((4, 2), 0.45))
+    assert not explanation.raw[0, 0, :, 2:].any()
+
+
+def test_region_ablation_keeps_the_pixels_of_the_unchanged_image():
+    images = torch.tensor([[0.9, 0.9, 0.1, 0.1]]).expand(4, 4)[None, None].repeat(2, 1, 1, 1)
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., :2, :2] = 1
+    ablation = camlens.faithfulness.ablate_regions(
+        Pixels().eval(),
+        images,
+        camlens.regions.Regions(["corner"], mask),
+        targets=segmentation(0),
+        infill="mean",
+        batch=3,
+    )
+    assert_close(ablation.drop.flatten(), torch.full((2,), 0.2))  # half of .9 - .5
+
+
+def test_the_nearest_others_are_those_of_the_unchanged_image():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3, bias=False)).eval()
+    weights = torch.zeros(3, 16)
+    weights[1, 0], weights[2, 1] = 1.0, 0.9  # without pixel 0 class 2 is nearest, not class 1
+    model[1].weight.data.copy_(weights)
+    explanation = camlens.Occlusion(model, window=1, stride=1)(
+        torch.ones(1, 1, 4, 4), targets=contrast(0, 1, gamma=1.0)
+    )
+    assert_close(explanation.gradients[0, 0, 0, 0, :2], torch.tensor([-1.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: box(torch.rand(3), 0), r"boxes as \(4,\), \(K, 4\) or \(N, K, 4\)"),
+        (lambda: box(torch.tensor([1.0, 1, 0, 2]), 0), "x0 < x1"),
+        (lambda: box(torch.tensor([[0.0, 0, 1, 1]]), [0, 1]), r"a label for each of \(1,\) boxes"),
+        (lambda: box(torch.tensor([0.0, 0, 1, 1]), 0)(LOGITS), "say how to read the output"),
+        (lambda: box(torch.tensor([0.0, 0, 1, 1]), 0.5), "labels as integers"),
+        (
+            lambda: box(torch.tensor([0.0, 0, 1, 1]), 7, read=lambda out: out)(
+                (torch.rand(1, 2, 4), torch.rand(1, 2, 3))
+            ),
+            "labels 0 to 2",
+        ),
+    ],
+)
+def test_what_is_no_box_is_an_error(make, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        make()

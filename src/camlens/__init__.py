@@ -14,6 +14,8 @@ from .cams import (
     LayerCAM,
     XGradCAM,
 )
+from .concept_maps import Concepts
+from .concepts import DeepFeatureFactorization
 from .explainers import (
     Attribution,
     Explainer,
@@ -51,7 +53,9 @@ __all__ = [
     "RISE",
     "AblationCAM",
     "Attribution",
+    "Concepts",
     "Deconvnet",
+    "DeepFeatureFactorization",
     "EigenCAM",
     "EigenGradCAM",
     "ExpectedGradients",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from . import heatmap
+from .concept_maps import Concepts
 from .explanation import Explanation
 from .intercept import BackwardRule, Rule
 from .layers.measured import MeasuredLayers
@@ -43,6 +44,7 @@ class Attribution:
         reduction: the function that made raw of the gradients, if one did. Averages of maps are
             then made of averaged gradients, signs included.
         measures: what was measured beside the maps, see :class:`Explanation`.
+        concepts: the concepts that raw was made of, if a method found some.
     """
 
     raw: Tensor
@@ -52,6 +54,7 @@ class Attribution:
     gradients: Tensor | None = None
     reduction: Callable[[Tensor], Tensor] | None = None
     measures: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    concepts: Concepts | None = None
 
 
 class Explainer(abc.ABC):
@@ -165,6 +168,7 @@ class Explainer(abc.ABC):
             outputs=None if selection.logits is None else kept(selection.logits),
             registration=attribution.registration,
             measures={name: kept(m).float() for name, m in attribution.measures.items()},
+            concepts=attribution.concepts and attribution.concepts.each(lambda t: kept(t).float()),
             images=images,
         )
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from . import explanation_file, heatmap
+from .concept_maps import Concepts
 from .image_rows import ImageReference, Index, rows_of
 from .registration import Registration, place
 
@@ -54,6 +55,7 @@ class Explanation:
         measures: by name, what the method measured of its own maps, (N, K) or (N, K, *size)
             floating point. ``"standard_error"``: of each pixel of a map that is a mean of random
             draws. ``"completeness_gap"``: how far a path's attributions are from adding up.
+        concepts: the concepts that a factorization found in the layer; None for other methods.
         registration: where the grid's cells lie in the image; None where it was not asked for.
         images: constructor argument only, not stored: the images as the explainer got them, for
             :meth:`show`. They are referred to weakly and never kept in memory.
@@ -85,6 +87,7 @@ class Explanation:
     gradients: Tensor | None = None
     outputs: Tensor | None = None
     measures: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    concepts: Concepts | None = None
     registration: Registration | None = None
     images: dataclasses.InitVar[Tensor | None] = None
     # dataclasses.replace resets it: maps of other images must not be drawn over these.
@@ -202,7 +205,8 @@ class Explanation:
             "method": self.method,
             "registration": self.registration and self.registration.to_dict(),
         }
-        explanation_file.write(path, self._tensors(), facts, self.measures)
+        held = {} if self.concepts is None else vars(self.concepts)
+        explanation_file.write(path, self._tensors(), facts, measures=self.measures, concepts=held)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Explanation:
@@ -225,6 +229,7 @@ class Explanation:
     def _each(self, change: Callable[[Tensor], Tensor], images: ImageReference) -> Explanation:
         """Return the explanation with each of its tensors changed."""
         changes: dict[str, Any] = {name: change(t) for name, t in self._tensors().items()}
+        changes["concepts"] = self.concepts and self.concepts.each(change)
         changes["measures"] = {name: change(t) for name, t in self.measures.items()}
         explanation = dataclasses.replace(self, **changes)
         object.__setattr__(explanation, "_images", images)
@@ -278,6 +283,8 @@ class Explanation:
                     f"expected the measure {name} as {tuple(shape[:2])} or {tuple(shape)}, as raw "
                     f"has it, got {tuple(measure.shape)}"
                 )
+        if self.concepts is not None:
+            self.concepts.check(self.raw)
         record = self.registration
         if record is not None and (record.size, record.grid) != (size, grid):
             raise ValueError(

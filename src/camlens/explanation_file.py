@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .concept_maps import Concepts
 from .files import write_whole
 from .registration import Registration
 
@@ -23,6 +24,9 @@ _TENSORS = {"raw", "scores", "targets"}
 _OPTIONAL_TENSORS = {"gradients", "outputs"}
 #: Before the name of a measure.
 _MEASURE = "measures."
+#: Before the name of a tensor of :class:`camlens.concept_maps.Concepts`.
+_CONCEPT = "concepts."
+_CONCEPTS = {"maps", "directions", "falls"}
 _FACTS = {"size", "grid", "layers", "method", "registration"}
 
 
@@ -30,9 +34,11 @@ def write(
     path: str | os.PathLike[str],
     tensors: Mapping[str, Tensor],
     facts: Mapping[str, Any],
+    *,
     measures: Mapping[str, Tensor],
+    concepts: Mapping[str, Tensor],
 ) -> None:
-    """Write tensors, measures and JSON-compatible facts to one file, completely or not at all.
+    """Write tensors and JSON-compatible facts to one file, completely or not at all.
 
     Raises:
         OSError: the folder is missing or not writable, or the disk is full; an existing file is
@@ -46,6 +52,7 @@ def write(
         for name, tensor in (
             *tensors.items(),
             *((_MEASURE + name, measure) for name, measure in measures.items()),
+            *((_CONCEPT + name, tensor) for name, tensor in concepts.items()),
         )
     }
     header = json.dumps({**facts, "format": FORMAT})
@@ -92,8 +99,9 @@ def _parsed(header: str) -> dict[str, Any]:
 
 
 def _checked(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    named = [name for name in tensors if name.startswith(_MEASURE)]
-    measures = {name.removeprefix(_MEASURE): tensors.pop(name) for name in named}
+    measures, concepts = _taken(tensors, _MEASURE), _taken(tensors, _CONCEPT)
+    if concepts and set(concepts) != _CONCEPTS:
+        raise ValueError(f"expected of concepts {sorted(_CONCEPTS)}, got {sorted(concepts)!s:.200}")
     names = set(tensors)
     if missing := sorted(_TENSORS - names):
         raise ValueError(
@@ -101,7 +109,14 @@ def _checked(tensors: dict[str, Tensor]) -> dict[str, Any]:
         )
     if unknown := sorted(names - _TENSORS - _OPTIONAL_TENSORS):
         raise ValueError(f"it has unknown tensors {unknown}")
-    return {**tensors, "measures": measures}
+    held = Concepts(**concepts) if concepts else None
+    return {**tensors, "measures": measures, "concepts": held}
+
+
+def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take the tensors whose names begin with a prefix, and return them without it."""
+    named = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in named}
 
 
 def _facts(facts: dict[str, Any]) -> dict[str, Any]:

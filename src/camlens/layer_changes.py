@@ -199,22 +199,9 @@ class LayerIntegratedGradients(TailExplainer):
         def make(rows: slice) -> Tensor:
             return start[source[rows]] + change[source[rows]] * along[rows]
 
-        total: Tensor | None = None
-        first = 0
-        for part in tail.passes(make, source, start="sites"):
-            chunks = part.chunks()
-            gradients = [
-                part.gradients(chunk, keep_graph=chunk is not chunks[-1])[0] for chunk in chunks
-            ]
-            rows = at_least_float32(torch.cat(gradients, dim=1))
-            if total is None:
-                total = rows.new_zeros(n, *rows.shape[1:])
-            total.index_add_(0, source[first : first + len(rows)], rows)
-            first += len(rows)
-        if total is None:
-            raise RuntimeError("no step was taken")
+        gradients = tail.mean_gradients(make, self.steps)
         wide, begin = at_least_float32(activations), at_least_float32(start)
-        maps: Tensor = cam.layer_integrated_gradients(wide, begin, total / self.steps)
+        maps: Tensor = cam.layer_integrated_gradients(wide, begin, gradients)
         every = torch.arange(n, device=change.device)
         scores = at_least_float32(tail.probe.unchanged().scores.detach())
         difference = scores - at_least_float32(tail.scores(start.__getitem__, every))

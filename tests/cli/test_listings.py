@@ -17,7 +17,7 @@ def test_methods_come_from_the_classes(run):
         *("GuidedGradCAM", "HiResCAM", "Saliency", "LayerCAM", "XGradCAM"),
         *("AblationCAM", "EigenGradCAM", "FullGrad", "LayerIntegratedGradients"),
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "ScoreCAM"),
-        "SmoothGrad",
+        *("DeepFeatureFactorization", "SmoothGrad"),
     }
     assert {r["method"] for r in rows if not r["layer"]} == {
         *("Deconvnet", "FullGrad", "GuidedBackprop", "Saliency"),

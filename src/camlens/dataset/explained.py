@@ -89,7 +89,7 @@ def explain_group(
     explanations = []
     for explainer in explainers:
         explanation = explainer(images, targets=targets)
-        small = dataclasses.replace(explanation, gradients=None, measures={})
+        small = dataclasses.replace(explanation, gradients=None, measures={}, concepts=None)
         explanations.append(explanation if gradients else small)
     _check_names(options.classes, explanations[0].outputs)
     predictions, confidences = _predictions(explanations[0], options.activation)

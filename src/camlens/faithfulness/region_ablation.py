@@ -15,6 +15,7 @@ from ..probe import Probe
 from ..regions.masks import Regions
 from ..targets import (
     NO_CLASS,
+    PerImage,
     Selection,
     Several,
     Targets,
@@ -131,6 +132,8 @@ def ablate_regions(
             f"expected at least 1 placement and a batch of 1, got {placements} and {batch}"
         )
     wanted = _as_targets(targets, images)
+    if isinstance(wanted, PerImage):
+        wanted = Probe(module, images, targets=wanted).fixed_targets()
     unchanged = _run(module, images, wanted, activation, batch)
     Selection(unchanged.scores, unchanged.classes, unchanged.class_count).check(
         unchanged.scores.unsqueeze(-1)
@@ -147,10 +150,9 @@ def ablate_regions(
         placed = torch.cat([masks[rows].unsqueeze(1), _shifted(masks[rows], shifts[rows])], dim=1)
         placed = placed.flatten(1, 2)
         changed = replace(images[rows], placed, infill).flatten(0, 1)
-        classes = fixed
-        if isinstance(classes, Tensor):
-            classes = classes[rows].repeat_interleave(placed.shape[1], dim=0)
-        outcome = _run(module, changed, classes, activation, batch)
+        source = torch.arange(len(images), device=images.device)[rows]
+        own = _rows(fixed, source.repeat_interleave(placed.shape[1]))
+        outcome = _run(module, changed, own, activation, batch)
         values.append(outcome.values.unflatten(1, (len(masks[rows]), variants, -1)))
     drops = unchanged.values[:, :, None, None] - torch.cat(values, dim=1)  # (2, N, variants, R, K)
     if not drops[0].isfinite().all():
@@ -236,12 +238,19 @@ def _run(
     """Run a model in batches; each batch takes its rows of (N, K) classes."""
     parts = []
     for rows in _slices(len(images), batch):
-        part = targets[rows] if isinstance(targets, Tensor) else targets
+        part = _rows(targets, torch.arange(len(images), device=images.device)[rows])
         selection = Probe(model, images[rows], targets=part).run(start=None).selection
         values = torch.stack([selection.scores.float(), _probabilities(selection, activation)])
         parts.append(_Outcome(values, selection.classes, selection.class_count))
     values = torch.cat([part.values for part in parts], dim=1)
     return _Outcome(values, torch.cat([part.classes for part in parts]), parts[0].class_count)
+
+
+def _rows(targets: Targets, index: Tensor) -> Targets:
+    """Return the targets of some of the images."""
+    if isinstance(targets, PerImage):
+        return targets.rows(index)
+    return targets[index] if isinstance(targets, Tensor) else targets
 
 
 def _probabilities(selection: Selection, activation: str) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..intercept import Interception
 from ..layouts import read
 from ..model import layer, unwrap
-from ..targets import Selection, Targets, select
+from ..targets import PerImage, Selection, Targets, select
 from .captures import Capture, Replacement
 from .derivatives import remedy
 from .hooks import Call, See, run_hooked
@@ -49,6 +49,7 @@ class Probe:
         self.targets = targets
         self.create_graph = create_graph
         self._unchanged: Selection | None = None
+        self._fixed: PerImage | None = None
         self._measured_followers: Followers | None = None
 
     @property
@@ -129,7 +130,14 @@ class Probe:
         Raises:
             ValueError: the scores are of another number of images.
         """
-        selection = select(outputs, self.fixed_targets() if changed else self.targets)
+        targets = self.targets
+        if isinstance(targets, PerImage):
+            if self._fixed is None and not changed:
+                self._fixed = targets.fixed(outputs)
+            targets = self._fixed or targets
+        elif changed:
+            targets = self.fixed_targets()
+        selection = select(outputs, targets)
         if len(selection.scores) != n:
             raise ValueError(
                 f"expected one row of scores for each of {n} images, got "
@@ -138,8 +146,22 @@ class Probe:
         return selection
 
     def fixed_targets(self) -> Targets:
-        """Return the targets of changed images: the unchanged images' classes, or the callable."""
-        return self.targets if callable(self.targets) else self.unchanged().classes
+        """Return the targets of changed images: the unchanged images' classes, or a callable."""
+        if callable(self.targets) and not isinstance(self.targets, PerImage):
+            return self.targets
+        unchanged = self.unchanged()
+        return self._fixed or unchanged.classes
+
+    def fixed_rows(self, source: Tensor) -> Targets:
+        """Return the targets of changed images that were each made from one of these.
+
+        Args:
+            source: (m,) int64: from which.
+        """
+        fixed = self.fixed_targets()
+        if isinstance(fixed, PerImage):
+            return fixed.rows(source)
+        return fixed[_on(source, fixed)] if isinstance(fixed, Tensor) else fixed
 
     def unchanged(self) -> Selection:
         """Return the scores of the unchanged images, from the first pass that ran on them."""
@@ -158,8 +180,7 @@ class Probe:
             source: (m,) int64: which of this probe's images each was made from. It is scored for
                 that image's classes, and beside that image's further inputs.
         """
-        fixed = self.fixed_targets()
-        targets = fixed[_on(source, fixed)] if isinstance(fixed, Tensor) else fixed
+        targets = self.fixed_rows(source)
         followers = self.followers()
         inputs, keywords = follow(self.inputs, self.keywords, source, followers)
         part = Probe(self.model, images, inputs, keywords, targets, create_graph=self.create_graph)
@@ -281,8 +302,7 @@ class Probe:
             return choices[0]
         # The images in another order, with those inputs in the same order, have the same scores.
         rows = torch.arange(n).flip(0) if n > 1 else torch.zeros(2, dtype=torch.int64)
-        expected, fixed = self.unchanged().scores.detach()[rows], self.fixed_targets()
-        targets = fixed[rows.to(fixed.device)] if isinstance(fixed, Tensor) else fixed
+        expected, targets = self.unchanged().scores.detach()[rows], self.fixed_rows(rows)
         images = self.images[rows.to(self.images.device)]
         for followers in choices:
             inputs, keywords = follow(self.inputs, self.keywords, rows, followers)

@@ -92,6 +92,35 @@ class Tail:
         with torch.no_grad():
             return torch.cat([part.scores for part in self.passes(make, source)])
 
+    def mean_gradients(self, make: Callable[[slice], Tensor], count: int) -> Tensor:
+        """Return the mean gradient of the scores over ``count`` changed activations of each image.
+
+        Args:
+            make: from a slice of the N * count activations, image by image, to (m, C, *grid).
+            count: how many there are of each image.
+
+        Returns:
+            (N, K, C, *grid), float32 or wider.
+        """
+        n = len(self.activations)
+        source = torch.arange(n, device=self.activations.device).repeat_interleave(count)
+        total: Tensor | None = None
+        first = 0
+        for part in self.passes(make, source, start="sites"):
+            chunks = part.chunks()
+            gradients = [
+                part.gradients(chunk, keep_graph=chunk is not chunks[-1])[0] for chunk in chunks
+            ]
+            rows = torch.cat(gradients, dim=1)
+            rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+            if total is None:
+                total = rows.new_zeros(n, *rows.shape[1:])
+            total.index_add_(0, source[first : first + len(rows)], rows)
+            first += len(rows)
+        if total is None:
+            raise RuntimeError("a mean of no gradients")
+        return total / count
+
     @property
     def rows(self) -> int:
         """How many changed activations run at once."""
@@ -102,8 +131,7 @@ class Tail:
 
     def _run(self, maps: Tensor, source: Tensor, start: Literal["sites"] | None) -> Pass:
         probe = self.probe
-        fixed = probe.fixed_targets()
-        targets = fixed[source.to(fixed.device)] if isinstance(fixed, Tensor) else fixed
+        targets = probe.fixed_rows(source)
         inputs, keywords = follow(probe.inputs, probe.keywords, source, probe.followers())
         part = Probe(probe.model, self._images(source), inputs, keywords, targets)
         return part.run(sites=[self.site], start=start, replaced=self._written(maps, source))

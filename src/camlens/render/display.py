@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from .. import heatmap
 from ..targets import NO_CLASS
-from . import drawable, overlays, slices
+from . import concept_pictures, drawable, overlays, slices
 from .figures import Figure
 
 if TYPE_CHECKING:
@@ -51,12 +52,16 @@ def draw(
     _check_classes(explanation, classes)
     kind, rows, columns = _KINDS[len(explanation.size)], min(n, rows), min(k, columns)
     pictures, notes = drawable.prepare(images, explanation.size, count=n, rows=rows)
-    beside = int(pictures is not None and pictures.ndim > 3)  # a column of the images themselves
+    # Columns of the images themselves, and of their concepts.
+    images_first = int(pictures is not None and pictures.ndim > 3)
+    beside = images_first + int(explanation.concepts is not None and len(explanation.size) == 2)
     figure, panels = _panels(explanation.size, rows, columns + beside)
     for row, line in enumerate(panels):
         if n > 1:
             line[0].set_ylabel(f"{kind} {row}", fontsize=9)
         picture = None if pictures is None else pictures[row : row + 1]
+        if beside > images_first:
+            _draw_concepts(line[images_first], explanation, row, picture)
         for place, target in enumerate(_drawn_targets(explanation, row, columns)):
             heat = _heat(explanation, row, target)
             title = _label(explanation, row, target, classes)
@@ -112,6 +117,7 @@ def _heat(explanation: Explanation, row: int, target: int) -> Tensor:
         gradients=None,
         outputs=None,
         measures={},
+        concepts=None,
     )
     return single.heatmaps.float()
 
@@ -154,6 +160,48 @@ def _draw_map(panel: Axes, heat: Tensor, picture: Tensor | None) -> None:
         panel.imshow(drawn[0, 0].permute(1, 2, 0).numpy())
     if not evidence:
         _say_no_evidence(panel)
+
+
+def _draw_concepts(panel: Axes, explanation: Explanation, row: int, picture: Tensor | None) -> None:
+    """Draw an image's concepts in colours; the legend says what its best score is without each."""
+    held = explanation[row].concepts
+    if held is None:
+        return
+    shown = slice(0, len(concept_pictures.COLORS))
+    maps = held.maps[:, shown].detach().cpu()
+    placed = dataclasses.replace(
+        explanation[row].cpu(),
+        raw=maps,
+        scores=maps.flatten(2).amax(dim=2),
+        targets=torch.zeros(maps.shape[:2], dtype=torch.int64),
+        gradients=None,
+        outputs=None,
+        measures={},
+        concepts=None,
+    ).heatmaps
+    size = placed.shape[2:] if picture is None else picture.shape[2:]
+    base = torch.full((1, 1, *size), 0.9) if picture is None else picture
+    drawn = concept_pictures.concepts(base, heatmap.resize(placed, size).clamp(0, 1))
+    panel.imshow(drawn[0].permute(1, 2, 0).numpy())
+    target = _drawn_targets(explanation, row, 1)[0]
+    falls = held.falls[0, target, shown].tolist()
+    labels = [f"{i + 1}: {-fall:+.3g}" for i, fall in enumerate(falls)]
+    handles = [Patch(color=color) for color in concept_pictures.COLORS[: len(labels)]]
+    panel.legend(
+        handles,
+        labels,
+        title="change of the score without it",
+        ncols=2,
+        fontsize=7,
+        title_fontsize=7,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.02),
+        frameon=False,
+        handlelength=1,
+        columnspacing=1,
+    )
+    more = held.maps.shape[1] - len(labels)
+    panel.set_title("concepts" + (f"\n(first {len(labels)})" if more else ""), fontsize=9)
 
 
 def _draw_signal(panel: Axes, heat: Tensor, signal: Tensor | None) -> None:

@@ -1,7 +1,9 @@
 """What to explain: from a model's output to K scores for each image."""
 
 from .activations import ACTIVATIONS, check_activation, probabilities
-from .scores import contrast, regression, rest, segmentation, similarity, text
+from .per_image import PerImage
+from .places import box, segmentation
+from .scores import contrast, regression, rest, similarity, text
 from .selection import (
     NO_CLASS,
     Selection,
@@ -18,11 +20,13 @@ from .selection import (
 __all__ = [
     "ACTIVATIONS",
     "NO_CLASS",
+    "PerImage",
     "Selection",
     "Several",
     "Targets",
     "Top",
     "as_classes",
+    "box",
     "check_activation",
     "contrast",
     "probabilities",

@@ -1,4 +1,4 @@
-"""Scores that are no single class: differences, masks, similarities; each a callable target.
+"""Scores that are no single class: differences, similarities; each a callable target.
 
 Each function returns a callable from a model's output to (N, K) scores, as ``targets=`` takes it.
 The callables are plain objects: they can be pickled, compared and fingerprinted.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from .per_image import PerImage, rows_of
 from .selection import scores_in
 
 
@@ -27,7 +28,7 @@ def contrast(
     Args:
         chosen: the class c.
         others: the classes d to compare with; or how many: the T other classes with the highest
-            scores of each image that is scored, so changed images may have others.
+            scores of each unchanged image.
         gamma: how much the others count.
 
     Returns:
@@ -71,32 +72,6 @@ def rest(chosen: int) -> Callable[[Any], Tensor]:
         tensor([[-0.6931]])
     """
     return Rest(chosen)
-
-
-def segmentation(chosen: int, mask: Tensor | None = None) -> Callable[[Any], Tensor]:
-    """Explain a class of a segmentation: the mean of its logits, everywhere or within a mask.
-
-    Args:
-        chosen: the class.
-        mask: (h, w) of the output's size, boolean or weights that are not negative. None: the
-            pixels where the class has the highest logit, of each image that is scored; where
-            there are none, all.
-
-    Returns:
-        A target, of K = 1, for outputs (N, classes, h, w), or objects with such ``logits`` or
-        ``"out"``.
-
-    Raises:
-        ValueError: the mask is empty.
-
-    Example:
-        >>> logits = torch.tensor([[[[1.0, 5.0]], [[2.0, 0.0]]]])
-        >>> segmentation(0)(logits).tolist(), segmentation(0, torch.ones(1, 2))(logits).tolist()
-        ([[5.0]], [[3.0]])
-    """
-    if mask is not None and not mask.any():
-        raise ValueError("expected a mask with at least one pixel, got an empty one")
-    return Segmentation(chosen, mask)
 
 
 def regression(sign: int = 1, output: int = 0) -> Callable[[Any], Tensor]:
@@ -160,7 +135,7 @@ def text(embeddings: Tensor, scale: float = 100.0) -> Callable[[Any], Tensor]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Contrast:
+class Contrast(PerImage):
     """See :func:`contrast`."""
 
     chosen: int
@@ -169,15 +144,46 @@ class Contrast:
 
     def __call__(self, outputs: Any) -> Tensor:
         """Return (N, 1) scores."""
-        logits = _logits(outputs)
+        return self.fixed(outputs)(outputs)
+
+    def fixed(self, outputs: Any) -> ContrastOfImages:
+        """Return the contrast with the other classes of these images."""
+        logits = _logits(outputs).detach()
         _check_classes(logits, self.chosen, self.others)
         if isinstance(self.others, tuple):
-            against = logits[:, list(self.others)]
+            others = torch.tensor(self.others, device=logits.device).expand(len(logits), -1)
         else:
-            ranked = logits.detach().clone()
+            ranked = logits.clone()
             ranked[:, self.chosen] = -torch.inf
-            against = logits.gather(1, ranked.topk(self.others, dim=1).indices)
+            others = ranked.topk(self.others, dim=1).indices
+        return ContrastOfImages(self.chosen, others, self.gamma)
+
+    def rows(self, index: Tensor) -> Contrast:
+        """Return the target itself: it holds nothing of an image."""
+        return self
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ContrastOfImages(PerImage):
+    """A contrast with (N, T) other classes of each image."""
+
+    chosen: int
+    others: Tensor
+    gamma: float
+
+    def __call__(self, outputs: Any) -> Tensor:
+        """Return (N, 1) scores."""
+        logits = _logits(outputs)
+        against = logits.gather(1, self.others.to(logits.device))
         return logits[:, self.chosen, None] - self.gamma * against.mean(dim=1, keepdim=True)
+
+    def fixed(self, outputs: Any) -> ContrastOfImages:
+        """Return the target itself."""
+        return self
+
+    def rows(self, index: Tensor) -> ContrastOfImages:
+        """Return the target of some of the images."""
+        return dataclasses.replace(self, others=rows_of(self.others, index))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,36 +198,6 @@ class Rest:
         _check_classes(logits, self.chosen, 0)
         both = logits + logits.log_softmax(dim=1)
         return both[:, self.chosen, None]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Segmentation:
-    """See :func:`segmentation`."""
-
-    chosen: int
-    mask: Tensor | None
-
-    def __call__(self, outputs: Any) -> Tensor:
-        """Return (N, 1) scores."""
-        logits = _maps(outputs)
-        if not 0 <= self.chosen < logits.shape[1]:
-            raise ValueError(
-                f"expected a class 0 to {logits.shape[1] - 1}, got {self.chosen}: the model's "
-                f"output is {tuple(logits.shape)}"
-            )
-        scores = logits[:, self.chosen]
-        if self.mask is None:
-            where = (logits.detach().argmax(dim=1) == self.chosen).to(scores.dtype)
-            empty = ~where.flatten(1).any(dim=1)
-            weights = torch.where(empty.view(-1, 1, 1), 1, where)
-        else:
-            if self.mask.shape != scores.shape[1:]:
-                raise ValueError(
-                    f"expected a mask of the output's size {tuple(scores.shape[1:])}, got "
-                    f"{tuple(self.mask.shape)}"
-                )
-            weights = self.mask.to(scores).expand_as(scores)
-        return ((scores * weights).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))).unsqueeze(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,16 +242,6 @@ def _logits(outputs: Any) -> Tensor:
         kind = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ValueError(f"expected a model that returns (N, D) numbers, got {kind}")
     return found
-
-
-def _maps(outputs: Any) -> Tensor:
-    for name in ("logits", "out"):
-        held = outputs.get(name) if isinstance(outputs, dict) else getattr(outputs, name, None)
-        outputs = held if isinstance(held, Tensor) else outputs
-    if not isinstance(outputs, Tensor) or outputs.ndim != 4:
-        kind = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ValueError(f"expected a segmentation's (N, classes, h, w) logits, got {kind}")
-    return outputs
 
 
 def _check_classes(logits: Tensor, chosen: int, others: tuple[int, ...] | int) -> None:

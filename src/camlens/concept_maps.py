@@ -1,0 +1,50 @@
+"""The concepts that an explanation found: where they are, what they are, what they matter."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Concepts:
+    """F concepts of each of N images, in the order of how much of the activations they make up.
+
+    Attributes:
+        maps: (N, F, *grid) floating point, not negative: how much of each concept a cell holds.
+        directions: (N, F, C) floating point: the concepts as activations of the layer's channels,
+            of length 1. The activations are about the sum of map times direction.
+        falls: (N, K, F) floating point: how far each target's score falls when a concept is
+            subtracted from the activations; negative where it rises.
+    """
+
+    maps: Tensor
+    directions: Tensor
+    falls: Tensor
+
+    def check(self, raw: Tensor) -> None:
+        """Check the shapes against each other and the explanation's (N, K, *grid) maps.
+
+        Raises:
+            ValueError: a shape does not fit.
+        """
+        n, k = raw.shape[:2]
+        shapes = [tuple(t.shape) for t in (self.maps, self.directions, self.falls)]
+        count = self.maps.shape[1] if self.maps.ndim > 1 else 0
+        right = (
+            shapes[0] == (n, count, *raw.shape[2:])
+            and shapes[1][:2] == (n, count)
+            and len(shapes[1]) == 3
+            and shapes[2] == (n, k, count)
+        )
+        if not right or not count:
+            raise ValueError(
+                f"expected concepts with maps (N, F, *grid), directions (N, F, C) and falls "
+                f"(N, K, F) for maps of {tuple(raw.shape)}, got {shapes}"
+            )
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Concepts:
+        """Return the concepts with each of their tensors changed."""
+        return Concepts(**{name: change(tensor) for name, tensor in vars(self).items()})
