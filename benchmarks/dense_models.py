@@ -192,7 +192,15 @@ def rows() -> Iterator[Architecture]:
     for name, kind, layer, grid in YOLO:
         build = made(yolo, name, kind)
         yield Architecture(
-            "ultralytics", name, size, layer, FIRST, grid, build, targets=BothSigns(best_yolo_box)
+            "ultralytics",
+            name,
+            size,
+            layer,
+            FIRST,
+            grid,
+            build,
+            targets=BothSigns(best_yolo_box),
+            settled=True,
         )
     build = made(yolo, "yolo11n-cls", "ClassificationModel")
     yield Architecture(

@@ -53,6 +53,7 @@ _TEXT = {
     "num_attention_heads": 2,
     "intermediate_size": 32,
     "vocab_size": 99,
+    "bos_token_id": 0,
     "eos_token_id": 98,
     "projection_dim": 24,
 }
