@@ -32,6 +32,9 @@ CLOSE = 1e-3
 #: The same for single images, whose convolutions torch computes by other kernels.
 CLOSE_SINGLE = 5e-3
 
+#: How LeGrad's error begins for a network without attention.
+NO_ATTENTION = "no attention"
+
 ERRORS = (LookupError, TypeError, ValueError)
 
 
@@ -211,6 +214,13 @@ def legrad(model: nn.Module, images: Tensor, targets: Any) -> str:
     return shown(explanation.grid)
 
 
+def legrad_cell(told: str) -> str:
+    """Return the grid; a dash where there is no attention; or that LeGrad refuses the network."""
+    if told.startswith(NO_ATTENTION):
+        return "-"
+    return told if told.replace(" x ", "").isdigit() or not told else "refused"
+
+
 def first_sentence(text: str) -> str:
     """Return an error's text up to its first full stop, or what follows a colon or semicolon."""
     return text.partition(". ")[0].partition(": ")[0].partition("; ")[0]
@@ -254,7 +264,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
         place,
         f"{row.difference:.0e}",
         f"{row.singles:.0e}",
-        row.legrad,
+        legrad_cell(row.legrad),
     )
 
 
@@ -286,6 +296,8 @@ def write(rows: Iterable[Row], folder: Path) -> None:
     refused = [row for row in rows if row.error]
     errors = [(r.architecture.name, first_sentence(r.error), r.architecture.layer) for r in refused]
     _write(folder / "without_default.csv", ("network", "the error begins", "named"), errors)
+    told = [(r.architecture.name, r.legrad) for r in rows if legrad_cell(r.legrad) == "refused"]
+    _write(folder / "without_legrad.csv", ("network", "the error begins"), told)
 
 
 def _write(path: Path, head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:
