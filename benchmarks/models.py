@@ -223,7 +223,9 @@ def legrad_cell(told: str) -> str:
 
 def first_sentence(text: str) -> str:
     """Return an error's text up to its first full stop, or what follows a colon or semicolon."""
-    return text.partition(". ")[0].partition(": ")[0].partition("; ")[0]
+    sentence = text.partition(". ")[0].partition(": ")[0].partition("; ")[0]
+    cut = sentence.count("(") > sentence.count(")")
+    return sentence.partition(" (")[0] if cut else sentence
 
 
 def shown(grid: Iterable[int]) -> str:
