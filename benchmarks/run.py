@@ -19,6 +19,7 @@ from growth import GROWTH, formats, growth
 from imports import import_times
 from measure import flop_ratios, time_ratios
 from memory import extra_peaks
+from models import HEAD, cells_of, checked, first_sentence
 from networks import Case
 from pictures import overlay_shares
 from region_scores import region_scores
@@ -141,6 +142,21 @@ def methods_section(device: str, effort: Effort) -> str:
     return methods.as_table(found)
 
 
+def models_section(device: str, effort: Effort) -> str:
+    """Check a hundred networks beside plain autograd, on the processor; with --quick YOLO's."""
+    if torch.device(device).type != "cpu":
+        _progress("models: on the processor")
+    rows = list(checked("ultralytics" if effort.quick else ""))
+    lines = [
+        (row.architecture.library, *cells_of(row), first_sentence(row.error), *row.faults[:1])
+        for row in rows
+    ]
+    wrong = sum(bool(row.faults) for row in rows)
+    head = ("library", *HEAD, "error without a name", "wrong")
+    lines = [(*line, *[""] * (len(head) - len(line))) for line in lines]
+    return table(head, lines) + f"\n{len(rows)} networks, {wrong} wrong.\n"
+
+
 def import_section(device: str, effort: Effort) -> str:
     """Measure what importing costs."""
     torch_s, camlens_s, ratio = import_times(effort.rounds)
@@ -159,6 +175,7 @@ SECTIONS: dict[str, Callable[[str, Effort], str]] = {
     "growth": growth_section,
     "regions": regions_section,
     "dataset": dataset_section,
+    "models": models_section,
 }
 
 

@@ -1,81 +1,59 @@
-"""The default layer of real networks with random weights: a table, and the proof by replaying.
+"""Networks that people use, with random weights: layer, grid, maps and evidence of each.
 
-``pytest -m slow -s tests/layers/test_default_layers_of_networks.py`` prints the table.
+The networks and the checks are those of ``benchmarks/models.py``, which also prints the table; a
+dozen run here, and with ``-m slow`` all whose libraries are installed.
 """
 
-import time
+import sys
+from pathlib import Path
 
 import pytest
-import torch
 
-from camlens.layers.measured import MeasuredLayers
-from camlens.probe import Probe
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import architectures
+import models
 
-from .networks import TIMM, TORCHVISION, from_timm, from_torchvision
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore"),  # timm's and transformers' own
-]
-
-
-def check(model, size, layer, grid):
-    """Search, print a line of the table, and replay the layer's output of other images."""
-    images = torch.rand(2, 3, size, size)
-    probe, measured = Probe(model, images), MeasuredLayers()
-    probe.run(start=None)
-    forward, _ = timed(lambda: probe.run(start=None))
-    seconds, name = timed(lambda: measured.default(probe))
-    (reading,) = measured.readings(probe, [name]).values()
-    pitch = tuple(round(size / cells, 1) for cells in reading.grid)
-    row = [
-        type(model).__name__,
-        size,
-        name,
-        reading.grid,
-        pitch,
-        f"{seconds:.1f} s",
-        f"{seconds / forward:.0f} forwards",
-    ]
-    print(*row, "" if reading.proven else "not proven", sep=" | ")
-    assert (name, reading.grid) == (layer, grid)
-    assert replayed(model, name, images)
+QUICK = {
+    "torchvision resnet18 96x160",
+    "torchvision mobilenet_v3_small 224x224",
+    "torchvision swin_t 128x96",
+    "torchvision mc3_18 8x64x64",
+    "torchvision fasterrcnn_mobilenet_v3_large_320_fpn 128x160",
+    "timm convnextv2_atto 96x160",
+    "timm vit_tiny_patch16_224 96x160",
+    "timm vit_tiny_patch16_224 64x128",
+    "timm deit_tiny_distilled_patch16_224 96x96",
+    "timm mobilevit_xxs 128x128",
+    "transformers Dinov2WithRegistersForImageClassification 96x96",
+    "transformers BeitForImageClassification 96x96",
+    "transformers SegformerForSemanticSegmentation 96x128",
+    "transformers CLIPVisionModelWithProjection 96x96",
+    "transformers YolosForObjectDetection 96x128",
+    "transformers Wav2Vec2ForSequenceClassification 4000",
+    "torch ResNet of signals 256",
+}
+ALL = list(architectures.architectures())
 
 
-def timed(work):
-    """Return the processor's seconds, and the result."""
-    start = time.process_time()
-    result = work()
-    return time.process_time() - start, result
+def marked(architecture):
+    slow = [] if str(architecture) in QUICK else [pytest.mark.slow]
+    return pytest.param(architecture, id=str(architecture), marks=slow)
 
 
-@torch.no_grad()
-def replayed(model, name, images):
-    """Whether other images get the scores of these with these images' output of the layer."""
-    kept, replaying, count = [], False, 0
-
-    def hook(_, __, output):
-        nonlocal count
-        if not replaying:
-            kept.append(output)
-            return None
-        count += 1
-        return kept[-1] if count == len(kept) else None
-
-    handle = model.get_submodule(name).register_forward_hook(hook)
-    expected = model(images)
-    replaying = True
-    scores = model(torch.rand_like(images))
-    handle.remove()
-    return torch.equal(scores, expected) and not torch.equal(model(torch.rand_like(images)), scores)
+@pytest.mark.parametrize("architecture", [marked(architecture) for architecture in ALL])
+def test_a_network_is_right_or_its_error_was_expected(architecture):
+    if architecture.missing:
+        pytest.skip(f"{architecture.library} is not installed")
+    with models.quiet():
+        row = models.check(architecture)
+    assert not row.faults, row
 
 
-@pytest.mark.parametrize(("name", "size", "options", "layer", "grid"), TORCHVISION)
-def test_torchvision(name, size, options, layer, grid):
-    check(from_torchvision(name, options), size, layer, grid)
+def test_the_quick_networks_are_in_the_table():
+    assert {str(architecture) for architecture in ALL} >= QUICK
 
 
-@pytest.mark.parametrize(("name", "size", "options", "layer", "grid"), TIMM)
-def test_timm(name, size, options, layer, grid):
-    pytest.importorskip("timm")
-    check(from_timm(name, options), size, layer, grid)
+def test_no_network_is_listed_twice():
+    assert len({str(architecture) for architecture in ALL}) == len(ALL) >= 60

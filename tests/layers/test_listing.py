@@ -200,6 +200,22 @@ def test_what_only_pools_or_repeats_a_map_is_passed_over(pool, wrapped):
         assert layer == ("0" if repeats or not wrapped else "0.1")
 
 
+def test_a_block_that_shares_its_activation_is_chosen_under_its_own_name():
+    class Block(nn.Module):
+        activation = nn.SiLU()  # of the class, as in ultralytics: named after the first block
+
+        def __init__(self, before):
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(before, 4, 3), self.activation
+
+        def forward(self, x):
+            return self.act(self.conv(x))
+
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    model = nn.Sequential(Block(3), Block(4), *head)
+    assert chosen(model, torch.rand(2, 3, 10, 10)) == "1"
+
+
 def test_modules_that_change_their_input_are_not_taken_for_identities():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(2))
     model(torch.rand(2, 3, 8, 8))

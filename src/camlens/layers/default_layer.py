@@ -76,13 +76,19 @@ def default_layer(traced: Trace, read: Read) -> str:
 def repeats_a_map(call: ModuleCall) -> bool:
     """Return whether a layer only pools, resizes or hands on a map that was there before it.
 
-    A container does what its last part does: the tensor it returns is that part's.
+    A container does what its last part does: the tensor it returns is that part's. The part may
+    bear the name of another container, if they share it, as YOLO's blocks share one activation.
     """
     repeated = call.repeats
-    within = repeated is None or repeated.name.startswith(f"{call.name}.")
-    if repeated is not None and repeated.node is not None and not within:
+    if repeated is not None and repeated.node is not None and not _holds(call, repeated):
         return True
     return isinstance(call.origin.module, _RESAMPLING) or _resamples(call.origin)
+
+
+def _holds(call: ModuleCall, part: ModuleCall) -> bool:
+    """Return whether a layer's module contains that of another, under whatever name."""
+    parts = (module for module in call.module.modules() if module is not call.module)
+    return part.name.startswith(f"{call.name}.") or any(m is part.module for m in parts)
 
 
 def _resamples(call: ModuleCall) -> bool:
