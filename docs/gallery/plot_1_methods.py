@@ -1,6 +1,6 @@
 """
-One face, seventeen methods
-===========================
+Two faces, twenty-four methods
+==============================
 
 Every method is called in the same way and returns the same kind of result.
 """
@@ -41,6 +41,10 @@ explainers = {
     "LayerCAM": camlens.LayerCAM(model, layer),
     "XGrad-CAM": camlens.XGradCAM(model, layer),
     "Eigen-CAM": camlens.EigenCAM(model, layer),
+    "EigenGrad-CAM": camlens.EigenGradCAM(model, layer),
+    "Ablation-CAM": camlens.AblationCAM(model, layer),
+    "Ablation of cells": camlens.AblationCAM(model, layer, ablate="cells"),
+    "Layer IG": camlens.LayerIntegratedGradients(model, layer),
 }
 
 
@@ -54,34 +58,59 @@ for explainer in explainers.values():
     heat = enlarged(explainer(images))
     drawn.append(camlens.contours(camlens.overlay(pictures, heat), heat)[:, 0])
 columns = torch.stack(drawn, dim=1)  # (faces, methods, 3, H, W)
-figure = camlens.sheet(
-    columns, rows=names, columns=list(explainers), title="Seven class activation maps"
-)
+for first in (0, 6):
+    some = slice(first, first + 6)
+    camlens.sheet(
+        columns[:, some],
+        rows=names,
+        columns=list(explainers)[some],
+        title="Class activation maps",
+    )
 
 # %%
-# CAM, Grad-CAM, HiResCAM and XGrad-CAM are *the same* here, and have to be: behind this block
-# there is nothing but a mean over the grid and a linear layer, so that a channel's gradient is the
-# same at every cell (:doc:`/theory/hires_cam`). For any other head, CAM would be an error.
-# Eigen-CAM does not know the class.
+# CAM, Grad-CAM, HiResCAM, XGrad-CAM and layer integrated gradients are *the same* here, and have to
+# be: behind this block there is nothing but a mean over the grid and a linear layer, so that a
+# channel's gradient is the same at every cell (:doc:`/theory/hires_cam`), and what a cell is worth
+# is what the score loses without it. For any other head, CAM would be an error. Eigen-CAM does not
+# know the class.
 #
+# Concepts
+# --------
+# The same block's activations as a sum of a few directions, each with its own map and colour. The
+# legend says how the predicted class's score changes without it.
+
+factorize = camlens.DeepFeatureFactorization(model, layer, concepts=4, signed=True)
+figure = factorize(images).show(pictures, classes=data.CLASSES)
+
+# %%
 # Gradients by the image
 # ----------------------
-# At the resolution of the network's input. Grey is zero, light positive, dark negative.
+# At the resolution of the network's input. Grey is zero, light positive, dark negative. LRP shares
+# the score itself out over the pixels, layer by layer.
 
 gradients = {
     "saliency": camlens.Saliency(model),
     "Deconvnet": camlens.Deconvnet(model),
     "guided backprop": camlens.GuidedBackprop(model),
     "guided Grad-CAM": camlens.GuidedGradCAM(model, layer),
+    "LRP": camlens.LRP(model),
 }
 signed = [camlens.render.signed(e(images).gradients)[:, 0] for e in gradients.values()]
 figure = camlens.sheet(
     torch.stack(signed, dim=1),
     rows=names,
     columns=list(gradients),
-    title="Four kinds of gradients by the image",
+    title="Gradients, and relevance, by the image",
     scale=4,
 )
+
+full = camlens.FullGrad(model)(images)
+gap = full.measures["completeness_gap"].flatten()
+print(f"FullGrad's gradients miss the score by up to {gap.max():.1f}")
+
+# %%
+# FullGrad's gap says that its map leaves something out. Here it is a constant that is no layer's
+# bias: the network subtracts a mean from the image itself.
 
 # %%
 # Perturbations

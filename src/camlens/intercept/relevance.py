@@ -45,7 +45,7 @@ class Relevance(Interception):
     """Give convolutions, linear layers and BatchNorm rules of relevance, as they are called.
 
     The gradient by the image, times the image, is then its relevance; or the gradient alone, where
-    the first layers have a rule of their own (:attr:`first_ruled`).
+    the first layers have a rule of their own (``first_ruled``).
 
     BatchNorm in inference mode right after a convolution or linear layer is taken into its weights;
     elsewhere, as before the convolutions of a DenseNet, it is a convolution of each channel by

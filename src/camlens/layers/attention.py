@@ -38,7 +38,7 @@ class AttentionBlocks:
         places: (cells,) int64: the token of each cell of the grid.
         count: number of tokens.
         grid: cells along each axis of the image.
-        proven: see :class:`camlens.geometry.Reading`.
+        proven: whether the cells' order was measured.
     """
 
     names: tuple[str, ...]
