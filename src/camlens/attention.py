@@ -41,6 +41,8 @@ class AttentionAttribution(Explainer):
             channel or class attention there is no map from tokens to tokens of the image.
     """
 
+    needs = "attention"
+
     def __init__(
         self,
         model: nn.Module,
@@ -96,6 +98,8 @@ class GenericAttention(AttentionAttribution):
         blocks: the blocks, where they are not to be found.
         create_graph: not supported.
     """
+
+    cost = "F + F for each target"
 
     def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
         """Run the model once, and backwards to the first block's attention."""
@@ -158,6 +162,8 @@ class AttentionRollout(AttentionAttribution):
         blocks: the blocks, where they are not to be found.
         create_graph: not supported.
     """
+
+    cost = "F"
 
     def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
         """Run the model once, and what follows the last block backwards."""

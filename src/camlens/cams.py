@@ -95,6 +95,8 @@ class CAM(LayerExplainer):
         ValueError: when called, if what is behind the layer is not pooling and linear.
     """
 
+    cost = "F + T for each target"
+
     def attribute(self, probe: Probe) -> Attribution:
         """Read the linear layer's weights off the gradients, and check that they are that."""
         traced = self.trace(probe)
@@ -147,6 +149,8 @@ class EigenCAM(LayerExplainer):
     It does not depend on the target: the K maps of an image are the same, and no gradient is
     computed.
     """
+
+    cost = "F"
 
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward pass and decompose the activations.

@@ -49,6 +49,8 @@ class DeepFeatureFactorization(LayerExplainer):
         (torch.Size([2, 3, 6, 6]), torch.Size([2, 2, 3]))
     """
 
+    cost = "F + T for each concept"
+
     def __init__(
         self,
         model: nn.Module,

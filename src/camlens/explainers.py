@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,12 @@ class Explainer(abc.ABC):
         create_graph: whether maps and scores are part of the model's graph, to train with them.
             The model may then be in training mode.
     """
+
+    #: What a call costs, in words: F is a forward pass of the model, T the part of one behind the
+    #: explained layer. A backward pass costs about what the pass it goes back through does.
+    cost: ClassVar[str] = ""
+    #: What it cannot do without, in words.
+    needs: ClassVar[str] = ""
 
     def __init__(self, model: nn.Module, *, create_graph: bool = False) -> None:
         self.model = check_model(model)
@@ -195,6 +201,8 @@ class LayerExplainer(Explainer):
         create_graph: see :class:`Explainer`.
     """
 
+    needs = "a layer"
+
     def __init__(
         self,
         model: nn.Module,
@@ -255,6 +263,8 @@ class LayerAttribution(LayerExplainer):
     A subclass defines :meth:`maps`. See :class:`LayerExplainer` for the arguments.
     """
 
+    cost = "F + T for each target"
+
     @abc.abstractmethod
     def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
         """Return (N, K, *grid) maps, not negative.
@@ -299,6 +309,8 @@ class GradientAttribution(Explainer):
 
     A subclass names the backward rule of its ReLUs. See :class:`Explainer` for the arguments.
     """
+
+    cost = "F + F for each target"
 
     @property
     @abc.abstractmethod

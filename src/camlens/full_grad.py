@@ -31,6 +31,8 @@ class FullGrad(Explainer):
             layer with a bias runs several times.
     """
 
+    cost = "F + F for each target"
+
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward pass, and one backward pass through the whole model."""
         biases = self._biases(probe)

@@ -66,6 +66,8 @@ class GuidedGradCAM(LayerExplainer):
     Both come from one forward pass; Grad-CAM's gradients are the plain ones.
     """
 
+    cost = "F + F for each target"
+
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward pass, a plain backward pass to the layer, a guided one to the image."""
         traced = probe.run(

@@ -79,6 +79,8 @@ class AblationCAM(TailExplainer):
         options: further ones of :class:`LayerExplainer`.
     """
 
+    cost = "F + T for each channel or cell"
+
     def __init__(
         self,
         model: nn.Module,
@@ -162,6 +164,8 @@ class LayerIntegratedGradients(TailExplainer):
         baseline: where the way begins: ``"zero"``, or each channel's ``"mean"`` over the grid.
         options: further ones of :class:`LayerExplainer`.
     """
+
+    cost = "F + 2 T for each step"
 
     def __init__(
         self,

@@ -48,6 +48,8 @@ class LeGrad(AttentionAttribution):
         create_graph: not supported.
     """
 
+    cost = "F + 0.7 F for each target"
+
     def __init__(
         self,
         model: nn.Module,

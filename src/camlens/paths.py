@@ -85,6 +85,9 @@ class IntegratedGradients(PathAttribution):
         ([[[[6.0, -5.0]]]], [[[6.0, 0.0]]])
     """
 
+    needs = "a baseline"
+    cost = "2 F for each step"
+
     def __init__(
         self,
         model: nn.Module,
@@ -186,6 +189,9 @@ class ExpectedGradients(PathAttribution):
         >>> ExpectedGradients(model, baselines)(torch.tensor([[[3.0, 5.0]]])).gradients.tolist()
         [[[[4.0, -4.0]]]]
     """
+
+    needs = "baselines"
+    cost = "2 F for each sample"
 
     def __init__(
         self,

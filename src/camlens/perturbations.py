@@ -82,6 +82,9 @@ class Occlusion(Perturbation):
         [[[[3.0, 3.0, 7.0, 7.0]]]]
     """
 
+    needs = "a baseline"
+    cost = "F for each window"
+
     def __init__(
         self,
         model: nn.Module,
@@ -173,6 +176,9 @@ class RISE(Perturbation):
         >>> explanation.raw.shape, explanation.measures["standard_error"].shape
         (torch.Size([2, 1, 8, 8]), torch.Size([2, 1, 8, 8]))
     """
+
+    needs = "a baseline"
+    cost = "F for each mask"
 
     def __init__(
         self,

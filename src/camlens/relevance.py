@@ -111,6 +111,8 @@ class LRP(RelevanceAttribution):
         ([[[[6.0, -5.0]]]], torch.Size([1, 1, 2]))
     """
 
+    cost = "2 F + F for each target"
+
     def __init__(
         self,
         model: nn.Module,
@@ -226,6 +228,8 @@ class AttnLRP(RelevanceAttribution):
     Raises:
         ValueError: when called, if an operation on the way has no rule.
     """
+
+    cost = "F + F for each target"
 
     def __init__(
         self,

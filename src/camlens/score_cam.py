@@ -38,6 +38,8 @@ class ScoreCAM(LayerExplainer):
         progress: whether a progress bar is shown. None: where standard error is a terminal.
     """
 
+    cost = "F for each channel"
+
     def __init__(
         self,
         model: nn.Module,

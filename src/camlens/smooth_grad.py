@@ -52,6 +52,9 @@ class SmoothGrad(Explainer):
         torch.Size([2, 1, 8, 8])
     """
 
+    needs = "an explainer"
+    cost = "its explainer's, for each sample"
+
     def __init__(
         self,
         explainer: Explainer,

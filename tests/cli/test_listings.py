@@ -26,15 +26,19 @@ def test_methods_come_from_the_classes(run):
         *("ExpectedGradients", "IntegratedGradients", "Occlusion", "RISE", "SmoothGrad"),
         *("AttnLRP", "LRP"),
     }
-    assert {r["method"]: r["needs"] for r in rows if r["needs"]} == {
-        "ExpectedGradients": "baselines",
-        "SmoothGrad": "explainer",
-    }
+    assert {r["method"] for r in rows if r["in Python only"]} == {"ExpectedGradients", "SmoothGrad"}
+    needs = {r["method"]: r["needs"] for r in rows}
+    assert (needs["GradCAM"], needs["LeGrad"], needs["Saliency"]) == ("a layer", "attention", "")
+    assert needs["IntegratedGradients"] == "a baseline"
+    assert all(r["costs"] for r in rows)
+    for r in rows:
+        assert (r["needs"] == "a layer") == r["layer"]
     assert next(r for r in rows if r["method"] == "GradCAM")["what it is"] == (
         "Grad-CAM (Selvaraju et al. 2017)"
     )
     assert not any(":func:" in row["what it is"] for row in rows)
-    assert re.search(r"HiResCAM +yes +HiResCAM \(Draelos and Carin 2020\)", run("methods").out)
+    row = r"HiResCAM +HiResCAM \(Draelos and Carin 2020\) +a layer +F \+ T for each target"
+    assert re.search(row, run("methods").out)
 
 
 def test_layers(run):

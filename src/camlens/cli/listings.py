@@ -69,24 +69,36 @@ def list_layers(
 
 
 def list_methods(*, as_json: options.Json = False) -> None:
-    """List the methods: what each is, whether it explains a layer, and what it needs in Python."""
+    """List the methods: what each is, what it needs, and what it costs.
+
+    Costs are of one image: F is a forward pass, T the part of one behind the layer.
+    """
     rows: list[dict[str, Any]] = [
         {
             "method": name,
             "layer": issubclass(cls, LayerExplainer),
             "what it is": _summary(cls),
-            "needs": ", ".join(methods.needed(cls)),
+            "needs": cls.needs,
+            "costs": cls.cost,
+            "in Python only": bool(methods.needed(cls)),
         }
         for name, cls in methods.all_methods().items()
     ]
     if as_json:
         console.document({"methods": rows})
         return
-    console.show([row | {"layer": "yes" if row["layer"] else "no"} for row in rows])
+    shown = ("method", "what it is", "needs", "costs")
+    console.show([{name: row[name] for name in shown} for row in rows])
+    only = [row["method"] for row in rows if row["in Python only"]]
+    console.note(
+        "costs of one image: F is a forward pass, T the part of one behind the layer, which for "
+        f"the last layers is little. {' and '.join(only)} can be made in Python only"
+    )
 
 
 def _summary(cls: type) -> str:
     """Return a docstring's first line, without the reference to a function in it."""
     first = (inspect.getdoc(cls) or "").split("\n\n", maxsplit=1)[0]
-    first = re.sub(r",? (see )?:func:`[^`]*`", "", " ".join(first.split()))
+    first = re.sub(r",? (see )?:func:`[^`]*`|, arXiv:[0-9.]+", "", " ".join(first.split()))
+    first = re.sub(r" \(arXiv:[0-9.]+\)", "", first)
     return first.rstrip(".")
