@@ -7,12 +7,14 @@ them, ``--method RISE`` some rows. ``make bench ARGS="--only methods"`` writes a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import gc
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,6 +23,7 @@ from method_adapters import METHODS, Method
 from networks import Case, Loaded, load
 from peers import TOOLS, bare_forward
 from table import facts, table
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 NETWORKS = ("resnet50", "vgg19", "vit_b_16")
 MIB = 2**20
@@ -70,12 +73,15 @@ def _costs(
     calls = {tool: adapter(loaded) for tool, adapter in method.tools.items()}
     for call in calls.values():
         call()  # the first call measures, or compiles
-    base = flops(bare_forward(loaded)) * method.forwards
-    counted = {tool: flops(call) / base for tool, call in calls.items()}
-    timed = {
-        tool: ratio / method.forwards
-        for tool, ratio in ratios(bare_forward(loaded), calls, device, scale.rounds).items()
-    }
+    with _unfused():
+        base = flops(bare_forward(loaded)) * method.forwards
+        counted = {tool: flops(call) / base for tool, call in calls.items()}
+    timed = {}
+    if scale.rounds:
+        timed = {
+            tool: ratio / method.forwards
+            for tool, ratio in ratios(bare_forward(loaded), calls, device, scale.rounds).items()
+        }
     del loaded, calls
     gc.collect()
     held = {}
@@ -86,6 +92,18 @@ def _costs(
         _cells(timed, "{:.2f}"),
         _cells({tool: held[tool] - held["forward"] for tool in method.tools if held}, "{:.0f}"),
     )
+
+
+@contextlib.contextmanager
+def _unfused() -> Iterator[None]:
+    """Count attention by its definition: torch has no formula for fused kernels on a CPU."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _cells(costs: dict[str, float], form: str) -> str:
@@ -134,7 +152,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--method", default="", help="rows whose name holds this")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="0: no times")
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--quick", action="store_true", help="try the code; numbers mean nothing")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
@@ -143,7 +162,7 @@ def main() -> None:
     if args.peak:
         print(peak_of_this_process(Case(**json.loads(args.case)), args.peak, args.device))
         return
-    scale = Scale(rounds=args.rounds, memory=not args.no_memory)
+    scale = Scale(batch=args.batch, rounds=args.rounds, memory=not args.no_memory)
     if args.quick:
         scale = Scale(batch=2, size=224, rounds=1, memory=False)
     measured = functools.partial(rows, device=args.device, scale=scale, only=args.method)

@@ -3,20 +3,30 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import heatmap, layouts, methods, probe, render, targets
-from .attention import AttentionAttribution, AttentionRollout, GenericAttention
-from .cams import (
-    CAM,
-    EigenCAM,
-    EigenGradCAM,
-    GradCAM,
-    GradCAMPlusPlus,
-    HiResCAM,
-    LayerCAM,
-    XGradCAM,
+from . import (
+    attention,
+    cams,
+    concepts,
+    full_grad,
+    heatmap,
+    image_gradients,
+    layer_changes,
+    layouts,
+    legrad,
+    methods,
+    paths,
+    perturbations,
+    probe,
+    relevance,
+    render,
+    score_cam,
+    smooth_grad,
+    targets,
 )
+from .attention import *
+from .cams import *
 from .concept_maps import Concepts
-from .concepts import DeepFeatureFactorization
+from .concepts import *
 from .explainers import (
     Attribution,
     Explainer,
@@ -25,18 +35,18 @@ from .explainers import (
     LayerExplainer,
 )
 from .explanation import Explanation
-from .full_grad import FullGrad
-from .image_gradients import Deconvnet, GuidedBackprop, GuidedGradCAM, Saliency
-from .layer_changes import AblationCAM, LayerIntegratedGradients
+from .full_grad import *
+from .image_gradients import *
+from .layer_changes import *
 from .layers import Layer, find_layers
-from .legrad import LeGrad
-from .paths import ExpectedGradients, IntegratedGradients, PathAttribution
-from .perturbations import RISE, Occlusion, Perturbation
+from .legrad import *
+from .paths import *
+from .perturbations import *
 from .registration import Registration
-from .relevance import LRP, AttnLRP, RelevanceAttribution
+from .relevance import *
 from .render import contours, overlay, sheet, slices
-from .score_cam import ScoreCAM
-from .smooth_grad import SmoothGrad
+from .score_cam import *
+from .smooth_grad import *
 
 if TYPE_CHECKING:
     from . import dataset as dataset
@@ -52,46 +62,15 @@ __version__ = "0.1.0"
 _ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report")
 
 __all__ = [
-    "CAM",
-    "LRP",
-    "RISE",
-    "AblationCAM",
-    "AttentionAttribution",
-    "AttentionRollout",
-    "AttnLRP",
     "Attribution",
     "Concepts",
-    "Deconvnet",
-    "DeepFeatureFactorization",
-    "EigenCAM",
-    "EigenGradCAM",
-    "ExpectedGradients",
     "Explainer",
     "Explanation",
-    "FullGrad",
-    "GenericAttention",
-    "GradCAM",
-    "GradCAMPlusPlus",
     "GradientAttribution",
-    "GuidedBackprop",
-    "GuidedGradCAM",
-    "HiResCAM",
-    "IntegratedGradients",
     "Layer",
     "LayerAttribution",
-    "LayerCAM",
     "LayerExplainer",
-    "LayerIntegratedGradients",
-    "LeGrad",
-    "Occlusion",
-    "PathAttribution",
-    "Perturbation",
     "Registration",
-    "RelevanceAttribution",
-    "Saliency",
-    "ScoreCAM",
-    "SmoothGrad",
-    "XGradCAM",
     "contours",
     "find_layers",
     "heatmap",
@@ -104,6 +83,19 @@ __all__ = [
     "slices",
     "targets",
 ]
+# Each explainer is named once, in the module that holds it.
+__all__ += attention.__all__
+__all__ += cams.__all__
+__all__ += concepts.__all__
+__all__ += full_grad.__all__
+__all__ += image_gradients.__all__
+__all__ += layer_changes.__all__
+__all__ += legrad.__all__
+__all__ += paths.__all__
+__all__ += perturbations.__all__
+__all__ += relevance.__all__
+__all__ += score_cam.__all__
+__all__ += smooth_grad.__all__
 
 
 if not TYPE_CHECKING:

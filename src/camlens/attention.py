@@ -21,6 +21,8 @@ from .probe.derivatives import derivatives, pull_back
 from .probe.passes import CHUNK_BYTES
 from .registration import Registration
 
+__all__ = ["AttentionAttribution", "AttentionRollout", "GenericAttention"]
+
 
 class AttentionAttribution(Explainer):
     """The family of attention: maps from which token of the image attends to which.

@@ -12,6 +12,17 @@ from .explainers import Attribution, LayerAttribution, LayerExplainer, at_least_
 from .methods import cam
 from .probe import Probe
 
+__all__ = [
+    "CAM",
+    "EigenCAM",
+    "EigenGradCAM",
+    "GradCAM",
+    "GradCAMPlusPlus",
+    "HiResCAM",
+    "LayerCAM",
+    "XGradCAM",
+]
+
 
 @final
 class GradCAM(LayerAttribution):

@@ -14,6 +14,8 @@ from .methods import concepts
 from .options import integer
 from .probe import Probe, Tail
 
+__all__ = ["DeepFeatureFactorization"]
+
 
 @final
 class DeepFeatureFactorization(LayerExplainer):

@@ -12,6 +12,8 @@ from .explainers import Attribution, Explainer, at_least_float32
 from .methods.gradient import full_gradient_sizes
 from .probe import Probe, Site
 
+__all__ = ["FullGrad"]
+
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _KNOWN = (*_CONVOLUTIONS, *_NORMS, nn.Linear)

@@ -18,6 +18,8 @@ from .methods import gradient as rules
 from .probe import Probe
 from .registration import place
 
+__all__ = ["Deconvnet", "GuidedBackprop", "GuidedGradCAM", "Saliency"]
+
 
 @final
 class Saliency(GradientAttribution):

@@ -15,6 +15,8 @@ from .explainers import Attribution, LayerExplainer, at_least_float32
 from .methods import cam
 from .probe import Pass, Probe, Tail
 
+__all__ = ["AblationCAM", "LayerIntegratedGradients"]
+
 Baseline = Literal["zero", "mean"]
 
 #: A layer, by name or itself, or several; None: the default layer.

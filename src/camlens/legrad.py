@@ -17,6 +17,8 @@ from .methods import attention as methods
 from .probe import Pass, Probe, Site, Tail
 from .probe.derivatives import derivatives, pull_back
 
+__all__ = ["LeGrad"]
+
 
 @final
 class LeGrad(AttentionAttribution):

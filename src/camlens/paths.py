@@ -19,6 +19,8 @@ from .options import integer
 from .probe import Probe
 from .progress import progress_bar
 
+__all__ = ["ExpectedGradients", "IntegratedGradients", "PathAttribution"]
+
 
 class PathAttribution(Explainer):
     """The family of gradients by the image along a path, see :class:`Explainer`.

@@ -18,6 +18,8 @@ from .probe import Probe
 from .progress import progress_bar
 from .targets import Selection
 
+__all__ = ["RISE", "Occlusion", "Perturbation"]
+
 
 class Perturbation(Explainer):
     """The family of changed images: scores of many of them, without gradients.

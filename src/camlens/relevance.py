@@ -17,6 +17,8 @@ from .methods import path
 from .methods.relevance import Epsilon, Gamma, ZBox, ZPlus, conservation_gap
 from .probe import Probe
 
+__all__ = ["LRP", "AttnLRP", "RelevanceAttribution"]
+
 
 @runtime_checkable
 class Composite(Protocol):

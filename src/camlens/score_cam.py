@@ -17,6 +17,8 @@ from .probe import Probe
 from .registration import Registration, place
 from .targets import Selection, probabilities
 
+__all__ = ["ScoreCAM"]
+
 
 @final
 class ScoreCAM(LayerExplainer):

@@ -20,6 +20,8 @@ from .options import integer
 from .probe import Probe, Tail
 from .progress import progress_bar
 
+__all__ = ["SmoothGrad"]
+
 #: More samples than anyone draws: no two seeds share a sample.
 _SAMPLES = 2**20
 
