@@ -301,6 +301,71 @@ def test_score_cam_is_torchcams(ready: Ready) -> None:
         assert_close(map_[None] / map_.max(), other[None] / other.max(), 1e-3)
 
 
+@over(SUBJECTS[:1])
+def test_score_cam_is_grad_cams(ready: Ready) -> None:
+    """At a layer of the image's size: grad-cam aligns the corners of its masks.
+
+    It sums the channels' maps after the softmax over their logits, as the paper does; the baseline
+    drops out of the softmax.
+    """
+    shallow = dataclasses.replace(ready, subject=dataclasses.replace(ready.subject, layer=_SHALLOW))
+    reference = of_gradient_free("ScoreCAM", shallow)
+    maps = ours(camlens.ScoreCAM(ready.model, _SHALLOW), ready)
+    for map_, other in zip(maps, reference, strict=True):
+        assert_close(map_[None] / map_.max(), other[None] / other.max(), 1e-3)
+
+
+@over(SUBJECTS[:1])
+def test_ablation_cam_is_grad_cams(ready: Ready) -> None:
+    """Behind a ReLU, where its replacement is zero; of a negative score its weights change sign."""
+    with torch.no_grad():
+        scores = ready.model(ready.images).gather(1, ready.targets[:, None])
+    reference = of_gradient_free("AblationCAM", ready, sign=scores.sign())
+    explainer = camlens.AblationCAM(ready.model, ready.subject.layer)
+    assert_close(ours(explainer, ready), reference, 1e-3)
+
+
+#: A layer of the image's own size, behind a ReLU.
+_SHALLOW = "features.3"
+
+
+def of_gradient_free(method: str, ready: Ready, sign: Tensor | None = None) -> Tensor:
+    """Return the map of grad-cam's weights, raw."""
+    targets = [ClassifierOutputTarget(t) for t in ready.subject.targets]
+    kind = getattr(pytorch_grad_cam, method)
+    with torch.no_grad():
+        captured = []
+        handle = ready.layer.register_forward_hook(lambda *given: captured.append(given[2]))
+        ready.model(ready.images)
+        handle.remove()
+        (activations,) = captured
+        activations = activations.clone()
+        with kind(ready.model, [ready.layer]) as cam:
+            cam.activations_and_grads.release()
+            weights = cam.get_cam_weights(
+                ready.images, ready.layer, targets, activations.numpy(), None
+            )
+    weights = torch.as_tensor(weights) * (1 if sign is None else sign)
+    return torch.einsum("nc,nchw->nhw", weights.float(), activations).relu()
+
+
+@over(SUBJECTS[:2])
+def test_eigen_grad_cam_is_numpys_svd(ready: Ready) -> None:
+    """Not grad-cam's, which centres the matrix and leaves the sign to chance."""
+    site = Site(ready.subject.layer, ready.subject.layout)
+    traced = Probe(ready.model, ready.images, targets=ready.targets).run(sites=[site])
+    (gradients,), (maps,) = traced.gradients(), traced.activations()
+    references = []
+    for products in (gradients[:, 0] * maps).detach().double().flatten(2).numpy():
+        _, _, directions = np.linalg.svd(products.T, full_matrices=False)
+        projection = products.T @ directions[0]
+        sign = np.sign((projection * products.sum(axis=0)).sum())
+        references.append(np.maximum(projection * sign, 0))
+    reference = torch.from_numpy(np.stack(references)).view(2, *maps.shape[-2:])
+    explainer = camlens.EigenGradCAM(ready.model, ready.subject.layer)
+    assert_close(ours(explainer, ready).double(), reference, 1e-3)
+
+
 @over([subject for subject in SUBJECTS if subject.network == "vit_b_16"])
 def test_legrad_is_torchcams(ready: Ready) -> None:
     """On torchvision's ViT alone, all blocks: torchcam knows no other without a projection.
