@@ -30,6 +30,7 @@ $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
 	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
 	$(BENCH)/bin/pip install --quiet --editable ".[data]" --requirement benchmarks/requirements.txt
 	$(BENCH)/bin/pip install --quiet --no-deps --editable examples/fer2013
+	$(BENCH)/bin/pip install --quiet --no-deps "lxt>=2.1"  # its models of language need much more
 	touch $@
 
 demo: $(VENV)/.demo

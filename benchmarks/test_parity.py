@@ -28,8 +28,7 @@ import pytest
 import pytorch_grad_cam
 import torch
 import torchcam.methods
-from lxt.efficient import monkey_patch
-from lxt.efficient.models.vit_torch import cp_LRP
+from lxt_vision import cp_LRP, monkey_patch
 from networks import build, random_images, without_inplace
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
