@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .explainers import Attribution, Explainer, at_least_float32
 from .intercept import AttentionProbabilities, MeanProbabilities
-from .intercept.definitions import by_head
+from .intercept.attention_by_definition import by_head
 from .layers.attention import AttentionBlocks, MeasuredBlocks
 from .layers.measured import MeasuredLayers
 from .methods import attention as methods

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .attention import AttentionAttribution, chunked
 from .explainers import at_least_float32
 from .intercept import AttentionProbabilities
-from .intercept.definitions import by_head
+from .intercept.attention_by_definition import by_head
 from .layers.attention import AttentionBlocks
 from .methods import attention as methods
 from .probe import Pass, Probe, Site, Tail

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..intercept.definitions import REMEDY
+from ..intercept.attention_by_definition import REMEDY
 from ..model import resolve_all
 from ..probe import Probe
 from ..probe.hooks import in_evaluation

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..intercept import AttentionWatch
-from ..intercept.definitions import by_head
+from ..intercept import AttentionCalls
+from ..intercept.attention_by_definition import by_head
 from ..model import named
 from ..probe import Probe
 from ..probe.captures import first_tensor, replace_first
@@ -73,7 +73,7 @@ class AttentionRun:
         self.samples: dict[int, tuple[Tensor, Tensor]] = {}
         self.images = len(probe.images)
         self._open: list[tuple[str, Tensor | None, int]] = []
-        self.watch = AttentionWatch(self._look)
+        self.watch = AttentionCalls(self._look)
         names = [
             name
             for name, module in named(probe.model).items()

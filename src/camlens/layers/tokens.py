@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..intercept.definitions import REMEDY
+from ..intercept.attention_by_definition import REMEDY
 from ..layouts import Layout, read
 from ..probe import Probe
 from .attention_run import AttentionRun, BlockCall, sampled

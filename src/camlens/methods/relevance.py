@@ -20,68 +20,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .linear_layers import Forward, LinearLayer, positive_part
+
 Values = Float[Tensor, "..."]
-
-
-@runtime_checkable
-class LinearMap(Protocol):
-    """A layer that is linear in its inputs: dense, a convolution, or a scale of each channel."""
-
-    def __call__(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the layer's outputs for these inputs and parameters."""
-
-    def transposed(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Return what values of the outputs' shape are when multiplied by the transposed layer."""
-
-
-@runtime_checkable
-class LayerCall(Protocol):
-    """What a layer computed, for a rule to prepare its backward pass; see :class:`Forward`."""
-
-    @property
-    def layer(self) -> LinearMap: ...  # noqa: D102
-    @property
-    def weight(self) -> Tensor: ...  # noqa: D102
-    @property
-    def bias(self) -> Tensor | None: ...  # noqa: D102
-    @property
-    def inputs(self) -> Tensor: ...  # noqa: D102
-    @property
-    def outputs(self) -> Tensor: ...  # noqa: D102
-    @property
-    def signed(self) -> bool: ...  # noqa: D102
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Forward:
-    """What a layer computed.
-
-    Attributes:
-        layer: the layer.
-        weight: of the layer.
-        bias: (outputs,) or None.
-        inputs: a.
-        outputs: z.
-        signed: whether an input may be negative; False saves operations.
-    """
-
-    layer: LinearMap
-    weight: Tensor
-    bias: Tensor | None
-    inputs: Tensor
-    outputs: Tensor
-    signed: bool = True
 
 
 @runtime_checkable
 class Rule(Protocol):
     """How relevance passes a linear layer."""
 
-    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
+    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
         """Return what the backward pass needs."""
 
     def propagate(
-        self, layer: LinearMap, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient by the inputs, given that by the outputs."""
 
@@ -96,7 +48,7 @@ def stabilized(values: Values, epsilon: float) -> Values:
     return values + torch.where(values < 0, -epsilon, epsilon).to(values)
 
 
-def shared(rule: Rule, forward: LayerCall, relevance: Values) -> Values:
+def shared(rule: Rule, forward: Forward, relevance: Values) -> Values:
     """Return the inputs' relevance, given that of the outputs, none of which may be zero.
 
     Example:
@@ -122,7 +74,7 @@ class Epsilon:
     Example:
         A layer :math:`z = 2 \cdot 3 - 1 \cdot 2 = 4`, which is shared out as 6 and -2.
 
-        >>> from camlens.intercept import Dense
+        >>> from camlens.methods.linear_layers import Dense
         >>> a, w = torch.tensor([[3.0, 2.0]]), torch.tensor([[2.0, -1.0]])
         >>> forward = Forward(Dense(), w, None, a, torch.tensor([[4.0]]))
         >>> shared(Epsilon(0.0), forward, torch.tensor([[4.0]])).tolist()
@@ -133,14 +85,14 @@ class Epsilon:
 
     epsilon: float = 1e-6
 
-    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
+    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
         """Return the outputs over the stabilized outputs; nothing where that is 1."""
         if self.epsilon == 0:
             return ()
         return (forward.outputs / stabilized(forward.outputs, self.epsilon),)
 
     def propagate(
-        self, layer: LinearMap, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient by the inputs."""
         return layer.transposed(gradient * kept[0] if kept else gradient, weight)
@@ -161,7 +113,7 @@ class ZPlus:
         epsilon: stabilizes the denominator.
 
     Example:
-        >>> from camlens.intercept import Dense
+        >>> from camlens.methods.linear_layers import Dense
         >>> a, w = torch.tensor([[3.0, 2.0, -1.0]]), torch.tensor([[2.0, -1.0, -2.0]])
         >>> forward = Forward(Dense(), w, None, a, torch.tensor([[6.0]]))
         >>> shared(ZPlus(0.0), forward, torch.tensor([[6.0]])).tolist()
@@ -170,13 +122,13 @@ class ZPlus:
 
     epsilon: float = 1e-6
 
-    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
+    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
         """Return the outputs over their positive parts, and which inputs are not negative."""
         ratio = forward.outputs / stabilized(positive_part(forward), self.epsilon)
         return (ratio, forward.inputs >= 0) if forward.signed else (ratio,)
 
     def propagate(
-        self, layer: LinearMap, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient by the inputs."""
         by_output = gradient * kept[0]
@@ -209,7 +161,7 @@ class Gamma:
     Example:
         The summands 6 and -2; with gamma 1 what agrees counts twice: 12 and -2 of 10.
 
-        >>> from camlens.intercept import Dense
+        >>> from camlens.methods.linear_layers import Dense
         >>> a, w = torch.tensor([[3.0, 2.0]]), torch.tensor([[2.0, -1.0]])
         >>> forward = Forward(Dense(), w, None, a, torch.tensor([[4.0]]))
         >>> shared(Gamma(1.0, 0.0), forward, torch.tensor([[10.0]])).tolist()
@@ -222,7 +174,7 @@ class Gamma:
     gamma: float = 0.25
     epsilon: float = 1e-6
 
-    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
+    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
         """Return outputs over denominators, where positive and negative, and the inputs' signs."""
         z, positive = forward.outputs, positive_part(forward)
         negative = z - positive  # the negative parts of products and bias: z is the sum of both
@@ -233,7 +185,7 @@ class Gamma:
         return (*ratios, forward.inputs >= 0) if forward.signed else tuple(ratios)
 
     def propagate(
-        self, layer: LinearMap, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient by the inputs."""
         above, below = gradient * kept[0], gradient * kept[1]
@@ -268,7 +220,7 @@ class ZBox:
     Example:
         Pixels 3 and 2 between 0 and 4: :math:`3 \cdot 2 = 6` and :math:`-2 + 4 = 2` of 8.
 
-        >>> from camlens.intercept import Dense
+        >>> from camlens.methods.linear_layers import Dense
         >>> a, w = torch.tensor([[3.0, 2.0]]), torch.tensor([[2.0, -1.0]])
         >>> forward = Forward(Dense(), w, None, a, torch.tensor([[4.0]]))
         >>> rule = ZBox(torch.tensor(0.0), torch.tensor(4.0), 0.0)
@@ -280,7 +232,7 @@ class ZBox:
     high: Tensor
     epsilon: float = 1e-6
 
-    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
+    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
         """Return the outputs over the denominators, the inputs and their bounds."""
         a, weight, layer = forward.inputs, forward.weight, forward.layer
         one = a[:1]
@@ -290,7 +242,7 @@ class ZBox:
         return ratio, a, low, high
 
     def propagate(
-        self, layer: LinearMap, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the relevance of the inputs."""
         ratio, inputs, low, high = kept
@@ -300,24 +252,6 @@ class ZBox:
             - low * layer.transposed(by_output, weight.clamp(min=0))
             - high * layer.transposed(by_output, weight.clamp(max=0))
         )
-
-
-def positive_part(forward: LayerCall) -> Values:
-    r"""Return :math:`\sum_i (a_i w_{ij})^+ + b_j^+` of each output.
-
-    Example:
-        >>> from camlens.intercept import Dense
-        >>> a, w = torch.tensor([[3.0, 2.0, -1.0]]), torch.tensor([[2.0, -1.0, -2.0]])
-        >>> positive_part(Forward(Dense(), w, torch.ones(1), a, torch.tensor([[7.0]]))).tolist()
-        [[9.0]]
-    """
-    bias = None if forward.bias is None else forward.bias.clamp(min=0)
-    weight, inputs = forward.weight, forward.inputs
-    if not forward.signed:
-        return forward.layer(inputs, weight.clamp(min=0), bias)
-    return forward.layer(inputs.clamp(min=0), weight.clamp(min=0), bias) + forward.layer(
-        inputs.clamp(max=0), weight.clamp(max=0)
-    )
 
 
 def conservation_gap(
