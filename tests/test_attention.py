@@ -8,7 +8,6 @@ import timm
 import torch
 import torchvision
 from torch import nn
-from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -340,77 +339,3 @@ def flops(work):
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
-
-
-def planted(count, generator):
-    """Return noise with one patch of stripes, across or down, or none (2); and the patch's cell."""
-    images = 0.5 * torch.randn(count, 3, 48, 48, generator=generator)
-    classes = torch.randint(3, (count,), generator=generator)
-    cells = torch.randint(6, (count, 2), generator=generator)
-    stripes = (torch.arange(8) // 2 % 2 * 2.0 - 1).expand(8, 8)
-    patches = torch.stack([stripes.mT, stripes, torch.zeros(8, 8)])
-    for image, kind, (y, x) in zip(images, classes.tolist(), (8 * cells).tolist(), strict=True):
-        image[:, y : y + 8, x : x + 8] += 1.5 * patches[kind]
-    return images, classes, cells
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """Return a small transformer, and fresh images whose stripes it finds, with their places.
-
-    Each logit says on its own whether its stripes are there, so that what speaks for them is the
-    patch: with a softmax one class may be told by what is absent.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = timm.models.VisionTransformer(
-            48, 8, num_classes=2, embed_dim=48, depth=3, num_heads=3, global_pool="token"
-        )
-        generator = torch.Generator().manual_seed(0)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=STEPS)
-        for _ in range(STEPS):
-            images, classes, _ = planted(64, generator)
-            present = functional.one_hot(classes, 3)[:, :2].float()
-            loss = functional.binary_cross_entropy_with_logits(model(images), present)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    model.eval()
-    images, classes, cells = planted(300, generator)
-    there = classes < 2
-    images, classes, cells = images[there], classes[there], cells[there]
-    right = model(images)[range(len(images)), classes] > 0
-    assert right.float().mean() > 0.9
-    return model, images[right], classes[right], cells[right]
-
-
-STEPS = 500
-
-
-def densities(explainer, model, images, classes, cells):
-    """Return how much more heat than on average is on each image's planted cell."""
-    maps = explainer(model)(images, targets=classes).raw[:, 0]
-    maps = maps / maps.mean(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-    return maps[range(len(maps)), cells[:, 0], cells[:, 1]]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("explainer", ATTENTION)
-def test_heat_falls_on_planted_evidence(explainer, trained):
-    model, images, classes, cells = trained
-    found = densities(explainer, model, images, classes, cells)
-    assert (found > 3).float().mean() >= 0.95
-    lost = densities(explainer, shuffled(model), images, classes, cells)
-    assert lost.mean() < 0.4 * found.mean()
-
-
-def shuffled(model):
-    """Return a copy of a model whose parameters are each in another order."""
-    copied = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in copied.parameters():
-        order = torch.randperm(parameter.numel(), generator=generator)
-        parameter.data = parameter.data.flatten()[order].view(parameter.shape)
-    return copied
