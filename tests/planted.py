@@ -106,7 +106,7 @@ def trained_transformer() -> nn.Module:
         images, present = torch.cat([images[8:], noise]), torch.cat([present[8:], nothing])
         return functional.binary_cross_entropy_with_logits(model(images), present)
 
-    return _trained(transformer, 400, 2e-3, loss)
+    return _trained(transformer, 600, 2e-3, loss)
 
 
 def shuffled(model: nn.Module) -> nn.Module:

@@ -60,7 +60,7 @@ OF_TOKENS = {
 }
 
 #: Their heat is on the patch, but spread too widely for three times the density of chance.
-FAILING = {"Deconvnet", "FullGrad", "SmoothGrad of Saliency"}
+FAILING = {"Deconvnet", "FullGrad", "SmoothGrad of Saliency", "AttentionRollout"}
 
 
 def seen(model, step):

@@ -17,7 +17,7 @@ from .attention_by_definition import (
     multi_head,
     scaled_dot_product,
 )
-from .modes import Interception
+from .modes import Interception, check_no_checkpoint
 
 
 class AttentionProbabilities(Interception):
@@ -82,7 +82,9 @@ class AttentionProbabilities(Interception):
 
     def used(self, call: int, probabilities: Tensor) -> Tensor:
         """Keep the probabilities of a call, and return those that the model goes on with."""
-        if not probabilities.requires_grad:
+        if probabilities.requires_grad:
+            check_no_checkpoint("attention with kept probabilities")
+        else:
             probabilities = probabilities.detach().requires_grad_()
             torch.set_grad_enabled(True)
         self.seen[call] = probabilities

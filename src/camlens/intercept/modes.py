@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from .attention_by_definition import FUSED, MODULE, attention_arguments, scaled_dot_product
+
+_T = TypeVar("_T")
 
 
 class Interception(TorchFunctionMode):
@@ -49,6 +51,21 @@ class Interception(TorchFunctionMode):
         return func(*args, **kwargs)
 
     @final
+    def intercepting(self, work: Callable[[], _T]) -> _T:
+        """Call ``work`` from :meth:`intercept`, with its calls intercepted in turn.
+
+        ``with self`` would not do: torch takes a mode off while it makes a call, and an interrupt
+        at that moment would leave none to remove.
+        """
+        depth = torch._C._len_torch_function_stack()
+        torch.overrides._push_mode(self)
+        try:
+            return work()
+        finally:
+            while torch._C._len_torch_function_stack() > depth:
+                torch.overrides._pop_mode()
+
+    @final
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -70,6 +87,31 @@ class Interception(TorchFunctionMode):
             if not isinstance(mode, Interception) or mode.live:
                 return
             torch._C._pop_torch_function_stack()
+
+
+def check_no_checkpoint(what: str) -> None:
+    """Check that the model does not recompute what it computes now.
+
+    A backward pass runs after the mode is off, so what a checkpoint recomputes then is the model's
+    own computation, without what has replaced parts of it.
+
+    Args:
+        what: what is replaced, for the error: ``"LRP's rules"``.
+
+    Raises:
+        ValueError: it does, in a ``torch.utils.checkpoint``, or tensors that are saved for the
+            backward pass are changed by hooks of another kind.
+    """
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks("a checkpoint"):
+            return
+    except RuntimeError as error:
+        raise ValueError(
+            f"{what} cannot be used within torch.utils.checkpoint or other hooks on saved tensors, "
+            "which recompute the model's activations without them: switch gradient checkpointing "
+            "off while you explain, such as by model.gradient_checkpointing_disable() or "
+            "model.set_grad_checkpointing(False)"
+        ) from error
 
 
 class UnbrokenGradients(Interception):

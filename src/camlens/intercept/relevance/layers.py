@@ -20,7 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ...methods.linear_layers import Dense, LinearLayer, Scale
 from ...methods.relevance import Rule
-from ..modes import Interception
+from ..modes import Interception, check_no_checkpoint
 from .backward import Activation, Affine, Halved, LayerCall, Prepared
 from .calls import (
     ACTIVATIONS,
@@ -119,6 +119,7 @@ class Relevance(Interception):
         values = arguments(spelled, args, kwargs)
         if not any(map(self.graph.holds, values.values())):
             return func(*args, **kwargs)
+        check_no_checkpoint(f"{self.name}'s rules")
         return replace(Given(spelled, func, args, kwargs, values))
 
     def _check_part(self, spelled: str, args: Sequence[Any]) -> None:

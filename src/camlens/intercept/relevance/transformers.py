@@ -103,13 +103,11 @@ class AttentionRelevance(Relevance):
 
     def _attention(self, given: Given) -> Tensor:
         check_explainable(given.values)
-        with self:  # its products and its softmax are intercepted
-            return scaled_dot_product(given.values)
+        return self.intercepting(lambda: scaled_dot_product(given.values))
 
     def _heads(self, given: Given) -> tuple[Tensor, Tensor | None]:
         check_explainable(given.values)
-        with self:
-            return multi_head(given.values)
+        return self.intercepting(lambda: multi_head(given.values))
 
 
 def _constant(given: Given) -> Tensor:
