@@ -192,6 +192,21 @@ def test_the_last_blocks_alone(explainer):
         explainer(model, create_graph=True)
 
 
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_checkpointed_blocks_are_explained_or_refused(explainer):
+    model, images = build("timm vit")
+    expected = explainer(model)(images, targets=two).raw
+    model.set_grad_checkpointing(True)
+    if explainer is camlens.GenericAttention:  # its gradients pass whole blocks
+        with pytest.raises(ValueError, match=r"within torch\.utils\.checkpoint.*switch gradient"):
+            explainer(model)(images, targets=two)
+        assert_close(
+            explainer(model, last=1)(images, targets=two).raw.amax() > 0, torch.tensor(True)
+        )
+        return
+    assert_close(explainer(model)(images, targets=two).raw, expected)
+
+
 def test_targets_in_chunks_are_the_same(monkeypatch):
     model = small_vit()
     expected = [explainer(model)(IMAGES, targets="all").raw for explainer in ATTENTION]

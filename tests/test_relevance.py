@@ -9,6 +9,7 @@ import torchvision
 import transformers
 from torch import nn
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
@@ -181,6 +182,40 @@ def test_networks_with_gates_are_refused():
         camlens.LRP(real("convnext_tiny")[0])(torch.rand(1, 3, 64, 64))
 
 
+def test_an_unusual_gate_has_no_rule_in_a_transformer_either():
+    with pytest.raises(ValueError, match=r"AttnLRP has no rule for hardsigmoid.*IntegratedGradie"):
+        camlens.AttnLRP(real("mobilenet_v3_small")[0])(torch.rand(1, 3, 64, 64))
+
+
+class Checkpointed(nn.Module):
+    """A layer and its ReLU that are recomputed; all tensors that are saved have the same shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+        self.head, self.recompute = nn.Linear(3, 2), False
+
+    def inner(self, x):
+        return self.body(x).relu()
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = checkpoint(self.inner, x, use_reentrant=False) if self.recompute else self.inner(x)
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("explainer", [camlens.LRP, camlens.AttnLRP])
+def test_what_is_recomputed_without_rules_is_refused(explainer):
+    """torch's own check compares shapes, which here are alike."""
+    model, images = Checkpointed().eval(), pictures(2, 8)
+    expected = explainer(model)(images)
+    model.recompute = True
+    with pytest.raises(ValueError, match=r"within torch\.utils\.checkpoint.*switch gradient"):
+        explainer(model)(images)
+    model.recompute = False
+    assert_close(explainer(model)(images).raw, expected.raw)
+
+
 def test_a_target_that_is_not_linear_is_refused():
     model, images = Small().eval(), torch.rand(2, 3, 8, 8)
     with pytest.raises(ValueError, match="LRP has no rule for softmax"):
@@ -318,7 +353,9 @@ def without_constants(model, seed=0):
             nn.init.zeros_(parameter)
         elif not parameter.any():
             nn.init.normal_(parameter, std=0.1)
-        if any(word in name for word in ("cls_token", "class_token", "dist_token")):
+        if any(
+            word in name for word in ("cls_token", "class_token", "class_embedding", "dist_token")
+        ):
             nn.init.zeros_(parameter)
     return model.double().eval()
 
@@ -333,6 +370,22 @@ def hf_vit():
         image_size=32, patch_size=8, num_labels=5, initializer_range=0.2,
     )  # fmt: skip
     return transformers.ViTForImageClassification(config)
+
+
+class ClipVision(nn.Module):
+    """CLIP's image tower, whose GELU is x times the sigmoid of 1.702 x."""
+
+    def __init__(self):
+        super().__init__()
+        config = transformers.CLIPVisionConfig(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+            image_size=32, patch_size=8, projection_dim=5, hidden_act="quick_gelu",
+            initializer_factor=10.0,
+        )  # fmt: skip
+        self.tower = transformers.CLIPVisionModelWithProjection(config)
+
+    def forward(self, images):
+        return self.tower(images).image_embeds
 
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -356,6 +409,7 @@ TRANSFORMERS = {
         32,
     ),
     "Hugging Face ViT": (hf_vit, 32),
+    "Hugging Face CLIP vision": (ClipVision, 32),
 }  # fmt: skip
 
 
