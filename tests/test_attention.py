@@ -220,7 +220,7 @@ def test_targets_in_chunks_are_the_same(monkeypatch):
 def test_a_block_on_its_own_has_to_be_named():
     model = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=5).eval()
     nn.init.normal_(model.heads.head.weight)
-    with pytest.raises(ValueError, match=r"only attention of the model lies in each of.*blocks="):
+    with pytest.raises(ValueError, match=r"model's only attention is inside each of.*blocks="):
         _ = camlens.LeGrad(model)(IMAGES)
     named = camlens.LeGrad(model, blocks=["encoder.layers.encoder_layer_0"])(IMAGES)
     assert named.raw.amax() > 0
@@ -259,7 +259,7 @@ def test_attention_that_is_no_map_from_tokens_to_tokens_is_an_error(name):
 def test_tokens_in_another_order_and_networks_without_are_errors():
     model, images = build("timm vit")
     model.blocks[1] = Shuffled(model.blocks[1]).eval()
-    with pytest.raises(ValueError, match=r"block 'blocks.1' .*orders tokens anew.*GradCAM"):
+    with pytest.raises(ValueError, match=r"block 'blocks.1' .*reorders the tokens.*GradCAM"):
         camlens.GenericAttention(model)(images)
     with pytest.raises(ValueError, match=r"no attention was seen.*GradCAM"):
         camlens.GenericAttention(Small().eval())(IMAGES)

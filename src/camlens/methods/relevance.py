@@ -1,14 +1,14 @@
-r"""Relevance: how layers that are linear in their inputs share it out; nothing here knows a model.
+r"""Rules by which linear layers share out relevance; pure functions on tensors.
 
 Layer-wise relevance propagation (LRP) starts with a score and shares it out, layer by layer, among
-what each layer computed it from. Relevance is kept here as the product :math:`R = a\,g` of an
-activation and a *modified gradient* g. What adds, moves, picks or scales values by constants then
-needs no rule: the plain gradient shares relevance in proportion to the summands, and nothing is
-divided by an activation. Only layers with weights have rules. A rule is made of two parts:
+the values that each layer computed it from. Here the relevance R of an activation a is written as
+a product, :math:`R = a\,g`, with a *modified gradient* g. Operations that add, move, pick or scale
+values then need no rule: the plain gradient shares relevance out in proportion to the summands,
+and nothing is divided by an activation. Only layers with weights have rules. A rule has two parts:
 
-- ``prepare``, with the layer's inputs a and outputs z at hand, returns what is kept, such as
-  :math:`z / (z + \varepsilon\,\mathrm{sign}\,z)`;
-- ``propagate`` makes the modified gradient by the inputs of that by the outputs.
+- ``prepare`` sees the layer's inputs a and outputs z, and returns what the backward pass needs,
+  such as :math:`z / (z + \varepsilon\,\mathrm{sign}\,z)`;
+- ``propagate`` turns the modified gradient by the outputs into that by the inputs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Epsilon:
     Layer-Wise Relevance Propagation", PLoS ONE 2015, equation 58.
 
     Attributes:
-        epsilon: absorbs the relevance of outputs near zero. Modified gradients need none.
+        epsilon: absorbs the relevance of outputs near zero, in units of z. 0 is safe here, since
+            nothing is divided by z.
 
     Example:
         A layer :math:`z = 2 \cdot 3 - 1 \cdot 2 = 4`, which is shared out as 6 and -2.
@@ -100,17 +101,17 @@ class Epsilon:
 
 @dataclasses.dataclass(frozen=True)
 class ZPlus:
-    r"""The z+ rule, or alpha 1 and beta 0: only what speaks for an output has a share in it.
+    r"""The z+ rule, also called alpha 1, beta 0: only what raises an output gets a share of it.
 
     .. math:: R_i = \sum_j \frac{(a_i w_{ij})^+}{\sum_i (a_i w_{ij})^+ + b_j^+} R_j
 
-    Inputs may be of any sign: a negative one speaks for an output through a negative weight.
+    Inputs may have any sign: a negative input raises an output through a negative weight.
 
     Source: Bach et al. 2015, equation 60 with alpha 1; Montavon et al., "Explaining nonlinear
     classification decisions with deep Taylor decomposition", Pattern Recognition 2017.
 
     Attributes:
-        epsilon: stabilizes the denominator.
+        epsilon: keeps the denominator from zero, in units of z.
 
     Example:
         >>> from camlens.methods.linear_layers import Dense
@@ -147,7 +148,7 @@ class Gamma:
               + \sum_{j: z_j < 0} \frac{a_i w_{ij} + \gamma (a_i w_{ij})^-}
               {z_j + \gamma \big(\sum_i (a_i w_{ij})^- + b_j^-\big)} R_j
 
-    What agrees with the sign of an output has the larger share. 0 is LRP-0, and with a large gamma
+    Summands with the sign of the output get a larger share. With 0 it is LRP-0; with a large gamma
     it is the z+ rule where outputs are positive.
 
     Source: Montavon et al., "Layer-Wise Relevance Propagation: An Overview", 2019, for inputs
@@ -155,8 +156,8 @@ class Gamma:
     Wasserstein Distance Minimization", 2021, for signed ones.
 
     Attributes:
-        gamma: the weight of what agrees.
-        epsilon: stabilizes the denominator.
+        gamma: how much larger that share is, without a unit.
+        epsilon: keeps the denominator from zero, in units of z.
 
     Example:
         The summands 6 and -2; with gamma 1 what agrees counts twice: 12 and -2 of 10.
@@ -207,15 +208,16 @@ class ZBox:
     .. math:: R_i = \sum_j \frac{a_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-}
               {\sum_i a_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-} R_j
 
-    A pixel of value zero has a share, so this is no product of a pixel and a gradient: the rule
-    propagates to relevance itself, and so must all that is between it and the image.
+    A pixel of value zero can get a share too, so its relevance is not the pixel times a gradient.
+    This rule therefore returns relevance itself, and only operations that move values may come
+    between the image and its layer.
 
     Source: Montavon et al. 2017, as :class:`ZPlus`.
 
     Attributes:
-        low: the least value of a pixel, of a shape that broadcasts to the inputs.
-        high: the largest.
-        epsilon: stabilizes the denominator.
+        low: the smallest possible value of a pixel, of a shape that broadcasts to the inputs.
+        high: the largest possible value, likewise.
+        epsilon: keeps the denominator from zero, in units of z.
 
     Example:
         Pixels 3 and 2 between 0 and 4: :math:`3 \cdot 2 = 6` and :math:`-2 + 4 = 2` of 8.
@@ -257,7 +259,7 @@ class ZBox:
 def conservation_gap(
     relevance: Float[Tensor, "n k c *size"], scores: Float[Tensor, "n k"]
 ) -> Float[Tensor, "n k"]:
-    r"""Return how far the relevance of an image is from adding up to its score.
+    r"""Return the distance of the sum of an image's relevance from its score.
 
     .. math:: \left| s - \sum_i R_i \right|
 
