@@ -6,7 +6,12 @@ from torch import nn
 from torch.nn import functional
 from torch.testing import assert_close
 
-from camlens.intercept import AttentionCalls, AttentionProbabilities, MeanProbabilities
+from camlens.intercept import (
+    AttentionCalls,
+    AttentionProbabilities,
+    Interception,
+    MeanProbabilities,
+)
 
 N, HEADS, QUERIES, KEYS, WIDTH = 2, 4, 5, 7, 6
 
@@ -141,6 +146,17 @@ def test_dropout_is_an_error():
     x = torch.rand(3, 1, 8)
     with AttentionProbabilities([0]), pytest.raises(ValueError, match=r"call model\.eval"):
         module(x, x, x)
+
+
+def test_attention_that_is_trained_through_drops_out():
+    query, key, _ = inputs()
+    mode, identity = Interception(), torch.eye(KEYS).expand(N, HEADS, KEYS, KEYS)
+    mode.create_graph = True
+    with mode:  # with these values the output is the probabilities
+        output = functional.scaled_dot_product_attention(query, key, identity, dropout_p=0.5)
+    whole, kept = (query @ key.mT / WIDTH**0.5).softmax(-1), output != 0
+    assert 0.3 < kept.float().mean() < 0.7
+    assert_close(output[kept], 2 * whole[kept])
 
 
 SOFTMAX = {
