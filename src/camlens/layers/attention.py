@@ -39,7 +39,7 @@ class AttentionBlocks:
         places: (cells,) int64: the index of each cell's token.
         count: the number of tokens, including class tokens and registers.
         grid: cells along each axis of the image.
-        proven: see :class:`camlens.geometry.Reading`.
+        proven: whether the cells were shown to respond to their own place.
     """
 
     names: tuple[str, ...]

@@ -55,7 +55,7 @@ class Relevance(Interception):
     """Give convolutions, linear layers and BatchNorm rules of relevance, as they are called.
 
     The gradient by the images, times the images, is then their relevance; or the gradient alone, if
-    the first layers have a rule of their own (:attr:`first_ruled`).
+    the first layers have a rule of their own (``first_ruled``).
 
     A BatchNorm in inference mode that directly follows a convolution or linear layer is merged into
     its weights; elsewhere, as before the convolutions of a DenseNet, it is treated as a convolution
