@@ -25,6 +25,8 @@ PATHS = [camlens.IntegratedGradients, camlens.ExpectedGradients, camlens.SmoothG
 #: They need a transformer, such as ``tests.nets.small_vit``; ``Small`` is an error.
 ATTENTION = [camlens.LeGrad, camlens.GenericAttention, camlens.AttentionRollout]
 RELEVANCE = [camlens.LRP, camlens.AttnLRP]
+#: Those made for transformers: tests/test_guarantees_of_transformers.py.
+OF_TRANSFORMERS = [*ATTENTION, camlens.AttnLRP]
 #: They run the model without gradients, or know none to train with.
 WITHOUT_GRAPH = [camlens.EigenCAM, camlens.EigenGradCAM, *PERTURBATIONS, *TAILS, *RELEVANCE]
 #: All but CAM, which is not defined for every model.

@@ -1,4 +1,4 @@
-"""Pictures with planted evidence, and a small network trained on them: what is right is known.
+"""Pictures with planted evidence, and small networks trained on them: what is right is known.
 
 A picture is 48 pixels of noise with one patch of 8; the pattern of the patch decides the class, so
 the patch is the only evidence, and its place is known.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import copy
 import functools
 
+import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 SIZE, PATCH, CLASSES = 48, 8, 4
 
@@ -24,12 +26,15 @@ def patterns() -> Tensor:
     return torch.stack([stripes.mT, stripes, frame, stripes * stripes.mT])
 
 
-def pictures(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return images (N, 3, SIZE, SIZE), classes (N,), and masks of the patches (N, SIZE, SIZE)."""
+def pictures(count: int, seed: int, step: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    """Return images (N, 3, SIZE, SIZE), classes (N,), and masks of the patches (N, SIZE, SIZE).
+
+    The corners of the patches are at multiples of ``step`` pixels.
+    """
     generator = torch.Generator().manual_seed(seed)
     images = 0.4 * torch.randn(count, 3, SIZE, SIZE, generator=generator)
     classes = torch.randint(CLASSES, (count,), generator=generator)
-    corners = torch.randint((SIZE - PATCH) // 4 + 1, (count, 2), generator=generator) * 4
+    corners = torch.randint((SIZE - PATCH) // step + 1, (count, 2), generator=generator) * step
     masks = torch.zeros(count, SIZE, SIZE)
     for image, mask, pattern, (y, x) in zip(
         images, masks, patterns()[classes], corners.tolist(), strict=True
@@ -53,22 +58,55 @@ def convolutional() -> nn.Module:
     return model
 
 
-@functools.cache
-def trained(make=convolutional, steps: int = 200, rate: float = 3e-3) -> nn.Module:
-    """Return a trained network in evaluation mode."""
+def transformer() -> nn.Module:
+    """Return an untrained vision transformer whose tokens are the places of the patches."""
+    return timm.models.VisionTransformer(
+        SIZE, PATCH, num_classes=CLASSES, embed_dim=48, depth=3, num_heads=3
+    )
+
+
+def _trained(make, steps: int, rate: float, loss) -> nn.Module:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         model = make()
         optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
         for step in range(steps):
-            images, classes, _ = pictures(32, seed=1000 + step)
-            loss = nn.functional.cross_entropy(model(images), classes)
             optimizer.zero_grad()
-            loss.backward()
+            loss(model, seed=1000 + step).backward()
             optimizer.step()
             schedule.step()
     return model.eval()
+
+
+@functools.cache
+def trained() -> nn.Module:
+    """Return a trained convolutional network in evaluation mode."""
+
+    def loss(model, seed):
+        images, classes, _ = pictures(32, seed)
+        return functional.cross_entropy(model(images), classes)
+
+    return _trained(convolutional, 200, 3e-3, loss)
+
+
+@functools.cache
+def trained_transformer() -> nn.Module:
+    """Return a trained transformer in evaluation mode, for pictures with ``step=PATCH``.
+
+    Each logit says on its own whether its pattern is there, and a quarter of the training pictures
+    have none. With a softmax over the four classes, one may be told by the absence of the others,
+    and then the patch is not all of the evidence.
+    """
+
+    def loss(model, seed):
+        images, classes, _ = pictures(32, seed, step=PATCH)
+        present = functional.one_hot(classes, CLASSES).float()
+        noise, nothing = torch.randn(8, 3, SIZE, SIZE) * 0.4, torch.zeros(8, CLASSES)
+        images, present = torch.cat([images[8:], noise]), torch.cat([present[8:], nothing])
+        return functional.binary_cross_entropy_with_logits(model(images), present)
+
+    return _trained(transformer, 600, 2e-3, loss)
 
 
 def shuffled(model: nn.Module) -> nn.Module:

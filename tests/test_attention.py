@@ -1,14 +1,10 @@
 """Explainers of attention, beside the slow way, on the models of four libraries."""
 
-import copy
-import pickle
-
 import pytest
 import timm
 import torch
 import torchvision
 from torch import nn
-from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,7 +18,6 @@ from .attention_models import MODELS, build
 from .attention_reference import Reference
 from .families import ATTENTION
 from .nets import Small, small_vit
-from .test_guarantees import assert_same, state_of
 
 OF_SCORES = [camlens.LeGrad, camlens.GenericAttention]
 
@@ -101,20 +96,6 @@ def read_weights(name, reference, prefix):
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("explainer", ATTENTION)
-def test_targets_and_images_are_explained_one_by_one_alike(explainer):
-    model = small_vit()
-    explain = explainer(model)
-    every = explain(IMAGES, targets="all")
-    for k in range(5):
-        assert_close(explain(IMAGES, targets=k).raw[:, 0], every.raw[:, k], rtol=1e-4, atol=1e-6)
-    for n in range(3):
-        assert_close(explain(IMAGES[n : n + 1], targets="all").raw[0], every.raw[n])
-    assert_close(explain(IMAGES).raw[:, 0], every.raw[range(3), model(IMAGES).argmax(dim=1)])
-    assert every.registration is not None
-    assert every.registration.proven
-
-
 @pytest.mark.parametrize("explainer", OF_SCORES)
 def test_the_map_is_of_the_score_asked_for(explainer):
     explain = explainer(small_vit())
@@ -160,57 +141,6 @@ def test_texts_are_explained_as_targets(explainer):
 
     given = explainer(Given().eval())(images, tokens, targets="all")
     assert_close(given.raw, together.raw, rtol=1e-3, atol=1e-5 * together.raw.amax().item())
-
-
-@pytest.mark.parametrize("explainer", ATTENTION)
-@pytest.mark.parametrize("error", [None, RuntimeError("within"), KeyboardInterrupt()])
-def test_the_model_is_bit_identical_after_a_call(explainer, error):
-    model = small_vit()
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    explain = explainer(model)
-    explain(IMAGES)
-    before = state_of(model)
-    if error is None:
-        explain(IMAGES, targets="all")
-    else:
-
-        def fail(_):
-            raise error
-
-        with pytest.raises(type(error)):
-            explain(IMAGES, targets=fail)
-    assert_same(before, state_of(model))
-
-
-@pytest.mark.parametrize("explainer", ATTENTION)
-def test_modes_of_the_caller_make_no_difference(explainer):
-    model = small_vit()
-    explain = explainer(model)
-    expected = explain(IMAGES, targets="all").raw
-    with torch.no_grad():
-        assert torch.equal(explain(IMAGES, targets="all").raw, expected)
-    with torch.inference_mode():
-        assert torch.equal(explain(IMAGES, targets="all").raw, expected)
-    with torch.no_grad():
-        for_frozen = explainer(copy.deepcopy(model).requires_grad_(False))
-    assert_close(for_frozen(IMAGES, targets="all").raw, expected)
-    again = pickle.loads(pickle.dumps(explain))
-    assert_close(again(IMAGES, targets="all").raw, expected)
-    last = IMAGES.contiguous(memory_format=torch.channels_last)
-    assert_close(explain(last, targets="all").raw, expected, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("explainer", ATTENTION)
-def test_half_precision_is_near(explainer):
-    model = small_vit()
-    expected = explainer(model)(IMAGES, targets="all").raw
-    half = explainer(copy.deepcopy(model).bfloat16())(IMAGES.bfloat16(), targets="all").raw
-    with torch.autocast("cpu", torch.bfloat16):
-        cast = explainer(model)(IMAGES, targets="all").raw
-    for found in (half, cast):
-        assert found.dtype == torch.float32
-        assert (found - expected).abs().amax() < 0.15 * expected.amax()
 
 
 def test_one_gradient_of_the_summed_scores_is_that_of_each_layer():
@@ -262,6 +192,21 @@ def test_the_last_blocks_alone(explainer):
         explainer(model, create_graph=True)
 
 
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_checkpointed_blocks_are_explained_or_refused(explainer):
+    model, images = build("timm vit")
+    expected = explainer(model)(images, targets=two).raw
+    model.set_grad_checkpointing(True)
+    if explainer is camlens.GenericAttention:  # its gradients pass whole blocks
+        with pytest.raises(ValueError, match=r"within torch\.utils\.checkpoint.*switch gradient"):
+            explainer(model)(images, targets=two)
+        assert_close(
+            explainer(model, last=1)(images, targets=two).raw.amax() > 0, torch.tensor(True)
+        )
+        return
+    assert_close(explainer(model)(images, targets=two).raw, expected)
+
+
 def test_targets_in_chunks_are_the_same(monkeypatch):
     model = small_vit()
     expected = [explainer(model)(IMAGES, targets="all").raw for explainer in ATTENTION]
@@ -275,7 +220,7 @@ def test_targets_in_chunks_are_the_same(monkeypatch):
 def test_a_block_on_its_own_has_to_be_named():
     model = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=5).eval()
     nn.init.normal_(model.heads.head.weight)
-    with pytest.raises(ValueError, match=r"only attention of the model lies in each of.*blocks="):
+    with pytest.raises(ValueError, match=r"model's only attention is inside each of.*blocks="):
         _ = camlens.LeGrad(model)(IMAGES)
     named = camlens.LeGrad(model, blocks=["encoder.layers.encoder_layer_0"])(IMAGES)
     assert named.raw.amax() > 0
@@ -314,7 +259,7 @@ def test_attention_that_is_no_map_from_tokens_to_tokens_is_an_error(name):
 def test_tokens_in_another_order_and_networks_without_are_errors():
     model, images = build("timm vit")
     model.blocks[1] = Shuffled(model.blocks[1]).eval()
-    with pytest.raises(ValueError, match=r"block 'blocks.1' .*orders tokens anew.*GradCAM"):
+    with pytest.raises(ValueError, match=r"block 'blocks.1' .*reorders the tokens.*GradCAM"):
         camlens.GenericAttention(model)(images)
     with pytest.raises(ValueError, match=r"no attention was seen.*GradCAM"):
         camlens.GenericAttention(Small().eval())(IMAGES)
@@ -340,77 +285,3 @@ def flops(work):
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
-
-
-def planted(count, generator):
-    """Return noise with one patch of stripes, across or down, or none (2); and the patch's cell."""
-    images = 0.5 * torch.randn(count, 3, 48, 48, generator=generator)
-    classes = torch.randint(3, (count,), generator=generator)
-    cells = torch.randint(6, (count, 2), generator=generator)
-    stripes = (torch.arange(8) // 2 % 2 * 2.0 - 1).expand(8, 8)
-    patches = torch.stack([stripes.mT, stripes, torch.zeros(8, 8)])
-    for image, kind, (y, x) in zip(images, classes.tolist(), (8 * cells).tolist(), strict=True):
-        image[:, y : y + 8, x : x + 8] += 1.5 * patches[kind]
-    return images, classes, cells
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """Return a small transformer, and fresh images whose stripes it finds, with their places.
-
-    Each logit says on its own whether its stripes are there, so that what speaks for them is the
-    patch: with a softmax one class may be told by what is absent.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = timm.models.VisionTransformer(
-            48, 8, num_classes=2, embed_dim=48, depth=3, num_heads=3, global_pool="token"
-        )
-        generator = torch.Generator().manual_seed(0)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=STEPS)
-        for _ in range(STEPS):
-            images, classes, _ = planted(64, generator)
-            present = functional.one_hot(classes, 3)[:, :2].float()
-            loss = functional.binary_cross_entropy_with_logits(model(images), present)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    model.eval()
-    images, classes, cells = planted(300, generator)
-    there = classes < 2
-    images, classes, cells = images[there], classes[there], cells[there]
-    right = model(images)[range(len(images)), classes] > 0
-    assert right.float().mean() > 0.9
-    return model, images[right], classes[right], cells[right]
-
-
-STEPS = 500
-
-
-def densities(explainer, model, images, classes, cells):
-    """Return how much more heat than on average is on each image's planted cell."""
-    maps = explainer(model)(images, targets=classes).raw[:, 0]
-    maps = maps / maps.mean(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-    return maps[range(len(maps)), cells[:, 0], cells[:, 1]]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("explainer", ATTENTION)
-def test_heat_falls_on_planted_evidence(explainer, trained):
-    model, images, classes, cells = trained
-    found = densities(explainer, model, images, classes, cells)
-    assert (found > 3).float().mean() >= 0.95
-    lost = densities(explainer, shuffled(model), images, classes, cells)
-    assert lost.mean() < 0.4 * found.mean()
-
-
-def shuffled(model):
-    """Return a copy of a model whose parameters are each in another order."""
-    copied = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in copied.parameters():
-        order = torch.randperm(parameter.numel(), generator=generator)
-        parameter.data = parameter.data.flatten()[order].view(parameter.shape)
-    return copied

@@ -246,16 +246,19 @@ def test_distributed_data_parallel(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "explainer", [camlens.GradCAM, camlens.GuidedGradCAM, camlens.GuidedBackprop]
+    "explainer", [camlens.GradCAM, camlens.GuidedGradCAM, camlens.GuidedBackprop, camlens.LRP]
 )
 def test_eight_threads_share_a_model(explainer):
-    model = Small("inplace").eval()
-    explain = made(explainer, model)
-    batches = [torch.rand(2, 3, 8, 8) for _ in range(8)]
+    explain = made(explainer, Small("inplace").eval())
+    assert_threads_agree(explain, [torch.rand(2, 3, 8, 8) for _ in range(8)])
+
+
+def assert_threads_agree(explain, batches):
+    """Explain each batch on a thread of its own, several times at once, as on one thread."""
     expected = [explain(images, targets=[[0, 3]]).raw for images in batches]
-    before = state_of(model)
+    before = state_of(explain.model)
     found, failures = {}, []
-    start = threading.Barrier(8)
+    start = threading.Barrier(len(batches))
 
     def work(i):
         try:
@@ -266,14 +269,14 @@ def test_eight_threads_share_a_model(explainer):
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(batches))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert failures == []
-    assert len(found) == 8
-    assert_same(before, state_of(model))
+    assert len(found) == len(batches)
+    assert_same(before, state_of(explain.model))
 
 
 def test_eight_threads_on_a_partly_compiled_model_restore_the_compiler():

@@ -49,20 +49,37 @@ METHODS = {
     "SmoothGrad of a layer": lambda model: camlens.SmoothGrad(
         camlens.GradCAM(model, LAYER), at="layer", samples=10
     ),
+    "LRP": of_images("LRP"),
+    "LRP of gamma and box": of_images("LRP", composite="epsilon_gamma_box", low=-4.0, high=4.0),
+}
+#: Of the transformer.
+OF_TOKENS = {
+    **{name: of_images(name) for name in ("LeGrad", "GenericAttention", "AttentionRollout")},
+    "AttnLRP": of_images("AttnLRP"),
+    "AttnLRP of values": of_images("AttnLRP", attention="values"),
 }
 
 #: Their heat is on the patch, but spread too widely for three times the density of chance.
-FAILING = {"Deconvnet", "FullGrad", "SmoothGrad of Saliency"}
+FAILING = {"Deconvnet", "FullGrad", "SmoothGrad of Saliency", "AttentionRollout"}
 
 
-@pytest.fixture(scope="module")
-def subject():
-    model = planted.trained()
-    images, classes, masks = planted.pictures(IMAGES, seed=1)
+def seen(model, step):
+    """Return a model, and the pictures that it gets right, with their classes and masks."""
+    images, classes, masks = planted.pictures(IMAGES, seed=1, step=step)
     with torch.no_grad():
         right = model(images).argmax(dim=1) == classes
     assert right.float().mean() > 0.95
     return model, images[right], classes[right], masks[right]
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return seen(planted.trained(), 4)
+
+
+@pytest.fixture(scope="module")
+def transformer():
+    return seen(planted.trained_transformer(), planted.PATCH)
 
 
 def hottest(heat, masks):
@@ -75,12 +92,22 @@ def hottest(heat, masks):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_heat_is_where_the_evidence_is_and_goes_with_the_weights(method, subject):
+    check(METHODS[method], subject, fails=method in FAILING)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", OF_TOKENS)
+def test_heat_in_a_transformer_is_where_the_evidence_is(method, transformer):
+    check(OF_TOKENS[method], transformer, fails=method in FAILING)
+
+
+def check(make, subject, *, fails):
     model, images, classes, masks = subject
-    heat = METHODS[method](model)(images, targets=classes).heatmaps[:, 0]
+    heat = make(model)(images, targets=classes).heatmaps[:, 0]
     density = planted.density(heat, masks)
     passed = (density > 3) & hottest(heat, masks)
-    assert (passed.float().mean() >= 0.95) == (method not in FAILING)
-    untrained = METHODS[method](planted.shuffled(model))(images, targets=classes).heatmaps[:, 0]
+    assert (passed.float().mean() >= 0.95) == (not fails)
+    untrained = make(planted.shuffled(model))(images, targets=classes).heatmaps[:, 0]
     destroyed = planted.density(untrained, masks)
     assert destroyed.median() < 0.6 * density.median()
     assert (destroyed > 3).float().mean() < 0.5

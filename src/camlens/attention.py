@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .explainers import Attribution, Explainer, at_least_float32
 from .intercept import AttentionProbabilities, MeanProbabilities
-from .intercept.definitions import by_head
+from .intercept.attention_by_definition import by_head
 from .layers.attention import AttentionBlocks, MeasuredBlocks
 from .layers.measured import MeasuredLayers
 from .methods import attention as methods
@@ -25,22 +25,26 @@ __all__ = ["AttentionAttribution", "AttentionRollout", "GenericAttention"]
 
 
 class AttentionAttribution(Explainer):
-    """The family of attention: maps from which token of the image attends to which.
+    """The family of attention maps, which show which tokens of the image attend to which.
 
-    The model runs as it is, with fused attention or not; the probabilities of the blocks that are
-    explained are computed by their definition. The blocks, the place of each token in the image and
-    what pools the tokens are measured at the first call of each shape (:mod:`camlens.layers`).
+    The model runs unchanged, with fused attention or not; only the explained blocks' probabilities
+    are computed by their definition. Which modules are the blocks, where in the image each token is
+    and what pools the tokens is measured in the first call with images of a shape
+    (:mod:`camlens.layers`).
+
+    ``raw`` is (N, K, *grid), one value for each patch. What its unit is depends on the method.
 
     Args:
         model: any module whose output, or part of it, is a score for each image, and whose blocks
             of global self-attention follow one another.
-        last: how many blocks are explained, counted from the last; None: all.
-        blocks: the blocks, by name or themselves, where they are not to be found; a block makes
-            one call of attention and returns tokens of the shape that it is given.
+        last: the number of blocks to explain, counted from the last; None: all.
+        blocks: the blocks, as names or modules, if they cannot be found automatically. A block
+            calls attention once and returns tokens of the shape that it receives.
+        create_graph: not supported: attention maps cannot be trained with.
 
     Raises:
-        ValueError: when called, if there is no such chain of blocks: of windowed, hierarchical,
-            channel or class attention there is no map from tokens to tokens of the image.
+        ValueError: when called, if the model has no such chain of blocks. Windowed, hierarchical,
+            channel and class attention give no map from tokens to tokens of the whole image.
     """
 
     needs = "attention"
@@ -65,11 +69,11 @@ class AttentionAttribution(Explainer):
 
     @abc.abstractmethod
     def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
-        """Return (N, K, T): what each of the T tokens of the first block's input counts for."""
+        """Return (N, K, T): the value of each of the T tokens that enter the first block."""
 
     @final
     def attribute(self, probe: Probe) -> Attribution:
-        """Measure the blocks where that is not known, and read the patches' values."""
+        """Find the blocks, and put the tokens' values on the grid of patches."""
         blocks = self._blocks.find(probe, self.blocks).last(self.last)
         values = self.token_values(probe, blocks)
         raw = values[:, :, blocks.places.to(values.device)].unflatten(2, blocks.grid)
@@ -82,29 +86,29 @@ class GenericAttention(AttentionAttribution):
     r"""Generic attention explainability (Chefer, Gur and Wolf 2021b, arXiv:2103.15679).
 
     Equations 5 and 6 are :func:`camlens.methods.attention.relevance` and
-    :func:`camlens.methods.attention.generic_attention_step`. The map is the
-    row of the token that is read in :math:`R = (I + \bar A_L) \cdots (I + \bar A_1)`: of the class
-    token, where that is read; of models that average the patches, the mean of their rows, and of
-    those that pool by attention the pooling's own row. What is read is measured by the score's
-    gradient, see :func:`camlens.methods.attention.read_rows`. The row with which R begins, which
-    says of each token only that it holds itself, is taken off.
+    :func:`camlens.methods.attention.generic_attention_step`. The map is one row of
+    :math:`R = (I + \bar A_L) \cdots (I + \bar A_1)`: that of the class token if the model's head
+    uses the class token, the mean of the patches' rows if it averages the patches, and the
+    pooling's own row if it pools by attention. Which of these it is, is measured by the score's
+    gradient, see :func:`camlens.methods.attention.token_weights`. The identity's part of the row,
+    which only says that each token contains itself, is subtracted.
 
-    The product is made from the last block on, a row a target, while the gradients are, so neither
-    products of tokens by tokens nor the gradients of several blocks are kept.
+    The product is built from the last block backwards, one row for each target, together with the
+    gradients. So neither matrices of tokens by tokens nor gradients of several blocks are kept.
 
-    The authors' notebook for CLIP has the last block alone: ``last=1``.
+    The authors' notebook for CLIP uses the last block alone: ``last=1``.
 
     Args:
-        model: as :class:`AttentionAttribution` takes it, and likewise what follows.
-        last: how many blocks are explained, counted from the last; None: all, as in the paper.
-        blocks: the blocks, where they are not to be found.
+        model: see :class:`AttentionAttribution`, also for the other arguments.
+        last: the number of blocks to explain, counted from the last; None: all, as in the paper.
+        blocks: the blocks, if they cannot be found automatically.
         create_graph: not supported.
     """
 
     cost = "F + F for each target"
 
     def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
-        """Run the model once, and backwards to the first block's attention."""
+        """Run the model once, and go back to the first block's attention."""
         pooling = blocks.pooling
         mode = AttentionProbabilities([*blocks.calls, *([] if pooling is None else [pooling])])
         traced = probe.run(sites=[Site(name) for name in blocks.names], mode=mode)
@@ -119,11 +123,11 @@ class GenericAttention(AttentionAttribution):
             first = derivatives(
                 traced.scores,
                 [outputs[-1], *([] if pool is None else [pool])],
-                [blocks.names[-1], "the attention that pools"],
+                [blocks.names[-1], "the attention that pools the tokens"],
                 chunk,
                 keep_graph=keep,
             )
-            rows = _read(first[0], blocks)
+            rows = _token_weights(first[0], blocks)
             start = rows
             if pool is not None:
                 start = torch.zeros_like(rows)
@@ -149,26 +153,26 @@ class GenericAttention(AttentionAttribution):
 class AttentionRollout(AttentionAttribution):
     """Attention rollout (Abnar, Zuidema 2020), :func:`camlens.methods.attention.rollout_step`.
 
-    The map is the row of the token that is read in the product over the blocks of half the mean
-    attention and half the identity; of models that average the patches the mean of their rows, of
-    those that pool by attention the pooling's own. It says where attention goes and not for what:
-    it is the same for every target. Where class tokens and patches are both read, how much of
-    either is the target's, see :func:`camlens.methods.attention.read_rows`.
+    Each block contributes half its mean attention plus half the identity; the map is one row of the
+    product over the blocks, chosen as for :class:`GenericAttention`. It shows where attention goes,
+    not what it is for: it is the same for every target, unless the model's head uses both class
+    tokens and patches, whose weights then depend on the target
+    (:func:`camlens.methods.attention.token_weights`).
 
-    Implementations that take the least or the largest of the heads, or discard most of the
+    Implementations that take the minimum or maximum over the heads, or discard most of the
     attention, are not this method.
 
     Args:
-        model: as :class:`AttentionAttribution` takes it, and likewise what follows.
-        last: how many blocks are explained, counted from the last; None: all, as in the paper.
-        blocks: the blocks, where they are not to be found.
+        model: see :class:`AttentionAttribution`, also for the other arguments.
+        last: the number of blocks to explain, counted from the last; None: all, as in the paper.
+        blocks: the blocks, if they cannot be found automatically.
         create_graph: not supported.
     """
 
     cost = "F"
 
     def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
-        """Run the model once, and what follows the last block backwards."""
+        """Run the model once, and go back through what follows the last block."""
         pooling = blocks.pooling
         calls = [*blocks.calls, *([] if pooling is None else [pooling])]
         mode = MeanProbabilities(calls, len(probe.images))
@@ -185,7 +189,7 @@ class AttentionRollout(AttentionAttribution):
                     chunk,
                     keep_graph=chunk is not chunks[-1],
                 )
-                rows = _read(gradients, blocks)
+                rows = _token_weights(gradients, blocks)
             else:
                 count = len(range(traced.scores.shape[1])[chunk])
                 rows = mode.seen[pooling].mean(dim=1, keepdim=True).expand(-1, count, -1)
@@ -195,13 +199,13 @@ class AttentionRollout(AttentionAttribution):
         return torch.cat(parts, dim=1)
 
 
-def _read(gradients: Tensor, blocks: AttentionBlocks) -> Tensor:
-    """Return (N, K, T) weights with which tokens are read, from (K, *output) gradients."""
+def _token_weights(gradients: Tensor, blocks: AttentionBlocks) -> Tensor:
+    """Return (N, K, T): the weight of each token in the score, from (K, *output) gradients."""
     tokens = torch.stack([blocks.tokens(each) for each in gradients], dim=1)  # (N, K, C, T)
     patches = torch.zeros(blocks.count, dtype=torch.bool)
     patches[blocks.places] = True
     sizes = at_least_float32(tokens).norm(dim=2)
-    return methods.read_rows(sizes, patches.to(sizes.device))
+    return methods.token_weights(sizes, patches.to(sizes.device))
 
 
 def _relevance(gradients: Tensor, attention: Tensor, images: int) -> Tensor:

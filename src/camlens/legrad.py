@@ -1,4 +1,4 @@
-"""LeGrad: each block's attention, by what follows the last block."""
+"""LeGrad: the attention of each block, judged by the head that follows the last block."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .attention import AttentionAttribution, chunked
 from .explainers import at_least_float32
 from .intercept import AttentionProbabilities
-from .intercept.definitions import by_head
+from .intercept.attention_by_definition import by_head
 from .layers.attention import AttentionBlocks
 from .methods import attention as methods
 from .probe import Pass, Probe, Site, Tail
@@ -24,29 +24,29 @@ __all__ = ["LeGrad"]
 class LeGrad(AttentionAttribution):
     """LeGrad (Bousselham et al. 2024), see :func:`camlens.methods.attention.legrad`.
 
-    Each block's tokens are given to what follows the last block, the model's own norm and head, and
-    that score's gradient by the block's own attention says which keys raise it; the map is the mean
-    over the blocks. Where attention pools the tokens (SigLIP), each block's tokens are pooled by
-    it, and the gradient is that by the pooling's attention, as the paper has it for such models.
+    Each block's tokens are passed to what follows the last block, the model's own norm and head.
+    The gradient of the resulting score by the block's own attention shows which keys raise it; the
+    map is the mean over the blocks. In models that pool their tokens by attention (SigLIP), each
+    block's tokens are pooled that way and the gradient is by the pooling's attention, as in the
+    paper. The probabilities themselves are not a factor.
 
-    The probabilities are not multiplied in. The scores of the blocks are made of the mean over all
-    of a block's tokens, class token and registers too, as in the authors' code
-    (`WalBouss/LeGrad <https://github.com/WalBouss/LeGrad>`_); the mean takes every token's place
-    in the last block's output, so it passes whatever norm, pooling and head the model has. The
-    authors' code knows open_clip alone, has only the last blocks by default, scales each map by
-    its least and largest value, and for SigLIP zeroes what an empty prompt shows; here neither is
-    done.
+    A block's score is computed from the mean over all its tokens, including class tokens and
+    registers, as in the authors' code (`WalBouss/LeGrad <https://github.com/WalBouss/LeGrad>`_).
+    Every token of the last block's output is replaced by this mean, so any norm, pooling and head
+    can follow. The authors' code supports open_clip only, uses only the last blocks by default,
+    stretches each map from its minimum to its maximum, and for SigLIP subtracts what an empty
+    prompt shows; none of this is done here.
 
-    One forward pass runs each block on the input that it has, detached, so the graphs of the
-    blocks are disjoint and begin at their attention. The backward passes go through each block
-    once for each target, from its output to its attention.
+    In one forward pass each block runs on its usual input, detached, so the blocks' graphs are
+    separate and begin at their attention. The backward passes go through each block once for each
+    target, from its output to its attention.
 
     Args:
-        model: as :class:`AttentionAttribution` takes it, and likewise what follows.
-        pool: ``"mean"``, as in the paper; ``"own"``: the block's tokens are pooled as the
-            model pools its last block's, such as by taking the class token.
-        last: how many blocks are explained, counted from the last; None: all.
-        blocks: the blocks, where they are not to be found.
+        model: see :class:`AttentionAttribution`, also for ``last`` and ``blocks``.
+        pool: ``"mean"``, as in the paper; ``"own"``: each block's tokens are pooled as the model
+            pools those of its last block, such as by taking the class token.
+        last: the number of blocks to explain, counted from the last; None: all.
+        blocks: the blocks, if they cannot be found automatically.
         create_graph: not supported.
     """
 
@@ -102,7 +102,7 @@ class LeGrad(AttentionAttribution):
         return torch.cat(parts, dim=1)
 
     def _gradients(self, tail: Tail, tokens: Tensor) -> list[Tensor]:
-        """Return for each block the scores' gradients by its tokens or their mean, (K, N, C, *)."""
+        """Return each block's (K, N, C, *) gradients of the scores by its tokens or their mean."""
         mean = self.pool == "mean"
         given = tokens.mean(dim=3, keepdim=True) if mean else tokens
         image, block = _rows(given)
@@ -136,7 +136,7 @@ class LeGrad(AttentionAttribution):
                 (found,) = derivatives(
                     part.scores,
                     [attention],
-                    ["the attention that pools"],
+                    ["the attention that pools the tokens"],
                     chunk,
                     keep_graph=chunk is not chunks[-1],
                 )
@@ -148,7 +148,7 @@ class LeGrad(AttentionAttribution):
 
 
 def _rows(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Return of which image and of which block each row is that runs through the model's end."""
+    """Return the image and the block of each row that runs through the end of the model."""
     blocks, n = tokens.shape[:2]
     image, block = torch.arange(n), torch.arange(blocks)
     return image.repeat(blocks).to(tokens.device), block.repeat_interleave(n).to(tokens.device)

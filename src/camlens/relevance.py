@@ -1,6 +1,6 @@
-"""Layer-wise relevance propagation: what each value of the image contributes, shared out by rules.
+"""Layer-wise relevance propagation: the share of each value of the image in the score, by rules.
 
-Models are not rewritten: :mod:`camlens.intercept` gives their layers rules as they are called.
+The model is not changed: :mod:`camlens.intercept` gives its layers rules as they are called.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ __all__ = ["LRP", "AttnLRP", "RelevanceAttribution"]
 
 @runtime_checkable
 class Composite(Protocol):
-    """A composite of zennit's: what applies rules of its own to a model for a while."""
+    """A composite of zennit's, which applies rules of its own to a model for a while."""
 
     def context(self, module: nn.Module) -> Any:
-        """Return a context manager within which the rules hold."""
+        """Return a context manager within which the rules apply."""
 
     def remove(self) -> None:
-        """Take the rules off."""
+        """Remove the rules."""
 
 
 class RelevanceAttribution(Explainer):
     """The family of layer-wise relevance propagation, see :class:`Explainer`.
 
-    ``gradients`` (N, K, C, *size) is the relevance of each value of the image, signed; ``raw`` the
-    positive part of its sum over the channels; ``measures["conservation_gap"]`` (N, K) how far its
-    sum is from the score.
+    ``gradients`` (N, K, C, *size) is the signed relevance of each value of the image, in units of
+    the score; ``raw`` (N, K, *size) is the positive part of its sum over the channels;
+    ``measures["conservation_gap"]`` (N, K) is the distance of its sum from the score.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
@@ -61,7 +61,7 @@ class RelevanceAttribution(Explainer):
 
 
 def of_relevance(relevance: Tensor, scores: Tensor) -> Attribution:
-    """Return what an explainer makes of (N, K, C, *size) relevance and (N, K) scores."""
+    """Return the attribution made of (N, K, C, *size) relevance and (N, K) scores."""
     return Attribution(
         raw=path.positive_evidence(relevance),
         gradients=relevance,
@@ -80,30 +80,32 @@ class LRP(RelevanceAttribution):
     ``"epsilon_plus"`` is the z+ rule for convolutions and the epsilon rule for linear layers;
     ``"epsilon_gamma_box"`` the z-box rule for the layer that sees the image, the gamma rule for
     other convolutions and the epsilon rule for linear layers. Sums, means and average pooling share
-    out in proportion, max pooling to the largest, activations pass relevance as it is.
+    relevance out in proportion, max pooling passes it to the largest value, and activations pass it
+    unchanged.
 
     The relevance starts as the score itself. ``measures["conservation_gap"]`` (N, K) is how much of
-    it does not arrive at the image: biases and BatchNorm's shifts have a share in it, constants
-    that the model adds too, and epsilon takes a little. The z-box rule gives biases none. Without
-    biases it is zero up to rounding. Targets have to be linear in the model's outputs: a logit or a
-    contrast of logits, not a probability.
+    it does not arrive at the image: biases, the shifts of BatchNorm and other constants that the
+    model adds take a share, and epsilon takes a little. (The z-box rule gives biases no share.)
+    Without biases the gap is zero up to rounding. Targets have to be linear in the model's outputs:
+    a logit or a contrast of logits, not a probability.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
-        composite: the preset, or a composite object of zennit's, with its canonizers. zennit then
-            changes the model for the length of the call, and restores it: no other thread may run
-            it meanwhile.
-        epsilon: of the epsilon rule, in units of a layer's outputs; other rules are stabilized by
-            1e-6.
-        gamma: of the gamma rule.
-        low: the least possible value of a pixel, as the model takes it (normalised): a number, or a
-            tensor that broadcasts to the images, such as (3, 1, 1). ``"epsilon_gamma_box"`` needs
-            it.
+        composite: the preset, or a composite object of zennit's with its canonizers. In that case
+            zennit changes the model during the call and restores it afterwards, so no other thread
+            may run the model meanwhile.
+        epsilon: of the epsilon rule, in units of a layer's outputs; other rules use 1e-6 to keep
+            their denominators from zero.
+        gamma: of the gamma rule, without a unit.
+        low: the smallest possible value of a pixel, as the model receives it (normalized): a
+            number, or a tensor that broadcasts to the images, such as (3, 1, 1). Required by
+            ``"epsilon_gamma_box"``.
         high: the largest possible value of a pixel, likewise.
 
     Raises:
-        ValueError: when called, if an operation on the way has no rule, such as the gates of
-            squeeze-and-excitation, GroupNorm or attention.
+        ValueError: when called, if an operation between the images and the score has no rule, such
+            as the gates of squeeze-and-excitation, GroupNorm or attention, or if the model
+            recomputes activations in a ``torch.utils.checkpoint``.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
@@ -140,19 +142,22 @@ class LRP(RelevanceAttribution):
         boxed = composite == "epsilon_gamma_box"
         if boxed and (low is None or high is None):
             raise ValueError(
-                "epsilon_gamma_box needs low and high, the least and largest possible value of a "
-                "pixel as the model takes it: for pixels from 0 to 1 that are normalised, "
+                "epsilon_gamma_box needs low and high, the smallest and largest possible value of "
+                "a pixel as the model receives it: for pixels from 0 to 1 that are normalized, "
                 "low = (0 - mean) / std and high = (1 - mean) / std"
             )
         if not boxed and (low is not None or high is not None):
-            raise ValueError("low and high are of composite='epsilon_gamma_box' alone")
+            raise ValueError(
+                "low and high are options of composite='epsilon_gamma_box' alone: leave them out, "
+                "or choose that composite"
+            )
         self.composite = composite
         self.epsilon = not_negative("epsilon", epsilon)
         self.gamma = not_negative("gamma", gamma)
         self.low, self.high = low, high
 
     def interception(self, probe: Probe) -> Relevance:
-        """Return the mode that gives layers the rules of a preset."""
+        """Return the function mode with the rules of the preset."""
         constants = list(probe.model.parameters())
         dense = Epsilon(self.epsilon)
         if self.low is None or self.high is None:
@@ -161,9 +166,10 @@ class LRP(RelevanceAttribution):
         outside = (probe.images < low) | (probe.images > high) | ~(low < high)
         if bool(outside.any()):
             raise ValueError(
-                "the images have values outside low and high, which have to be in the unit of the "
-                "images as the model takes them, low less than high: for pixels from 0 to 1 that "
-                "are normalised, low = (0 - mean) / std and high = (1 - mean) / std"
+                "expected images between low and high, and low less than high, but some values are "
+                "outside low and high; both have to be in the unit of the images as the model "
+                "receives them: for pixels from 0 to 1 that are normalized, "
+                "low = (0 - mean) / std and high = (1 - mean) / std"
             )
         return Relevance(Rules(dense, Gamma(self.gamma), ZBox(low, high)), constants)
 
@@ -193,7 +199,7 @@ class LRP(RelevanceAttribution):
                 ]
         finally:
             self.composite.remove()  # again, if an interrupt hit the context as it ended
-        # zennit's gradients are the relevance of a relevance of 1.
+        # zennit's gradients are the relevance that a score of 1 would have.
         relevance = at_least_float32(torch.cat(parts, dim=1))
         relevance = relevance * scores.view(*scores.shape, *[1] * (relevance.ndim - 2))
         return of_relevance(relevance, traced.scores)
@@ -205,30 +211,31 @@ class AttnLRP(RelevanceAttribution):
 
     Linear layers and convolutions take the epsilon rule, or with ``gamma`` the gamma rule.
     LayerNorm and RMSNorm are linear with a constant scale, activations such as GELU pass relevance
-    as it is, the two factors of a product (queries and keys, probabilities and values, gated units)
-    have half of the relevance each, and a softmax passes its gradient times its input. See
+    unchanged, the two factors of a product (queries and keys, probabilities and values, gated
+    units) get half of the relevance each, and a softmax passes its gradient times its input. See
     :class:`camlens.intercept.AttentionRelevance`.
 
     With the epsilon rule alone, the map of a deep transformer is as noisy as its gradient. The
-    authors recommend the gamma rule for vision transformers, with a gamma searched for each model.
+    authors recommend the gamma rule for vision transformers, with a gamma found for each model.
 
     ``measures["conservation_gap"]`` (N, K) is how much of the score does not arrive at the image:
-    biases, position embeddings and class tokens have a share in it, and so has the softmax, which
-    is not zero at zero, with ``attention="softmax"``. With ``attention="values"`` and without
-    biases and embeddings it is zero up to rounding.
+    biases, position embeddings and class tokens take a share, and with ``attention="softmax"`` so
+    does the softmax, which is not zero at zero. With ``attention="values"`` and without biases and
+    embeddings the gap is zero up to rounding.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
         attention: ``"softmax"``, as in the paper: relevance passes to queries and keys too.
             ``"values"``: attention probabilities are constants (CP-LRP, Ali et al. 2022), which
-            the authors' library does on torchvision's vision transformers.
+            the authors' library uses for torchvision's vision transformers.
         gamma: of the gamma rule: a number, or a pair for convolutions and for linear layers. 0: the
             epsilon rule.
-        epsilon: of the epsilon rule, in units of a layer's outputs; small ones too change maps of
-            deep transformers by a percent.
+        epsilon: of the epsilon rule, in units of a layer's outputs; even a small one changes the
+            maps of deep transformers by a percent.
 
     Raises:
-        ValueError: when called, if an operation on the way has no rule.
+        ValueError: when called, if an operation between the images and the score has no rule, or
+            if the model recomputes activations in a ``torch.utils.checkpoint``.
     """
 
     cost = "F + F for each target"

@@ -6,7 +6,12 @@ from torch import nn
 from torch.nn import functional
 from torch.testing import assert_close
 
-from camlens.intercept import AttentionProbabilities, AttentionWatch, MeanProbabilities
+from camlens.intercept import (
+    AttentionCalls,
+    AttentionProbabilities,
+    Interception,
+    MeanProbabilities,
+)
 
 N, HEADS, QUERIES, KEYS, WIDTH = 2, 4, 5, 7, 6
 
@@ -128,7 +133,7 @@ def test_keys_that_are_no_tokens_are_an_error(options):
     x = torch.rand(3, 1, 8)
     with (
         AttentionProbabilities([0]),
-        pytest.raises(ValueError, match=r"keys that are no token's.*GradCAM"),
+        pytest.raises(ValueError, match=r"keys that belong to no token.*GradCAM"),
     ):
         module(x, x, x)
 
@@ -141,6 +146,17 @@ def test_dropout_is_an_error():
     x = torch.rand(3, 1, 8)
     with AttentionProbabilities([0]), pytest.raises(ValueError, match=r"call model\.eval"):
         module(x, x, x)
+
+
+def test_attention_that_is_trained_through_drops_out():
+    query, key, _ = inputs()
+    mode, identity = Interception(), torch.eye(KEYS).expand(N, HEADS, KEYS, KEYS)
+    mode.create_graph = True
+    with mode:  # with these values the output is the probabilities
+        output = functional.scaled_dot_product_attention(query, key, identity, dropout_p=0.5)
+    whole, kept = (query @ key.mT / WIDTH**0.5).softmax(-1), output != 0
+    assert 0.3 < kept.float().mean() < 0.7
+    assert_close(output[kept], 2 * whole[kept])
 
 
 SOFTMAX = {
@@ -170,7 +186,7 @@ def test_an_explicit_softmax_is_seen_and_kept(softmax, product):
         return PRODUCTS[product](SOFTMAX[softmax](query @ key.mT), value)
 
     expected, looked = attend(), []
-    with AttentionWatch(lambda call, logits: looked.append((call, logits))) as watch:
+    with AttentionCalls(lambda call, logits: looked.append((call, logits))) as watch:
         attend()
     assert watch.attention == {0}
     assert_close(looked[0][1], query @ key.mT)
@@ -194,7 +210,7 @@ def test_an_explicit_softmax_is_seen_and_kept(softmax, product):
     ],
 )
 def test_a_softmax_that_is_no_attention_is_not_taken_for_one(other):
-    with AttentionWatch(lambda call, logits: None) as watch:
+    with AttentionCalls(lambda call, logits: None) as watch:
         other(drawn(N, HEADS, QUERIES, KEYS))
     assert not watch.attention
 
@@ -211,14 +227,14 @@ def test_only_the_calls_asked_for_are_touched():
     mode = AttentionProbabilities([5])
     with mode:
         attend(query, key, value)
-    with pytest.raises(ValueError, match=r"another way from call to call"):
+    with pytest.raises(ValueError, match=r"does not run the same way"):
         mode.check_used()
 
 
 @pytest.mark.parametrize("switch", ["live", "suspended"])
 def test_a_mode_that_is_switched_off_does_nothing(switch):
     query, key, value = inputs()
-    for mode in (AttentionProbabilities([0]), AttentionWatch(lambda call, logits: None)):
+    for mode in (AttentionProbabilities([0]), AttentionCalls(lambda call, logits: None)):
         with mode:
             setattr(mode, switch, switch == "suspended")
             functional.scaled_dot_product_attention(query, key, value)

@@ -32,6 +32,6 @@ def test_a_rollout_of_probabilities_is_a_distribution():
 
 def test_the_weights_of_a_mean_over_all_tokens_are_equal():
     patches = torch.tensor([False, True, True, True])
-    found = attention.read_rows(torch.full((1, 1, 4), 0.3), patches)
+    found = attention.token_weights(torch.full((1, 1, 4), 0.3), patches)
     assert_close(found, torch.full((1, 1, 4), 0.25))
-    assert not attention.read_rows(torch.zeros(1, 1, 4), patches).any()
+    assert not attention.token_weights(torch.zeros(1, 1, 4), patches).any()

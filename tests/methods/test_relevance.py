@@ -4,15 +4,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from camlens.intercept import Dense
+from camlens.methods.linear_layers import Dense, Forward, positive_part
 from camlens.methods.relevance import (
     Epsilon,
-    Forward,
     Gamma,
     ZBox,
     ZPlus,
     conservation_gap,
-    positive_part,
     shared,
     stabilized,
 )

@@ -1,24 +1,29 @@
-"""Function modes: what a run may intercept of a model's calls, on its own thread."""
+"""Function modes: see a model's calls as they are made, on one thread, and replace some."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, final
 
 import torch
-from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from .attention_by_definition import FUSED, MODULE, attention_arguments, scaled_dot_product
+
+_T = TypeVar("_T")
 
 
 class Interception(TorchFunctionMode):
-    """A function mode that lets calls through, and that can be switched off for good.
+    """A function mode that lets every call through, and that can be switched off for good.
+
+    A mode that replaces calls is a subclass that overrides :meth:`intercept`.
 
     Attributes:
         create_graph: whether gradients are to be differentiated in turn. Attention is then
             computed by its definition, since fused kernels have no second derivative.
-        live: whether calls are intercepted. Set to False the mode does nothing, even if an
-            interrupt left it entered; :meth:`discard_dead` takes it off.
-        suspended: whether calls pass for the moment, while a nested run is under way.
+        live: whether calls are intercepted. Once it is False the mode does nothing, even if an
+            interrupt left it entered; :meth:`discard_dead` removes it.
+        suspended: whether calls pass through for the moment, while a nested run is under way.
     """
 
     def __init__(self) -> None:
@@ -28,8 +33,39 @@ class Interception(TorchFunctionMode):
         self.suspended = False
 
     def check_used(self) -> None:
-        """Check, after a run, that what the mode is for has happened."""
+        """Check, after a run, that the calls this mode is for were made."""
 
+    def intercept(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Make one call of the model's, or the call that replaces it, and return its result."""
+        if self.create_graph:
+            name = getattr(func, "__name__", "").partition(".")[0]
+            if name == FUSED:
+                return scaled_dot_product(attention_arguments(name, args, kwargs))
+            if name == MODULE:
+                # The calls inside are not seen here. It uses no fused kernel if it has to return
+                # its weights.
+                output, weights = func(*args, **{**kwargs, "need_weights": True})
+                return output, weights if kwargs.get("need_weights", True) else None
+        return func(*args, **kwargs)
+
+    @final
+    def intercepting(self, work: Callable[[], _T]) -> _T:
+        """Call ``work`` from :meth:`intercept`, with its calls intercepted in turn.
+
+        ``with self`` would not do: torch takes a mode off while it makes a call, and an interrupt
+        at that moment would leave none to remove.
+        """
+        depth = torch._C._len_torch_function_stack()
+        torch.overrides._push_mode(self)
+        try:
+            return work()
+        finally:
+            while torch._C._len_torch_function_stack() > depth:
+                torch.overrides._pop_mode()
+
+    @final
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -37,21 +73,15 @@ class Interception(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Let the call through, but for fused attention that is to be differentiated twice."""
+        """Intercept a call, unless the mode is switched off."""
         kwargs = kwargs or {}
-        if self.create_graph and self.live and not self.suspended:
-            name = getattr(func, "__name__", "").partition(".")[0]
-            if name == "scaled_dot_product_attention":
-                return _attention(*args, **kwargs)
-            if name == "multi_head_attention_forward":
-                # What it calls is not seen here; it uses no fused kernel where weights are wanted.
-                output, weights = func(*args, **{**kwargs, "need_weights": True})
-                return output, weights if kwargs.get("need_weights", True) else None
-        return func(*args, **kwargs)
+        if not self.live or self.suspended:
+            return func(*args, **kwargs)
+        return self.intercept(func, args, kwargs)
 
     @staticmethod
     def discard_dead() -> None:
-        """Take off modes of this thread that an interrupt left entered."""
+        """Remove the modes that an interrupt left entered on this thread."""
         while (depth := torch._C._len_torch_function_stack()) > 0:
             mode = torch._C._get_function_stack_at(depth - 1)
             if not isinstance(mode, Interception) or mode.live:
@@ -59,32 +89,38 @@ class Interception(TorchFunctionMode):
             torch._C._pop_torch_function_stack()
 
 
+def check_no_checkpoint(what: str) -> None:
+    """Check that the model does not recompute what it computes now.
+
+    A backward pass runs after the mode is off, so what a checkpoint recomputes then is the model's
+    own computation, without what has replaced parts of it.
+
+    Args:
+        what: what is replaced, for the error: ``"LRP's rules"``.
+
+    Raises:
+        ValueError: it does, in a ``torch.utils.checkpoint``, or tensors that are saved for the
+            backward pass are changed by hooks of another kind.
+    """
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks("a checkpoint"):
+            return
+    except RuntimeError as error:
+        raise ValueError(
+            f"{what} cannot be used within torch.utils.checkpoint or other hooks on saved tensors, "
+            "which recompute the model's activations without them: switch gradient checkpointing "
+            "off while you explain, such as by model.gradient_checkpointing_disable() or "
+            "model.set_grad_checkpointing(False)"
+        ) from error
+
+
 class UnbrokenGradients(Interception):
-    """Record gradients also where the model switches them off, as a frozen backbone does."""
+    """Record gradients even where the model switches them off, as a frozen backbone does."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def intercept(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Let every call through but those that switch gradients off."""
-        if self.live and func is torch._C._set_grad_enabled and not args[0]:
+        """Skip the calls that switch gradients off."""
+        if func is torch._C._set_grad_enabled and not args[0]:
             return None
-        return func(*args, **(kwargs or {}))
-
-
-def _attention(  # noqa: PLR0917  the signature of the function that it stands for
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    **options: Any,
-) -> Tensor:
-    outputs: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_attention_math(
-        query, key, value, attn_mask, dropout_p, is_causal, **options
-    )
-    return outputs[0]
+        return func(*args, **kwargs)

@@ -68,27 +68,20 @@ class BackwardRule(Interception):
                 "as torch.maximum(x, zero)"
             )
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def intercept(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         """Replace a rectifier's call; let every other call through."""
-        kwargs = kwargs or {}
         spelled = getattr(func, "__name__", "").partition(".")[0]  # "relu.default", if exported
         name = spelled.strip("_")
-        if not self.live or self.suspended:
-            return super().__torch_function__(func, types, args, kwargs)
         if name not in _ARGUMENTS:
             if name in UNRULED:
                 raise ValueError(_unruled(name))
-            return super().__torch_function__(func, types, args, kwargs)
+            return super().intercept(func, args, kwargs)
         given = {**dict(zip(_ARGUMENTS[name], args, strict=False)), **kwargs}
         bounds = _BOUNDS[name](given)
         if bounds is None:
-            return super().__torch_function__(func, types, args, kwargs)
+            return super().intercept(func, args, kwargs)
         if bounds[0] != 0:
             raise ValueError(_unruled(name))
         self.count += 1

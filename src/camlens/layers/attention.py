@@ -1,10 +1,10 @@
-"""Find a model's attention blocks: which call of attention is whose, and which token is where.
+"""Find a model's attention blocks, and where in the image each token is.
 
-Nothing is taken from names. A block is a module that makes one call of attention and returns
-tokens of the shape it was given; blocks follow one another where the next is given what the last
-one returned; of several such chains, as of an image and a text, the image's is the one whose last
-output is measured to be a map of the images. That a token keeps its place from a block's input to
-its queries and keys is measured too, by changing one.
+No names are used. A block is a module that calls attention once and returns tokens of the shape
+that it received. Blocks form a chain if each receives what the one before it returned. If there are
+several chains, as for an image and a text, the image's is the one whose outputs change with the
+images. That tokens keep their order from a block's input to its queries and keys is measured by
+changing one of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..intercept.definitions import REMEDY
+from ..intercept.attention_by_definition import REMEDY
 from ..model import resolve_all
 from ..probe import Probe
 from ..probe.hooks import in_evaluation
@@ -28,17 +28,18 @@ from .tokens import Tokens, check_order, token_layout
 
 @dataclasses.dataclass(frozen=True)
 class AttentionBlocks:
-    """A chain of blocks that all the image's tokens pass.
+    """A chain of blocks that all tokens of the image pass through.
 
     Attributes:
-        names: of the blocks, in their order.
-        calls: the number of each block's call of attention.
-        pooling: the number of the call that pools the last block's tokens; None: none does.
-        tokens: how to read a block's output as (N, C, tokens).
-        places: (cells,) int64: the token of each cell of the grid.
-        count: number of tokens.
+        names: the blocks' names, in order.
+        calls: the number of each block's call of attention, see
+            :class:`camlens.intercept.AttentionProbabilities`.
+        pooling: the number of the call that pools the last block's tokens; None if none does.
+        tokens: turns a block's output into (N, C, tokens).
+        places: (cells,) int64: the index of each cell's token.
+        count: the number of tokens, including class tokens and registers.
         grid: cells along each axis of the image.
-        proven: whether the cells' order was measured.
+        proven: whether the cells were shown to respond to their own place.
     """
 
     names: tuple[str, ...]
@@ -51,10 +52,10 @@ class AttentionBlocks:
     proven: bool
 
     def last(self, count: int | None) -> AttentionBlocks:
-        """Return the last so many blocks; None: all.
+        """Return the last ``count`` blocks, or all if it is None.
 
         Raises:
-            ValueError: there are not so many.
+            ValueError: there are fewer.
         """
         if count is None:
             return self
@@ -64,7 +65,7 @@ class AttentionBlocks:
 
 
 class MeasuredBlocks:
-    """The attention blocks of one model, measured once for each shape of inputs."""
+    """The attention blocks of one model, found once for each shape of inputs."""
 
     def __init__(self, layers: MeasuredLayers) -> None:
         self._layers = layers
@@ -86,10 +87,10 @@ class MeasuredBlocks:
 
         Args:
             probe: the call.
-            blocks: the blocks; None: found.
+            blocks: the blocks, as names or modules; None: they are searched for.
 
         Raises:
-            ValueError: there are none, or not one chain of them, or their attention is no map
+            ValueError: there are none, or several chains of them, or their attention is not a map
                 from tokens to tokens of the image.
         """
         names = None if blocks is None else resolve_all(probe.model, blocks)
@@ -107,9 +108,9 @@ def _find(probe: Probe, names: tuple[str, ...] | None, layers: MeasuredLayers) -
     part, run = watched_run(probe)
     if not run.attention:
         raise ValueError(
-            "no attention was seen: neither F.scaled_dot_product_attention, nor "
-            "nn.MultiheadAttention, nor a softmax whose result weighs values (as it comes, not "
-            f"mixed between heads); {REMEDY}"
+            "expected a model with attention, but no attention was seen: neither "
+            "F.scaled_dot_product_attention, nor nn.MultiheadAttention, nor a softmax whose result "
+            f"directly weights values in a product; {REMEDY}"
         )
     every = chains_of(run) if names is None else [named_chain(run, names)]
     chains = every if names is not None else of_images(part, run, every)
@@ -150,15 +151,15 @@ def _check_shape(name: str, shape: tuple[int, ...], images: int, count: int) -> 
         return
     raise ValueError(
         f"the block {name!r} has {count} tokens, but its attention is {shape} for {images} images: "
-        "within windows, over channels or of reduced tokens, which is no map from tokens to tokens "
-        f"of the whole image; {REMEDY}"
+        "within windows, over channels or over fewer tokens, which is not a map from tokens to "
+        f"tokens of the whole image; {REMEDY}"
     )
 
 
 def _check_all(
     run: AttentionRun, chains: Sequence[Sequence[BlockCall]], pooling: int | None
 ) -> None:
-    """Check that no attention but the blocks' and the pooling's was seen."""
+    """Check that all attention belongs to the blocks or pools their tokens."""
     spans = [(call.first, call.end) for chain in chains for call in chain]
     for number in run.attention:
         if number != pooling and not any(first <= number < end for first, end in spans):
@@ -166,7 +167,7 @@ def _check_all(
             where = [c.name for c in run.calls if c.first <= number < c.end]
             raise ValueError(
                 f"the model also attends in {where[0] if where else 'its forward'!r} ({queries} "
-                f"queries, {keys} keys), beside the blocks that hand on tokens to one another, so "
+                f"queries, {keys} keys), outside the blocks that pass tokens to one another, so "
                 f"there is no map from the last tokens to the image's; {REMEDY}"
             )
 
@@ -183,7 +184,7 @@ def _pooling(run: AttentionRun, last: BlockCall, count: int) -> int | None:
     ]
     if len(after) > 1:
         raise ValueError(
-            f"{len(after)} calls of attention read the tokens of the last block {last.name!r}: "
-            f"expected one that pools them, or none; {REMEDY}"
+            f"expected at most one call of attention that pools the tokens of the last block "
+            f"{last.name!r}, got {len(after)}; {REMEDY}"
         )
     return after[0] if after else None

@@ -9,28 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..intercept import AttentionWatch
-from ..intercept.definitions import by_head
+from ..intercept import AttentionCalls
+from ..intercept.attention_by_definition import by_head
 from ..model import named
 from ..probe import Probe
 from ..probe.captures import first_tensor, replace_first
 
-#: So many images are looked at, where the model takes another number of them.
+#: How many images are run, if the model accepts that number of them.
 _ROWS = 2
-#: Queries and keys that are looked at to see which tokens they are.
+#: How many queries and keys are compared to find out which tokens they belong to.
 _SAMPLED = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlockCall:
-    """One call of a module: its first tensors, and the numbers of the calls that it made.
+    """One call of a module: its first input and output, and the calls of attention that it made.
 
     Attributes:
-        name: of the module.
-        given: its first tensor of tokens; None where it returned another shape.
-        output: what it returned; None likewise.
-        first: the number of the next call that may be attention as it began.
-        end: the same as it ended.
+        name: the module's name.
+        given: its first input tensor; None if it calls no attention or returns another shape.
+        output: its first output tensor; None likewise.
+        first: how many calls that may be attention had been made when it began.
+        end: how many had been made when it ended: its own have the numbers from first to end - 1.
     """
 
     name: str
@@ -41,7 +41,7 @@ class BlockCall:
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether it returned tokens, or a map, of the shape that it was given."""
+        """Whether it returned tokens, or a map, of the shape that it received."""
         given, output = self.given, self.output
         return (
             given is not None
@@ -53,7 +53,11 @@ class BlockCall:
     def tensor(self) -> Tensor:
         """Return the output."""
         if self.output is None:
-            raise ValueError(f"the block {self.name!r} returns no tensor of the shape it is given")
+            raise ValueError(
+                f"the block {self.name!r} returns no tensor of the shape it receives: expected a "
+                "block that returns tokens like those it receives; name other blocks, as in "
+                "blocks=[...]"
+            )
         return self.output
 
 
@@ -61,8 +65,8 @@ class AttentionRun:
     """One run of a model: its modules' calls and its calls of attention.
 
     Args:
-        probe: of the images that run.
-        changed: outputs to put in the place of modules' own.
+        probe: the model and the images to run.
+        changed: by a module's name, the output that replaces its own.
     """
 
     def __init__(self, probe: Probe, changed: Mapping[str, Tensor] | None = None) -> None:
@@ -73,7 +77,7 @@ class AttentionRun:
         self.samples: dict[int, tuple[Tensor, Tensor]] = {}
         self.images = len(probe.images)
         self._open: list[tuple[str, Tensor | None, int]] = []
-        self.watch = AttentionWatch(self._look)
+        self.watch = AttentionCalls(self._look)
         names = [
             name
             for name, module in named(probe.model).items()
@@ -104,7 +108,7 @@ class AttentionRun:
             begun, given, first = self._open.pop()
         tensor = first_tensor(output)
         replaced = self.changed.get(name)
-        # Of modules that attend to nothing, nothing is kept: a large model has many.
+        # Only tensors of modules that call attention are kept: a large model has many others.
         attends = self.watch.count > first
         kept = attends and given is not None and tensor is not None and given.shape == tensor.shape
         self.calls.append(
@@ -134,7 +138,7 @@ def sampled(count: int) -> list[int]:
 
 
 def watched_run(probe: Probe) -> tuple[Probe, AttentionRun]:
-    """Watch a run of the first images, or of all if the model needs that."""
+    """Run the first images, or all of them if the model needs its whole batch."""
     if not probe.inputs and not probe.keywords and len(probe.images) > _ROWS:
         part = Probe(probe.model, probe.images[:_ROWS])
         try:

@@ -1,4 +1,4 @@
-"""Chains of attention blocks: each is given the tokens that the one before it returned."""
+"""Chains of attention blocks: each receives the tokens that the one before it returned."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..intercept.definitions import REMEDY
+from ..intercept.attention_by_definition import REMEDY
 from ..probe import Probe
 from .attention_run import AttentionRun, BlockCall
 
 
 def chains_of(run: AttentionRun) -> list[list[BlockCall]]:
-    """Return the blocks that hand on tokens to one another."""
+    """Return the chains of blocks that pass tokens to one another."""
     blocks = []
     for attention in run.attention:
         around = [c for c in run.calls if c.first <= attention < c.end]
@@ -32,8 +32,9 @@ def chains_of(run: AttentionRun) -> list[list[BlockCall]]:
         listed = [c for c in own if c.name.rpartition(".")[2].isdigit()]
         if len(listed) != 1:
             raise ValueError(
-                f"the only attention of the model lies in each of {[c.name for c in own]}: name "
-                "the block whose output holds the tokens, as in blocks=[...]"
+                f"the model's only attention is inside each of {[c.name for c in own]}, so the "
+                "block cannot be told from what contains it: name the one whose output holds the "
+                "tokens, as in blocks=[...]"
             )
         blocks.append(listed[0])
     chains: list[list[BlockCall]] = []
@@ -47,7 +48,11 @@ def chains_of(run: AttentionRun) -> list[list[BlockCall]]:
 
 
 def named_chain(run: AttentionRun, names: Sequence[str]) -> list[BlockCall]:
-    """Return the calls of blocks that were named."""
+    """Return the calls of the named blocks.
+
+    Raises:
+        ValueError: one is not a block, or they do not follow one another.
+    """
     chain = [call for call in run.calls if call.name in names]
     for name in names:
         own = [call for call in chain if call.name == name]
@@ -55,26 +60,27 @@ def named_chain(run: AttentionRun, names: Sequence[str]) -> list[BlockCall]:
         if len(own) != 1 or len(inside) != 1 or not own[0].keeps_shape:
             raise ValueError(
                 f"expected the block {name!r} to run once, to make one call of attention and to "
-                f"return the shape it is given; it ran {len(own)} times with {len(inside)} calls"
+                f"return the shape it receives, but it ran {len(own)} times with {len(inside)} "
+                "such calls: name the modules that hold one attention each"
             )
     for before, after in itertools.pairwise(chain):
         if after.given is None or not same(before.tensor(), after.given):
             raise ValueError(
-                f"the block {after.name!r} is not given what {before.name!r} returns: name "
+                f"the block {after.name!r} does not receive what {before.name!r} returns: name "
                 "blocks that follow one another"
             )
     return chain
 
 
 def same(first: Tensor, second: Tensor) -> bool:
-    """Return whether two tensors are of one shape and of the same values."""
+    """Return whether two tensors have the same shape and values."""
     return first.shape == second.shape and torch.equal(first, second)
 
 
 def of_images(
     probe: Probe, run: AttentionRun, chains: Sequence[list[BlockCall]]
 ) -> list[list[BlockCall]]:
-    """Return the chains that change with the images, which those of a text do not."""
+    """Return the chains whose outputs change with the images; those of a text do not."""
     changed = Probe(probe.model, probe.images.flip(-1).neg(), probe.inputs, probe.keywords)
     outputs = {call.name: call.output for call in AttentionRun(changed).calls}
 
@@ -86,7 +92,7 @@ def of_images(
 
 
 def not_one(run: AttentionRun, chains: Sequence[Sequence[BlockCall]]) -> str:
-    """Return the text of the error where there is no chain of the images, or several."""
+    """Return the error's text if there is no chain of the images, or if there are several."""
     if chains:
         groups = [
             f"{chain[0].name!r} to {chain[-1].name!r} {tuple(chain[-1].tensor().shape)}"
@@ -96,11 +102,11 @@ def not_one(run: AttentionRun, chains: Sequence[Sequence[BlockCall]]) -> str:
             f"the attention blocks do not follow one another but form {len(chains)} groups "
             f"({'; '.join(groups)}), as in hierarchical and windowed transformers and in several "
             f"towers, so there is no map from the last tokens to the image's; {REMEDY}. If one "
-            "group alone is meant, name its blocks, as in blocks=[...]"
+            "group is to be explained, name its blocks, as in blocks=[...]"
         )
     queries, keys = run.shapes[run.attention[-1]][-2:]
     return (
-        "no module makes one call of attention and returns tokens of the shape it is given (the "
+        "no module makes one call of attention and returns tokens of the shape it receives (the "
         f"last attention has {queries} queries and {keys} keys), so there is no map from tokens "
         f"to tokens; {REMEDY}"
     )

@@ -1,4 +1,4 @@
-"""Which value of a block's output is which token's, and whether its attention keeps their order."""
+"""Which values of a block's output belong to which token, and whether attention keeps the order."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..intercept.definitions import REMEDY
+from ..intercept.attention_by_definition import REMEDY
 from ..layouts import Layout, read
 from ..probe import Probe
 from .attention_run import AttentionRun, BlockCall, sampled
 
-#: Changes below this part of the largest are rounding.
+#: Changes smaller than this fraction of the largest are rounding.
 _ROUNDING = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """The layout of a block's output as (N, C, tokens), prefix tokens and all."""
+    """How to turn a block's output into (N, C, tokens), including class tokens and registers.
+
+    Attributes:
+        batch: the dimension of the output that holds the images.
+        channels: the dimension that holds the channels.
+        axes: the dimensions that hold the tokens.
+    """
 
     batch: int
     channels: int
@@ -31,7 +37,7 @@ class Tokens:
         return tokens
 
     def changed(self, output: Tensor, token: int) -> Tensor:
-        """Return a copy in which one token has noise of the output's own size added."""
+        """Return a copy with noise, as large as the output itself, added to one token."""
         copy = output.clone()
         view = copy.permute(self.batch, self.channels, *self.axes)
         place = torch.unravel_index(torch.tensor(token, device=copy.device), view.shape[2:])
@@ -43,13 +49,20 @@ class Tokens:
 
 
 def token_layout(call: BlockCall, layout: Layout, images: int) -> tuple[Tokens, Tensor]:
-    """Return how to read a block's output as tokens, and the token of each cell."""
+    """Return how to turn a block's output into tokens, and the index of each cell's token.
+
+    Raises:
+        ValueError: it cannot be turned into tokens.
+    """
     output = call.tensor()
     numbers = torch.arange(output.numel(), device=output.device).view(output.shape)
     cells = read(numbers, layout, call.name, images)
     where = torch.stack(torch.unravel_index(cells, output.shape))  # (dimensions, N, C, *grid)
     if cells.shape[1] < 2:
-        raise ValueError(f"the block {call.name!r} has tokens of one channel; {REMEDY}")
+        raise ValueError(
+            f"the block {call.name!r} has tokens of a single channel, whose layout cannot be "
+            f"measured; {REMEDY}"
+        )
     channels = int((where[:, 0, 1].flatten(1)[:, 0] != where[:, 0, 0].flatten(1)[:, 0]).nonzero())
     over = (where[:, 0, 0].flatten(1) != where[:, 0, 0].flatten(1)[:, :1]).any(dim=1)
     axes = tuple(over.nonzero().flatten().tolist())
@@ -76,19 +89,19 @@ def token_layout(call: BlockCall, layout: Layout, images: int) -> tuple[Tokens, 
 def check_order(
     probe: Probe, run: AttentionRun, chain: Sequence[BlockCall], tokens: Tokens, token: int
 ) -> None:
-    """Check that one changed token of a block's input is one changed query and key, its own.
+    """Check that changing one token of a block's input changes that token's query and key alone.
 
-    The first block is not looked at: what it is given is not a block's output, which is changed.
+    The first block is not checked: its input is not the output of a block, which could be changed.
 
     Raises:
-        ValueError: it is not.
+        ValueError: other queries or keys change as well.
     """
     changed = {call.name: tokens.changed(call.tensor(), token) for call in chain[:-1]}
     again = AttentionRun(probe, changed)
     for call in chain[1:]:
         number = run.attention_of(call)
         before, after = run.samples[number], again.samples[number]
-        # Of a few queries all keys, of all queries a few keys: their change by the other token.
+        # How far the logits of a few queries with all keys, and of all with a few, have changed.
         queries, keys = (
             (a - b).nan_to_num().abs().amax(dim=(0, 1)) for a, b in zip(after, before, strict=True)
         )
@@ -99,7 +112,7 @@ def check_order(
         table[:, token] = 0
         if not own > 0 or table.amax() > _ROUNDING * largest:
             raise ValueError(
-                f"a change of token {token} of the input of block {call.name!r} is not one of "
-                f"query and key {token} alone: its attention is over channels, or orders tokens "
-                f"anew, or mixes them before, so it is no map from tokens to tokens; {REMEDY}"
+                f"changing token {token} of the input of block {call.name!r} changes more than "
+                f"query and key {token}: its attention is over channels, or reorders the tokens, "
+                f"or mixes them first, so it is not a map from tokens to tokens; {REMEDY}"
             )

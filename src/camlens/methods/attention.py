@@ -85,15 +85,17 @@ def rollout_step(
     return 0.5 * rows + 0.5 * (rows @ probabilities)
 
 
-def read_rows(sizes: Float[Tensor, "N K T"], patches: Bool[Tensor, T]) -> Float[Tensor, "N K T"]:
-    """Return with what weights the last layer's tokens are read, from the score's gradients.
+def token_weights(
+    sizes: Float[Tensor, "N K T"], patches: Bool[Tensor, T]
+) -> Float[Tensor, "N K T"]:
+    """Return the weights with which the head uses the last layer's tokens, from its gradients.
 
-    Where class tokens alone, or patches alone, have a gradient, the weights of those that have one
-    are equal: one class token, or the mean over the patches. Where both have, the class tokens and
-    the patches are weighed by the sums of their sizes, and equally among themselves.
+    If only class tokens or only patches have a gradient, those that have one get equal weights: one
+    class token, or the mean over the patches. If both have, the class tokens together and the
+    patches together are weighted by the sums of their gradients' sizes, and equally within a group.
 
     Args:
-        sizes: the size of each token's gradient, not negative.
+        sizes: the norm of each token's gradient, not negative.
         patches: which tokens are patches; the others are class tokens and registers.
 
     Returns:
@@ -102,16 +104,16 @@ def read_rows(sizes: Float[Tensor, "N K T"], patches: Bool[Tensor, T]) -> Float[
     Example:
         >>> import torch
         >>> patches = torch.tensor([False, False, True, True])
-        >>> read_rows(torch.tensor([[[2.0, 0.0, 0.0, 0.0]]]), patches).tolist()
+        >>> token_weights(torch.tensor([[[2.0, 0.0, 0.0, 0.0]]]), patches).tolist()
         [[[1.0, 0.0, 0.0, 0.0]]]
-        >>> read_rows(torch.tensor([[[2.0, 0.0, 1.0, 1.0]]]), patches).tolist()
+        >>> token_weights(torch.tensor([[[2.0, 0.0, 1.0, 1.0]]]), patches).tolist()
         [[[0.5, 0.0, 0.25, 0.25]]]
     """
     total = sizes.sum(dim=2, keepdim=True)
     weights = sizes.new_zeros(sizes.shape)
     for group in (patches, ~patches):
         own = sizes * group
-        read = (own > 0).to(sizes.dtype)
-        count = read.sum(dim=2, keepdim=True).clamp(min=1)
-        weights = weights + read / count * own.sum(dim=2, keepdim=True)
+        used = (own > 0).to(sizes.dtype)
+        count = used.sum(dim=2, keepdim=True).clamp(min=1)
+        weights = weights + used / count * own.sum(dim=2, keepdim=True)
     return (weights / total).where(total > 0, 0)

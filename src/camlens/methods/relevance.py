@@ -1,14 +1,14 @@
-r"""Relevance: how layers that are linear in their inputs share it out; nothing here knows a model.
+r"""Rules by which linear layers share out relevance; pure functions on tensors.
 
 Layer-wise relevance propagation (LRP) starts with a score and shares it out, layer by layer, among
-what each layer computed it from. Relevance is kept here as the product :math:`R = a\,g` of an
-activation and a *modified gradient* g. What adds, moves, picks or scales values by constants then
-needs no rule: the plain gradient shares relevance in proportion to the summands, and nothing is
-divided by an activation. Only layers with weights have rules. A rule is made of two parts:
+the values that each layer computed it from. Here the relevance R of an activation a is written as
+a product, :math:`R = a\,g`, with a *modified gradient* g. Operations that add, move, pick or scale
+values then need no rule: the plain gradient shares relevance out in proportion to the summands,
+and nothing is divided by an activation. Only layers with weights have rules. A rule has two parts:
 
-- ``prepare``, with the layer's inputs a and outputs z at hand, returns what is kept, such as
-  :math:`z / (z + \varepsilon\,\mathrm{sign}\,z)`;
-- ``propagate`` makes the modified gradient by the inputs of that by the outputs.
+- ``prepare`` sees the layer's inputs a and outputs z, and returns what the backward pass needs,
+  such as :math:`z / (z + \varepsilon\,\mathrm{sign}\,z)`;
+- ``propagate`` turns the modified gradient by the outputs into that by the inputs.
 """
 
 from __future__ import annotations
@@ -20,68 +20,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .linear_layers import Forward, LinearLayer, positive_part
+
 Values = Float[Tensor, "..."]
-
-
-@runtime_checkable
-class LinearMap(Protocol):
-    """A layer that is linear in its inputs: dense, a convolution, or a scale of each channel."""
-
-    def __call__(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the layer's outputs for these inputs and parameters."""
-
-    def transposed(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Return what values of the outputs' shape are when multiplied by the transposed layer."""
-
-
-@runtime_checkable
-class LayerCall(Protocol):
-    """What a layer computed, for a rule to prepare its backward pass; see :class:`Forward`."""
-
-    @property
-    def layer(self) -> LinearMap: ...  # noqa: D102
-    @property
-    def weight(self) -> Tensor: ...  # noqa: D102
-    @property
-    def bias(self) -> Tensor | None: ...  # noqa: D102
-    @property
-    def inputs(self) -> Tensor: ...  # noqa: D102
-    @property
-    def outputs(self) -> Tensor: ...  # noqa: D102
-    @property
-    def signed(self) -> bool: ...  # noqa: D102
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Forward:
-    """What a layer computed.
-
-    Attributes:
-        layer: the layer.
-        weight: of the layer.
-        bias: (outputs,) or None.
-        inputs: a.
-        outputs: z.
-        signed: whether an input may be negative; False saves operations.
-    """
-
-    layer: LinearMap
-    weight: Tensor
-    bias: Tensor | None
-    inputs: Tensor
-    outputs: Tensor
-    signed: bool = True
 
 
 @runtime_checkable
 class Rule(Protocol):
     """How relevance passes a linear layer."""
 
-    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
+    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
         """Return what the backward pass needs."""
 
     def propagate(
-        self, layer: LinearMap, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient by the inputs, given that by the outputs."""
 
@@ -96,7 +48,7 @@ def stabilized(values: Values, epsilon: float) -> Values:
     return values + torch.where(values < 0, -epsilon, epsilon).to(values)
 
 
-def shared(rule: Rule, forward: LayerCall, relevance: Values) -> Values:
+def shared(rule: Rule, forward: Forward, relevance: Values) -> Values:
     """Return the inputs' relevance, given that of the outputs, none of which may be zero.
 
     Example:
@@ -117,12 +69,13 @@ class Epsilon:
     Layer-Wise Relevance Propagation", PLoS ONE 2015, equation 58.
 
     Attributes:
-        epsilon: absorbs the relevance of outputs near zero. Modified gradients need none.
+        epsilon: absorbs the relevance of outputs near zero, in units of z. 0 is safe here, since
+            nothing is divided by z.
 
     Example:
         A layer :math:`z = 2 \cdot 3 - 1 \cdot 2 = 4`, which is shared out as 6 and -2.
 
-        >>> from camlens.intercept import Dense
+        >>> from camlens.methods.linear_layers import Dense
         >>> a, w = torch.tensor([[3.0, 2.0]]), torch.tensor([[2.0, -1.0]])
         >>> forward = Forward(Dense(), w, None, a, torch.tensor([[4.0]]))
         >>> shared(Epsilon(0.0), forward, torch.tensor([[4.0]])).tolist()
@@ -133,14 +86,14 @@ class Epsilon:
 
     epsilon: float = 1e-6
 
-    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
+    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
         """Return the outputs over the stabilized outputs; nothing where that is 1."""
         if self.epsilon == 0:
             return ()
         return (forward.outputs / stabilized(forward.outputs, self.epsilon),)
 
     def propagate(
-        self, layer: LinearMap, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient by the inputs."""
         return layer.transposed(gradient * kept[0] if kept else gradient, weight)
@@ -148,20 +101,20 @@ class Epsilon:
 
 @dataclasses.dataclass(frozen=True)
 class ZPlus:
-    r"""The z+ rule, or alpha 1 and beta 0: only what speaks for an output has a share in it.
+    r"""The z+ rule, also called alpha 1, beta 0: only what raises an output gets a share of it.
 
     .. math:: R_i = \sum_j \frac{(a_i w_{ij})^+}{\sum_i (a_i w_{ij})^+ + b_j^+} R_j
 
-    Inputs may be of any sign: a negative one speaks for an output through a negative weight.
+    Inputs may have any sign: a negative input raises an output through a negative weight.
 
     Source: Bach et al. 2015, equation 60 with alpha 1; Montavon et al., "Explaining nonlinear
     classification decisions with deep Taylor decomposition", Pattern Recognition 2017.
 
     Attributes:
-        epsilon: stabilizes the denominator.
+        epsilon: keeps the denominator from zero, in units of z.
 
     Example:
-        >>> from camlens.intercept import Dense
+        >>> from camlens.methods.linear_layers import Dense
         >>> a, w = torch.tensor([[3.0, 2.0, -1.0]]), torch.tensor([[2.0, -1.0, -2.0]])
         >>> forward = Forward(Dense(), w, None, a, torch.tensor([[6.0]]))
         >>> shared(ZPlus(0.0), forward, torch.tensor([[6.0]])).tolist()
@@ -170,13 +123,13 @@ class ZPlus:
 
     epsilon: float = 1e-6
 
-    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
+    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
         """Return the outputs over their positive parts, and which inputs are not negative."""
         ratio = forward.outputs / stabilized(positive_part(forward), self.epsilon)
         return (ratio, forward.inputs >= 0) if forward.signed else (ratio,)
 
     def propagate(
-        self, layer: LinearMap, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient by the inputs."""
         by_output = gradient * kept[0]
@@ -195,7 +148,7 @@ class Gamma:
               + \sum_{j: z_j < 0} \frac{a_i w_{ij} + \gamma (a_i w_{ij})^-}
               {z_j + \gamma \big(\sum_i (a_i w_{ij})^- + b_j^-\big)} R_j
 
-    What agrees with the sign of an output has the larger share. 0 is LRP-0, and with a large gamma
+    Summands with the sign of the output get a larger share. With 0 it is LRP-0; with a large gamma
     it is the z+ rule where outputs are positive.
 
     Source: Montavon et al., "Layer-Wise Relevance Propagation: An Overview", 2019, for inputs
@@ -203,13 +156,13 @@ class Gamma:
     Wasserstein Distance Minimization", 2021, for signed ones.
 
     Attributes:
-        gamma: the weight of what agrees.
-        epsilon: stabilizes the denominator.
+        gamma: how much larger that share is, without a unit.
+        epsilon: keeps the denominator from zero, in units of z.
 
     Example:
         The summands 6 and -2; with gamma 1 what agrees counts twice: 12 and -2 of 10.
 
-        >>> from camlens.intercept import Dense
+        >>> from camlens.methods.linear_layers import Dense
         >>> a, w = torch.tensor([[3.0, 2.0]]), torch.tensor([[2.0, -1.0]])
         >>> forward = Forward(Dense(), w, None, a, torch.tensor([[4.0]]))
         >>> shared(Gamma(1.0, 0.0), forward, torch.tensor([[10.0]])).tolist()
@@ -222,7 +175,7 @@ class Gamma:
     gamma: float = 0.25
     epsilon: float = 1e-6
 
-    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
+    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
         """Return outputs over denominators, where positive and negative, and the inputs' signs."""
         z, positive = forward.outputs, positive_part(forward)
         negative = z - positive  # the negative parts of products and bias: z is the sum of both
@@ -233,7 +186,7 @@ class Gamma:
         return (*ratios, forward.inputs >= 0) if forward.signed else tuple(ratios)
 
     def propagate(
-        self, layer: LinearMap, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient by the inputs."""
         above, below = gradient * kept[0], gradient * kept[1]
@@ -255,20 +208,21 @@ class ZBox:
     .. math:: R_i = \sum_j \frac{a_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-}
               {\sum_i a_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-} R_j
 
-    A pixel of value zero has a share, so this is no product of a pixel and a gradient: the rule
-    propagates to relevance itself, and so must all that is between it and the image.
+    A pixel of value zero can get a share too, so its relevance is not the pixel times a gradient.
+    This rule therefore returns relevance itself, and only operations that move values may come
+    between the image and its layer.
 
     Source: Montavon et al. 2017, as :class:`ZPlus`.
 
     Attributes:
-        low: the least value of a pixel, of a shape that broadcasts to the inputs.
-        high: the largest.
-        epsilon: stabilizes the denominator.
+        low: the smallest possible value of a pixel, of a shape that broadcasts to the inputs.
+        high: the largest possible value, likewise.
+        epsilon: keeps the denominator from zero, in units of z.
 
     Example:
         Pixels 3 and 2 between 0 and 4: :math:`3 \cdot 2 = 6` and :math:`-2 + 4 = 2` of 8.
 
-        >>> from camlens.intercept import Dense
+        >>> from camlens.methods.linear_layers import Dense
         >>> a, w = torch.tensor([[3.0, 2.0]]), torch.tensor([[2.0, -1.0]])
         >>> forward = Forward(Dense(), w, None, a, torch.tensor([[4.0]]))
         >>> rule = ZBox(torch.tensor(0.0), torch.tensor(4.0), 0.0)
@@ -280,7 +234,7 @@ class ZBox:
     high: Tensor
     epsilon: float = 1e-6
 
-    def prepare(self, forward: LayerCall) -> tuple[Tensor, ...]:
+    def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
         """Return the outputs over the denominators, the inputs and their bounds."""
         a, weight, layer = forward.inputs, forward.weight, forward.layer
         one = a[:1]
@@ -290,7 +244,7 @@ class ZBox:
         return ratio, a, low, high
 
     def propagate(
-        self, layer: LinearMap, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the relevance of the inputs."""
         ratio, inputs, low, high = kept
@@ -302,28 +256,10 @@ class ZBox:
         )
 
 
-def positive_part(forward: LayerCall) -> Values:
-    r"""Return :math:`\sum_i (a_i w_{ij})^+ + b_j^+` of each output.
-
-    Example:
-        >>> from camlens.intercept import Dense
-        >>> a, w = torch.tensor([[3.0, 2.0, -1.0]]), torch.tensor([[2.0, -1.0, -2.0]])
-        >>> positive_part(Forward(Dense(), w, torch.ones(1), a, torch.tensor([[7.0]]))).tolist()
-        [[9.0]]
-    """
-    bias = None if forward.bias is None else forward.bias.clamp(min=0)
-    weight, inputs = forward.weight, forward.inputs
-    if not forward.signed:
-        return forward.layer(inputs, weight.clamp(min=0), bias)
-    return forward.layer(inputs.clamp(min=0), weight.clamp(min=0), bias) + forward.layer(
-        inputs.clamp(max=0), weight.clamp(max=0)
-    )
-
-
 def conservation_gap(
     relevance: Float[Tensor, "n k c *size"], scores: Float[Tensor, "n k"]
 ) -> Float[Tensor, "n k"]:
-    r"""Return how far the relevance of an image is from adding up to its score.
+    r"""Return the distance of the sum of an image's relevance from its score.
 
     .. math:: \left| s - \sum_i R_i \right|
 

@@ -1,57 +1,37 @@
-"""Functions of autograd whose backward passes share out relevance."""
+"""Autograd functions whose backward passes share out relevance."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .linear_maps import Convolution, Dense, Scale
+from ...methods.linear_layers import Forward
+from ...methods.relevance import Rule
 
 
-class LinearRule(Protocol):
-    """A rule of :mod:`camlens.methods.relevance`."""
-
-    def prepare(self, forward: Any) -> tuple[Tensor, ...]:
-        """Return what the backward pass needs."""
-
-    def propagate(
-        self, layer: Any, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
-    ) -> Tensor:
-        """Return the modified gradient by the inputs."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LayerCall:
-    """A layer's call, which a rule's ``prepare`` takes.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class LayerCall(Forward):
+    """A call of a linear layer. The weights and bias include those of a BatchNorm that follows.
 
     Attributes:
-        layer: what is linear in its inputs.
-        weight: of the layer, with that of a BatchNorm behind it.
-        bias: likewise; or None.
-        inputs: as they were when their version was ``version``.
-        outputs: of the layer.
-        version: of the inputs.
-        rule: how relevance passes it.
-        signed: whether an input may be negative.
-        first: whether it sees the image itself, and passes relevance, not gradients.
+        version: the version of the inputs' tensor when the layer ran; in-place changes raise it.
+        rule: how relevance passes the layer.
+        first: whether it sees the images themselves, and so passes relevance, not gradients.
     """
 
-    layer: Dense | Convolution | Scale
-    weight: Tensor
-    bias: Tensor | None
-    inputs: Tensor
-    outputs: Tensor
     version: int
-    rule: LinearRule
-    signed: bool
+    rule: Rule
     first: bool
 
 
 class Prepared:
-    """What a rule keeps of a call, once it is known that nothing is to be merged into the layer."""
+    """What a rule keeps of a layer's call for the backward pass.
+
+    It is computed by :meth:`finish`, once it is known whether a BatchNorm follows the layer.
+    """
 
     def __init__(self, call: LayerCall) -> None:
         self.layer, self.weight = call.layer, call.weight
@@ -59,18 +39,18 @@ class Prepared:
         self.kept: tuple[Tensor, ...] | None = None
 
     def finish(self, call: LayerCall) -> None:
-        """Let the rule prepare, before the outputs may be overwritten."""
+        """Compute it, before the model may overwrite the outputs."""
         if self.kept is None:
             with torch.no_grad():
                 self.kept = tuple(self.rule.prepare(call))
 
 
 class Affine(torch.autograd.Function):
-    """A layer that is linear but for a bias, with the backward pass of a rule."""
+    """A linear layer with the backward pass of a rule."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, outputs: tuple[Tensor], prepared: Prepared) -> Tensor:
-        """Return the outputs, which were computed before."""
+        """Return the outputs, which the caller has computed."""
         ctx.prepared, ctx.first = prepared, prepared.first
         return outputs[0]
 
@@ -84,12 +64,12 @@ class Affine(torch.autograd.Function):
         return found, None, None
 
 
-class Ratio(torch.autograd.Function):
-    """An activation that passes relevance as it is: its gradient is f(x) / x."""
+class Activation(torch.autograd.Function):
+    """An activation f that relevance passes unchanged: its gradient is f(x) / x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, made: tuple[Tensor], at_zero: float, inplace: bool) -> Tensor:
-        """Return y, which was computed before, or x overwritten by it."""
+        """Return y, which the caller has computed; or x overwritten by it, if in place."""
         (y,) = made
         ctx.save_for_backward(torch.where(x == 0, at_zero, y / x).to(y.dtype))
         if not inplace:
@@ -104,11 +84,11 @@ class Ratio(torch.autograd.Function):
 
 
 class Halved(torch.autograd.Function):
-    """The identity, whose gradient is half: each of two factors has half of the relevance."""
+    """The identity with half the gradient, so that each of two factors gets half the relevance."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Return the same tensor, or a copy of one that is a part of another."""
+        """Return the same tensor; or a copy, if it is a view of another."""
         if x._is_view():
             return x.clone()
         ctx.mark_dirty(x)  # so that it may be overwritten, and no copy is needed
@@ -121,7 +101,7 @@ class Halved(torch.autograd.Function):
 
 
 def halved(product: Tensor) -> Tensor:
-    """Return a product of two results that shares its relevance out between them in halves.
+    """Return a product whose two factors get half of its relevance each.
 
     Example:
         >>> a = torch.tensor([3.0], requires_grad=True)

@@ -1,9 +1,9 @@
-"""Layer-wise relevance as modified gradients: a function mode that gives layers rules.
+"""Relevance as a modified gradient: a function mode that gives layers rules of relevance.
 
-The product of an activation and its *modified* gradient is its relevance. Residual sums, views,
-concatenation, pooling and ReLUs then are autograd's own, in whatever spelling, in place or not, and
-only layers with weights are replaced. Had relevance itself been the gradient, each of these would
-have needed a rule that divides by a sum.
+The relevance of a value is its product with its *modified gradient*. Residual sums, views,
+concatenation, pooling and ReLUs, however they are spelled and in place or not, then need nothing
+but autograd; only layers with weights are replaced. If the gradient itself were the relevance, each
+of these operations would need a rule of its own that divides by a sum.
 """
 
 from __future__ import annotations
@@ -18,68 +18,79 @@ from torch.autograd.graph import Node
 from torch.nn import functional
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .calls import BOUNDS, CONVOLUTIONS, LOOKING, RATIOS, WRITING, Given, arguments
+from ...methods.linear_layers import Dense, LinearLayer, Scale
+from ...methods.relevance import Rule
+from ..modes import Interception, check_no_checkpoint
+from .backward import Activation, Affine, Halved, LayerCall, Prepared
+from .calls import (
+    ACTIVATIONS,
+    BOUNDS,
+    CONVOLUTIONS,
+    INSPECTIONS,
+    SAFE_ON_PARTS,
+    Given,
+    arguments,
+    convolution,
+)
 from .evidence_graph import MOVES, PRODUCTS, EvidenceGraph, function, kind, refused
-from .linear_maps import Convolution, Dense, Scale, convolution
-from .modes import Interception
-from .relevance_functions import Affine, Halved, LayerCall, LinearRule, Prepared, Ratio
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """Which rule each kind of layer takes.
+    """The rule of relevance for each kind of layer, from :mod:`camlens.methods.relevance`.
 
     Attributes:
-        dense: of linear layers.
-        convolution: of convolutions, and of BatchNorm that no layer takes in.
-        first: of the layers that see the image itself; they pass relevance, not gradients. None:
-            they take the rule of their kind.
+        dense: for linear layers.
+        convolution: for convolutions, and for a BatchNorm that does not directly follow a layer.
+        first: for the layers that see the images themselves; they pass relevance, not gradients.
+            None: the rule of their kind.
     """
 
-    dense: LinearRule
-    convolution: LinearRule
-    first: LinearRule | None = None
+    dense: Rule
+    convolution: Rule
+    first: Rule | None = None
 
 
 class Relevance(Interception):
     """Give convolutions, linear layers and BatchNorm rules of relevance, as they are called.
 
-    The gradient by the image, times the image, is then its relevance; or the gradient alone, where
+    The gradient by the images, times the images, is then their relevance; or the gradient alone, if
     the first layers have a rule of their own (``first_ruled``).
 
-    BatchNorm in inference mode right after a convolution or linear layer is taken into its weights;
-    elsewhere, as before the convolutions of a DenseNet, it is a convolution of each channel by
-    itself.
+    A BatchNorm in inference mode that directly follows a convolution or linear layer is merged into
+    its weights; elsewhere, as before the convolutions of a DenseNet, it is treated as a convolution
+    of each channel by itself.
 
     Args:
-        rules: of the kinds of layers.
-        constants: the model's parameters, which are no evidence.
+        rules: the rule for each kind of layer.
+        constants: the model's parameters, which get no relevance.
 
     Attributes:
-        first_ruled: whether a first layer took the rule of first layers.
+        first_ruled: whether a layer took the rule of first layers.
     """
 
-    #: For the error of an operation without a rule.
+    #: The method's name in errors.
     name = "LRP"
+    #: What to do instead where an operation has no rule.
     remedy = (
         "use camlens.IntegratedGradients, which needs no rules, or a class activation map such as "
-        "camlens.GradCAM; of a transformer camlens.AttnLRP"
+        "camlens.GradCAM; for a transformer use camlens.AttnLRP"
     )
 
-    #: Kinds of operations that pass relevance as their gradient says, beside the common ones.
+    #: Operations that pass relevance by their plain gradient, in addition to the common ones.
     allowed: frozenset[str] = frozenset()
 
     def __init__(self, rules: Rules, constants: Iterable[Tensor]) -> None:
         super().__init__()
         self.rules = rules
-        self.graph = EvidenceGraph(constants, [Affine, Ratio, Halved], self.allowed)
+        self.graph = EvidenceGraph(constants, [Affine, Activation, Halved], self.allowed)
         self.first_ruled = False
         self.count = 0
         self._calls = WeakTensorKeyDictionary()
         self._pending: tuple[Prepared, LayerCall] | None = None
 
     def check_used(self) -> None:
-        """Check that a layer has run whose relevance a rule says.
+        """Check that at least one layer ran that has a rule.
 
         Raises:
             ValueError: none has.
@@ -87,23 +98,17 @@ class Relevance(Interception):
         self._finish()
         if self.count == 0:
             raise ValueError(
-                f"{self.name} saw no convolution or linear layer that depends on the images; if "
-                f"the model has some, they are hidden in a scripted module: {self.remedy}"
+                f"{self.name} expected a convolution or linear layer that depends on the images, "
+                f"but saw none; if the model has some, they are hidden in a scripted module: "
+                f"{self.remedy}"
             )
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def intercept(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         """Replace the call of a layer; let every other call through."""
-        kwargs = kwargs or {}
-        if not self.live or self.suspended:
-            return func(*args, **kwargs)
         spelled = getattr(func, "__name__", "").partition(".")[0]
-        if spelled not in LOOKING:
+        if spelled not in INSPECTIONS:
             self._finish()
         if not torch.is_grad_enabled():
             return func(*args, **kwargs)
@@ -111,33 +116,37 @@ class Relevance(Interception):
         if replace is None:
             self._check_part(spelled, args)
             return func(*args, **kwargs)
-        values = {**dict(zip(arguments(spelled), args, strict=False)), **kwargs}
+        values = arguments(spelled, args, kwargs)
         if not any(map(self.graph.holds, values.values())):
             return func(*args, **kwargs)
+        check_no_checkpoint(f"{self.name}'s rules")
         return replace(Given(spelled, func, args, kwargs, values))
 
     def _check_part(self, spelled: str, args: Sequence[Any]) -> None:
-        """Check what is written into a part of a tensor: the graph does not tell what it is."""
+        """Refuse what is written into a part of a tensor: the graph does not show what it was."""
         inplace = spelled.endswith("_") and not spelled.startswith("_")
-        if inplace and spelled not in WRITING and isinstance(args[0], Tensor):
+        if inplace and spelled not in SAFE_ON_PARTS and isinstance(args[0], Tensor):
             part = args[0]._is_view()
             if part and any(map(self.graph.holds, args)):
                 raise ValueError(self.unruled(f"{spelled} on a part of a tensor"))
 
     def replacement(self, spelled: str) -> Callable[[Given], Any] | None:
-        """Return what stands for a function; None: itself."""
+        """Return what replaces a function of this name; None: nothing does."""
         name = spelled.rstrip("_")
         if name in CONVOLUTIONS:
             return self._convolution
-        if name in RATIOS:
-            return self._ratio
+        if name in ACTIVATIONS:
+            return self._activation
         return {"linear": self._linear, "batch_norm": self._norm}.get(spelled)
 
     def check(self, scores: Tensor) -> None:
-        """Check that every operation from the images to the scores passes relevance rightly.
+        """Check that relevance can pass every operation between the images and the scores.
+
+        Args:
+            scores: of any shape, as computed while this mode was entered.
 
         Raises:
-            ValueError: one does not.
+            ValueError: an operation has no rule.
         """
         nodes = list(self.graph.to_the_image(scores))
         shared = {p for n in nodes if function(n) is Halved for p in _products(n)}
@@ -148,8 +157,9 @@ class Relevance(Interception):
             beside = self.graph.to_the_image(scores, lambda node: getattr(node, "first", False))
             if any(kind(node) == "AccumulateGrad" for node in beside):
                 raise ValueError(
-                    "the images reach the score beside the first layer too, so that the rule of "
-                    "first layers cannot share its relevance out: use composite='epsilon_plus'"
+                    "the images also reach the score by a way around the first layer, so the rule "
+                    "for first layers cannot account for all relevance: use "
+                    "composite='epsilon_plus'"
                 )
 
     def unruled(self, what: str) -> str:
@@ -157,7 +167,7 @@ class Relevance(Interception):
         return f"{self.name} has no rule for {what}, on the way to the score: {self.remedy}"
 
     def _finish(self) -> None:
-        """Let the last layer's rule prepare: no BatchNorm follows, or its outputs are used."""
+        """Prepare the last layer's rule: its outputs are used now, and no BatchNorm follows it."""
         if self._pending is not None:
             prepared, call = self._pending
             self._pending = None
@@ -173,9 +183,7 @@ class Relevance(Interception):
     def _linear(self, given: Given) -> Tensor:
         return self._applied(Dense(), self.rules.dense, given.values)
 
-    def _applied(
-        self, layer: Dense | Convolution, rule: LinearRule, values: Mapping[str, Any]
-    ) -> Tensor:
+    def _applied(self, layer: LinearLayer, rule: Rule, values: Mapping[str, Any]) -> Tensor:
         inputs, weight, bias = values["input"], values["weight"], values.get("bias")
         if self.graph.holds(weight) or self.graph.holds(bias):
             raise ValueError(self.unruled("weights that depend on the image"))
@@ -185,32 +193,33 @@ class Relevance(Interception):
 
     def _called(
         self,
-        layer: Dense | Convolution | Scale,
-        rule: LinearRule,
+        layer: LinearLayer,
+        rule: Rule,
         inputs: Tensor,
         weight: Tensor,
         bias: Tensor | None,
     ) -> LayerCall:
+        """Return the call of a layer, whose outputs are still to be filled in."""
         first = self.rules.first is not None and not self.graph.behind_a_rule(inputs)
         if first and self.rules.first is not None:
-            if what := self.graph.moved(inputs):
+            if what := self.graph.changed(inputs):
                 raise ValueError(
-                    f"the model changes the images ({what}) before its first layer, so that low "
-                    "and high are not the bounds of what that layer sees: do that before the "
-                    "model, or use composite='epsilon_plus'"
+                    f"the model changes the images ({what}) before its first layer, so low and "
+                    "high are not the bounds of that layer's inputs: move this step out of the "
+                    "model, to before it is called, or use composite='epsilon_plus'"
                 )
             rule = self.rules.first
             self.first_ruled = True
         return LayerCall(
-            layer,
-            weight.detach(),
-            None if bias is None else bias.detach(),
-            inputs,
-            inputs,
-            inputs._version,
-            rule,
-            not self.graph.nonnegative(inputs),
-            first,
+            layer=layer,
+            weight=weight.detach(),
+            bias=None if bias is None else bias.detach(),
+            inputs=inputs,
+            outputs=inputs,
+            version=inputs._version,
+            rule=rule,
+            signed=not self.graph.nonnegative(inputs),
+            first=first,
         )
 
     def _result(self, call: LayerCall, outputs: Tensor) -> Tensor:
@@ -227,8 +236,9 @@ class Relevance(Interception):
         mean, variance = values.get("running_mean"), values.get("running_var")
         if values.get("training", False) or mean is None or variance is None:
             raise ValueError(
-                f"{self.name} needs BatchNorm with running statistics, in eval mode: with those of "
-                "the batch an image's score depends on the other images"
+                f"{self.name} needs BatchNorm with running statistics, in eval mode: with the "
+                "statistics of the batch, an image's score depends on the other images; call "
+                "model.eval(), or replace BatchNorm layers that have no running statistics"
             )
         inputs, epsilon = values["input"], values.get("eps", 1e-5)
         weight, bias = values.get("weight"), values.get("bias")
@@ -243,16 +253,18 @@ class Relevance(Interception):
             call = self._called(Scale(), self.rules.convolution, inputs, scale, shift)
             return self._result(call, outputs)
         if call.inputs._version != call.version:
-            raise ValueError(self.unruled("a layer whose input is overwritten before its norm"))
+            raise ValueError(
+                self.unruled("a layer whose input is overwritten before its BatchNorm")
+            )
         if self._pending is not None and self._pending[1].weight is call.weight:
-            self._pending = None  # what the layer without its norm would need is not computed
+            self._pending = None  # the layer without its norm needs no preparation
         merged = shift if call.bias is None else call.bias * scale + shift
         weight = call.layer.scaled(call.weight, scale)
         return self._result(dataclasses.replace(call, weight=weight, bias=merged), outputs)
 
-    def _ratio(self, given: Given) -> Any:
+    def _activation(self, given: Given) -> Any:
         values, name = given.values, given.spelled.rstrip("_")
-        inputs, at_zero = values["input"], RATIOS[name]
+        inputs, at_zero = values["input"], ACTIVATIONS[name]
         if name in BOUNDS:
             bounds = [values.get(b, d) for b, d in BOUNDS[name]]
             low, high = bounds
@@ -266,11 +278,11 @@ class Relevance(Interception):
         with torch.no_grad():
             own = inputs.detach().clone() if inplace else inputs.detach()
             outputs = given.func(own, **options)
-        return Ratio.apply(inputs, (outputs,), at_zero, inplace)
+        return Activation.apply(inputs, (outputs,), at_zero, inplace)
 
 
 def _products(node: Node) -> Iterator[Node]:
-    """Yield the product that a halved result comes from, behind what moves its values."""
+    """Yield the products that a halved result comes from, past operations that move values."""
     stack = [following for following, _ in node.next_functions]
     while stack:
         following = stack.pop()
@@ -283,5 +295,5 @@ def _products(node: Node) -> Iterator[Node]:
 
 
 def _dimensions(call: LayerCall) -> int:
-    """Return of how many dimensions results are whose second is that of a layer's outputs."""
+    """Return how many dimensions a layer's outputs have if their second holds the channels."""
     return 2 if isinstance(call.layer, Dense) else call.inputs.ndim

@@ -1,7 +1,7 @@
-"""The graph of autograd as evidence: what depends on the image, and whether relevance may pass.
+"""Autograd's graph, read as evidence: what depends on the images, and what relevance can pass.
 
-A product of an activation and its gradient is shared out rightly by whatever is linear or picks
-values; the graph itself says which operations there are, however they were spelled.
+With relevance as the product of a value and its gradient, every operation that is linear or picks
+values shares it out correctly. The graph shows which operations there were, however spelled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from torch import Tensor
 from torch.autograd.graph import Node
 
-#: Operations that move or pick values, or repeat them.
+#: Names of operations that move, pick or repeat values.
 MOVES = frozenset(
     [
         *("Alias", "AsStrided", "Clone", "Copies", "Copy", "ToCopy", "View", "UnsafeView"),
@@ -34,7 +34,7 @@ _SUMS = frozenset(
         *("UpsampleBilinear2DAa", "UpsampleBicubic2DAa", "UpsampleNearestExact2D"),
     ]
 )
-#: Operations that are linear in pieces which all begin at zero: f(x) = x f'(x).
+#: Piecewise linear operations whose pieces all pass through zero: f(x) = x f'(x).
 _PIECEWISE = frozenset(
     [
         *("Relu", "LeakyRelu", "Prelu", "PreluKernel", "Abs", "Max", "Min", "Amax", "Amin"),
@@ -43,10 +43,10 @@ _PIECEWISE = frozenset(
         *("AdaptiveMaxPool2D", "AdaptiveMaxPool3D", "MkldnnMaxPool2D"),
     ]
 )
-#: Products, which are linear in one of their two factors.
+#: Products, which are linear in each of their two factors.
 PRODUCTS = frozenset(["Mul", "Mm", "Bmm", "Mv", "Dot"])
 _PASSING = MOVES | _SUMS | _PIECEWISE | {"AccumulateGrad"}
-#: What keeps values that are not negative as they are, in sign.
+#: Operations whose results are not negative if their inputs are not.
 _KEEPING = MOVES - {"CopySlices", "IndexPut", "MaskedFill", "ConstantPadNd", "Copies"} | {
     *("Sum", "Mean", "AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D"),
     *("MaxPool2DWithIndices", "MaxPool3DWithIndices", "AdaptiveMaxPool2D", "AdaptiveMaxPool3D"),
@@ -60,21 +60,21 @@ def kind(node: Node) -> str:
 
 
 def function(node: Node) -> type | None:
-    """Return the autograd function of ours or of a user's that a node stands for."""
+    """Return the custom autograd function (ours or a user's) of a node, or None."""
     found: type | None = getattr(type(node), "_forward_cls", None)
     return found
 
 
 class EvidenceGraph:
-    """What one run's tensors depend on.
+    """Answers questions about what the tensors of one run depend on.
 
-    Answers are kept by node, so that each is found once however often it is asked for.
+    Answers are kept for each node, so nothing is searched twice.
 
     Args:
-        constants: tensors that are no evidence, though gradients may be recorded for them: the
-            parameters of the model.
+        constants: tensors that count as constants even if they require gradients: the model's
+            parameters.
         rules: autograd functions that pass relevance by a rule of their own.
-        allowed: kinds of operations that pass it as their gradient says, beside the common ones.
+        allowed: operations that pass it by their plain gradient, in addition to the common ones.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class EvidenceGraph:
         self._positive: dict[Node, bool] = {}
 
     def holds(self, value: object) -> bool:
-        """Return whether a value is a tensor that depends on the image."""
+        """Return whether a value is a tensor that depends on the images."""
         if not isinstance(value, Tensor) or not value.requires_grad:
             return False
         if value.grad_fn is None:
@@ -96,7 +96,7 @@ class EvidenceGraph:
         return self.reaches(value.grad_fn)
 
     def reaches(self, node: Node) -> bool:
-        """Return whether the image is behind a node."""
+        """Return whether a node's result depends on the images."""
 
         def own(at: Node) -> bool | None:
             variable = getattr(at, "variable", None)
@@ -105,7 +105,7 @@ class EvidenceGraph:
         return _settled(node, self._evidence, own, any)
 
     def behind_a_rule(self, tensor: Tensor) -> bool:
-        """Return whether a layer with a rule is between the image and a tensor."""
+        """Return whether a layer with a rule is between the images and a tensor."""
         if tensor.grad_fn is None:
             return False
         return _settled(
@@ -113,7 +113,7 @@ class EvidenceGraph:
         )
 
     def nonnegative(self, tensor: Tensor) -> bool:
-        """Return whether no value is negative, as far as the graph tells without looking."""
+        """Return whether the graph alone proves that no value is negative."""
 
         def own(at: Node) -> bool | None:
             if kind(at) == "Relu" or rectifies(at):
@@ -127,11 +127,11 @@ class EvidenceGraph:
         return tensor.grad_fn is not None and _settled(tensor.grad_fn, self._positive, own, all)
 
     def factors(self, node: Node) -> int:
-        """Return how many of the operands of a node depend on the image."""
+        """Return how many of a node's operands depend on the images."""
         return sum(n is not None and self.reaches(n) for n, _ in node.next_functions)
 
-    def moved(self, tensor: Tensor) -> str | None:
-        """Return an operation between the image and a tensor that does not merely move values."""
+    def changed(self, tensor: Tensor) -> str | None:
+        """Return an operation before a tensor that changes the images' values, or None."""
         for node in self._until(tensor.grad_fn, lambda _: False):
             if kind(node) not in {*MOVES, "AccumulateGrad"}:
                 return named(node)
@@ -140,7 +140,7 @@ class EvidenceGraph:
     def to_the_image(
         self, tensor: Tensor, last: Callable[[Node], bool] = lambda _: False
     ) -> Iterable[Node]:
-        """Yield the nodes between a tensor and the image, none behind one that is the last."""
+        """Yield the nodes between a tensor and the images, stopping at those that are ``last``."""
         return self._until(tensor.grad_fn, last)
 
     def _until(self, start: Node | None, last: Callable[[Node], bool]) -> Iterator[Node]:
@@ -156,12 +156,12 @@ class EvidenceGraph:
 
 
 def refused(graph: EvidenceGraph, node: Node, shared: Container[Node]) -> str | None:
-    """Return what a node is where relevance cannot pass it; None where it can.
+    """Return a name for an operation that relevance cannot pass; None if it can.
 
     Args:
-        graph: the graph that it is of.
-        node: an operation that depends on the image.
-        shared: products whose relevance is shared out between their factors.
+        graph: the graph that the node is part of.
+        node: an operation that depends on the images.
+        shared: products whose relevance is shared between both factors.
     """
     what = kind(node)
     if function(node) is not None:
@@ -179,7 +179,7 @@ def refused(graph: EvidenceGraph, node: Node, shared: Container[Node]) -> str | 
 
 
 def rectifies(node: Node) -> bool:
-    """Return whether a node is a clamp that amounts to a ReLU."""
+    """Return whether a node is a clamp that is a ReLU in effect."""
     if kind(node) not in ("Clamp", "ClampMin"):
         return False
     return getattr(node, "_saved_min", None) == 0 and getattr(node, "_saved_max", None) is None
@@ -195,7 +195,7 @@ def named(node: Node) -> str:
     return words
 
 
-#: Layers that would have had a rule, had they been called by their function.
+#: Layers that have a rule if their call is seen.
 _LAYERS = frozenset(
     [
         *("Convolution", "ConvolutionOverrideable", "MkldnnConvolution", "CudnnConvolution"),
@@ -210,7 +210,10 @@ def _settled(
     own: Callable[[Node], bool | None],
     combine: Callable[[Iterable[bool]], bool],
 ) -> bool:
-    """Decide of a node, by itself or by what it leads to; without recursion, graphs are deep."""
+    """Answer a question about a node, by itself or from the nodes before it.
+
+    A loop, not a recursion: graphs are deep.
+    """
     stack = [start]
     while stack:
         node = stack[-1]

@@ -1,4 +1,4 @@
-"""Relevance through transformers: attention, normalisation, gates and activations."""
+"""Relevance through transformers: attention, normalization, gates and activations."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .calls import FACTORED, Given
-from .explicit_attention import multi_head, scaled_dot_product
-from .relevance import Relevance, Rules
-from .relevance_functions import halved
+from ..attention_by_definition import check_explainable, multi_head, scaled_dot_product
+from .backward import halved
+from .calls import PRODUCTS, Given
+from .layers import Relevance, Rules
 
 
 class AttentionRelevance(Relevance):
-    """Rules of relevance for all that a vision transformer consists of.
+    """Rules of relevance for everything that a vision transformer consists of.
 
-    Beside the layers of :class:`Relevance`: LayerNorm and RMSNorm are linear, their standard
-    deviation a constant; of a product of two results, as those of attention and gated units are,
-    each factor has half of the relevance; fused attention is written out as two such products and a
-    softmax, whose relevance is its gradient times its input.
+    In addition to the layers of :class:`Relevance`: LayerNorm and RMSNorm are linear, with their
+    standard deviation as a constant. Of a product of two results, as in attention and in gated
+    units, each factor gets half of the relevance. Fused attention is computed by its definition, as
+    two such products and a softmax, whose relevance is its gradient times its input.
+
+    Source: Achtibat et al., "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for
+    Transformers", ICML 2024.
 
     Args:
-        rules: of the kinds of layers.
-        constants: the model's parameters, which are no evidence.
-        attention: ``"softmax"``: relevance passes the softmax to queries and keys. ``"values"``:
-            attention probabilities are constants, and only values have relevance.
+        rules: the rule for each kind of layer.
+        constants: the model's parameters, which get no relevance.
+        attention: ``"softmax"``: relevance passes through the softmax to queries and keys.
+            ``"values"``: attention probabilities are constants, and only values get relevance.
     """
 
     name = "AttnLRP"
@@ -49,8 +52,8 @@ class AttentionRelevance(Relevance):
         self._multiples = WeakTensorKeyDictionary()
 
     def replacement(self, spelled: str) -> Callable[[Given], Any] | None:
-        """Return what stands for a function; None: itself."""
-        if spelled.rstrip("_") in FACTORED:
+        """Return what replaces a function of this name; None: nothing does."""
+        if spelled.rstrip("_") in PRODUCTS:
             return self._product
         if spelled == "sigmoid":
             return self._sigmoid
@@ -86,7 +89,7 @@ class AttentionRelevance(Relevance):
         return halved(result) if factors == 2 else result
 
     def _sigmoid(self, given: Given) -> Tensor:
-        """Keep what it is of: x times the sigmoid of a multiple of x is an activation."""
+        """Remember its input: x times the sigmoid of a multiple of x is an activation."""
         result: Tensor = given.call()
         x = given.values["input"]
         self._sigmoids[result] = self._multiples.get(x, (x, x._version))
@@ -99,12 +102,12 @@ class AttentionRelevance(Relevance):
         return source is x and version == x._version
 
     def _attention(self, given: Given) -> Tensor:
-        with self:  # its products and its softmax are seen
-            return scaled_dot_product(*given.args, **given.kwargs)
+        check_explainable(given.values)
+        return self.intercepting(lambda: scaled_dot_product(given.values))
 
     def _heads(self, given: Given) -> tuple[Tensor, Tensor | None]:
-        with self:
-            return multi_head(given.values)
+        check_explainable(given.values)
+        return self.intercepting(lambda: multi_head(given.values))
 
 
 def _constant(given: Given) -> Tensor:
@@ -113,7 +116,7 @@ def _constant(given: Given) -> Tensor:
 
 
 def _normalized(values: Any, *, centred: bool) -> Tensor:
-    """Return what LayerNorm or RMSNorm does, with its scale as a constant."""
+    """Return the output of LayerNorm or RMSNorm, with the standard deviation as a constant."""
     x, shape = values["input"], values["normalized_shape"]
     axes = tuple(range(-(1 if isinstance(shape, int) else len(shape)), 0))
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -132,7 +135,7 @@ def _normalized(values: Any, *, centred: bool) -> Tensor:
 
 
 def _of_unit_length(values: Any) -> Tensor:
-    """Return what ``normalize`` does, with the length as a constant."""
+    """Return the output of ``normalize``, with the length as a constant."""
     x: Tensor = values["input"]
     order, axis = values.get("p", 2.0), values.get("dim", 1)
     length = x.detach().norm(order, axis, keepdim=True).clamp_min(values.get("eps", 1e-12))

@@ -1,4 +1,4 @@
-"""Watch which calls are attention: which softmax weighs values, and what the logits are."""
+"""Find out which calls of a run are attention: a softmax is if its result weights values."""
 
 from __future__ import annotations
 
@@ -8,20 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .definitions import (
-    FUSED,
-    MODULE,
-    fused_arguments,
-    kind,
-    logits_of,
-    module_arguments,
-    module_mask,
-    projected,
-)
+from .attention_by_definition import attention_arguments, attention_kind, attention_logits
 from .modes import Interception
 
 #: What may happen to probabilities between the softmax and the product with the values.
-_HANDED_ON = frozenset(
+_BETWEEN = frozenset(
     [
         *("dropout", "to", "type", "type_as", "float", "half", "bfloat16", "double"),
         *("contiguous", "clone", "view", "reshape", "view_as", "unflatten", "flatten"),
@@ -31,16 +22,17 @@ _HANDED_ON = frozenset(
 _PRODUCTS = frozenset(["matmul", "__matmul__", "bmm", "baddbmm", "einsum"])
 
 
-class AttentionWatch(Interception):
-    """Number the calls that may be attention as :class:`AttentionProbabilities` does, and look.
+class AttentionCalls(Interception):
+    """Number the calls that may be attention, as :class:`AttentionProbabilities` does.
 
     Args:
-        look: receives the number of a call and its logits, (..., queries, keys), as it is made.
+        look: called with the number of each such call and its logits, (..., queries, keys).
 
     Attributes:
-        count: how many calls were made.
-        attention: the numbers of those that are attention: of a softmax, that its result, or a
-            reshaped or cast copy of it, weighs values in a product over its last axis.
+        count: how many such calls were made.
+        attention: the numbers of those that are attention. A softmax is if its result, or a
+            reshaped or cast copy of it, is summed over its last axis in a product with other
+            values.
     """
 
     def __init__(self, look: Callable[[int, Tensor], None]) -> None:
@@ -48,59 +40,45 @@ class AttentionWatch(Interception):
         self.look = look
         self.count = 0
         self.attention: set[int] = set()
-        # By identity; held, so that no other tensor gets the same one.
+        # Results of softmax calls by their id; kept alive, so that no other tensor takes the id.
         self._results: dict[int, tuple[Tensor, int]] = {}
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def intercept(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         """Let every call through, and note those that may be attention."""
-        kwargs = kwargs or {}
-        result = super().__torch_function__(func, types, args, kwargs)
-        if not self.live or self.suspended:
-            return result
-        found = kind(func, args, kwargs)
-        if found is not None:
+        result = super().intercept(func, args, kwargs)
+        kind = attention_kind(func, args, kwargs)
+        if kind is not None:
             call, self.count = self.count, self.count + 1
-            self._note(found, call, (args, kwargs), result)
+            if kind == "softmax":
+                self._results[id(result)] = result, call
+                logits = args[0] if args else kwargs["input"]
+            else:
+                self.attention.add(call)
+                with torch.no_grad():
+                    logits = attention_logits(attention_arguments(kind, args, kwargs))
+            with torch.no_grad():
+                self.look(call, logits)
         elif self._results:
             self._follow(getattr(func, "__name__", ""), args, kwargs, result)
         return result
 
-    def _note(self, found: str, call: int, given: tuple[Any, Any], result: Any) -> None:
-        args, kwargs = given
-        with torch.no_grad():
-            if found == FUSED:
-                self.attention.add(call)
-                self.look(call, logits_of(fused_arguments(args, kwargs)))
-            elif found == MODULE:
-                self.attention.add(call)
-                named = module_arguments(args, kwargs)
-                query, key, _ = projected(named)
-                mask = module_mask(named)
-                self.look(call, logits_of({"query": query, "key": key, "attn_mask": mask}))
-            else:
-                self._results[id(result)] = result, call
-                self.look(call, args[0] if args else kwargs["input"])
-
     def _follow(
         self, spelled: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any
     ) -> None:
+        """Note whether a call is the product of probabilities and values, or comes before it."""
         name = spelled.partition(".")[0]
         if name in _PRODUCTS:
-            for call in self._weighing(name, args):
+            for call in self._weighting(name, args):
                 self.attention.add(call)
-        elif name.rstrip("_") in _HANDED_ON and isinstance(result, Tensor):
+        elif name.rstrip("_") in _BETWEEN and isinstance(result, Tensor):
             given = args[0] if args else kwargs.get("input")
             tensor, call = self._results.get(id(given), (None, -1))
             if tensor is not None and result.shape[-1] == tensor.shape[-1]:
                 self._results[id(result)] = result, call
 
-    def _weighing(self, name: str, args: Sequence[Any]) -> list[int]:
+    def _weighting(self, name: str, args: Sequence[Any]) -> list[int]:
         """Return the softmax calls whose last axis this product sums over."""
         if name == "einsum":
             operands = args[1:] if len(args) != 2 or isinstance(args[1], Tensor) else args[1]

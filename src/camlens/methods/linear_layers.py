@@ -1,10 +1,14 @@
-"""Layers that are linear in their inputs, as functions of inputs and parameters, and transposed."""
+"""Linear layers as functions of their inputs and parameters, and their transposes.
+
+"Linear" is meant in the mathematical sense, but for a bias: dense layers, convolutions, and
+BatchNorm in inference mode. Rules of relevance (:mod:`camlens.methods.relevance`) are written in
+terms of these functions.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,15 +27,15 @@ class Dense:
     """
 
     def __call__(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the outputs."""
+        """Return the layer's outputs."""
         return functional.linear(inputs, weight, bias)
 
     def transposed(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Return the values of the outputs times the transposed layer."""
+        """Return what the transposed layer makes of values of the outputs' shape."""
         return values @ weight.to(values)
 
     def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Return the weights of this layer followed by a scale of each output channel."""
+        """Return the weights of this layer with each output channel scaled by (channels,)."""
         return weight * scale.view(-1, 1)
 
 
@@ -40,13 +44,13 @@ class Convolution:
     """A convolution of one to three axes, plain or transposed.
 
     Attributes:
-        shape: of its inputs.
-        stride: for each axis, and so on.
-        padding: for each axis, zeros on either side.
-        dilation: for each axis.
-        groups: of channels.
+        shape: the shape of its inputs, (N, C, *size).
+        stride: one number for each axis.
+        padding: zeros on either side, one number for each axis.
+        dilation: one number for each axis.
+        groups: number of groups of channels.
         backward: whether it is a transposed convolution.
-        output_padding: of a transposed one, for each axis.
+        output_padding: of a transposed convolution, one number for each axis.
     """
 
     shape: torch.Size
@@ -58,7 +62,7 @@ class Convolution:
     output_padding: list[int]
 
     def __call__(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the outputs."""
+        """Return the layer's outputs."""
         return torch.convolution(
             inputs,
             weight,
@@ -72,7 +76,7 @@ class Convolution:
         )
 
     def transposed(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Return the values of the outputs times the transposed layer."""
+        """Return what the transposed layer makes of values of the outputs' shape."""
         weight = weight.to(values.dtype)
         like = weight.new_empty(1).expand(self.shape)  # of the inputs only the shape counts
         result: Tensor = torch.ops.aten.convolution_backward(
@@ -91,7 +95,7 @@ class Convolution:
         return result
 
     def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Return the weights of this layer followed by a scale of each output channel."""
+        """Return the weights of this layer with each output channel scaled by (channels,)."""
         if not self.backward:
             return weight * scale.view(-1, *[1] * (weight.ndim - 1))
         grouped = weight.unflatten(0, (self.groups, -1))  # (groups, inputs, outputs, *kernel)
@@ -102,19 +106,19 @@ class Convolution:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """A factor for each channel: BatchNorm in inference mode, where no layer takes it in."""
+    """A factor for each channel: a BatchNorm in inference mode that follows no linear layer."""
 
     def __call__(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the outputs."""
+        """Return the layer's outputs."""
         outputs = inputs * _of_channels(weight, inputs)
         return outputs if bias is None else outputs + _of_channels(bias, inputs)
 
     def transposed(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Return the values of the outputs times the transposed layer."""
+        """Return what the transposed layer makes of values of the outputs' shape."""
         return values * _of_channels(weight, values)
 
     def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Return the weights of this layer followed by a scale of each output channel."""
+        """Return the weights of this layer with each output channel scaled by (channels,)."""
         return weight * scale
 
 
@@ -122,41 +126,42 @@ def _of_channels(weight: Tensor, values: Tensor) -> Tensor:
     return weight.to(values).view(-1, *[1] * (values.ndim - 2))
 
 
-def convolution(name: str, given: Mapping[str, Any]) -> tuple[Convolution, Tensor]:
-    """Read a call of ``conv2d`` and its like.
+LinearLayer: TypeAlias = Dense | Convolution | Scale
 
-    Args:
-        name: of the function.
-        given: its arguments by name.
 
-    Returns:
-        The layer, and its inputs, padded where zeros on either side do not do it.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Forward:
+    """What a linear layer computed.
+
+    Attributes:
+        layer: the layer.
+        weight: its weights.
+        bias: (channels,) or None.
+        inputs: a, of any shape that the layer takes.
+        outputs: z, the layer's outputs.
+        signed: whether an input may be negative; False saves a rule some operations.
     """
-    inputs, weight = given["input"], given["weight"]
-    axes = weight.ndim - 2
 
-    def each(option: str, default: int) -> list[int]:
-        value = given.get(option, default)
-        values = [value] if isinstance(value, int) else list(value)
-        return values * axes if len(values) == 1 else values
+    layer: LinearLayer
+    weight: Tensor
+    bias: Tensor | None
+    inputs: Tensor
+    outputs: Tensor
+    signed: bool = True
 
-    dilation, padding = each("dilation", 1), given.get("padding", 0)
-    if padding == "same":
-        spans = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        sides = [side for span in reversed(spans) for side in (span // 2, span - span // 2)]
-        inputs, amounts = functional.pad(inputs, sides), [0] * axes
-    else:
-        amounts = [0] * axes if padding == "valid" else each("padding", 0)
-    backward = "transpose" in name
-    return (
-        Convolution(
-            shape=inputs.shape,
-            stride=each("stride", 1),
-            padding=amounts,
-            dilation=dilation,
-            groups=given.get("groups", 1),
-            backward=backward,
-            output_padding=each("output_padding", 0),
-        ),
-        inputs,
+
+def positive_part(forward: Forward) -> Tensor:
+    r"""Return :math:`\sum_i (a_i w_{ij})^+ + b_j^+` of each output j, of the outputs' shape.
+
+    Example:
+        >>> a, w = torch.tensor([[3.0, 2.0, -1.0]]), torch.tensor([[2.0, -1.0, -2.0]])
+        >>> positive_part(Forward(Dense(), w, torch.ones(1), a, torch.tensor([[7.0]]))).tolist()
+        [[9.0]]
+    """
+    bias = None if forward.bias is None else forward.bias.clamp(min=0)
+    weight, inputs = forward.weight, forward.inputs
+    if not forward.signed:
+        return forward.layer(inputs, weight.clamp(min=0), bias)
+    return forward.layer(inputs.clamp(min=0), weight.clamp(min=0), bias) + forward.layer(
+        inputs.clamp(max=0), weight.clamp(max=0)
     )

@@ -1,0 +1,231 @@
+r"""Attention by its definition, :math:`\mathrm{softmax}(s\,Q K^T + M)\,V`, for torch's own calls.
+
+``F.scaled_dot_product_attention`` and ``nn.MultiheadAttention`` do not expose the probabilities
+that their output is made of. The functions here take the same arguments, by name, and compute the
+same output step by step.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+#: Names of torch's attention functions: the fused one, and that of ``nn.MultiheadAttention``.
+FUSED = "scaled_dot_product_attention"
+MODULE = "multi_head_attention_forward"
+_SOFTMAX = ("softmax", "special_softmax")
+
+_FUSED_NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+_FUSED_DEFAULTS = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False}
+_MODULE_SIGNATURE = inspect.signature(functional.multi_head_attention_forward)
+
+#: The remedy in every error about attention that cannot be explained.
+REMEDY = "use a class activation map, such as camlens.GradCAM or camlens.LayerCAM"
+
+
+def attention_kind(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> str | None:
+    """Return the kind of a call that may be attention, or None for any other call.
+
+    Returns:
+        :data:`FUSED`, :data:`MODULE`, or ``"softmax"``: one over the last of at least three axes.
+    """
+    name = getattr(func, "__name__", "").partition(".")[0]  # "softmax.int", if exported
+    if name in (FUSED, MODULE):
+        return name
+    if name not in _SOFTMAX:
+        return None
+    given = args[0] if args else kwargs.get("input")
+    axis = args[1] if len(args) > 1 else kwargs.get("dim")
+    if not isinstance(given, Tensor) or given.ndim < 3 or axis not in (-1, given.ndim - 1):
+        return None
+    return "softmax"
+
+
+def attention_arguments(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a call of :data:`FUSED` or :data:`MODULE` by name, with defaults."""
+    if name == FUSED:
+        return {**_FUSED_DEFAULTS, **dict(zip(_FUSED_NAMES, args, strict=False)), **kwargs}
+    bound = _MODULE_SIGNATURE.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def check_explainable(given: Mapping[str, Any]) -> None:
+    """Check that a call of attention can be explained, given its arguments by name.
+
+    Raises:
+        ValueError: it drops probabilities at random, or has keys that belong to no token.
+    """
+    for name in ("bias_k", "bias_v", "add_zero_attn", "static_k", "static_v"):
+        value = given.get(name)
+        if value is not None and value is not False:
+            raise ValueError(
+                f"nn.MultiheadAttention with {name} attends to keys that belong to no token, so a "
+                f"map of the tokens cannot show all that it attends to; {REMEDY}"
+            )
+    if given["dropout_p"] and given.get("training", True):
+        raise ValueError(
+            f"expected attention without dropout, got dropout of {given['dropout_p']}: call "
+            "model.eval() first; a model that calls F.scaled_dot_product_attention has to pass "
+            "dropout_p=0 when it is not training"
+        )
+
+
+def scaled_dot_product(
+    given: Mapping[str, Any], use: Callable[[Tensor], Tensor] = lambda probabilities: probabilities
+) -> Tensor:
+    """Return what ``F.scaled_dot_product_attention`` returns.
+
+    Args:
+        given: its arguments by name, see :func:`attention_arguments`.
+        use: receives the probabilities (..., queries, keys), and returns those to go on with.
+
+    Returns:
+        (..., queries, channels of the values).
+
+    Example:
+        >>> q, k, v = torch.zeros(1, 2), torch.zeros(2, 2), torch.tensor([[1.0], [3.0]])
+        >>> scaled_dot_product(attention_arguments(FUSED, (q, k, v), {})).tolist()
+        [[2.0]]
+    """
+    value = _for_each_head(given, given["value"])
+    probabilities = use(_softmax(_fused_logits(given)))
+    if given["dropout_p"]:  # only of a model that trains with its maps
+        probabilities = functional.dropout(probabilities, given["dropout_p"])
+    return _weighted_mean(probabilities, value)
+
+
+def multi_head(
+    given: Mapping[str, Any], use: Callable[[Tensor], Tensor] = lambda probabilities: probabilities
+) -> tuple[Tensor, Tensor | None]:
+    """Return what ``F.multi_head_attention_forward`` returns, in evaluation mode.
+
+    Args:
+        given: its arguments by name, see :func:`attention_arguments`.
+        use: receives the probabilities (N, heads, queries, keys), and returns those to go on with.
+
+    Returns:
+        The output (queries, N, channels), and the probabilities if ``need_weights`` asks for them:
+        (N, queries, keys), or with ``average_attn_weights=False`` (N, heads, queries, keys).
+        Without N if the inputs are not batched.
+    """
+    query, key, value = _projected(given)
+    probabilities = use(_softmax(_logits(query, key, _module_mask(given))))
+    heads = _weighted_mean(probabilities, value)  # (N, heads, queries, channels of a head)
+    rows = heads.permute(2, 0, 1, 3).flatten(2)
+    output = functional.linear(rows, given["out_proj_weight"], given["out_proj_bias"])
+    weights = probabilities.mean(dim=1) if given["average_attn_weights"] else probabilities
+    if given["query"].ndim == 2:
+        output, weights = output.squeeze(1), weights.squeeze(0)
+    return output, weights.to(output.dtype) if given["need_weights"] else None
+
+
+def attention_logits(given: Mapping[str, Any]) -> Tensor:
+    """Return the logits, which the softmax turns into probabilities, in float32 or better.
+
+    Args:
+        given: arguments by name, of either function.
+
+    Returns:
+        (..., queries, keys).
+    """
+    if "num_heads" in given:
+        query, key, _ = _projected(given)
+        return _logits(query, key, _module_mask(given))
+    return _fused_logits(given)
+
+
+def by_head(values: Tensor, images: int) -> Tensor:
+    """Return (..., queries, keys) of N images as (N, heads, queries, keys)."""
+    return values.reshape(images, -1, *values.shape[-2:])
+
+
+def _fused_logits(given: Mapping[str, Any]) -> Tensor:
+    query: Tensor = given["query"]
+    key, mask = _for_each_head(given, given["key"]), given["attn_mask"]
+    if given["is_causal"]:
+        shape = query.shape[-2], key.shape[-2]
+        mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril()
+    return _logits(query, key, mask, given.get("scale"))
+
+
+def _logits(query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
+    wide = torch.promote_types(query.dtype, torch.float32)  # as fused kernels accumulate
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    logits: Tensor = (query.to(wide) * scale) @ key.to(wide).transpose(-2, -1)
+    if mask is None:
+        return logits
+    return logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Return the softmax over the keys; zeros where every key is masked out, as torch does."""
+    probabilities = logits.softmax(dim=-1)
+    masked = logits.detach().amax(dim=-1, keepdim=True) == -math.inf
+    return probabilities.masked_fill(masked, 0)
+
+
+def _weighted_mean(probabilities: Tensor, value: Tensor) -> Tensor:
+    """Return the mean of the values, weighted by the probabilities, in the values' dtype."""
+    wide = torch.promote_types(value.dtype, torch.float32)
+    mean: Tensor = (probabilities.to(wide) @ value.to(wide)).to(value.dtype)
+    return mean
+
+
+def _projected(given: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the queries, keys and values of nn.MultiheadAttention, (N, heads, tokens, width)."""
+    inputs = [given[name] for name in ("query", "key", "value")]
+    if inputs[0].ndim == 2:
+        inputs = [tensor.unsqueeze(1) for tensor in inputs]
+    if given["use_separate_proj_weight"]:
+        weights = [given[f"{name}_proj_weight"] for name in "qkv"]
+    else:
+        weights = given["in_proj_weight"].chunk(3)
+    bias = given["in_proj_bias"]
+    biases = [None] * 3 if bias is None else bias.chunk(3)
+    query, key, value = (
+        functional.linear(tensor, weight, own)  # (tokens, N, heads * width)
+        .unflatten(2, (given["num_heads"], -1))
+        .permute(1, 2, 0, 3)
+        for tensor, weight, own in zip(inputs, weights, biases, strict=True)
+    )
+    return query, key, value
+
+
+def _module_mask(given: Mapping[str, Any]) -> Tensor | None:
+    """Return both masks of nn.MultiheadAttention as one that is added to (N, heads, q, k) logits.
+
+    Unlike those of ``F.scaled_dot_product_attention``, its boolean masks are True where a key is
+    *not* attended to.
+    """
+    masks = []
+    mask, padding = given["attn_mask"], given["key_padding_mask"]
+    if mask is not None:
+        masks.append(mask.unflatten(0, (-1, given["num_heads"])) if mask.ndim == 3 else mask)
+    if padding is not None:
+        masks.append(padding.view(-1, 1, 1, padding.shape[-1]))
+    dtype = torch.promote_types(given["query"].dtype, torch.float32)
+    total: Tensor | None = None
+    for each in masks:
+        added = each.to(dtype)
+        if each.dtype == torch.bool:
+            added = torch.zeros_like(added).masked_fill(each, -math.inf)
+        total = added if total is None else total + added
+    return total
+
+
+def _for_each_head(given: Mapping[str, Any], tensor: Tensor) -> Tensor:
+    """Return keys or values repeated for each head of the queries, if several heads share them."""
+    if not given.get("enable_gqa"):
+        return tensor
+    return tensor.repeat_interleave(given["query"].shape[-3] // tensor.shape[-3], dim=-3)

@@ -1,0 +1,130 @@
+"""Keep the attention probabilities of a run, as part of its graph of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .attention_by_definition import (
+    REMEDY,
+    attention_arguments,
+    attention_kind,
+    by_head,
+    check_explainable,
+    multi_head,
+    scaled_dot_product,
+)
+from .modes import Interception, check_no_checkpoint
+
+
+class AttentionProbabilities(Interception):
+    """Keep the probabilities of some calls of attention; gradients are recorded from there on.
+
+    Calls that may be attention are numbered as they are made: ``F.scaled_dot_product_attention``,
+    ``nn.MultiheadAttention``, and every softmax over the last of three or more axes.
+    :class:`AttentionCalls` finds out beforehand which of them are attention. Fused attention does
+    not hold its probabilities, and those that ``nn.MultiheadAttention`` returns are not what its
+    output is made of, so both are computed by their definition for the calls asked for.
+
+    The probabilities are (N, heads, queries, keys), or of whatever shape an explicit softmax
+    returned. They belong to the graph of gradients if there is one at that point; otherwise they
+    are a leaf, with which one begins.
+
+    Args:
+        calls: the numbers of the calls.
+
+    Attributes:
+        seen: the probabilities of the last run, by the number of the call.
+        count: how many calls the run has made.
+
+    Raises:
+        ValueError: a call asked for has dropout, or keys that belong to no token
+            (``add_bias_kv``, ``add_zero_attn``).
+
+    Example:
+        >>> query, key = torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 2, 2)
+        >>> value = torch.tensor([[[[1.0, 0.0], [0.0, 3.0]]]])
+        >>> with AttentionProbabilities([0]) as mode:
+        ...     output = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        >>> output.tolist(), mode.seen[0].tolist()
+        ([[[[0.5, 1.5]]]], [[[[0.5, 0.5]]]])
+        >>> torch.autograd.grad(output.sum(), mode.seen[0])[0].tolist()
+        [[[[1.0, 3.0]]]]
+    """
+
+    def __init__(self, calls: Collection[int]) -> None:
+        super().__init__()
+        self.calls = frozenset(calls)
+        self.seen: dict[int, Tensor] = {}
+        self.count = 0
+
+    def __enter__(self) -> AttentionProbabilities:
+        """Begin a run."""
+        self.seen, self.count = {}, 0
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def check_used(self) -> None:
+        """Check that every call asked for was made.
+
+        Raises:
+            ValueError: one was not.
+        """
+        if missing := sorted(self.calls - self.seen.keys()):
+            raise ValueError(
+                f"expected the same calls of attention as when the model was measured, but of the "
+                f"{self.count} that it made now {missing[:3]} are missing: it does not run the "
+                f"same way in every call; {REMEDY}"
+            )
+
+    def used(self, call: int, probabilities: Tensor) -> Tensor:
+        """Keep the probabilities of a call, and return those that the model goes on with."""
+        if probabilities.requires_grad:
+            check_no_checkpoint("attention with kept probabilities")
+        else:
+            probabilities = probabilities.detach().requires_grad_()
+            torch.set_grad_enabled(True)
+        self.seen[call] = probabilities
+        return probabilities
+
+    def intercept(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Compute the attention asked for by its definition; let every other call through."""
+        name = attention_kind(func, args, kwargs)
+        if name is None:
+            return super().intercept(func, args, kwargs)
+        call = self.count
+        self.count += 1
+        if call not in self.calls:
+            return super().intercept(func, args, kwargs)
+        if name == "softmax":
+            # A copy, since the model may overwrite it, which must not change what is kept.
+            return self.used(call, func(*args, **kwargs)).clone()
+        given = attention_arguments(name, args, kwargs)
+        check_explainable(given)
+        by_definition = multi_head if "num_heads" in given else scaled_dot_product
+        return by_definition(given, lambda probabilities: self.used(call, probabilities))
+
+
+class MeanProbabilities(AttentionProbabilities):
+    """Keep the mean over the heads, (N, queries, keys) in float32 or better, without gradients.
+
+    Args:
+        calls: the numbers of the calls.
+        images: N.
+    """
+
+    def __init__(self, calls: Collection[int], images: int) -> None:
+        super().__init__(calls)
+        self.images = images
+
+    def used(self, call: int, probabilities: Tensor) -> Tensor:
+        """Keep the mean; the model goes on with the probabilities as they are."""
+        heads = by_head(probabilities.detach(), self.images)
+        wide = torch.promote_types(heads.dtype, torch.float32)
+        self.seen[call] = heads.mean(dim=1, dtype=wide)
+        return probabilities
