@@ -302,3 +302,45 @@ def test_a_batch_is_its_images_and_all_targets_are_each(deep, explainer):
     assert_close(again.raw, whole.raw)
     assert all(torch.equal(value, deep.state_dict()[name]) for name, value in state.items())
     assert not any(module._forward_hooks for module in deep.modules())
+
+
+class Inverse(nn.Module):
+    """A linear layer, by which constants are divided."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.constants = nn.Linear(6, 4), nn.Parameter(torch.ones(4))
+
+    def forward(self, maps):
+        return self.constants / (self.linear(maps.mean((2, 3))) - 10)
+
+
+class Picked(nn.Module):
+    """The channels at the cell with the largest sum: indices that depend on the values."""
+
+    def __init__(self, gather):
+        super().__init__()
+        self.linear, self.gather = nn.Linear(6, 4), gather
+
+    def forward(self, maps):
+        cells = maps.flatten(2)
+        where = cells.sum(dim=1).argmax(dim=1)
+        if self.gather:
+            picked = cells.gather(2, where.view(-1, 1, 1).expand(-1, 6, 1)).squeeze(2)
+        else:
+            picked = cells[torch.arange(len(cells)), :, where]
+        return self.linear(picked)
+
+
+@pytest.mark.parametrize("end", [Inverse(), Picked(True), Picked(False)], ids=["1/x", "g", "i"])
+@pytest.mark.parametrize("ablate", ["channels", "cells"])
+def test_an_end_that_only_looks_linear_is_run(end, ablate):
+    model = nn.Sequential(*pooled()[:2], end).eval()
+    fall, activations, scores = falls(model, "1", (IMAGES,), "zero", ablate)
+    found = camlens.AblationCAM(model, "1", ablate=ablate)(IMAGES, targets="all")
+    expected = (
+        fall.relu().unflatten(2, activations.shape[2:])
+        if ablate == "cells"
+        else cam.ablation_cam(activations, fall, scores)
+    )
+    assert_close(found.raw, expected, rtol=1e-4, atol=1e-6)
