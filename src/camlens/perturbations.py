@@ -224,7 +224,9 @@ class RISE(Perturbation):
     def _sums(self, scores: Tensor, draw: Callable[[slice], Tensor]) -> Tensor:
         scores = scores - scores.mean(dim=0) if self.center else scores
         parts = (
-            perturbation.rise_sums(scores[rows], draw(rows), self.keep, center=self.center)
+            perturbation.rise_sums(
+                scores[rows], draw(rows).to(scores.dtype), self.keep, center=self.center
+            )
             for first in range(0, self.masks, self.batch_size)
             for rows in (slice(first, first + self.batch_size),)
         )

@@ -111,6 +111,11 @@ class Segmentation(PerImage):
     chosen: int
     mask: Tensor | None
 
+    @property
+    def count(self) -> int | None:
+        """See :class:`PerImage`."""
+        return None if self.mask is None or self.mask.ndim == 2 else len(self.mask)
+
     def __call__(self, outputs: Any) -> Tensor:
         """Return (N, 1) scores."""
         scores = self._scores(outputs)
@@ -159,6 +164,11 @@ class Box(PerImage):
     labels: Tensor
     read: ReadBoxes | None
     found: bool = False
+
+    @property
+    def count(self) -> int | None:
+        """See :class:`PerImage`."""
+        return None if self.boxes.ndim == 2 else len(self.boxes)
 
     def __call__(self, outputs: Any) -> Tensor:
         """Return (N, K) scores; 0 where nothing of the class overlaps."""
