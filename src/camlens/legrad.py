@@ -33,7 +33,8 @@ class LeGrad(AttentionAttribution):
     in the last block's output, so it passes whatever norm, pooling and head the model has. The
     authors' code knows open_clip alone, has only the last blocks by default, scales each map by
     its least and largest value, and for SigLIP zeroes what an empty prompt shows; here neither is
-    done.
+    done. Keys that a mask hides from a query have no attention that could raise a score, and count
+    as zero there.
 
     One forward pass runs each block on the input that it has, detached, so the graphs of the
     blocks are disjoint and begin at their attention. The backward passes go through each block
@@ -93,8 +94,7 @@ class LeGrad(AttentionAttribution):
             (by_attention,) = pull_back(
                 output, [attention], gradients[chunk], [name], keep_graph=chunk is not chunks[-1]
             )
-            heads = torch.stack([by_head(each, n) for each in by_attention], dim=1)
-            parts.append(methods.legrad(at_least_float32(heads)))
+            parts.append(_values(by_attention, attention, n))
         return torch.cat(parts, dim=1)
 
     def _gradients(self, tail: Tail, tokens: Tensor) -> list[Tensor]:
@@ -136,11 +136,17 @@ class LeGrad(AttentionAttribution):
                     chunk,
                     keep_graph=chunk is not chunks[-1],
                 )
-                heads = torch.stack([by_head(each, m) for each in found], dim=1)
-                parts.append(methods.legrad(at_least_float32(heads)))
+                parts.append(_values(found, attention, m))
             kept.append(torch.cat(parts, dim=1))
         every: Tensor = torch.cat(kept).unflatten(0, tokens.shape[:2])
         return every.mean(dim=0)
+
+
+def _values(gradients: Tensor, attention: Tensor, images: int) -> Tensor:
+    """Return (N, K, T) from (K, *attention) gradients; keys that a mask hides raise no score."""
+    heads = torch.stack([by_head(each, images) for each in gradients], dim=1)
+    seen = by_head(attention.detach(), images).unsqueeze(1) > 0
+    return methods.legrad(at_least_float32(heads.where(seen, 0)))
 
 
 def _rows(tokens: Tensor) -> tuple[Tensor, Tensor]:
