@@ -33,8 +33,8 @@ class LeGrad(AttentionAttribution):
     in the last block's output, so it passes whatever norm, pooling and head the model has. The
     authors' code knows open_clip alone, has only the last blocks by default, scales each map by
     its least and largest value, and for SigLIP zeroes what an empty prompt shows; here neither is
-    done. Keys that a mask hides from a query have no attention that could raise a score, and count
-    as zero there.
+    done. A key that a mask hides from every query has no attention that could raise a score: its
+    value is zero.
 
     One forward pass runs each block on the input that it has, detached, so the graphs of the
     blocks are disjoint and begin at their attention. The backward passes go through each block
@@ -143,10 +143,10 @@ class LeGrad(AttentionAttribution):
 
 
 def _values(gradients: Tensor, attention: Tensor, images: int) -> Tensor:
-    """Return (N, K, T) from (K, *attention) gradients; keys that a mask hides raise no score."""
+    """Return (N, K, T) from (K, *attention) gradients, zero for keys that a mask hides from all."""
     heads = torch.stack([by_head(each, images) for each in gradients], dim=1)
-    seen = by_head(attention.detach(), images).unsqueeze(1) > 0
-    return methods.legrad(at_least_float32(heads.where(seen, 0)))
+    seen = by_head(attention.detach(), images).amax(dim=(1, 2)) > 0  # (N, T)
+    return methods.legrad(at_least_float32(heads)).where(seen.unsqueeze(1), 0)
 
 
 def _rows(tokens: Tensor) -> tuple[Tensor, Tensor]:
