@@ -43,6 +43,7 @@ class Perturbation(Explainer):
             make: as :meth:`camlens.probe.Probe.selections` takes it.
             source: as :meth:`camlens.probe.Probe.selections` takes it.
         """
+        check_alone(probe, make)
         return read_all(
             probe,
             make,
@@ -254,6 +255,29 @@ class RISE(Perturbation):
                 return perturbation.smooth_masks(shown[rows].float(), shifts[rows], tables)
 
         return cells, draw
+
+
+def check_alone(probe: Probe, make: Callable[[slice], Tensor]) -> None:
+    """Check that a score does not depend on which other images run beside its own.
+
+    Beside a changed image the first image has to have the score that it has in the call.
+
+    Raises:
+        ValueError: it has another.
+    """
+    with torch.no_grad():
+        pair = torch.cat([probe.images[:1], make(slice(0, 1))])
+        rows = torch.zeros(2, dtype=torch.int64, device=pair.device)
+        beside = probe.changed(pair, rows).run(start=None).scores[0]
+    alone = probe.unchanged().scores.detach()
+    gap = (at_least_float32(beside) - at_least_float32(alone[0])).abs().amax()
+    rounding = 1e-3 if torch.finfo(alone.dtype).eps < 1e-3 else 0.1
+    if gap > rounding * at_least_float32(alone).abs().amax():
+        raise ValueError(
+            "the scores of an image change with the other images of the batch, such as by a "
+            "BatchNorm without running statistics or a softmax over the batch, so that changed "
+            "images cannot be scored together: choose scores that depend on one image alone"
+        )
 
 
 def exact(images: Tensor) -> torch.autocast:

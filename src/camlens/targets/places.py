@@ -29,7 +29,7 @@ def segmentation(chosen: int, mask: Tensor | None = None) -> Callable[[Any], Ten
         ``"out"``.
 
     Raises:
-        ValueError: a mask is empty or of a wrong shape.
+        ValueError: a mask is empty, has negative weights, or is of a wrong shape.
 
     Example:
         >>> logits = torch.tensor([[[[1.0, 5.0]], [[2.0, 0.0]]]])
@@ -39,6 +39,8 @@ def segmentation(chosen: int, mask: Tensor | None = None) -> Callable[[Any], Ten
     if mask is not None:
         if mask.ndim not in (2, 3):
             raise ValueError(f"expected a mask of (h, w) or (N, h, w), got {tuple(mask.shape)}")
+        if (mask.is_floating_point() and not mask.isfinite().all()) or (mask < 0).any():
+            raise ValueError("expected a mask of finite weights that are not negative")
         if not mask.flatten(-2).any(dim=-1).all():
             raise ValueError("expected a mask with at least one pixel, got an empty one")
     return Segmentation(chosen, mask)
