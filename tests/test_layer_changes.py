@@ -6,6 +6,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
@@ -344,3 +345,30 @@ def test_an_end_that_only_looks_linear_is_run(end, ablate):
         else cam.ablation_cam(activations, fall, scores)
     )
     assert_close(found.raw, expected, rtol=1e-4, atol=1e-6)
+
+
+class Largest(TorchDispatchMode):
+    """Keep the number of values of the largest tensor that is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.values = max(self.values, result.numel())
+        return result
+
+
+def test_the_gradients_of_many_classes_at_many_steps_are_not_held_at_once(monkeypatch):
+    monkeypatch.setattr("camlens.probe.passes.CHUNK_BYTES", 2**14)
+    layers = nn.Conv2d(3, 6, 3), nn.GELU(), nn.Conv2d(6, 5, 3), nn.GELU(), nn.Flatten()
+    model = nn.Sequential(*layers, nn.Linear(5 * 144, 40)).eval()
+    explain = camlens.LayerIntegratedGradients(model, "1", steps=20)
+    explain(IMAGES)  # measures the layer
+    with Largest() as largest:
+        explanation = explain(IMAGES, targets="all")
+    assert largest.values <= 2 * 40 * 6 * 14 * 14  # the mean of the gradients itself
+    alone = explain(IMAGES, targets=[[39, 3]])
+    assert_close(explanation.raw[:, [39, 3]], alone.raw, rtol=1e-3, atol=1e-6)
