@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import final
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .baselines import Baseline, baseline_images, check_baseline
 from .explainers import Attribution, Explainer, at_least_float32
+from .layers.measured import inputs_key
 from .methods import path, perturbation
 from .options import each_axis, integer
 from .probe import Probe
@@ -34,6 +35,8 @@ class Perturbation(Explainer):
         super().__init__(model)
         self.batch_size = integer("batch_size", batch_size)
         self._progress = progress
+        #: Shapes of inputs, and callable targets, whose scores were seen to be an image's own.
+        self._alone: set[tuple[Hashable, int | None]] = set()
 
     def scores(self, probe: Probe, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
         """Return the (M, K) scores of M changed images, with a progress bar.
@@ -43,7 +46,10 @@ class Perturbation(Explainer):
             make: as :meth:`camlens.probe.Probe.selections` takes it.
             source: as :meth:`camlens.probe.Probe.selections` takes it.
         """
-        check_alone(probe, make)
+        of = (inputs_key(probe), id(probe.targets) if callable(probe.targets) else None)
+        if of not in self._alone:
+            check_alone(probe, make)
+            self._alone.add(of)
         return read_all(
             probe,
             make,

@@ -98,9 +98,9 @@ class AttentionWatch(Interception):
         elif name.rstrip("_") in _HANDED_ON and isinstance(result, Tensor):
             given = args[0] if args else kwargs.get("input")
             before = 1 if name.endswith("_") and not name.endswith("__") else 0
-            call = self._call_of(given, before)
-            if call is not None and result.shape[-1] == given.shape[-1]:
-                self._results[id(result)] = result, call, result._version
+            known = self._call_of(given, before)
+            if known is not None and given is not None and result.shape[-1] == given.shape[-1]:
+                self._results[id(result)] = result, known, result._version
 
     def _weighing(self, name: str, args: Sequence[Any]) -> list[int]:
         """Return the softmax calls whose last axis this product sums over."""
