@@ -164,3 +164,10 @@ def test_a_figure_has_the_concepts_with_a_legend():
     texts = [t.get_text() for t in panels[0].get_legend().get_texts()]
     falls = explanation.concepts.falls[0, 0].tolist()
     assert texts == [f"{i + 1}: {-fall:+.3g}" for i, fall in enumerate(falls)]
+
+
+def test_a_mean_over_noisy_images_does_not_keep_the_concepts_of_one_of_them():
+    explain = camlens.DeepFeatureFactorization(rectified(), "1", concepts=3)
+    explanation = camlens.SmoothGrad(explain, samples=2)(IMAGES)
+    assert explanation.concepts is None
+    assert not explanation.measures

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import torchvision
 from torch import nn
 from torch.testing import assert_close
 
@@ -100,3 +101,51 @@ def test_a_batch_is_its_images_and_unused_layers_do_not_count():
     for n in range(3):
         alone = camlens.FullGrad(model)(images[n : n + 1], targets=[[4, 0]])
         assert_close(alone.raw[0], whole.raw[n, [4, 0]], rtol=1e-4, atol=1e-6)
+
+
+class Activated(nn.BatchNorm2d):
+    """A norm with its activation inside, as timm's."""
+
+    def forward(self, images):
+        return super().forward(images).relu()
+
+
+class Scaled(nn.Conv2d):
+    """A convolution whose outputs, bias and all, are scaled."""
+
+    def forward(self, images):
+        return 3 * super().forward(images)
+
+
+class Standardized(nn.Conv2d):
+    """A convolution with another weight, which is still one with a bias."""
+
+    def forward(self, images):
+        weight = self.weight / self.weight.norm()
+        return self._conv_forward(images, weight, self.bias)
+
+
+@pytest.mark.parametrize("kind", [Activated, Scaled])
+def test_a_layer_that_does_more_than_add_its_bias_is_refused(kind):
+    torch.manual_seed(0)
+    layer = kind(3) if kind is Activated else kind(3, 3, 3)
+    if kind is Activated:
+        nn.init.normal_(layer.bias)
+    model = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
+    with pytest.raises(ValueError, match=f"is a {kind.__name__}, which does more"):
+        camlens.FullGrad(model)(torch.randn(2, 3, 8, 8))
+
+
+def test_a_layer_of_ones_own_that_adds_its_bias_is_complete():
+    torch.manual_seed(0)
+    layers = Standardized(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    model = nn.Sequential(*layers, nn.Linear(4, 2)).eval()
+    explanation = camlens.FullGrad(model)(torch.randn(2, 3, 8, 8))
+    assert (explanation.measures["completeness_gap"] < 1e-6).all()
+
+
+def test_biases_that_are_buffers_are_not_left_out():
+    norm = torchvision.ops.FrozenBatchNorm2d(3)
+    model = nn.Sequential(norm, nn.Flatten(), nn.Linear(3 * 64, 2)).eval()
+    with pytest.raises(ValueError, match="is a FrozenBatchNorm2d with a bias"):
+        camlens.FullGrad(model)(torch.randn(2, 3, 8, 8))

@@ -6,6 +6,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
@@ -302,3 +303,72 @@ def test_a_batch_is_its_images_and_all_targets_are_each(deep, explainer):
     assert_close(again.raw, whole.raw)
     assert all(torch.equal(value, deep.state_dict()[name]) for name, value in state.items())
     assert not any(module._forward_hooks for module in deep.modules())
+
+
+class Inverse(nn.Module):
+    """A linear layer, by which constants are divided."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.constants = nn.Linear(6, 4), nn.Parameter(torch.ones(4))
+
+    def forward(self, maps):
+        return self.constants / (self.linear(maps.mean((2, 3))) - 10)
+
+
+class Picked(nn.Module):
+    """The channels at the cell with the largest sum: indices that depend on the values."""
+
+    def __init__(self, gather):
+        super().__init__()
+        self.linear, self.gather = nn.Linear(6, 4), gather
+
+    def forward(self, maps):
+        cells = maps.flatten(2)
+        where = cells.sum(dim=1).argmax(dim=1)
+        if self.gather:
+            picked = cells.gather(2, where.view(-1, 1, 1).expand(-1, 6, 1)).squeeze(2)
+        else:
+            picked = cells[torch.arange(len(cells)), :, where]
+        return self.linear(picked)
+
+
+@pytest.mark.parametrize("end", [Inverse(), Picked(True), Picked(False)], ids=["1/x", "g", "i"])
+@pytest.mark.parametrize("ablate", ["channels", "cells"])
+def test_an_end_that_only_looks_linear_is_run(end, ablate):
+    model = nn.Sequential(*pooled()[:2], end).eval()
+    fall, activations, scores = falls(model, "1", (IMAGES,), "zero", ablate)
+    found = camlens.AblationCAM(model, "1", ablate=ablate)(IMAGES, targets="all")
+    expected = (
+        fall.relu().unflatten(2, activations.shape[2:])
+        if ablate == "cells"
+        else cam.ablation_cam(activations, fall, scores)
+    )
+    assert_close(found.raw, expected, rtol=1e-4, atol=1e-6)
+
+
+class Largest(TorchDispatchMode):
+    """Keep the number of values of the largest tensor that is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.values = max(self.values, result.numel())
+        return result
+
+
+def test_the_gradients_of_many_classes_at_many_steps_are_not_held_at_once(monkeypatch):
+    monkeypatch.setattr("camlens.probe.passes.CHUNK_BYTES", 2**14)
+    layers = nn.Conv2d(3, 6, 3), nn.GELU(), nn.Conv2d(6, 5, 3), nn.GELU(), nn.Flatten()
+    model = nn.Sequential(*layers, nn.Linear(5 * 144, 40)).eval()
+    explain = camlens.LayerIntegratedGradients(model, "1", steps=20)
+    explain(IMAGES)  # measures the layer
+    with Largest() as largest:
+        explanation = explain(IMAGES, targets="all")
+    assert largest.values <= 2 * 40 * 6 * 14 * 14  # the mean of the gradients itself
+    alone = explain(IMAGES, targets=[[39, 3]])
+    assert_close(explanation.raw[:, [39, 3]], alone.raw, rtol=1e-3, atol=1e-6)

@@ -192,6 +192,21 @@ def test_draws_are_spread_evenly():
     assert draws == path.expected_draws(10, 3, seed=4) != path.expected_draws(10, 3, seed=5)
 
 
+def test_expected_gradients_contrast_with_the_unchanged_images_classes():
+    """Whose points lie near the baselines, where other classes may be the highest."""
+    torch.manual_seed(0)
+    model, baselines = Small().eval(), 9 * torch.randn(6, 3, 8, 8)
+    explain = camlens.ExpectedGradients(model, baselines, samples=12)
+    with torch.no_grad():
+        logits = model(IMAGES)
+    logits[:, 4] = -torch.inf
+    for row, other in enumerate(logits.argmax(dim=1).tolist()):
+        image = IMAGES[row : row + 1]
+        found = explain(image, targets=camlens.targets.contrast(4, 1))
+        expected = explain(image, targets=camlens.targets.contrast(4, [other]))
+        assert_close(found.gradients, expected.gradients)
+
+
 # SmoothGrad.
 
 

@@ -376,3 +376,22 @@ def test_what_cannot_be_right_is_an_error(make, error, message):
 
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", [camlens.Occlusion, camlens.RISE, camlens.ScoreCAM])
+def test_models_in_float64_have_the_same_maps(kind):
+    model, images = Small().eval(), torch.rand(2, 3, 8, 8)
+    options = {"layer": "conv2"} if kind is camlens.ScoreCAM else {}
+    single = kind(model, **options)(images, targets=[[1, 2]])
+    double = kind(model.double(), **options)(images.double(), targets=[[1, 2]])
+    assert_close(double.raw, single.raw, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [camlens.Occlusion, camlens.RISE])
+@pytest.mark.parametrize("count", [1, 3])
+def test_scores_that_depend_on_the_batch_are_refused(kind, count):
+    """Changed images run beside one another, even those of a single image."""
+    norm = nn.BatchNorm2d(3, track_running_stats=False)
+    model = nn.Sequential(norm, nn.GELU(), nn.Flatten(), nn.Linear(192, 4)).eval()
+    with pytest.raises(ValueError, match="change with the other images of the batch"):
+        kind(model)(torch.rand(count, 3, 8, 8))

@@ -86,6 +86,8 @@ def test_texts_are_scored_by_scaled_cosines_of_their_own():
         (lambda: contrast(0, 4)(LOGITS), "at most 3 other classes"),
         (lambda: rest(-1)(LOGITS), r"classes 0 to 3, got \[-1\]"),
         (lambda: segmentation(0, torch.zeros(2, 2)), "an empty one"),
+        (lambda: segmentation(0, torch.tensor([[1.0, -1.0]])), "not negative"),
+        (lambda: segmentation(0, torch.tensor([[1.0, torch.nan]])), "finite weights"),
         (lambda: segmentation(0)(LOGITS), r"\(N, classes, h, w\) logits, got \(2, 4\)"),
         (lambda: segmentation(5)(torch.rand(1, 3, 2, 2)), "a class 0 to 2, got 5"),
         (lambda: segmentation(0, torch.ones(9, 9))(torch.rand(1, 3, 2, 2)), "the output's size"),

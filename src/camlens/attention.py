@@ -143,7 +143,7 @@ class GenericAttention(AttentionAttribution):
                     keep_graph=keep,
                 )
                 mean = _relevance(found[0], attention[level], len(probe.images))
-                rows = methods.generic_attention_step(rows, mean)
+                rows = methods.generic_attention_step(rows, mean.to(rows))
                 gradients = found[-1]
             parts.append(rows - start)
         return torch.cat(parts, dim=1)
@@ -194,7 +194,7 @@ class AttentionRollout(AttentionAttribution):
                 count = len(range(traced.scores.shape[1])[chunk])
                 rows = mode.seen[pooling].mean(dim=1, keepdim=True).expand(-1, count, -1)
             for call in reversed(blocks.calls):
-                rows = methods.rollout_step(rows, mode.seen[call])
+                rows = methods.rollout_step(rows, mode.seen[call].to(rows))
             parts.append(rows)
         return torch.cat(parts, dim=1)
 

@@ -148,7 +148,8 @@ LINEAR = frozenset(
         *("Mean", "Sum", "Div", "AvgPool", "AdaptiveAvgPool", "AvgPool2D", "AvgPool3D"),
         *("AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "View", "UnsafeView", "ReshapeAlias"),
         *("Squeeze", "Unsqueeze", "Permute", "Transpose", "Expand", "Clone", "Alias"),
-        *("Gather", "Select", "Slice", "Index", "ToCopy", "Sub", "Rsub", "Neg"),
+        *("Gather", "Gather of the model", "Select", "Slice", "Index"),
+        *("ToCopy", "Sub", "Rsub", "Neg"),
     ]
 )
 

@@ -25,12 +25,12 @@ class FullGrad(Explainer):
 
     A score of a network of convolutions, BatchNorm, linear layers and ReLUs is the sum of the image
     times its gradient and of every bias times its own. ``measures["completeness_gap"]``, (N, K),
-    says by how much the sum misses the score: of other activations, such as GELU, it is not small,
-    and the map then leaves something out.
+    says by how much the sum misses the score: of other activations, such as GELU, or of parameters
+    that the model adds itself, it is not small, and the map then leaves something out.
 
     Raises:
-        ValueError: when called, if other layers have biases, such as attention or LayerNorm, or a
-            layer with a bias runs several times.
+        ValueError: when called, if other layers have biases, such as attention or LayerNorm, a
+            layer with a bias has its activation inside, or runs several times.
     """
 
     cost = "F + F for each target"
@@ -75,16 +75,24 @@ class FullGrad(Explainer):
                 bias = bias_of(module)
                 if bias is not None:
                     held[name] = bias
-            elif any("bias" in key for key, _ in module.named_parameters(recurse=False)):
+            elif any("bias" in key for key in (*module._parameters, *module._buffers)):
                 raise ValueError(
                     "FullGrad is defined for convolutions, BatchNorm and linear layers, but "
                     f"{name!r} is a {type(module).__name__} with a bias: use IntegratedGradients, "
                     "which is complete for every network"
                 )
         calls = dict.fromkeys(held, 0)
+        own = {name for name in held if not _plain(probe.model.get_submodule(name))}
 
         def count(name: str, inputs: tuple[Any, ...], output: Any) -> None:
             calls[name] += 1
+            if name in own and not _adds(probe.model.get_submodule(name), held[name], inputs):
+                own_name = type(probe.model.get_submodule(name)).__name__
+                raise ValueError(
+                    f"the layer {name!r} is a {own_name}, which does more than to add its bias to "
+                    "what is linear in its input, such as an activation, so its gradient is not "
+                    "that of its bias: use IntegratedGradients, which is complete for every network"
+                )
 
         probe.execute(list(held), count)
         if several := [name for name, number in calls.items() if number > 1]:
@@ -93,6 +101,20 @@ class FullGrad(Explainer):
                 "gradient is not that of one place: use IntegratedGradients"
             )
         return {name: held[name] for name, number in calls.items() if number}
+
+
+def _plain(module: nn.Module) -> bool:
+    """Return whether a layer does what torch's own does."""
+    return any(type(module).forward is kind.forward for kind in _KNOWN)
+
+
+def _adds(module: nn.Module, bias: Tensor, inputs: tuple[Any, ...]) -> bool:
+    """Return whether a layer of a user's class is linear but for its bias, at these inputs."""
+    with torch.no_grad():
+        one, other = (at_least_float32(module.forward(x)) for x in (inputs[0], -inputs[0]))
+    twice = 2 * bias.view(1, -1, *[1] * (one.ndim - 2)).to(one)
+    largest = one.abs().amax() + twice.abs().amax()
+    return bool((one + other - twice).abs().amax() <= 1e-2 * largest)
 
 
 def bias_of(module: nn.Module) -> Tensor | None:

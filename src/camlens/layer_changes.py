@@ -19,6 +19,9 @@ __all__ = ["AblationCAM", "LayerIntegratedGradients"]
 
 Baseline = Literal["zero", "mean"]
 
+#: What is linear in a layer whatever its values; indices may depend on them.
+_LINEAR = LINEAR - {"Index", "Gather of the model"}
+
 #: A layer, by name or itself, or several; None: the default layer.
 Layers = str | nn.Module | Sequence[str | nn.Module] | None
 
@@ -100,7 +103,7 @@ class AblationCAM(TailExplainer):
     def attribute(self, probe: Probe) -> Attribution:
         """Run one pass, and its end once for each channel or cell."""
         traced = self.trace(probe)
-        if len(traced.sites) == 1 and not traced.operations() - LINEAR:
+        if len(traced.sites) == 1 and not traced.operations() - _LINEAR:
             return self.attribution(probe, traced, self._of_linear(traced))
         return self.of_each_layer(probe, traced, self._maps)
 

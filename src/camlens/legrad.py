@@ -35,7 +35,8 @@ class LeGrad(AttentionAttribution):
     Every token of the last block's output is replaced by this mean, so any norm, pooling and head
     can follow. The authors' code supports open_clip only, uses only the last blocks by default,
     stretches each map from its minimum to its maximum, and for SigLIP subtracts what an empty
-    prompt shows; none of this is done here.
+    prompt shows; none of this is done here. A key that a mask hides
+    from every query has no attention that could raise a score: its value is zero.
 
     In one forward pass each block runs on its usual input, detached, so the blocks' graphs are
     separate and begin at their attention. The backward passes go through each block once for each
@@ -97,8 +98,7 @@ class LeGrad(AttentionAttribution):
             (by_attention,) = pull_back(
                 output, [attention], gradients[chunk], [name], keep_graph=chunk is not chunks[-1]
             )
-            heads = torch.stack([by_head(each, n) for each in by_attention], dim=1)
-            parts.append(methods.legrad(at_least_float32(heads)))
+            parts.append(_values(by_attention, attention, n))
         return torch.cat(parts, dim=1)
 
     def _gradients(self, tail: Tail, tokens: Tensor) -> list[Tensor]:
@@ -140,11 +140,17 @@ class LeGrad(AttentionAttribution):
                     chunk,
                     keep_graph=chunk is not chunks[-1],
                 )
-                heads = torch.stack([by_head(each, m) for each in found], dim=1)
-                parts.append(methods.legrad(at_least_float32(heads)))
+                parts.append(_values(found, attention, m))
             kept.append(torch.cat(parts, dim=1))
         every: Tensor = torch.cat(kept).unflatten(0, tokens.shape[:2])
         return every.mean(dim=0)
+
+
+def _values(gradients: Tensor, attention: Tensor, images: int) -> Tensor:
+    """Return (N, K, T) from (K, *attention) gradients, zero for keys that a mask hides from all."""
+    heads = torch.stack([by_head(each, images) for each in gradients], dim=1)
+    seen = by_head(attention.detach(), images).amax(dim=(1, 2)) > 0  # (N, T)
+    return methods.legrad(at_least_float32(heads)).where(seen.unsqueeze(1), 0)
 
 
 def _rows(tokens: Tensor) -> tuple[Tensor, Tensor]:

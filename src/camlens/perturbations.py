@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import final
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .baselines import Baseline, baseline_images, check_baseline
 from .explainers import Attribution, Explainer, at_least_float32
+from .layers.measured import inputs_key
 from .methods import path, perturbation
 from .options import each_axis, integer
 from .probe import Probe
@@ -36,6 +37,8 @@ class Perturbation(Explainer):
         super().__init__(model)
         self.batch_size = integer("batch_size", batch_size)
         self._progress = progress
+        #: Shapes of inputs, and callable targets, whose scores were seen to be an image's own.
+        self._alone: set[tuple[Hashable, int | None]] = set()
 
     def scores(self, probe: Probe, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
         """Return the (M, K) scores of M changed images, with a progress bar.
@@ -45,6 +48,10 @@ class Perturbation(Explainer):
             make: as :meth:`camlens.probe.Probe.selections` takes it.
             source: as :meth:`camlens.probe.Probe.selections` takes it.
         """
+        of = (inputs_key(probe), id(probe.targets) if callable(probe.targets) else None)
+        if of not in self._alone:
+            check_alone(probe, make)
+            self._alone.add(of)
         return read_all(
             probe,
             make,
@@ -232,7 +239,9 @@ class RISE(Perturbation):
     def _sums(self, scores: Tensor, draw: Callable[[slice], Tensor]) -> Tensor:
         scores = scores - scores.mean(dim=0) if self.center else scores
         parts = (
-            perturbation.rise_sums(scores[rows], draw(rows), self.keep, center=self.center)
+            perturbation.rise_sums(
+                scores[rows], draw(rows).to(scores.dtype), self.keep, center=self.center
+            )
             for first in range(0, self.masks, self.batch_size)
             for rows in (slice(first, first + self.batch_size),)
         )
@@ -260,6 +269,29 @@ class RISE(Perturbation):
                 return perturbation.smooth_masks(shown[rows].float(), shifts[rows], tables)
 
         return cells, draw
+
+
+def check_alone(probe: Probe, make: Callable[[slice], Tensor]) -> None:
+    """Check that a score does not depend on which other images run beside its own.
+
+    Beside a changed image the first image has to have the score that it has in the call.
+
+    Raises:
+        ValueError: it has another.
+    """
+    with torch.no_grad():
+        pair = torch.cat([probe.images[:1], make(slice(0, 1))])
+        rows = torch.zeros(2, dtype=torch.int64, device=pair.device)
+        beside = probe.changed(pair, rows).run(start=None).scores[0]
+    alone = probe.unchanged().scores.detach()
+    gap = (at_least_float32(beside) - at_least_float32(alone[0])).abs().amax()
+    rounding = 1e-3 if torch.finfo(alone.dtype).eps < 1e-3 else 0.1
+    if gap > rounding * at_least_float32(alone).abs().amax():
+        raise ValueError(
+            "the scores of an image change with the other images of the batch, such as by a "
+            "BatchNorm without running statistics or a softmax over the batch, so that changed "
+            "images cannot be scored together: choose scores that depend on one image alone"
+        )
 
 
 def exact(images: Tensor) -> torch.autocast:

@@ -32,7 +32,7 @@ class SmoothGrad(Explainer):
 
     Of any explainer: of one whose maps are made of signed gradients, the gradients are averaged
     and the map made of their mean, as in the paper; of a class activation map the maps. The
-    targets are those of the unchanged image.
+    targets are those of the unchanged image. Measures and concepts of single copies are left out.
 
     With ``at="layer"`` the noise is put on the activations of the explained layer of a class
     activation map: its gradients are averaged, at the price of the model from that layer on.
@@ -110,7 +110,7 @@ class SmoothGrad(Explainer):
         if gradients is not None:
             gradients = gradients / self.samples
             raw = raw if parts.reduction is None else parts.reduction(gradients)
-        return dataclasses.replace(parts, raw=raw, gradients=gradients, measures={})
+        return dataclasses.replace(parts, raw=raw, gradients=gradients, measures={}, concepts=None)
 
     def _width(self, values: Tensor) -> Tensor:
         """Return the standard deviation of the noise of each of N tensors, (N, 1, ...)."""

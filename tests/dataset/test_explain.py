@@ -18,8 +18,17 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.data import IterableDataset, TensorDataset
 
-from camlens import GradCAM, LayerCAM, Saliency, faithfulness, heatmap, regions
+from camlens import (
+    DeepFeatureFactorization,
+    GradCAM,
+    LayerCAM,
+    Saliency,
+    faithfulness,
+    heatmap,
+    regions,
+)
 from camlens.dataset import Run, RunOptions, Sample, ShardTask, Unreadable, explain_dataset
+from camlens.targets import box, segmentation, several
 
 from .made import CORRUPT, HALVES, Noise, files, left_is_brighter, net, run
 
@@ -68,6 +77,50 @@ def test_the_tables_are_what_plain_calls_give(tmp_path, targets):
     expected = outputs.softmax(1).amax(1).numpy()
     np.testing.assert_allclose(images["confidence"].to_numpy(), expected, rtol=1e-5)
     assert images["label"].tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("batch_size", [4, 8])
+def test_masks_boxes_and_several_classes_are_those_of_each_item(tmp_path, batch_size):
+    """Whatever the batches are: as many items as a batch has images once took the first rows."""
+    model, data = net(), Noise(8, corrupt=2)
+    readable = [i for i in range(8) if i != 2]
+    pixels, images = model[:2].eval(), stacked(data, readable)
+    classes = [i % 3 for i in range(8)]
+    masks = torch.eye(8).unsqueeze(1).expand(8, 7, 7 + 1)[..., :7].bool().clone()
+    masks[7, 0, 0] = True
+    for name, explainer, target in (
+        ("masks", GradCAM(pixels, "0"), segmentation(1, masks)),
+        ("classes", GradCAM(model, "1"), several(0, classes)),
+    ):
+        options = {"targets": target, "batch_size": batch_size, "regions": None}
+        found = run(tmp_path / name, dataset=data, explainer=explainer, **options)
+        one_by_one = [
+            explainer(
+                images[row : row + 1],
+                targets=segmentation(1, masks[i]) if name == "masks" else [[0, classes[i]]],
+            )
+            for row, i in enumerate(readable)
+        ]
+        scores = torch.cat([one.scores.flatten() for one in one_by_one])
+        torch.testing.assert_close(torch.tensor(found.maps["score"].to_numpy()), scores)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        segmentation(1, torch.ones(4, 7, 7)),
+        box(torch.tensor([[[0.0, 0, 1, 1]]] * 4), 1),
+        several(None, [0, 1, 2, 0]),
+    ],
+)
+def test_rows_of_another_number_of_items_are_refused(tmp_path, targets):
+    with pytest.raises(ValueError, match=r"8 items|item of the data set, got"):
+        run(tmp_path, dataset=Noise(8), targets=targets, batch_size=4)
+
+
+def test_concepts_are_not_shared_by_batches(tmp_path):
+    with pytest.raises(ValueError, match="those of one batch each"):
+        run(tmp_path, explainer=DeepFeatureFactorization(net(), "1", shared=True))
 
 
 def test_the_columns_and_their_types(tmp_path):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..faithfulness import INFILLS
 from ..regions.masks import Regions
-from ..targets import Several, Targets, as_classes, check_activation
+from ..targets import PerImage, Several, Targets, as_classes, check_activation
 
 #: Regions of all images, from pictures (N, 1 or 3, H, W) in [0, 1] to the regions of each, or the
 #: samples' own.
@@ -32,7 +32,8 @@ class RunOptions:
     Args:
         targets: what to explain. None: the predicted class. ``"label"``: each image's own class.
             ``"all"``, a class, ``top(k)``, ``several(...)``, a callable: as an explainer takes
-            them. (M,) or (M, K) classes: row i of item i.
+            them. (M,) or (M, K) classes, and a target's masks or boxes of each image: row i of
+            item i.
         regions: for all images, resized to theirs; or a function from pictures
             (N, 1 or 3, H, W), floating point in [0, 1], to the regions of each, such as a face
             detector's; or ``"own"``: those that each :class:`Sample` brings.
@@ -103,11 +104,18 @@ class RunOptions:
         Raises:
             ValueError: they are not.
         """
-        if isinstance(self.targets, Tensor) and len(self.targets) not in (1, items):
-            raise ValueError(
-                f"expected targets as one class, ({items},) or ({items}, K): a row for each item "
-                f"of the data set, got {tuple(self.targets.shape)}"
-            )
+        parts = self.targets.parts if isinstance(self.targets, Several) else (self.targets,)
+        for part in parts:
+            if isinstance(part, Tensor) and len(part) not in (1, items):
+                raise ValueError(
+                    f"expected targets as one class, ({items},) or ({items}, K): a row for each "
+                    f"item of the data set, got {tuple(part.shape)}"
+                )
+            if isinstance(part, PerImage) and part.count not in (None, items):
+                raise ValueError(
+                    f"expected targets={type(part).__name__.lower()}(...) for all images alike or "
+                    f"for each of the {items} items of the data set, got {part.count} rows"
+                )
 
 
 def _check_regions(regions: Any, infill: str | None) -> None:
@@ -135,6 +143,8 @@ def _as_targets(targets: Targets) -> Targets:
                 f'expected targets None, "all", "label", a class or classes, got {targets!r}'
             )
         return targets
+    if isinstance(targets, Several):
+        return Several(tuple(_as_targets(part) for part in targets.parts))
     if isinstance(targets, (Tensor, Sequence)):
         if isinstance(targets, Tensor) and targets.ndim == 0:
             return int(targets)
@@ -167,6 +177,8 @@ def targets_of(
                 "use targets=None for the predicted class"
             )
         return torch.tensor(labels)
+    if isinstance(targets, PerImage):
+        return targets if targets.count is None else targets.rows(torch.tensor(indexes))
     if not isinstance(targets, Tensor) or len(targets) == 1:
         return targets
     return targets[list(indexes)]

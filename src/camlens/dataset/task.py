@@ -13,6 +13,7 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
+from ..concepts import DeepFeatureFactorization
 from ..explainers import Explainer
 from ..model import check_mode
 from . import manifest
@@ -212,6 +213,12 @@ def _check_explainers(explainer: Any) -> None:
         if one.model is not explainers[0].model:
             raise ValueError(
                 "expected explainers of one model: give each model a run and a folder of its own"
+            )
+        if isinstance(one, DeepFeatureFactorization) and one.shared:
+            raise ValueError(
+                "the images of a run are explained in batches, and concepts with shared=True would "
+                "be those of one batch each: find concepts of some images first, and give them as "
+                "directions=explanation.concepts.directions[0]"
             )
     check_mode(explainers[0].model)
     walk = Walk(strict=False)

@@ -40,8 +40,9 @@ class AttentionCalls(Interception):
         self.look = look
         self.count = 0
         self.attention: set[int] = set()
-        # Results of softmax calls by their id; kept alive, so that no other tensor takes the id.
-        self._results: dict[int, tuple[Tensor, int]] = {}
+        # Results of softmax calls by their id; kept alive, so that no other tensor takes the id. With
+        # their version: what else is written to them in place is not passed on.
+        self._results: dict[int, tuple[Tensor, int, int]] = {}
 
     def intercept(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -52,7 +53,7 @@ class AttentionCalls(Interception):
         if kind is not None:
             call, self.count = self.count, self.count + 1
             if kind == "softmax":
-                self._results[id(result)] = result, call
+                self._results[id(result)] = result, call, result._version
                 logits = args[0] if args else kwargs["input"]
             else:
                 self.attention.add(call)
@@ -74,9 +75,10 @@ class AttentionCalls(Interception):
                 self.attention.add(call)
         elif name.rstrip("_") in _BETWEEN and isinstance(result, Tensor):
             given = args[0] if args else kwargs.get("input")
-            tensor, call = self._results.get(id(given), (None, -1))
-            if tensor is not None and result.shape[-1] == tensor.shape[-1]:
-                self._results[id(result)] = result, call
+            before = 1 if name.endswith("_") and not name.endswith("__") else 0
+            known = self._call_of(given, before)
+            if known is not None and given is not None and result.shape[-1] == given.shape[-1]:
+                self._results[id(result)] = result, known, result._version
 
     def _weighting(self, name: str, args: Sequence[Any]) -> list[int]:
         """Return the softmax calls whose last axis this product sums over."""
@@ -84,10 +86,21 @@ class AttentionCalls(Interception):
             operands = args[1:] if len(args) != 2 or isinstance(args[1], Tensor) else args[1]
             terms = str(args[0]).replace(" ", "").partition("->")
             subscripts = terms[0].split(",")
-            return [
-                self._results[id(operand)][1]
+            weights = [
+                operand
                 for operand, subscript in zip(operands, subscripts, strict=False)
-                if id(operand) in self._results and subscript[-1] not in terms[2]
+                if subscript[-1] not in terms[2]
             ]
-        first = args[1] if name == "baddbmm" else args[0]
-        return [self._results[id(first)][1]] if id(first) in self._results else []
+        else:
+            weights = [args[1] if name == "baddbmm" else args[0]]
+        return [call for each in weights if (call := self._call_of(each)) is not None]
+
+    def _call_of(self, value: Any, writes: int = 0) -> int | None:
+        """Return which softmax a tensor is of, if nothing else was written to it.
+
+        Args:
+            value: the tensor.
+            writes: how often what hands it on has just written to it.
+        """
+        _, call, version = self._results.get(id(value), (None, None, 0))
+        return call if call is not None and value._version == version + writes else None

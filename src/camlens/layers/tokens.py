@@ -15,6 +15,8 @@ from .attention_run import AttentionRun, BlockCall, sampled
 
 #: Changes smaller than this fraction of the largest are rounding.
 _ROUNDING = 1e-3
+#: A logit below is that of a key that is masked out.
+_HIDDEN = -5e3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,12 +107,16 @@ def check_order(
         queries, keys = (
             (a - b).nan_to_num().abs().amax(dim=(0, 1)) for a, b in zip(after, before, strict=True)
         )
+        # What a mask hides, by -inf or a large number, does not show a change.
+        seen_queries, seen_keys = ((b > _HIDDEN).any(dim=1).any(dim=0) for b in before)
         some = torch.tensor(sampled(keys.shape[0]), device=keys.device)
-        table = torch.cat([queries[some != token], keys.T[some != token]])  # (.., T)
+        others = some != token
+        table = torch.cat([queries[others], keys.T[others]])  # (.., T)
+        seen = torch.cat([seen_queries[others], seen_keys.T[others]])[:, token]
         largest = table.amax()
-        own = table[:, token].amin()
+        own = table[:, token][seen]
         table[:, token] = 0
-        if not own > 0 or table.amax() > _ROUNDING * largest:
+        if not (own > 0).all() or not len(own) or table.amax() > _ROUNDING * largest:
             raise ValueError(
                 f"changing token {token} of the input of block {call.name!r} changes more than "
                 f"query and key {token}: its attention is over channels, or reorders the tokens, "

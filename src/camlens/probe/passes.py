@@ -161,7 +161,10 @@ class Pass:
         """Return the kinds of operations from the sites to the scores, by their autograd nodes.
 
         A product or quotient of two results that both come from the sites has the kind
-        ``"Mul of two results"`` and the like: it is not linear in the sites.
+        ``"Mul of two results"`` and the like: it is not linear in the sites. Nor is a division by
+        one, ``"Div by a result"``. Indices may be made of the sites' values, which autograd does
+        not tell: but for the gather that picks the explained classes, a gather is ``"Gather of the
+        model"``.
         """
         ends = {tensor.grad_fn for tensor in self.captured.values()} - {None}
         leaves = {id(tensor) for tensor in self.captured.values()}
@@ -185,7 +188,13 @@ class Pass:
             ways = sum(following in reaching for following, _ in node.next_functions)
             if ways or id(getattr(node, "variable", None)) in leaves:
                 reaching.add(node)
-            names.add(f"{kind} of two results" if ways > 1 and kind in _PRODUCTS else kind)
+            if ways > 1 and kind in _PRODUCTS:
+                kind = f"{kind} of two results"
+            elif kind == "Div" and any(n in reaching for n, _ in node.next_functions[1:]):
+                kind = "Div by a result"
+            elif kind == "Gather" and node is not self.scores.grad_fn:
+                kind = "Gather of the model"
+            names.add(kind)
         return names
 
     def _read(self, output: Tensor, site: Site) -> Tensor:

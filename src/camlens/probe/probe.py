@@ -139,12 +139,12 @@ class Probe:
             ValueError: the scores are of another number of images.
         """
         targets = self.targets
-        if isinstance(targets, PerImage):
-            if self._fixed is None and not changed:
-                self._fixed = targets.fixed(outputs)
-            targets = self._fixed or targets
-        elif changed:
+        if changed:
             targets = self.fixed_targets()
+        elif isinstance(targets, PerImage):
+            if self._fixed is None:
+                self._fixed = targets.fixed(outputs)
+            targets = self._fixed
         selection = select(outputs, targets)
         if len(selection.scores) != n:
             raise ValueError(

@@ -112,16 +112,15 @@ class Tail:
         total: Tensor | None = None
         first = 0
         for part in self.passes(make, source, start="sites"):
+            rows = slice(first, first + len(part.scores))
             chunks = part.chunks()
-            gradients = [
-                part.gradients(chunk, keep_graph=chunk is not chunks[-1])[0] for chunk in chunks
-            ]
-            rows = torch.cat(gradients, dim=1)
-            rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-            if total is None:
-                total = rows.new_zeros(n, *rows.shape[1:])
-            total.index_add_(0, source[first : first + len(rows)], rows)
-            first += len(rows)
+            for chunk in chunks:  # one at a time: of a thousand classes they are large
+                (some,) = part.gradients(chunk, keep_graph=chunk is not chunks[-1])
+                some = some.to(torch.promote_types(some.dtype, torch.float32))
+                if total is None:
+                    total = some.new_zeros(n, part.scores.shape[1], *some.shape[2:])
+                total[:, chunk].index_add_(0, source[rows], some)
+            first = rows.stop
         if total is None:
             raise RuntimeError("a mean of no gradients")
         return total / count

@@ -15,6 +15,11 @@ class PerImage(abc.ABC):
     once a change moves them.
     """
 
+    @property
+    def count(self) -> int | None:
+        """Of how many images the target holds something; None: of each image the same."""
+        return None
+
     @abc.abstractmethod
     def __call__(self, outputs: Any) -> Tensor:
         """Return the (N, K) scores of the images that a model's output is of."""

@@ -29,7 +29,7 @@ def segmentation(chosen: int, mask: Tensor | None = None) -> Callable[[Any], Ten
         ``"out"``.
 
     Raises:
-        ValueError: a mask is empty or of a wrong shape.
+        ValueError: a mask is empty, has negative weights, or is of a wrong shape.
 
     Example:
         >>> logits = torch.tensor([[[[1.0, 5.0]], [[2.0, 0.0]]]])
@@ -39,6 +39,8 @@ def segmentation(chosen: int, mask: Tensor | None = None) -> Callable[[Any], Ten
     if mask is not None:
         if mask.ndim not in (2, 3):
             raise ValueError(f"expected a mask of (h, w) or (N, h, w), got {tuple(mask.shape)}")
+        if (mask.is_floating_point() and not mask.isfinite().all()) or (mask < 0).any():
+            raise ValueError("expected a mask of finite weights that are not negative")
         if not mask.flatten(-2).any(dim=-1).all():
             raise ValueError("expected a mask with at least one pixel, got an empty one")
     return Segmentation(chosen, mask)
@@ -111,6 +113,11 @@ class Segmentation(PerImage):
     chosen: int
     mask: Tensor | None
 
+    @property
+    def count(self) -> int | None:
+        """See :class:`PerImage`."""
+        return None if self.mask is None or self.mask.ndim == 2 else len(self.mask)
+
     def __call__(self, outputs: Any) -> Tensor:
         """Return (N, 1) scores."""
         scores = self._scores(outputs)
@@ -159,6 +166,11 @@ class Box(PerImage):
     labels: Tensor
     read: ReadBoxes | None
     found: bool = False
+
+    @property
+    def count(self) -> int | None:
+        """See :class:`PerImage`."""
+        return None if self.boxes.ndim == 2 else len(self.boxes)
 
     def __call__(self, outputs: Any) -> Tensor:
         """Return (N, K) scores; 0 where nothing of the class overlaps."""

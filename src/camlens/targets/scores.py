@@ -171,6 +171,11 @@ class ContrastOfImages(PerImage):
     others: Tensor
     gamma: float
 
+    @property
+    def count(self) -> int:
+        """See :class:`PerImage`."""
+        return len(self.others)
+
     def __call__(self, outputs: Any) -> Tensor:
         """Return (N, 1) scores."""
         logits = _logits(outputs)

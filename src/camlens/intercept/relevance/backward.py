@@ -59,7 +59,10 @@ class Affine(torch.autograd.Function):
         """Return the modified gradient by the inputs."""
         held = ctx.prepared
         if held.kept is None:
-            raise RuntimeError("a layer's rule was not prepared")
+            raise ValueError(
+                "a layer's output is used beside its BatchNorm by a call that is not seen, as in "
+                "a scripted module, so that relevance cannot pass it"
+            )
         found = held.rule.propagate(held.layer, held.weight, gradients[0], held.kept)
         return found, None, None
 

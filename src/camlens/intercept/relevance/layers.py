@@ -88,6 +88,8 @@ class Relevance(Interception):
         self.count = 0
         self._calls = WeakTensorKeyDictionary()
         self._pending: tuple[Prepared, LayerCall] | None = None
+        #: Of a layer that a BatchNorm took in: what its output needs if it is used once more.
+        self._merged = WeakTensorKeyDictionary()
 
     def check_used(self) -> None:
         """Check that at least one layer ran that has a rule.
@@ -110,6 +112,8 @@ class Relevance(Interception):
         spelled = getattr(func, "__name__", "").partition(".")[0]
         if spelled not in INSPECTIONS:
             self._finish()
+        if self._merged and spelled != "batch_norm":
+            self._use_again([*args, *kwargs.values()])
         if not torch.is_grad_enabled():
             return func(*args, **kwargs)
         replace = self.replacement(spelled)
@@ -172,6 +176,17 @@ class Relevance(Interception):
             prepared, call = self._pending
             self._pending = None
             prepared.finish(call)
+
+    def _use_again(self, values: Iterable[Any]) -> None:
+        """Let the rule of a layer prepare whose output is used beside the norm that took it in."""
+        for value in values:
+            if isinstance(value, (list, tuple)):
+                self._use_again(value)
+            elif isinstance(value, Tensor) and (prepared := self._merged.pop(value, None)):
+                version, call = self._calls[value]
+                if (value._version, call.inputs._version) != (version, call.version):
+                    raise ValueError(self.unruled("a layer whose input or output is overwritten"))
+                prepared.finish(dataclasses.replace(call, outputs=value.detach()))
 
     def _convolution(self, given: Given) -> Tensor:
         values = given.values
@@ -257,7 +272,9 @@ class Relevance(Interception):
                 self.unruled("a layer whose input is overwritten before its BatchNorm")
             )
         if self._pending is not None and self._pending[1].weight is call.weight:
-            self._pending = None  # the layer without its norm needs no preparation
+            # What the layer without its norm needs is not computed, unless it is used once more.
+            self._merged[inputs] = self._pending[0]
+            self._pending = None
         merged = shift if call.bias is None else call.bias * scale + shift
         weight = call.layer.scaled(call.weight, scale)
         return self._result(dataclasses.replace(call, weight=weight, bias=merged), outputs)
