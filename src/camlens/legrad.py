@@ -34,9 +34,9 @@ class LeGrad(AttentionAttribution):
     registers, as in the authors' code (`WalBouss/LeGrad <https://github.com/WalBouss/LeGrad>`_).
     Every token of the last block's output is replaced by this mean, so any norm, pooling and head
     can follow. The authors' code supports open_clip only, uses only the last blocks by default,
-    stretches each map from its minimum to its maximum, and for SigLIP subtracts what an empty
-    prompt shows; none of this is done here. A key that a mask hides
-    from every query has no attention that could raise a score: its value is zero.
+    stretches each map from its minimum to its maximum, and for SigLIP zeroes what an empty
+    prompt shows; none of this is done here. A key that a mask hides from every query has no
+    attention that could raise a score: its value is zero.
 
     In one forward pass each block runs on its usual input, detached, so the blocks' graphs are
     separate and begin at their attention. The backward passes go through each block once for each

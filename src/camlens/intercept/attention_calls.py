@@ -40,8 +40,8 @@ class AttentionCalls(Interception):
         self.look = look
         self.count = 0
         self.attention: set[int] = set()
-        # Results of softmax calls by their id; kept alive, so that no other tensor takes the id. With
-        # their version: what else is written to them in place is not passed on.
+        # Results of softmax calls by their id; kept alive, so that no other tensor takes the id.
+        # With their version: what else is written to them in place is not passed on.
         self._results: dict[int, tuple[Tensor, int, int]] = {}
 
     def intercept(
