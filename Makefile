@@ -41,7 +41,7 @@ test: $(VENV)/.dev
 	$(BIN)/pytest tests src/camlens examples/fer2013/tests $(ARGS)
 
 test-quick: $(VENV)/.dev
-	$(BIN)/pytest -m "not slow" -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 $(ARGS)
 
 test-example: $(VENV)/.dev
 	$(BIN)/pytest examples/fer2013/tests $(ARGS)
