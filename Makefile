@@ -33,6 +33,11 @@ $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
 	$(BENCH)/bin/pip install --quiet --no-deps "lxt>=2.1"  # its models of language need much more
 	touch $@
 
+# The networks that are checked need libraries of their own.
+$(BENCH)/.models: $(BENCH)/.installed benchmarks/requirements-models.txt
+	$(BENCH)/bin/pip install --quiet --requirement benchmarks/requirements-models.txt
+	touch $@
+
 demo: $(VENV)/.demo
 	$(BIN)/python -m fer2013 demo
 
@@ -59,7 +64,7 @@ docs: $(VENV)/.dev
 	$(BIN)/sphinx-build --fail-on-warning --builder doctest docs docs/_build/doctest
 	$(BIN)/python docs/check_links.py docs/_build/html
 
-bench: $(BENCH)/.installed
+bench: $(BENCH)/.models
 	$(BENCH)/bin/python benchmarks/run.py $(ARGS)
 
 parity: $(BENCH)/.installed

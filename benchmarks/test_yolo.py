@@ -1,6 +1,9 @@
 """The how-to's lines on YOLO: one box of an ultralytics network, by gradients and by occlusion."""
 
 import pytest
+
+pytest.importorskip("ultralytics", reason="make bench installs the libraries of models.py")
+
 import torch
 from architectures import settle
 from dense_models import yolo
@@ -8,8 +11,6 @@ from models import quiet
 from torchvision.ops import box_convert
 
 import camlens
-
-pytest.importorskip("ultralytics")
 
 
 def candidates(output):
