@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, final
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from . import heatmap
 from .explainers import Attribution, Explainer, at_least_float32
+from .layers.measured import inputs_key
 from .methods.gradient import full_gradient_sizes
 from .probe import Probe, Site
 
@@ -35,6 +37,11 @@ class FullGrad(Explainer):
 
     cost = "F + F for each target"
 
+    def __init__(self, model: nn.Module, *, create_graph: bool = False) -> None:
+        super().__init__(model, create_graph=create_graph)
+        #: By the shape of inputs, the layers with a bias that run, each once.
+        self._measured: dict[Hashable, tuple[str, ...]] = {}
+
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward pass, and one backward pass through the whole model."""
         biases = self._biases(probe)
@@ -47,10 +54,7 @@ class FullGrad(Explainer):
         count = scores.shape[1]
         for k in range(count):  # one at a time: gradients of all layers are large
             last = k == count - 1
-            by_image = traced.image_gradients(
-                slice(k, k + 1), keep_graph=True, create_graph=self.create_graph
-            )
-            by_layer = traced.gradients(
+            by_image, by_layer = traced.all_gradients(
                 slice(k, k + 1), keep_graph=not last, create_graph=self.create_graph
             )
             parts = [images * at_least_float32(by_image)[:, 0]]
@@ -94,13 +98,17 @@ class FullGrad(Explainer):
                     "that of its bias: use IntegratedGradients, which is complete for every network"
                 )
 
+        shape = inputs_key(probe)
+        if shape in self._measured:
+            return {name: held[name] for name in self._measured[shape]}
         probe.execute(list(held), count)
         if several := [name for name, number in calls.items() if number > 1]:
             raise ValueError(
                 f"the layer {several[0]!r} has a bias and runs {calls[several[0]]} times, so its "
                 "gradient is not that of one place: use IntegratedGradients"
             )
-        return {name: held[name] for name, number in calls.items() if number}
+        self._measured[shape] = tuple(name for name, number in calls.items() if number)
+        return {name: held[name] for name in self._measured[shape]}
 
 
 def _plain(module: nn.Module) -> bool:

@@ -37,8 +37,8 @@ class Perturbation(Explainer):
         super().__init__(model)
         self.batch_size = integer("batch_size", batch_size)
         self._progress = progress
-        #: Shapes of inputs, and callable targets, whose scores were seen to be an image's own.
-        self._alone: set[tuple[Hashable, int | None]] = set()
+        #: Shapes of inputs for which an image's scores were seen not to depend on other images.
+        self._measured: set[Hashable] = set()
 
     def scores(self, probe: Probe, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
         """Return the (M, K) scores of M changed images, with a progress bar.
@@ -48,10 +48,11 @@ class Perturbation(Explainer):
             make: as :meth:`camlens.probe.Probe.selections` takes it.
             source: as :meth:`camlens.probe.Probe.selections` takes it.
         """
-        of = (inputs_key(probe), id(probe.targets) if callable(probe.targets) else None)
-        if of not in self._alone:
+        shape = inputs_key(probe)
+        if callable(probe.targets) or shape not in self._measured:  # a callable may mix images
             check_alone(probe, make)
-            self._alone.add(of)
+        if not callable(probe.targets):
+            self._measured.add(shape)
         return read_all(
             probe,
             make,

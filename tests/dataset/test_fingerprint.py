@@ -23,8 +23,10 @@ from camlens.dataset.descriptions import (
     describe_model,
     describe_modes,
 )
-from camlens.dataset.fingerprint import fingerprint
+from camlens.dataset.fingerprint import Walk, fingerprint
 
+from ..families import ATTENTION, EVERY, made
+from ..nets import Small, small_vit
 from .made import HALVES, net
 
 
@@ -466,3 +468,13 @@ def test_an_explainer_of_an_explainer_is_its_options_and_not_what_it_measured():
     assert before["options"]["explainer"] == describe_explainer(GradCAM(model))
     assert before != describe_explainer(SmoothGrad(GradCAM(model), samples=2, seed=1))
     assert before != describe_explainer(SmoothGrad(GradCAM(model, "0"), samples=2))
+
+
+@pytest.mark.parametrize("kind", [*EVERY, *ATTENTION])
+def test_a_call_leaves_an_explainers_description_as_it_was(kind):
+    """A run that is resumed in the same process must be the same run."""
+    vit = kind in ATTENTION
+    explain = kind(small_vit().eval()) if vit else made(kind, Small().eval())
+    before = describe_explainer(explain, Walk(strict=False))
+    explain(torch.rand(2, 3, *([32, 32] if vit else [8, 8])))
+    assert describe_explainer(explain, Walk(strict=False)) == before

@@ -144,6 +144,32 @@ class Pass:
                 mode.rule = before
         return rows.movedim(0, 1)
 
+    def all_gradients(
+        self, targets: slice = slice(None), *, keep_graph: bool = False, create_graph: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return :meth:`image_gradients` and :meth:`gradients` from one backward pass.
+
+        Args:
+            targets: which of the K.
+            keep_graph: whether the graph is needed again.
+            create_graph: whether the gradients are to be differentiated in turn.
+
+        Raises:
+            ValueError: as they do.
+        """
+        if self._leaf is None:
+            raise ValueError('image gradients need a pass traced with start="images"')
+        names = [site.name for site in self.sites]
+        rows, *layers = self._derivatives(
+            [self._leaf, *(self.captured[name] for name in names)],
+            ["the images", *names],
+            targets,
+            keep_graph=keep_graph,
+            create_graph=create_graph,
+        )
+        read_layers = [self._rows_read(g, s) for g, s in zip(layers, self.sites, strict=True)]
+        return rows.movedim(0, 1), read_layers
+
     def _derivatives(
         self, sources: Sequence[Tensor], names: Sequence[str], targets: slice, **options: bool
     ) -> list[Tensor]:
