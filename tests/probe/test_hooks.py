@@ -467,6 +467,9 @@ def test_an_interrupt_at_every_place_of_a_call_leaves_nothing(subject, around):
     assert_close(explain(images, targets=0).raw, expected.raw)
 
 
+# Python ignores, with a warning, what a handler raises within a callback of a weak reference or of
+# the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 def test_thousands_of_interrupts_by_real_signals_leave_nothing():
     """A timer whose handler raises KeyboardInterrupt, as Ctrl-C's does, at random moments."""
