@@ -44,13 +44,13 @@ def replace(images: Tensor, masks: Tensor, infill: str) -> Tensor:
     if infill == "inpaint":
         return torch.stack(list(_inpainted(images, masks)))
     if infill == "blur":
-        substitute = _blurred(images)
+        substitute = blurred(images)
     else:
         substitute = images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
     return images.unsqueeze(1) + masks.unsqueeze(2) * (substitute - images).unsqueeze(1)
 
 
-def _blurred(images: Tensor) -> Tensor:
+def blurred(images: Tensor) -> Tensor:
     """Blur with a separable Gaussian; the image is continued by reflection."""
     axes, channels = images.ndim - 2, images.shape[1]
     shortest = min(images.shape[2:])

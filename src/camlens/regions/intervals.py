@@ -58,6 +58,28 @@ class Resampling:
         """Return the interval of the mean over images: (n, R) values to (2, R), low and high."""
         return self._interval(lambda index: _sums(index, values) / len(values), len(values))
 
+    def above(self, values: Array, others: Array) -> Array:
+        """Return the interval of a mean over the largest of other means, on the same images.
+
+        Args:
+            values: (n, 1).
+            others: (n, R) of R others; each resample has its own largest.
+
+        Returns:
+            (2,), low and high.
+
+        Example:
+            >>> pairs = np.full((5, 1), 3.0), np.full((5, 2), 1.0)
+            >>> Resampling(resamples=100, seed=0).above(*pairs).tolist()
+            [2.0, 2.0]
+        """
+
+        def margin(index: Array) -> Array:
+            largest: Array = _sums(index, others).max(axis=-1)
+            return (_sums(index, values)[..., 0] - largest) / len(values)
+
+        return self._interval(margin, len(values))
+
     def lift(self, values: Array, rest: Array) -> Array:
         """Return the interval of a group's mean over the mean of the group and the rest.
 

@@ -1,0 +1,272 @@
+"""What every metric takes: a model, images, maps of any origin, and options; checked once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from ..explanation import Explanation
+from ..model import check_batched, check_images, check_keywords, check_mode, check_model
+from ..perturbations import check_alone, read_all
+from ..probe import Probe
+from ..targets import NO_CLASS, Selection, Targets, check_activation, probabilities
+from .floors import FLOORS
+from .metric_result import Better, MetricResult
+
+#: Seeds of images are this far apart from those of another ``seed``.
+_IMAGES = 2**32
+
+
+class MetricOptions(TypedDict, total=False):
+    """What all metrics take by keyword.
+
+    Attributes:
+        targets: what the maps explain, as explainers take it. None: the targets of the explanation;
+            of maps without one, the predicted class.
+        inputs: further positional inputs of the model.
+        keywords: keyword inputs of the model.
+        activation: what of a class is followed when images change: its probability by
+            ``"softmax"`` or ``"sigmoid"``, or with ``"none"`` its score. Scores that a callable
+            target computes are followed as they are.
+        floors: names of :data:`FLOORS` to compute the metric of too. All of them by default; none
+            with ``()``, at a fraction of the cost.
+        seed: of random numbers, together with each image's index.
+        first: the index of the first image in its data set, so that an image's random numbers do
+            not depend on the batch it is in.
+        batch_size: how many changed images run at once.
+        progress: whether a progress bar is shown. None: where standard error is a terminal.
+    """
+
+    targets: Targets
+    inputs: Sequence[Any]
+    keywords: Mapping[str, Any]
+    activation: str
+    floors: Sequence[str]
+    seed: int
+    first: int
+    batch_size: int
+    progress: bool | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """:class:`MetricOptions` with its defaults."""
+
+    targets: Targets = None
+    inputs: Sequence[Any] = ()
+    keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    activation: str = "softmax"
+    floors: Sequence[str] = tuple(FLOORS)
+    seed: int = 0
+    first: int = 0
+    batch_size: int = 32
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values that no other check would find."""
+        check_activation(self.activation)
+        unknown = [name for name in self.floors if name not in FLOORS]
+        if isinstance(self.floors, str) or unknown:
+            raise ValueError(f"expected floors out of {tuple(FLOORS)}, got {self.floors!r}")
+        for name, least in (("batch_size", 1), ("first", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"expected {name} as an int of at least {least}, got {value!r}")
+
+
+class MetricInputs:
+    """Maps of N images and K targets each, and the model whose scores they explain.
+
+    Args:
+        metric: its name.
+        model: in evaluation mode; None for metrics that do not run it.
+        images: (N, C, *size), as the model takes them.
+        explanation: an explanation of these images, or maps (N, K, *size) of any origin: the
+            larger, the more the pixel counts. Of an explanation the heatmaps are judged, which are
+            what is drawn.
+        options: see :class:`MetricOptions`.
+
+    Attributes:
+        maps: (N, K, *size) float32.
+        unchanged: (N, K) float32: what is followed, of the unchanged images.
+
+    Raises:
+        TypeError: something is of the wrong type.
+        ValueError: shapes or numbers of targets do not fit, maps hold NaN or infinity, or the
+            model has no probability to follow.
+    """
+
+    def __init__(
+        self,
+        metric: str,
+        model: nn.Module | None,
+        images: Tensor,
+        explanation: Explanation | Tensor,
+        **options: Unpack[MetricOptions],
+    ) -> None:
+        self.metric, self.images = metric, check_images(images)
+        self.options = _Options(**options)
+        self.explanation = explanation if isinstance(explanation, Explanation) else None
+        self.maps = _checked_maps(explanation, images)
+        first = self.options.seed * _IMAGES + self.options.first
+        #: (N,) int64: a seed for each image.
+        self.seeds = torch.arange(len(images)) + first
+        if model is not None:
+            self._bind(model)
+
+    def _bind(self, model: nn.Module) -> None:
+        """Prepare to run the model."""
+        module, options = check_model(model), self.options
+        check_batched(model, self.images)
+        check_mode(module)
+        check_keywords(module, options.keywords)
+        targets = _targets(self.explanation, options.targets)
+        self.probe = Probe(module, self.images, options.inputs, options.keywords, targets)
+        with torch.no_grad():
+            selection = self.probe.unchanged()
+        selection.check(selection.scores.unsqueeze(-1))
+        if selection.scores.shape[1] != self.maps.shape[1]:
+            raise ValueError(
+                f"expected a map for each of {selection.scores.shape[1]} targets, got maps of "
+                f"{tuple(self.maps.shape)}"
+            )
+        self.targets = selection.classes
+        self.unchanged = self.followed(selection)
+        self._alone = False
+
+    def followed(self, selection: Selection) -> Tensor:
+        """Return what is followed of changed images, (m, K): probabilities or scores.
+
+        Raises:
+            ValueError: a model with one output has no softmax.
+        """
+        activation = self.options.activation
+        if not selection.class_count or activation == "none" or selection.logits is None:
+            return selection.scores.detach().float()
+        if selection.class_count == 1 and activation == "softmax":
+            raise ValueError(
+                "the model has one output, of which there is no softmax: give "
+                'activation="sigmoid", or "none" to follow its score'
+            )
+        chances = probabilities(selection.logits.detach(), activation)
+        return chances.gather(1, selection.classes)
+
+    @torch.no_grad()
+    def scores(self, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
+        """Return (M, K): what is followed, of M changed images, made a batch at a time.
+
+        Args:
+            make: from a slice of the M to the images, (m, C, *size).
+            source: (M,) int64: which of the images each was made from.
+        """
+        if not self._alone:
+            check_alone(self.probe, make)
+            self._alone = True
+        values = read_all(
+            self.probe,
+            make,
+            source,
+            self.followed,
+            batch_size=self.options.batch_size,
+            label=self.metric,
+            progress=self.options.progress,
+        )
+        if not values.isfinite().all():
+            raise ValueError(
+                f"the scores of images that {self.metric} changed are not finite: look at the "
+                "model's weights"
+            )
+        return values
+
+    def result(
+        self,
+        values_of: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]],
+        *,
+        better: Better,
+        steps: Tensor | None = None,
+    ) -> MetricResult:
+        """Apply a metric to the maps and to each floor.
+
+        Args:
+            values_of: from maps (N, M, *size), with M of K or, for floors, 1 that stands for all K
+                targets, to (N, K) values; or to these and their (N, K, S) curves.
+            better: see :class:`MetricResult`.
+            steps: see :class:`MetricResult`.
+        """
+
+        def parts(maps: Tensor) -> tuple[Tensor, Tensor | None]:
+            found = values_of(maps)
+            values, curve = found if isinstance(found, tuple) else (found, None)
+            return values.expand(-1, self.maps.shape[1]).float(), curve
+
+        values, curve = parts(self.maps)
+        floors = {
+            name: parts(FLOORS[name](self.images, self.seeds))[0] for name in self.options.floors
+        }
+        return MetricResult(
+            metric=self.metric,
+            values=values,
+            better=better,
+            floor_values=floors,
+            curve=curve,
+            steps=steps,
+            seed=self.options.seed,
+        )
+
+
+def own_targets(scores: Tensor) -> Tensor:
+    """Return (N, K, S): of images changed by the map of target k, the score of target k.
+
+    Args:
+        scores: (N, M, S, K): of N images, M maps, S changes and K targets; M is K, or 1 for a map
+            that stands for all targets.
+    """
+    if scores.shape[1] == 1:
+        return scores[:, 0].transpose(1, 2)
+    return scores.diagonal(dim1=1, dim2=3).transpose(1, 2)
+
+
+def _checked_maps(explanation: Explanation | Tensor, images: Tensor) -> Tensor:
+    if isinstance(explanation, Explanation):
+        maps, what = explanation.heatmaps, "the explanation's heatmaps"
+    elif isinstance(explanation, Tensor):
+        maps, what = explanation, "maps"
+    else:
+        raise TypeError(
+            "expected an explanation, or maps as a tensor (N, K, *size), got "
+            f"{type(explanation).__name__}"
+        )
+    size = tuple(images.shape[2:])
+    if maps.ndim != images.ndim or maps.shape[0] != len(images) or 0 in maps.shape:
+        raise ValueError(
+            f"expected {what} as (N, K, *size) of {len(images)} images of {size}, got "
+            f"{tuple(maps.shape)}"
+        )
+    if tuple(maps.shape[2:]) != size:
+        raise ValueError(
+            f"expected {what} of the images' size {size}, got {tuple(maps.shape[2:])}: resize "
+            f"them, such as by camlens.heatmap.resize(maps, {size})"
+        )
+    if not maps.is_floating_point():
+        raise TypeError(f"expected {what} in floating point, got {maps.dtype}")
+    maps = maps.detach().to(images.device).float()
+    if not maps.isfinite().all():
+        rows = (~maps.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()[:5]
+        raise ValueError(f"{what} of the images {rows} hold NaN or infinity")
+    return maps
+
+
+def _targets(explanation: Explanation | None, targets: Targets) -> Targets:
+    """Return what the maps explain."""
+    if targets is not None or explanation is None:
+        return targets
+    if (explanation.targets == NO_CLASS).any():
+        raise ValueError(
+            "the explanation's scores were computed by a callable, which it does not contain: "
+            "pass the same callable as targets="
+        )
+    return explanation.targets
