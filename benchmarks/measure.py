@@ -13,7 +13,7 @@ from peers import ADAPTERS, bare_forward
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-#: Calls that take longer than this many forward passes are repeated SLOW_ROUNDS times only.
+#: Calls that take longer than this many forward passes are repeated this often only.
 SLOW, SLOW_ROUNDS = 8.0, 3
 
 
@@ -80,21 +80,27 @@ def ratios(
     calls: Mapping[str, Callable[[], Any]],
     device: str,
     rounds: int,
+    *,
+    slow: float = SLOW,
+    slow_rounds: int = SLOW_ROUNDS,
 ) -> dict[str, float]:
     """Return the median over the rounds of time over the base's time in the same round.
 
     A round runs everything once, so that a processor that slows down slows all of it. The order
     turns by one each round, so that nobody always runs behind the same neighbour's leftovers in
-    the caches.
+    the caches. Calls that take longer than ``slow`` forward passes are repeated ``slow_rounds``
+    times only; if 0, the first call counts, which for others warms up.
     """
     everything = {"": base, **calls}
     warm = {name: seconds(call, device) for name, call in everything.items()}
-    slow = {name for name, took in warm.items() if took > SLOW * warm[""]}
+    rare = {name for name, took in warm.items() if took > slow * warm[""]}
     found: dict[str, list[float]] = {name: [] for name in calls}
+    if not slow_rounds:
+        found |= {name: [warm[name] / warm[""]] for name in rare}
     names = list(everything)
     for i in range(rounds):
         names = names[1:] + names[:1]
-        running = [n for n in names if n not in slow or i < SLOW_ROUNDS]
+        running = [n for n in names if n not in rare or i < slow_rounds]
         took = {name: seconds(everything[name], device) for name in running}
         for name in running:
             if name:
