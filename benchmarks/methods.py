@@ -72,8 +72,10 @@ def _costs(
     case = scale.case(method, network, targets)
     loaded = load(case, device)
     calls = {tool: adapter(loaded) for tool, adapter in method.tools.items()}
-    if method.small and targets:  # here a peer's K targets take minutes, and are K of its calls
-        calls = {"camlens": calls["camlens"]}
+    if targets and method.name != "GradCAM":
+        # The other peers' K targets are K of their calls, which the row of Grad-CAM shows.
+        several = ("camlens",) if method.small else ("camlens", "torchcam")
+        calls = {tool: call for tool, call in calls.items() if tool in several}
     calls["camlens"]()  # the first call measures the model
     with _unfused():
         base = flops(bare_forward(loaded)) * method.forwards

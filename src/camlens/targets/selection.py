@@ -42,7 +42,7 @@ def top(count: int) -> Top:
         >>> select(torch.tensor([[1.0, 5.0, 2.0]]), top(2)).classes.tolist()
         [[1, 2]]
     """
-    if not isinstance(count, int) or count < 1:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"expected top(count) with a count of at least 1, got {count!r}")
     return Top(count)
 
