@@ -9,9 +9,14 @@ from .localization import (
     intersection_over_union,
     pointing_game,
 )
+from .map_shape import completeness, complexity, sparseness
+from .masked_images import average_drop, average_gain, average_increase, sufficiency
 from .metric_inputs import MetricInputs, MetricOptions
 from .metric_result import AboveFloor, Interval, MetricResult
 from .region_ablation import RegionAblation, ablate_regions
+from .road import road
+from .stability import sensitivity
+from .subsets import infidelity, mu_fidelity, saco
 
 __all__ = [
     "FLOORS",
@@ -23,11 +28,23 @@ __all__ = [
     "MetricResult",
     "RegionAblation",
     "ablate_regions",
+    "average_drop",
+    "average_gain",
+    "average_increase",
     "class_mean",
+    "completeness",
+    "complexity",
     "deletion",
     "energy_pointing_game",
+    "infidelity",
     "insertion",
     "intersection_over_union",
+    "mu_fidelity",
     "pointing_game",
     "rise_blur",
+    "road",
+    "saco",
+    "sensitivity",
+    "sparseness",
+    "sufficiency",
 ]

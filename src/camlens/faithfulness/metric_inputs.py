@@ -9,7 +9,9 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
+from ..explainers import Explainer
 from ..explanation import Explanation
+from ..methods import gradient, path
 from ..model import check_batched, check_images, check_keywords, check_mode, check_model
 from ..perturbations import check_alone, read_all
 from ..probe import Probe
@@ -182,12 +184,36 @@ class MetricInputs:
             )
         return values
 
+    def attributions(self, baseline: Tensor) -> Tensor:
+        """Return (N, K, *size): how much of the score the explanation puts down to each pixel.
+
+        Maps are taken as they are, and so are heatmaps, which are not negative. Of an explanation
+        with ``gradients`` it is their sum over the channels; of derivatives, as
+        :class:`camlens.Saliency` has them, that of their products with what the image is more than
+        the baseline.
+
+        Args:
+            baseline: (N, C, *size).
+        """
+        explanation = self.explanation
+        if explanation is None or explanation.gradients is None:
+            return self.maps
+        signed = explanation.gradients.to(self.images.device).float()
+        raw = explanation.raw.to(signed)
+        if raw.shape != signed.shape[:2] + signed.shape[3:]:
+            return self.maps  # signed values that the drawn map was not made of
+        shown = path.positive_evidence(signed)
+        if not torch.allclose(raw, shown) and torch.allclose(raw, gradient.saliency(signed)):
+            signed = signed * (self.images - baseline).float().unsqueeze(1)
+        return signed.sum(dim=2)
+
     def result(
         self,
         values_of: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]],
         *,
         better: Better,
         steps: Tensor | None = None,
+        own: Tensor | None = None,
     ) -> MetricResult:
         """Apply a metric to the maps and to each floor.
 
@@ -196,6 +222,7 @@ class MetricInputs:
                 targets, to (N, K) values; or to these and their (N, K, S) curves.
             better: see :class:`MetricResult`.
             steps: see :class:`MetricResult`.
+            own: the maps to apply it to; None: ``maps``.
         """
 
         def parts(maps: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -203,7 +230,7 @@ class MetricInputs:
             values, curve = found if isinstance(found, tuple) else (found, None)
             return values.expand(-1, self.maps.shape[1]).float(), curve
 
-        values, curve = parts(self.maps)
+        values, curve = parts(self.maps if own is None else own)
         floors = {
             name: parts(FLOORS[name](self.images, self.seeds))[0] for name in self.options.floors
         }
@@ -228,6 +255,41 @@ def own_targets(scores: Tensor) -> Tensor:
     if scores.shape[1] == 1:
         return scores[:, 0].transpose(1, 2)
     return scores.diagonal(dim1=1, dim2=3).transpose(1, 2)
+
+
+def explained(
+    model: nn.Module, images: Tensor, explainer: Explainer, **options: Unpack[MetricOptions]
+) -> tuple[Explanation, Callable[[Tensor], Explanation]]:
+    """Explain images, and return what explains changed ones for the same targets.
+
+    Returns:
+        The explanation, and a function of (N, C, *size) images.
+
+    Raises:
+        TypeError: ``explainer`` is no explainer.
+        ValueError: it explains another model.
+    """
+    if not isinstance(explainer, Explainer):
+        raise TypeError(
+            "expected an explainer such as camlens.GradCAM(model), which is called again on "
+            f"changed images or models, got {type(explainer).__name__}"
+        )
+    if explainer.model is not check_model(model):
+        raise ValueError(
+            f"expected an explainer of the model itself, got one of another "
+            f"{type(explainer.model).__name__}"
+        )
+    asked = _Options(**options)
+    explanation = explainer(images, *asked.inputs, targets=asked.targets, **asked.keywords)
+    fixed: Targets = explanation.targets
+    if callable(asked.targets):
+        probe = Probe(explainer.model, images, asked.inputs, asked.keywords, asked.targets)
+        fixed = probe.fixed_targets()  # a box is matched on the unchanged images
+
+    def again(changed: Tensor) -> Explanation:
+        return explainer(changed, *asked.inputs, targets=fixed, **asked.keywords)
+
+    return explanation, again
 
 
 def _checked_maps(explanation: Explanation | Tensor, images: Tensor) -> Tensor:

@@ -65,7 +65,9 @@ class MetricResult:
         floor_values: by the name of a floor, (N, K): the same metric of maps that know nothing of
             the network, see :data:`camlens.faithfulness.FLOORS`.
         curve: (N, K, S): of metrics that follow a score along S steps; else None.
-        steps: (S,): the share of the pixels that each step of the curve has changed.
+        steps: (S,): what the curve's points are of: mostly the share of the pixels changed.
+        standard_error: (N, K): how far chance has moved each value, of metrics that draw changes
+            at random; else None.
         confidence: level of all intervals.
         seed: of the intervals' resamples, and of the metric's own random numbers.
 
@@ -84,6 +86,7 @@ class MetricResult:
     floor_values: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     curve: Tensor | None = None
     steps: Tensor | None = None
+    standard_error: Tensor | None = None
     confidence: float = 0.95
     seed: int = 0
 

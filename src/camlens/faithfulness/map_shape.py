@@ -1,0 +1,150 @@
+"""How concentrated a map is, and whether attributions add up. The shape of a map proves nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from ..baselines import Baseline, baseline_images, check_baseline
+from ..explanation import Explanation
+from .metric_inputs import MetricInputs, MetricOptions
+from .metric_result import MetricResult
+
+
+def sparseness(
+    model: nn.Module | None,
+    images: Tensor,
+    explanation: Explanation | Tensor,
+    **options: Unpack[MetricOptions],
+) -> MetricResult:
+    r"""Return the Gini index of a map's absolute values.
+
+    .. math:: G = \frac{\sum_i (2 i - n - 1)\, |a|_{(i)}}{n \sum_i |a|_{(i)}}
+
+    with :math:`|a|_{(1)} \le \dots \le |a|_{(n)}`. Chalasani et al., "Concise Explanations of
+    Neural Networks using Adversarial Training", ICML 2020 (arXiv:1810.06583). It says how few
+    pixels hold the heat, not whether they are the right ones.
+
+    Args:
+        model: not run; may be None.
+        images: (N, C, *size).
+        explanation: an explanation of them, or maps (N, K, *size) of any origin.
+        options: see :class:`MetricOptions`.
+
+    Returns:
+        Values from 0 (a constant map) to nearly 1 (a single pixel), taken as better the higher;
+        NaN for a map of zeros.
+
+    Raises:
+        TypeError: something is of the wrong type.
+        ValueError: something does not fit, see :class:`MetricInputs`.
+
+    Example:
+        >>> maps = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]])
+        >>> sparseness(None, torch.zeros(1, 3, 1, 4), maps, floors=()).mean
+        0.75
+    """
+    inputs = MetricInputs("sparseness", None, images, explanation, **options)
+
+    def values_of(maps: Tensor) -> Tensor:
+        values = maps.flatten(2).abs().double().sort(dim=2).values
+        n = values.shape[2]
+        weights = 2 * torch.arange(1, n + 1, device=values.device, dtype=values.dtype) - n - 1
+        return (values * weights).sum(dim=2) / (n * values.sum(dim=2))  # 0 / 0 is NaN
+
+    return inputs.result(values_of, better="higher")
+
+
+def complexity(
+    model: nn.Module | None,
+    images: Tensor,
+    explanation: Explanation | Tensor,
+    **options: Unpack[MetricOptions],
+) -> MetricResult:
+    r"""Return the entropy of the shares that pixels have of a map's absolute values, in nats.
+
+    .. math:: H = -\sum_p s_p \ln s_p, \quad s_p = |a_p| / \sum_q |a_q|
+
+    Bhatt, Weller and Moura, "Evaluating and Aggregating Feature-based Model Explanations", IJCAI
+    2020 (arXiv:2005.00631), definition 4.
+
+    Args:
+        model: not run; may be None.
+        images: (N, C, *size).
+        explanation: as :func:`sparseness` takes it.
+        options: see :class:`MetricOptions`.
+
+    Returns:
+        Values from 0 (a single pixel) to the logarithm of the number of pixels (a constant map),
+        taken as better the lower; NaN for a map of zeros.
+
+    Raises:
+        TypeError: something is of the wrong type.
+        ValueError: something does not fit, see :class:`MetricInputs`.
+
+    Example:
+        >>> maps = torch.tensor([[[[1.0, 1.0]]]])
+        >>> round(complexity(None, torch.zeros(1, 3, 1, 2), maps, floors=()).mean, 4)
+        0.6931
+    """
+    inputs = MetricInputs("complexity", None, images, explanation, **options)
+
+    def values_of(maps: Tensor) -> Tensor:
+        values = maps.flatten(2).abs().double()
+        entropy: Tensor = torch.special.entr(values / values.sum(dim=2, keepdim=True)).sum(dim=2)
+        return entropy
+
+    return inputs.result(values_of, better="lower")
+
+
+def completeness(
+    model: nn.Module,
+    images: Tensor,
+    explanation: Explanation,
+    *,
+    baseline: Baseline = 0.0,
+    **options: Unpack[MetricOptions],
+) -> MetricResult:
+    r"""Measure by which part of it attributions miss the score's change from the baseline.
+
+    .. math:: \Big|\sum_p a_p - (f(x) - f(b))\Big| \,/\, |f(x) - f(b)|
+
+    The axiom of Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017
+    (arXiv:1703.01365), section 3. It says nothing of where the attributions are, and the methods
+    that have it by construction (integrated gradients, LRP) miss it by their approximation only.
+    There are no floors: a map in an arbitrary unit cannot add up.
+
+    Args:
+        model: in evaluation mode; it is left unchanged.
+        images: (N, C, *size), as the model takes them.
+        explanation: with signed ``gradients``, such as that of
+            :class:`camlens.IntegratedGradients`; derivatives count times what the image is more
+            than the baseline.
+        baseline: as the method took it.
+        options: see :class:`MetricOptions`. The score itself is followed, whatever the activation.
+
+    Returns:
+        Values of at least 0, lower is better; infinite where the score does not change and the
+        attributions do not add up to zero.
+
+    Raises:
+        TypeError: something is of the wrong type.
+        ValueError: something does not fit, or the explanation has no signed attributions.
+    """
+    if not isinstance(explanation, Explanation) or explanation.gradients is None:
+        raise ValueError(
+            "expected an explanation with signed attributions in the unit of the score, such as "
+            "that of camlens.IntegratedGradients; heatmaps have an arbitrary unit"
+        )
+    options |= {"activation": "none", "floors": ()}
+    inputs = MetricInputs("completeness", model, images, explanation, **options)
+    start = baseline_images(check_baseline(baseline), images)
+    every = torch.arange(len(images), device=images.device)
+    change = inputs.unchanged - inputs.scores(start.__getitem__, every)
+    total = inputs.attributions(start).flatten(2).sum(dim=2)
+    gap = (total - change).abs()
+    values = torch.where(gap > 0, gap / change.abs(), gap)
+    return dataclasses.replace(inputs.result(lambda maps: values, better="lower"), floor_values={})
