@@ -14,7 +14,7 @@ from .metric_inputs import MetricInputs, MetricOptions, explained
 from .metric_result import MetricResult
 
 #: Noise of one sample is this far from that of the next.
-_SAMPLES = 2**20
+_SAMPLES = 15_485_863
 
 
 def sensitivity(

@@ -50,7 +50,8 @@ def mu_fidelity(
 
     Returns:
         Values in [-1, 1], higher is better, and their ``standard_error`` by the jackknife over
-        subsets. NaN where the map is constant, or the score does not change.
+        subsets. NaN where all subsets have the same sum, as of a map of zeros, or the score does
+        not change.
 
     Raises:
         TypeError: something is of the wrong type.
@@ -194,7 +195,9 @@ def saco(
         group = ranks(maps, inputs.seeds) * groups // pixels
         m = maps.shape[1]
         heat = maps.new_zeros(n, m, groups).double()
-        heat.scatter_add_(2, group.flatten(2), maps.flatten(2).double())
+        heat.scatter_reduce_(
+            2, group.flatten(2), maps.flatten(2).double(), "mean", include_self=False
+        )
         rows = torch.arange(n * m * groups, device=images.device)
         flat = group.flatten(0, 1)
 
