@@ -13,8 +13,10 @@ from .map_shape import completeness, complexity, sparseness
 from .masked_images import average_drop, average_gain, average_increase, sufficiency
 from .metric_inputs import MetricInputs, MetricOptions
 from .metric_result import AboveFloor, Interval, MetricResult
+from .randomization import random_logit, randomization
 from .region_ablation import RegionAblation, ablate_regions
 from .road import road
+from .similarity import spearman, ssim
 from .stability import sensitivity
 from .subsets import infidelity, mu_fidelity, saco
 
@@ -41,10 +43,14 @@ __all__ = [
     "intersection_over_union",
     "mu_fidelity",
     "pointing_game",
+    "random_logit",
+    "randomization",
     "rise_blur",
     "road",
     "saco",
     "sensitivity",
     "sparseness",
+    "spearman",
+    "ssim",
     "sufficiency",
 ]

@@ -19,7 +19,7 @@ from ..targets import NO_CLASS, Selection, Targets, check_activation, probabilit
 from .floors import FLOORS
 from .metric_result import Better, MetricResult
 
-#: Seeds of images are this far from those of another ``seed``; of a seed torch uses 32 bits on a CPU.
+#: Seeds of images are this far from those of another ``seed``; torch uses 32 bits of one on a CPU.
 _IMAGES = 1_000_003
 
 
