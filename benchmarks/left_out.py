@@ -1,16 +1,14 @@
 """Methods that camlens leaves out, on evidence whose place is known: what they find at what cost.
 
-``python benchmarks/left_out.py`` trains the network of tests/planted.py and prints, for each, the
-median density of heat on the patch (1 is chance; tests/test_planted_evidence.py), the share of
-images with more than 3, forward passes an image, and the same for the method that camlens has
-instead. Other libraries' methods with their defaults.
+``python benchmarks/left_out.py`` trains the network of camlens.faithfulness.planted_pictures and
+prints, for each, the median density of heat on the patch (1 is chance;
+tests/test_planted_evidence.py), the share of images with more than 3, forward passes an image, and
+the same for the method that camlens has instead. Other libraries' methods with their defaults.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import captum.attr
 import pytorch_grad_cam
@@ -23,9 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 import camlens
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests import planted
+from camlens.faithfulness import planted_pictures as planted
 
 LAYER = "features"
 IMAGES = 20

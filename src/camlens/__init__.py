@@ -55,11 +55,12 @@ if TYPE_CHECKING:
     from . import loading as loading
     from . import regions as regions
     from . import report as report
+    from . import testing as testing
 
 __version__ = "0.1.0"
 
 #: Sub-packages that are loaded when they are first used.
-_ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report")
+_ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report", "testing")
 
 __all__ = [
     "Attribution",

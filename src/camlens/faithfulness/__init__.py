@@ -13,6 +13,7 @@ from .map_shape import completeness, complexity, sparseness
 from .masked_images import average_drop, average_gain, average_increase, sufficiency
 from .metric_inputs import MetricInputs, MetricOptions
 from .metric_result import AboveFloor, Interval, MetricResult
+from .planted_evidence import PlantedEvidence, planted_evidence
 from .randomization import random_logit, randomization
 from .region_ablation import RegionAblation, ablate_regions
 from .road import road
@@ -28,6 +29,7 @@ __all__ = [
     "MetricInputs",
     "MetricOptions",
     "MetricResult",
+    "PlantedEvidence",
     "RegionAblation",
     "ablate_regions",
     "average_drop",
@@ -42,6 +44,7 @@ __all__ = [
     "insertion",
     "intersection_over_union",
     "mu_fidelity",
+    "planted_evidence",
     "pointing_game",
     "random_logit",
     "randomization",

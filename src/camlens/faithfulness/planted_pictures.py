@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -59,13 +59,26 @@ def convolutional() -> nn.Module:
 
 
 def transformer() -> nn.Module:
-    """Return an untrained vision transformer whose tokens are the places of the patches."""
-    return timm.models.VisionTransformer(
+    """Return an untrained vision transformer whose tokens are the places of the patches.
+
+    Raises:
+        ImportError: timm is not installed.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(
+            'a planted transformer needs timm: pip install "camlens[timm]"'
+        ) from error
+    model: nn.Module = timm.models.VisionTransformer(
         SIZE, PATCH, num_classes=CLASSES, embed_dim=48, depth=3, num_heads=3
     )
+    return model
 
 
-def _trained(make, steps: int, rate: float, loss) -> nn.Module:
+def _trained(
+    make: Callable[[], nn.Module], steps: int, rate: float, loss: Callable[[nn.Module, int], Tensor]
+) -> nn.Module:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         model = make()
@@ -73,9 +86,10 @@ def _trained(make, steps: int, rate: float, loss) -> nn.Module:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
         for step in range(steps):
             optimizer.zero_grad()
-            loss(model, seed=1000 + step).backward()
+            loss(model, 1000 + step).backward()
             optimizer.step()
             schedule.step()
+        optimizer.zero_grad()
     return model.eval()
 
 
@@ -83,7 +97,7 @@ def _trained(make, steps: int, rate: float, loss) -> nn.Module:
 def trained() -> nn.Module:
     """Return a trained convolutional network in evaluation mode."""
 
-    def loss(model, seed):
+    def loss(model: nn.Module, seed: int) -> Tensor:
         images, classes, _ = pictures(32, seed)
         return functional.cross_entropy(model(images), classes)
 
@@ -99,7 +113,7 @@ def trained_transformer() -> nn.Module:
     and then the patch is not all of the evidence.
     """
 
-    def loss(model, seed):
+    def loss(model: nn.Module, seed: int) -> Tensor:
         images, classes, _ = pictures(32, seed, step=PATCH)
         present = functional.one_hot(classes, CLASSES).float()
         noise, nothing = torch.randn(8, 3, SIZE, SIZE) * 0.4, torch.zeros(8, CLASSES)

@@ -1,0 +1,292 @@
+"""Hold an explainer of your own to what camlens' explainers keep, as scikit-learn's check does."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import traceback
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .explainers import Explainer
+from .explanation import Explanation
+from .faithfulness import planted_pictures as planted
+from .faithfulness.planted_evidence import PlantedEvidence, made, planted_evidence
+from .faithfulness.randomization import randomization
+
+__all__ = ["Check", "Conformance", "ConformanceError", "check_explainer"]
+
+#: Maps that a method computes in two ways agree to within this part of the largest value.
+_AGREE = 1e-3
+#: With shuffled weights the rank correlation with the map before is at most this, on average.
+_UNLIKE = 0.6
+#: The heat's maximum may lie off the middle of the evidence by so many pixels on average.
+_OFF = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What one check found.
+
+    Attributes:
+        name: what is checked.
+        passed: whether it holds.
+        reason: what was found where it does not; else what was measured, or nothing.
+    """
+
+    name: str
+    passed: bool
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Conformance:
+    """What all checks found.
+
+    Attributes:
+        explainer: its name.
+        checks: in the order they ran.
+        expected_failures: names of the checks that were expected to fail.
+    """
+
+    explainer: str
+    checks: tuple[Check, ...]
+    expected_failures: frozenset[str] = frozenset()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the checks that fail are those that were expected to, and no others."""
+        return {check.name for check in self.checks if not check.passed} == self.expected_failures
+
+    def __repr__(self) -> str:
+        """Return a line for each check."""
+        lines = [f"{self.explainer}:"]
+        for check in self.checks:
+            expected = " (expected)" if check.name in self.expected_failures else ""
+            outcome = "passed" if check.passed else f"FAILED{expected}"
+            lines.append(f"  {outcome}: {check.name}{f': {check.reason}' * bool(check.reason)}")
+        return "\n".join(lines)
+
+
+class ConformanceError(AssertionError):
+    """An explainer fails checks; ``conformance`` has all of them."""
+
+    def __init__(self, conformance: Conformance) -> None:
+        super().__init__(repr(conformance))
+        self.conformance = conformance
+
+
+def check_explainer(
+    make: Callable[[nn.Module], Explainer],
+    *,
+    transformer: bool = False,
+    expected_failures: Collection[str] = (),
+    raises: bool = True,
+) -> Conformance:
+    """Check a method: its manners on a small trained network, and whether its maps are true.
+
+    * ``"explanation"``: (N, K) finite maps that are not negative, of the images' axes, and heatmaps
+      of their size.
+    * ``"batch"``: a batch has the maps of its single images.
+    * ``"targets"``: K targets have the maps of K calls.
+    * ``"repeated"``: a second call has the same maps.
+    * ``"model"``: parameters, gradients, modes, hooks, the random state and the images are left as
+      they were.
+    * ``"planted evidence"``: in at least 95% of pictures whose evidence is known the heat is at
+      least three times as dense there as chance would have it, and nowhere hotter.
+    * ``"place"``: the heat's maximum is not off to one side by more than 3 pixels of 48 on average.
+    * ``"randomization"``: with shuffled weights the evidence is not found, and the maps are others
+      (:func:`camlens.faithfulness.randomization`).
+
+    Args:
+        make: from a model to the explainer, such as a class.
+        transformer: whether the network is a vision transformer and not convolutional; needs timm.
+        expected_failures: checks that a method is known to fail; if it passes one of them, that is
+            an error too.
+        raises: whether unexpected outcomes raise.
+
+    Returns:
+        All outcomes.
+
+    Raises:
+        ConformanceError: a check has another outcome than expected.
+        TypeError: ``make`` makes no explainer.
+        ValueError: an expected failure is the name of no check.
+
+    Example:
+        >>> import camlens
+        >>> check_explainer(camlens.GradCAM).passed
+        True
+    """
+    unknown = sorted(set(expected_failures) - set(_CHECKS))
+    if unknown:
+        raise ValueError(f"expected names of checks out of {tuple(_CHECKS)}, got {unknown}")
+    subject = _Subject(make, transformer)
+    checks = tuple(_outcome(name, check, subject) for name, check in _CHECKS.items())
+    conformance = Conformance(subject.name, checks, frozenset(expected_failures))
+    if raises and not conformance.passed:
+        raise ConformanceError(conformance)
+    return conformance
+
+
+class _Subject:
+    """An explainer of the trained network, and some of its pictures."""
+
+    def __init__(self, make: Callable[[nn.Module], Explainer], transformer: bool) -> None:
+        self.make, self.transformer = make, transformer
+        trained = planted.trained_transformer() if transformer else planted.trained()
+        self.model = copy.deepcopy(trained)  # what fails to leave it alone changes no other test
+        self.explainer = made(make, self.model)
+        self.name = repr(self.explainer)
+        step = planted.PATCH if transformer else 4
+        self.images, self.classes, _ = planted.pictures(3, seed=2, step=step)
+        self._evidence: PlantedEvidence | None = None
+
+    def explain(self, images: Tensor | None = None, **options: Any) -> Explanation:
+        given = self.images if images is None else images
+        return self.explainer(given, **{"targets": [[0, 2]], **options})
+
+    @property
+    def evidence(self) -> PlantedEvidence:
+        if self._evidence is None:
+            self._evidence = planted_evidence(self.make, transformer=self.transformer)
+        return self._evidence
+
+
+def _outcome(name: str, check: Callable[[_Subject], str | None], subject: _Subject) -> Check:
+    try:
+        reason = check(subject)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+        return Check(name, False, text)
+    return Check(name, reason is None, reason or "")
+
+
+def _well_formed(subject: _Subject) -> str | None:
+    found = subject.explain()
+    shape = tuple(found.raw.shape)
+    if shape[:2] != (3, 2) or found.heatmaps.shape != (3, 2, planted.SIZE, planted.SIZE):
+        return f"expected maps of 3 images and 2 targets, got {shape}"
+    if not found.raw.isfinite().all():
+        return "maps hold NaN or infinity"
+    if (found.raw < 0).any():
+        return f"maps are negative, down to {found.raw.min().item():.3g}"
+    with torch.no_grad():
+        scores = subject.model(subject.images)[:, [0, 2]]
+    return _differs("scores of the targets", found.scores, scores)
+
+
+def _batch(subject: _Subject) -> str | None:
+    whole = subject.explain().raw
+    single = [subject.explain(subject.images[n : n + 1]).raw for n in range(3)]
+    return _differs("maps of single images", torch.cat(single), whole)
+
+
+def _targets(subject: _Subject) -> str | None:
+    whole = subject.explain().raw
+    parts = [subject.explain(targets=target).raw for target in (0, 2)]
+    return _differs("maps of single targets", torch.cat(parts, dim=1), whole)
+
+
+def _repeated(subject: _Subject) -> str | None:
+    return _differs("maps of a second call", subject.explain().raw, subject.explain().raw)
+
+
+def _model(subject: _Subject) -> str | None:
+    model, images = subject.model, subject.images.clone()
+    before, random = _state(model), torch.get_rng_state()
+    grad = torch.is_grad_enabled()
+    subject.explain(images)
+    after = _state(model)
+    for name, value in before.items():
+        same = (
+            torch.equal(value, after[name]) if isinstance(value, Tensor) else value == after[name]
+        )
+        if not same:
+            return f"{name} of the model has changed"
+    if not torch.equal(torch.get_rng_state(), random):
+        return "the random state has changed"
+    if torch.is_grad_enabled() != grad:
+        return "the gradient mode has changed"
+    if not torch.equal(images, subject.images):
+        return "the images have changed"
+    return None
+
+
+def _state(model: nn.Module) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        found[name] = tensor.detach().clone()
+        gradient = tensor.grad
+        found[f"the gradient of {name}"] = None if gradient is None else gradient.clone()
+        found[f"requires_grad of {name}"] = tensor.requires_grad
+    for name, module in model.named_modules():
+        for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
+            found[f"{kind} of {name or 'the whole'}"] = len(getattr(module, kind))
+        found[f"training of {name or 'the whole'}"] = module.training
+    return found
+
+
+def _planted(subject: _Subject) -> str | None:
+    found = subject.evidence
+    if found.found:
+        return None
+    return (
+        f"the evidence is found in {found.share:.0%} of the pictures, at a median density of "
+        f"{found.density.median().item():.2f}; 1 is chance"
+    )
+
+
+def _place(subject: _Subject) -> str | None:
+    down, right = subject.evidence.offset.mean(dim=0).tolist()
+    if max(abs(down), abs(right)) <= _OFF:
+        return None
+    return (
+        f"the heat's maximum lies {down:+.1f} and {right:+.1f} pixels (down, right) off on average"
+    )
+
+
+def _randomization(subject: _Subject) -> str | None:
+    found = subject.evidence
+    if not found.destroyed:
+        return (
+            f"with shuffled weights the density is {found.shuffled.median().item():.2f}, and "
+            f"{found.density.median().item():.2f} without"
+        )
+    alike = randomization(
+        subject.model,
+        subject.images,
+        subject.explainer,
+        steps=1,
+        floors=(),
+        targets=subject.classes,
+    )
+    if alike.mean > _UNLIKE:  # not where it is NaN: a map without evidence is another
+        return f"with shuffled weights the rank correlation with the map before is {alike.mean:.2f}"
+    return None
+
+
+def _differs(what: str, found: Tensor, expected: Tensor) -> str | None:
+    if found.shape != expected.shape:
+        return f"{what}: expected {tuple(expected.shape)}, got {tuple(found.shape)}"
+    gap = (found - expected).abs().amax().item()
+    largest = expected.abs().amax().item()
+    if gap <= _AGREE * largest:
+        return None
+    return f"{what} differ by {gap:.3g} where the largest value is {largest:.3g}"
+
+
+_CHECKS: dict[str, Callable[[_Subject], str | None]] = {
+    "explanation": _well_formed,
+    "batch": _batch,
+    "targets": _targets,
+    "repeated": _repeated,
+    "model": _model,
+    "planted evidence": _planted,
+    "place": _place,
+    "randomization": _randomization,
+}
