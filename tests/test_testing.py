@@ -97,7 +97,7 @@ def test_each_fault_is_named(make, faults):
 
 @pytest.mark.slow
 def test_failures_raise_unless_they_are_the_expected_ones():
-    with pytest.raises(ConformanceError, match="FAILED: planted evidence") as caught:
+    with pytest.raises(ConformanceError, match="FAILED: randomization") as caught:
         check_explainer(OfTheImage)
     assert isinstance(caught.value.conformance, Conformance)
     failed = {check.name for check in caught.value.conformance.checks if not check.passed}
