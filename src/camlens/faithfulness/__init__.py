@@ -1,5 +1,7 @@
 """Faithfulness: does the score depend on what the map shows?"""
 
+from .evaluate_batches import evaluate
+from .evaluation import Evaluation
 from .floors import FLOORS
 from .infill import INFILLS
 from .insertion_deletion import deletion, insertion, rise_blur
@@ -13,6 +15,7 @@ from .map_shape import completeness, complexity, sparseness
 from .masked_images import average_drop, average_gain, average_increase, sufficiency
 from .metric_inputs import MetricInputs, MetricOptions
 from .metric_result import AboveFloor, Interval, MetricResult
+from .metrics_by_name import METRICS
 from .planted_evidence import PlantedEvidence, planted_evidence
 from .randomization import random_logit, randomization
 from .region_ablation import RegionAblation, ablate_regions
@@ -24,7 +27,9 @@ from .subsets import infidelity, mu_fidelity, saco
 __all__ = [
     "FLOORS",
     "INFILLS",
+    "METRICS",
     "AboveFloor",
+    "Evaluation",
     "Interval",
     "MetricInputs",
     "MetricOptions",
@@ -40,6 +45,7 @@ __all__ = [
     "complexity",
     "deletion",
     "energy_pointing_game",
+    "evaluate",
     "infidelity",
     "insertion",
     "intersection_over_union",
