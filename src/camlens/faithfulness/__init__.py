@@ -1,6 +1,7 @@
 """Faithfulness: does the score depend on what the map shows?"""
 
 from .floors import FLOORS
+from .imputation import impute
 from .infill import INFILLS
 from .insertion_deletion import deletion, insertion, rise_blur
 from .localization import (
@@ -10,7 +11,7 @@ from .localization import (
     pointing_game,
 )
 from .map_shape import completeness, complexity, sparseness
-from .masked_images import average_drop, average_gain, average_increase, sufficiency
+from .masked_images import average_drop, average_gain, average_increase
 from .metric_inputs import MetricInputs, MetricOptions
 from .metric_result import AboveFloor, Interval, MetricResult
 from .planted_evidence import PlantedEvidence, planted_evidence
@@ -20,6 +21,7 @@ from .road import road
 from .similarity import spearman, ssim
 from .stability import sensitivity
 from .subsets import infidelity, mu_fidelity, saco
+from .sufficiency import sufficiency
 
 __all__ = [
     "FLOORS",
@@ -40,6 +42,7 @@ __all__ = [
     "complexity",
     "deletion",
     "energy_pointing_game",
+    "impute",
     "infidelity",
     "insertion",
     "intersection_over_union",
