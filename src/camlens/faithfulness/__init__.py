@@ -1,5 +1,7 @@
 """Faithfulness: does the score depend on what the map shows?"""
 
+from .evaluate_batches import evaluate
+from .evaluation import Evaluation
 from .floors import FLOORS
 from .imputation import impute
 from .infill import INFILLS
@@ -14,6 +16,7 @@ from .map_shape import completeness, complexity, sparseness
 from .masked_images import average_drop, average_gain, average_increase
 from .metric_inputs import MetricInputs, MetricOptions
 from .metric_result import AboveFloor, Interval, MetricResult
+from .metrics_by_name import METRICS
 from .planted_evidence import PlantedEvidence, planted_evidence
 from .randomization import random_logit, randomization
 from .region_ablation import RegionAblation, ablate_regions
@@ -26,7 +29,9 @@ from .sufficiency import sufficiency
 __all__ = [
     "FLOORS",
     "INFILLS",
+    "METRICS",
     "AboveFloor",
+    "Evaluation",
     "Interval",
     "MetricInputs",
     "MetricOptions",
@@ -42,6 +47,7 @@ __all__ = [
     "complexity",
     "deletion",
     "energy_pointing_game",
+    "evaluate",
     "impute",
     "infidelity",
     "insertion",

@@ -46,8 +46,8 @@ def sufficiency(
     Returns:
         Values in [0, 1], lower is better: 0 where the image without any pixel keeps the score, 1
         where only all of them do. NaN where the unchanged score is not positive, so that a part of
-        it means nothing. At most 1 + log2(pixels) forward passes, rounded up, for each map and target,
-        of floors too: 17 for 224 x 224 pixels.
+        it means nothing. At most 1 + log2(pixels) forward passes, rounded up, for each map and
+        target, of floors too: 17 for 224 x 224 pixels.
 
     Raises:
         TypeError: something is of the wrong type.
