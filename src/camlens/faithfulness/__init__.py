@@ -17,7 +17,7 @@ from .metric_inputs import MetricInputs, MetricOptions
 from .metric_result import AboveFloor, Interval, MetricResult
 from .metrics_by_name import METRICS
 from .planted_evidence import PlantedEvidence, planted_evidence
-from .randomization import random_logit, randomization
+from .randomization import Randomization, random_logit, randomization
 from .region_ablation import RegionAblation, ablate_regions
 from .road import road
 from .similarity import spearman, ssim
@@ -35,6 +35,7 @@ __all__ = [
     "MetricOptions",
     "MetricResult",
     "PlantedEvidence",
+    "Randomization",
     "RegionAblation",
     "ablate_regions",
     "average_drop",
