@@ -47,7 +47,7 @@ def test_the_numbers_are_those_of_the_metrics(model, explainers):
             assert (row["low"], row["high"]) == pytest.approx(direct.interval, abs=1e-4)
     curve = found.curves.query("metric == 'deletion' and method == 'cam'")
     explanation = explainers["cam"](images, targets=[[0, 2]])
-    direct = deletion(model, images, explanation, step=30)
+    direct = deletion(model, images, explanation, step=30, seed=5)
     np.testing.assert_allclose(curve["value"], direct.curve.mean(dim=(0, 1)), atol=1e-5)
     np.testing.assert_allclose(curve["step"], direct.steps, atol=1e-6)
 
@@ -84,9 +84,8 @@ def test_labels_and_masks_of_a_data_set(model, explainers):
     data = TensorDataset(images, labels, masks)
     wanted = ["energy_pointing_game", "pointing_game"]
     found = evaluate(explainers, model, data, metrics=wanted, targets="label", batch_size=3)
-    assert found.values.query("k == 0 and method == 'cam'").groupby("image")["target"].first().tolist() == [
-        *(3, 1, 0, 2)
-    ]
+    first = found.values.query("method == 'cam'").groupby("image")["target"].first()
+    assert first.tolist() == [3, 1, 0, 2]
     loaded = evaluate(
         explainers, model, DataLoader(data, batch_size=2), metrics=wanted, targets="label"
     )

@@ -74,7 +74,7 @@ def evaluate(
     """
     import pandas as pd
 
-    named = named_explainers(explainers, model)
+    named = named_explainers(explainers)
     chosen = named_metrics(metrics)
     parts, first = [], 0
     total = len(dataset) if hasattr(dataset, "__len__") else 0
@@ -166,7 +166,7 @@ def evaluate_images(
 
 
 def named_explainers(
-    explainers: Mapping[str, Explainer] | Sequence[Explainer], model: nn.Module
+    explainers: Explainer | Mapping[str, Explainer] | Sequence[Explainer],
 ) -> dict[str, Explainer]:
     """Return explainers by name.
 

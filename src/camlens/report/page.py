@@ -38,8 +38,8 @@ def render(tables: Tables, images: Sequence[int], folder: Path) -> str:
         "findings.csv": _csv(findings.records(tables, found)),
         "regions.csv": _csv(grids.records([*densities, *ablations])),
     }
-    style = _static("report.css") + palette.stylesheet()
-    script = _static("report.js")
+    style = static_text("report.css") + palette.stylesheet()
+    script = static_text("report.js")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("camlens.report"),
         autoescape=True,
@@ -92,7 +92,8 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
-def _static(name: str) -> str:
+def static_text(name: str) -> str:
+    """Return one of the package's own files of style and script."""
     return files("camlens.report").joinpath("static", name).read_text(encoding="utf-8")
 
 
