@@ -3,6 +3,7 @@
 from .evaluate_batches import evaluate
 from .evaluation import Evaluation
 from .floors import FLOORS
+from .imputation import impute
 from .infill import INFILLS
 from .insertion_deletion import deletion, insertion, rise_blur
 from .localization import (
@@ -12,7 +13,7 @@ from .localization import (
     pointing_game,
 )
 from .map_shape import completeness, complexity, sparseness
-from .masked_images import average_drop, average_gain, average_increase, sufficiency
+from .masked_images import average_drop, average_gain, average_increase
 from .metric_inputs import MetricInputs, MetricOptions
 from .metric_result import AboveFloor, Interval, MetricResult
 from .metrics_by_name import METRICS
@@ -23,6 +24,7 @@ from .road import road
 from .similarity import spearman, ssim
 from .stability import sensitivity
 from .subsets import infidelity, mu_fidelity, saco
+from .sufficiency import sufficiency
 
 __all__ = [
     "FLOORS",
@@ -47,6 +49,7 @@ __all__ = [
     "deletion",
     "energy_pointing_game",
     "evaluate",
+    "impute",
     "infidelity",
     "insertion",
     "intersection_over_union",

@@ -24,7 +24,7 @@ def sparseness(
 
     .. math:: G = \frac{\sum_i (2 i - n - 1)\, |a|_{(i)}}{n \sum_i |a|_{(i)}}
 
-    with :math:`|a|_{(1)} \le \dots \le |a|_{(n)}`. Chalasani et al., "Concise Explanations of
+    with :math:`|a|_{(1)} \le \cdots \le |a|_{(n)}`. Chalasani et al., "Concise Explanations of
     Neural Networks using Adversarial Training", ICML 2020 (arXiv:1810.06583). It says how few
     pixels hold the heat, not whether they are the right ones.
 

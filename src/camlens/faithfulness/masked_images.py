@@ -1,4 +1,4 @@
-"""What is left of a probability when an image is multiplied by its heatmap, or shown in part."""
+"""What is left of a probability when an image is multiplied by its heatmap."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from .. import heatmap
 from ..baselines import Baseline, baseline_images, check_baseline
 from ..explanation import Explanation
-from .insertion_deletion import rise_blur
 from .metric_inputs import MetricInputs, MetricOptions, own_targets
 from .metric_result import Better, MetricResult
-from .pixel_order import ranks
+
+#: By how much probabilities that a model computes itself may leave [0, 1].
+_ROUNDING = 1e-3
 
 
 def average_drop(
@@ -30,16 +31,18 @@ def average_drop(
     .. math:: \max(0, p - o) / p
 
     with p the probability of the image and o that of the image times the heatmap. Chattopadhay et
-    al., "Grad-CAM++", WACV 2018 (arXiv:1710.11063), section 4.1. A heatmap of ones loses nothing:
-    the metric is only worth reading beside the area that a map covers (:func:`sparseness`).
+    al., "Grad-CAM++", WACV 2018 (arXiv:1710.11063), who give the mean in percent. A heatmap of ones
+    loses nothing, and is the best map there is: the metric is only worth reading beside the area
+    that a map covers (:func:`sparseness`).
 
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
         explanation: an explanation of them, or maps (N, K, *size) of any origin, whose positive
-            part is divided by its maximum.
-        baseline: what is seen where the heatmap is 0, as :func:`deletion` takes it. 0 is the mean
-            colour of normalised images.
+            part is divided by its maximum. A map without a positive value shows the baseline alone;
+            a constant map is one of ones.
+        baseline: what is seen where the heatmap is 0, as :func:`deletion` takes it; between 0 and 1
+            it is mixed with the image. 0 is the mean colour of normalised images.
         options: see :class:`MetricOptions`.
 
     Returns:
@@ -48,7 +51,17 @@ def average_drop(
 
     Raises:
         TypeError: something is of the wrong type.
-        ValueError: something does not fit, or what is followed is no probability.
+        ValueError: something does not fit, see :class:`MetricInputs`, or what is followed is no
+            probability: with ``activation="none"`` or a callable target a value outside [0, 1].
+
+    Example:
+        The probability is the mean of two pixels, of which the map shows one.
+
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
+        >>> model[1].weight.data = torch.tensor([[0.5, 0.5]])
+        >>> images, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])
+        >>> average_drop(model, images, maps, activation="none", floors=()).mean
+        0.5
     """
     inputs = MetricInputs("average_drop", model, images, explanation, **options)
     return _compared(
@@ -64,16 +77,39 @@ def average_increase(
     baseline: Baseline = 0.0,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    """Ask whether a probability rises when the image is multiplied by its heatmap.
+    r"""Ask whether a probability rises when the image is multiplied by its heatmap.
 
-    1 where it does, 0 where not: the increase in confidence of Chattopadhay et al., "Grad-CAM++",
-    WACV 2018 (arXiv:1710.11063), section 4.1. See :func:`average_drop`, also for the arguments.
+    .. math:: 1[o > p]
+
+    with p and o as in :func:`average_drop`: the increase in confidence of Chattopadhay et al.,
+    "Grad-CAM++", WACV 2018 (arXiv:1710.11063). A rise that rounding alone can make, some 1e-4 of
+    the logit or less, is none, so that a heatmap of ones has no increase.
+
+    Args:
+        model: as :func:`average_drop` takes it.
+        images: as :func:`average_drop` takes them.
+        explanation: as :func:`average_drop` takes it.
+        baseline: as :func:`average_drop` takes it.
+        options: see :class:`MetricOptions`.
 
     Returns:
-        Values 0 or 1, higher is better.
+        Values 0 or 1, higher is better. One forward pass for each map.
+
+    Raises:
+        TypeError: as :func:`average_drop`.
+        ValueError: as :func:`average_drop`.
+
+    Example:
+        Of the two pixels only the one that the map shows speaks for the score.
+
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
+        >>> model[1].weight.data = torch.tensor([[0.8, -0.3]])
+        >>> images, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])
+        >>> average_increase(model, images, maps, activation="none", floors=()).mean
+        1.0
     """
     inputs = MetricInputs("average_increase", model, images, explanation, **options)
-    return _compared(inputs, baseline, lambda p, o: (o > p).float(), "higher")
+    return _compared(inputs, baseline, _risen, "higher")
 
 
 def average_gain(
@@ -88,11 +124,32 @@ def average_gain(
 
     .. math:: \max(0, o - p) / (1 - p)
 
-    Zhang et al., "Opti-CAM: Optimizing saliency maps for interpretability", 2023
-    (arXiv:2301.07002). See :func:`average_drop`, also for the arguments.
+    with p and o as in :func:`average_drop`. Zhang et al., "Opti-CAM: Optimizing saliency maps for
+    interpretability", 2023 (arXiv:2301.07002).
+
+    Args:
+        model: as :func:`average_drop` takes it.
+        images: as :func:`average_drop` takes them.
+        explanation: as :func:`average_drop` takes it.
+        baseline: as :func:`average_drop` takes it.
+        options: see :class:`MetricOptions`.
 
     Returns:
-        Values in [0, 1], higher is better; NaN where the probability is 1.
+        Values in [0, 1], higher is better; NaN where the probability is 1. One forward pass for
+        each map.
+
+    Raises:
+        TypeError: as :func:`average_drop`.
+        ValueError: as :func:`average_drop`.
+
+    Example:
+        Of the missing 0.5 the map gains 0.3.
+
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
+        >>> model[1].weight.data = torch.tensor([[0.8, -0.3]])
+        >>> images, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])
+        >>> round(average_gain(model, images, maps, activation="none", floors=()).mean, 3)
+        0.6
     """
     inputs = MetricInputs("average_gain", model, images, explanation, **options)
     return _compared(
@@ -103,81 +160,10 @@ def average_gain(
     )
 
 
-def sufficiency(
-    model: nn.Module,
-    images: Tensor,
-    explanation: Explanation | Tensor,
-    *,
-    keep: float = 0.9,
-    baseline: Baseline | None = None,
-    **options: Unpack[MetricOptions],
-) -> MetricResult:
-    """Find the smallest share of the pixels that keeps the score, those with most heat first.
-
-    A bisection over the number of pixels shown, of all images and targets at once. It finds a
-    crossing: with one pixel fewer the score is below ``keep`` times the unchanged one, with so many
-    it is not. Where the score rises and falls there may be a smaller one.
-
-    Args:
-        model: in evaluation mode; it is left unchanged.
-        images: (N, C, *size), as the model takes them.
-        explanation: an explanation of them, or maps (N, K, *size) of any origin.
-        keep: which part of the unchanged score is to be kept, in (0, 1].
-        baseline: the image that pixels are shown in; None: blurred, as :func:`insertion` has it.
-        options: see :class:`MetricOptions`.
-
-    Returns:
-        Values in [0, 1], lower is better: 0 where no pixel is needed; NaN where the unchanged score
-        is not positive, so that a part of it means nothing. About as many forward passes for each
-        map and target as the number of pixels has binary digits.
-
-    Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`.
-
-    Example:
-        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 1, bias=False)).eval()
-        >>> model[1].weight.data = torch.tensor([[0.0, 5.0, 4.0, 1.0]])
-        >>> images = torch.ones(1, 1, 1, 4)
-        >>> maps = torch.tensor([[[[0.1, 0.9, 0.8, 0.2]]]])
-        >>> sufficiency(
-        ...     model, images, maps, baseline=0.0, activation="none", floors=()
-        ... ).mean
-        0.5
-    """
-    inputs = MetricInputs("sufficiency", model, images, explanation, **options)
-    if not 0 < keep <= 1:
-        raise ValueError(f"expected keep as a part of the score in (0, 1], got {keep!r}")
-    start = baseline_images(rise_blur if baseline is None else check_baseline(baseline), images)
-    n, k, pixels = *inputs.unchanged.shape, images[0, 0].numel()
-    # The unchanged score itself may be some roundings lower beside other images.
-    goal = (keep - 1e-6) * inputs.unchanged
-    rows = torch.arange(n * k, device=images.device)
-
-    def values_of(maps: Tensor) -> Tensor:
-        places = ranks(maps, inputs.seeds).expand(n, k, *maps.shape[2:]).flatten(0, 1)
-
-        def enough(shown: Tensor) -> Tensor:
-            """Return (N, K): whether so many pixels keep the score."""
-            limits = shown.flatten()
-
-            def make(part: slice) -> Tensor:
-                own = rows[part] // k
-                limit = limits[part].view(-1, *[1] * (images.ndim - 2))
-                return images[own].where((places[part] < limit).unsqueeze(1), start[own])
-
-            scores = inputs.scores(make, rows // k)
-            return scores.gather(1, (rows % k).unsqueeze(1)).view(n, k) >= goal
-
-        few, many = torch.zeros_like(goal).long(), torch.full_like(goal, pixels).long()
-        many = torch.where(enough(few), 0, many)
-        while bool((many - few > 1).any()):
-            middle = (few + many) // 2
-            kept = enough(middle)
-            few, many = few.where(kept | (many == 0), middle), middle.where(kept, many)
-        return (many / pixels).where(inputs.unchanged > 0, torch.nan)
-
-    return inputs.result(values_of, better="lower")
+def _risen(before: Tensor, after: Tensor) -> Tensor:
+    # Beside other images the same image has a score that is some roundings off; a logit's rounding
+    # moves a probability p by as much times p (1 - p).
+    return (after - before > before * (1e-4 * (1 - before) + 1e-6)).float()
 
 
 def _compared(
@@ -187,12 +173,7 @@ def _compared(
     better: Better,
 ) -> MetricResult:
     """Compare the probabilities of images and of images times heatmaps."""
-    images, before = inputs.images, inputs.unchanged
-    if ((before < 0) | (before > 1)).any():
-        raise ValueError(
-            f"{inputs.metric} compares probabilities, got values from {before.amin().item():.3g} "
-            f"to {before.amax().item():.3g}: choose an activation or targets that give some"
-        )
+    images, before = inputs.images, _probabilities(inputs.metric, inputs.unchanged)
     start = baseline_images(check_baseline(baseline), images)
     n = len(images)
 
@@ -204,7 +185,22 @@ def _compared(
             own = rows[part] // m
             return torch.lerp(start[own], images[own], heat[part].unsqueeze(1))
 
-        scores = inputs.scores(make, rows // m).unflatten(0, (n, m, 1))
-        return compare(before, own_targets(scores).squeeze(2))
+        scores = own_targets(inputs.scores(make, rows // m).unflatten(0, (n, m, 1))).squeeze(2)
+        return compare(before, _probabilities(inputs.metric, scores))
 
     return inputs.result(values_of, better=better)
+
+
+def _probabilities(metric: str, values: Tensor) -> Tensor:
+    """Return what is followed, of unchanged or changed images, if it can be probabilities.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    low, high = values.amin().item(), values.amax().item()
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise ValueError(
+            f"{metric} compares probabilities, got values from {low:.3g} to {high:.3g}: choose "
+            'activation="softmax" or "sigmoid", or targets that give probabilities'
+        )
+    return values.clamp(0, 1)

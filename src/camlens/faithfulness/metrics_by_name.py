@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from .insertion_deletion import deletion, insertion
 from .localization import energy_pointing_game, intersection_over_union, pointing_game
 from .map_shape import completeness, complexity, sparseness
-from .masked_images import average_drop, average_gain, average_increase, sufficiency
+from .masked_images import average_drop, average_gain, average_increase
 from .metric_result import MetricResult
 from .randomization import random_logit, randomization
 from .road import road
 from .stability import sensitivity
 from .subsets import infidelity, mu_fidelity, saco
+from .sufficiency import sufficiency
 
 Metric = Callable[..., MetricResult]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, Unpack
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..explanation import Explanation
-from .imputation import impute
+from .imputation import check_planar, impute
 from .metric_inputs import MetricInputs, MetricOptions, own_targets
 from .metric_result import MetricResult
 from .pixel_order import ranks
@@ -28,13 +29,21 @@ def road(
     noise: float = 0.01,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    """Follow the score as shares of an image's pixels are removed and imputed from the others.
+    r"""Follow the score as shares of an image's pixels are removed and imputed from the others.
 
     Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022
     (arXiv:2202.00449): removed pixels become the noisy means of their neighbours
-    (:func:`camlens.faithfulness.imputation.impute`), so that their mask cannot be read off the
-    image. The paper reports the accuracy over a data set; here it is each image's own score, whose
-    mean is a curve of the same kind. Exactly the stated share of pixels is removed, ties at random.
+    (:func:`camlens.faithfulness.impute`), so that their mask is hard to read off the image. With
+    :math:`s_p` the score after p percent are removed, the value is the mean of :math:`s_p`, or of
+    half the difference of the two orders, over the percentages:
+
+    .. math:: \frac{1}{|P|} \sum_{p \in P} \frac{s_p^{LeRF} - s_p^{MoRF}}{2}
+
+    The paper reports the accuracy over a data set; here it is each image's own score, whose mean is
+    a curve of the same kind. The combination of the orders is an addition of the library
+    grad-cam's. Exactly the stated share of pixels is removed, rounded to whole pixels. Pixels of
+    equal value are removed at random: a constant map is removed in random order, and a map that is
+    zero in places is never thresholded there.
 
     ROAD, like ROAR, favours blurry maps, since holes without details are imputed worst: look at the
     floor ``"blurred_random"``.
@@ -45,31 +54,54 @@ def road(
         explanation: an explanation of them, or maps (N, K, H, W) of any origin.
         order: ``"most"`` removes the pixels with the largest values first (MoRF; lower is better),
             ``"least"`` those with the smallest (LeRF; higher is better). ``"combined"`` is half of
-            the difference, LeRF less MoRF, an addition of the library grad-cam's.
+            the difference, LeRF less MoRF (higher is better).
         percentages: of the pixels to remove, in (0, 100).
-        noise: standard deviation of what is added to imputed values, in the images' own unit.
+        noise: standard deviation of what is added to imputed values, in the images' own unit. The
+            authors add 0.01 to images in [0, 1], before they are normalised. An image has one draw,
+            the same for all shares and maps.
         options: see :class:`MetricOptions`.
 
     Returns:
-        The mean over the percentages, and the ``curve`` over them. As many forward passes for each
-        map as there are percentages, twice as many if combined.
+        The mean over the percentages, and the ``curve`` over them, in the unit of what is followed.
+        As many forward passes for each map as there are percentages, twice as many if combined,
+        and as many imputations.
 
     Raises:
         TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`, or images are not 2-D.
+        ValueError: something does not fit, see :class:`MetricInputs`; images are not 2-D, or a
+            percentage removes none or all of their pixels.
+
+    Example:
+        The score is the mean of the right half, which the map names. The left half is zero, so is
+        what the right half is imputed by.
+
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 1, bias=False)).eval()
+        >>> right = (torch.arange(4) > 1).float().expand(1, 1, 4, 4)
+        >>> model[1].weight.data = right.flatten(1) / 8
+        >>> given = {"percentages": [50], "noise": 0.0, "activation": "none", "floors": ()}
+        >>> for order in ("most", "least", "combined"):
+        ...     print(round(road(model, right, right, order=order, **given).mean, 3))
+        0.0
+        1.0
+        0.5
     """
     if order not in _ORDERS:
         raise ValueError(f"expected an order out of {tuple(_ORDERS)}, got {order!r}")
     shares = [float(percentage) / 100 for percentage in percentages]
     if not shares or not all(0 < share < 1 for share in shares):
-        raise ValueError(f"expected percentages within (0, 100), got {tuple(percentages)}")
-    if not noise >= 0:
-        raise ValueError(f"expected noise of at least 0, got {noise!r}")
+        raise ValueError(f"expected percentages within (0, 100), got {percentages!r}")
+    if not 0 <= noise < math.inf:
+        raise ValueError(f"expected noise as a number of at least 0, got {noise!r}")
     inputs = MetricInputs("road", model, images, explanation, **options)
-    if images.ndim != 4:
-        impute(images, images.new_zeros(0))  # says what it needs
+    check_planar(images)
     n, pixels = len(images), images[0, 0].numel()
-    counts = torch.tensor([round(share * pixels) for share in shares], device=images.device)
+    counts = torch.tensor([round(share * pixels) for share in shares])
+    if counts.amin() < 1 or counts.amax() == pixels:
+        raise ValueError(
+            f"expected percentages that remove some and leave some of {pixels} pixels, got "
+            f"{percentages!r}, which remove {counts.tolist()}"
+        )
+    counts = counts.to(images.device)
     added = noise * _noise(images, inputs.seeds)
 
     def curve_of(maps: Tensor, first: str) -> Tensor:

@@ -130,10 +130,11 @@ def _strip(points: list[dict[str, Any]], floors: list[dict[str, Any]]) -> dict[s
     if not numbers:
         return None
     least, most = min(numbers), max(numbers)
-    span = most - least or 1.0
+    span = (most - least) or 1.0
 
     def x(value: float) -> float:
-        return round(_LABELS + (float(value) - least) / span * (_WIDTH - _LABELS - 20) + 10, 1)
+        place: float = _LABELS + (value - least) / span * (_WIDTH - _LABELS - 20) + 10
+        return round(place, 1)
 
     marks = []
     for place, at in enumerate(every):
