@@ -41,7 +41,7 @@ def test_importing_loads_nothing_optional():
 def test_importing_loads_no_sub_package_before_it_is_used():
     script = """
 import sys, camlens
-names = ("dataset", "faces", "faithfulness", "loading", "regions", "report")
+names = ("dataset", "faces", "faithfulness", "loading", "regions", "report", "testing")
 assert not [name for name in names if f"camlens.{name}" in sys.modules]
 assert set(names) <= set(dir(camlens))
 for name in names:

@@ -3,6 +3,8 @@
 ``FAILING`` lists the methods that do not find it, as does docs/theory/index.rst.
 """
 
+import inspect
+
 import pytest
 import torch
 
@@ -57,6 +59,18 @@ OF_TOKENS = {
 
 #: Their heat is on the patch, but spread too widely for three times the density of chance.
 FAILING = {"Deconvnet", "FullGrad", "SmoothGrad of Saliency", "AttentionRollout"}
+
+
+def test_no_explainer_is_left_out():
+    checked = {name.split(" of ")[0] for name in (*METHODS, *OF_TOKENS)}
+    explainers = {
+        name
+        for name in camlens.__all__
+        if isinstance(thing := getattr(camlens, name), type)
+        and issubclass(thing, camlens.Explainer)
+        and not inspect.isabstract(thing)
+    }
+    assert checked == explainers
 
 
 @pytest.fixture(scope="module")

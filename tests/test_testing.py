@@ -1,5 +1,6 @@
 """The conformance suite names the fault of each deliberately broken explainer, and no other."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +52,32 @@ class Careless(camlens.Explainer):
         return camlens.Attribution(raw=torch.stack(maps, dim=1))
 
 
+class LeavesAHook(Good):
+    def maps(self, activations, gradients):
+        self.model.head.register_forward_hook(lambda *_: None)
+        return super().maps(activations, gradients)
+
+
+class Replaces(Good):
+    """Puts an equal copy in the place of a parameter, which the user's optimizer does not know."""
+
+    def maps(self, activations, gradients):
+        self.model.head.weight = torch.nn.Parameter(self.model.head.weight.detach().clone())
+        return super().maps(activations, gradients)
+
+
+class Seeds(Good):
+    def maps(self, activations, gradients):
+        np.random.seed(0)  # noqa: NPY002
+        return super().maps(activations, gradients)
+
+
+class SeedsTorch(Good):
+    def maps(self, activations, gradients):
+        torch.manual_seed(0)
+        return super().maps(activations, gradients)
+
+
 class OfTheImage(camlens.Explainer):
     def attribute(self, probe):
         k = probe.unchanged().scores.shape[1]
@@ -80,6 +107,10 @@ class Failing(camlens.Explainer):
         (Mirrored, {"planted evidence"}),
         (Moved, {"place"}),
         (Careless, {"model"}),
+        (LeavesAHook, {"model"}),
+        (Replaces, {"model"}),
+        (Seeds, {"model"}),
+        (SeedsTorch, {"model"}),
         # Edges are dense on a patterned patch: only shuffled weights tell that they know nothing.
         (OfTheImage, {"randomization"}),
         (Noisy, {"batch", "targets", "repeated", "model", "planted evidence"}),
@@ -104,6 +135,14 @@ def test_failures_raise_unless_they_are_the_expected_ones():
     assert check_explainer(OfTheImage, expected_failures=failed).passed
     with pytest.raises(ConformanceError):  # it passes what it was expected to fail
         check_explainer(Good, expected_failures=["planted evidence"])
+
+
+@pytest.mark.slow
+def test_the_check_itself_leaves_random_states_alone():
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    check_explainer(Good)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ MODULES = (
     "camlens.dataset",
     "camlens.report",
     "camlens.loading",
+    "camlens.testing",
 )
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from .metric_inputs import MetricInputs, MetricOptions
 from .metric_result import AboveFloor, Interval, MetricResult
 from .metrics_by_name import METRICS
 from .planted_evidence import PlantedEvidence, planted_evidence
-from .randomization import random_logit, randomization
+from .random_logit import random_logit
+from .randomization import Randomization, randomization
 from .region_ablation import RegionAblation, ablate_regions
 from .road import road
 from .similarity import spearman, ssim
@@ -37,6 +38,7 @@ __all__ = [
     "MetricOptions",
     "MetricResult",
     "PlantedEvidence",
+    "Randomization",
     "RegionAblation",
     "ablate_regions",
     "average_drop",

@@ -10,7 +10,8 @@ from .localization import energy_pointing_game, intersection_over_union, pointin
 from .map_shape import completeness, complexity, sparseness
 from .masked_images import average_drop, average_gain, average_increase
 from .metric_result import MetricResult
-from .randomization import random_logit, randomization
+from .random_logit import random_logit
+from .randomization import randomization
 from .road import road
 from .stability import sensitivity
 from .subsets import infidelity, mu_fidelity, saco

@@ -1,24 +1,48 @@
-"""Sanity checks: does a map depend on the network's parameters, and on the class?"""
+"""Randomization: does a map depend on what the network has learned?"""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, Unpack
+from collections.abc import Callable, Mapping, Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
-from ..explainers import Explainer, LayerAttribution, at_least_float32
+from ..explainers import Explainer, LayerAttribution, fused_maps
 from ..explanation import Explanation
-from ..options import integer
+from ..model import check_images
 from ..probe import Probe, Tail
+from .cascade import Cascade
+from .floors import FLOORS
 from .metric_inputs import MetricInputs, MetricOptions, explained
 from .metric_result import MetricResult
 from .similarity import similarity_by_name
 
-_T = TypeVar("_T")
+_POOLS: dict[int, Callable[..., Tensor]] = {
+    1: adaptive_avg_pool1d,
+    2: adaptive_avg_pool2d,
+    3: adaptive_avg_pool3d,
+}
+
+#: Forward passes that it takes to measure what depends on the part behind a layer alone.
+_MEASURED = 2
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Randomization(MetricResult):
+    """What :func:`randomization` returns.
+
+    Attributes:
+        step_names: of each step, the names of the modules that it shuffles; ``""`` is the model
+            itself, for what no module within it holds.
+        unrelated: by the name of a floor, (N, K): how alike the unchanged map and that floor are.
+            A map that has nothing left of the unchanged one scores about so much.
+    """
+
+    step_names: tuple[tuple[str, ...], ...]
+    unrelated: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 def randomization(
@@ -28,232 +52,159 @@ def randomization(
     *,
     steps: int | None = 10,
     similarity: str = "spearman",
+    signed: bool = False,
     **options: Unpack[MetricOptions],
-) -> MetricResult:
+) -> Randomization:
     """Compare maps before and after the network's parameters are shuffled from the top down.
 
     The model parameter randomisation test of Adebayo et al., "Sanity Checks for Saliency Maps",
     NeurIPS 2018 (arXiv:1810.03292), section 3, cascading: what a network has learned goes layer by
-    layer, and a map that stays the same never showed it. The values of each parameter, and of each
-    floating-point buffer such as BatchNorm's statistics, are put in random order, which keeps their
-    scale. Modules go in the order in which they ran, last first; parameters that the model itself
-    holds, such as a class token, go with the last step. The targets stay those of the unchanged
-    network.
+    layer, and a map that stays the same never showed it. The authors draw new parameters as before
+    training; here the values of each parameter are put in random order, which keeps their scale (a
+    parameter of one value, or of equal ones, stays). In a BatchNorm the channels are reordered,
+    with their statistics. Other buffers stay. Modules go in the order in which they ran, last
+    first; what a module holds itself, such as a class token, goes after what is inside it. The
+    targets stay those of the unchanged network.
 
     The model is left bit-identical: :func:`torch.func.functional_call` puts other tensors in the
     place of its own while the explainer runs. Do not use the model on another thread meanwhile.
-    While all shuffled modules lie behind the explained layer, a class activation map of one layer
-    costs the part of the network behind it only.
 
     Args:
         model: the explainer's, in evaluation mode.
         images: (N, C, *size), as the model takes them.
-        explainer: what explains them; it runs once for each step.
+        explainer: what explains them.
         steps: into how many groups the modules are divided. None: one step for each module.
         similarity: ``"spearman"``, rank correlation of the raw maps; or ``"ssim"``, structural
-            similarity of the heatmaps. See :mod:`camlens.faithfulness.similarity`.
+            similarity of the heatmaps. See :func:`spearman` and :func:`ssim`.
+        signed: whether the explanation's signed ``gradients``, summed over the channels, are
+            compared by rank in place of the maps, which have no sign.
         options: see :class:`MetricOptions`. The seed is that of the orders.
 
     Returns:
         The similarity after the last step, lower is better, in [-1, 1]; ``curve`` has it after each
-        step and ``steps`` the share of the modules that are shuffled. NaN where a map is constant.
-        A floor knows nothing of the network and stays the same: 1.
+        step and ``steps`` the share of the modules that are shuffled. NaN where a map is constant,
+        such as one without evidence. A floor knows nothing of the network and stays the same: 1.
+
+        It costs a forward pass, and the explainer's price once and for each step. For a class
+        activation map of one layer, steps whose parameters are used behind the layer only cost the
+        part of the network behind it. To measure that takes two forward passes, so it is done where
+        there are more than two such steps.
 
     Raises:
         TypeError: something is of the wrong type, such as a map in place of an explainer.
-        ValueError: something does not fit, or the model has no parameters.
+        ValueError: something does not fit, the model has no parameters, or its shuffled copy
+            cannot be explained, such as by scores that overflow.
+
+    Example:
+        >>> import camlens
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2)).eval()
+        >>> found = randomization(model, torch.rand(2, 3, 8, 8), camlens.Saliency(model))
+        >>> found.step_names, found.curve.shape
+        ((('2',), ('0',)), torch.Size([2, 1, 2]))
     """
     alike = similarity_by_name(similarity)
-    explanation, again = explained(model, images, explainer, **options)
-    inputs = MetricInputs("randomization", None, images, explanation, **options)
-    asked, module = inputs.options, explainer.model
-    probe = Probe(module, images, asked.inputs, asked.keywords, explanation.targets)
-    order = _execution_order(probe)
-    own = [name for name in order if _has_tensors(module.get_submodule(name))]
-    groups = _groups(own, steps)
-    from_layer = _from_layer(explainer, probe, explanation)
-    behind = order[: order.index(explanation.layers[0])] if from_layer else []
-    changed: dict[str, Tensor] = {}
-    curve = []
-    for number, group in enumerate(groups):
-        for name in group:
-            changed |= _shuffled(module, name, asked.seed)
-        if number == len(groups) - 1:
-            changed |= _shuffled(module, "", asked.seed)
-        if from_layer is not None and number < len(groups) - 1 and set(group) <= set(behind):
-            found = _with_tensors(module, changed, from_layer)
-        else:
-            from_layer = None  # the layer's own activations change from here on
-            found = _with_tensors(module, changed, lambda: again(images))
-        curve.append(alike(*(_compared(part, similarity) for part in (explanation, found))))
+    if signed and similarity != "spearman":
+        raise ValueError(f'expected similarity="spearman" of signed values, got {similarity!r}')
+
+    def compared(explanation: Explanation) -> Tensor:
+        if signed:
+            return _signed(explanation)
+        return (explanation.raw if similarity == "spearman" else explanation.heatmaps).detach()
+
+    with torch.inference_mode(False):  # its tensors could not stand in for parameters
+        images = check_images(images)
+        images = images.clone() if images.is_inference() else images
+        explanation, again = explained(model, images, explainer, **options)
+        inputs = MetricInputs("randomization", None, images, explanation, **options)
+        asked, before = inputs.options, compared(explanation)
+        probe = Probe(explainer.model, images, asked.inputs, asked.keywords, explanation.targets)
+        cascade = Cascade(probe)
+        groups = cascade.groups(steps)
+        behind, from_layer = _from_layer(explainer, probe, explanation, cascade, groups)
+        changed: dict[str, Tensor] = {}
+        curve = []
+        for number, group in enumerate(groups):
+            changed |= cascade.shuffled(group, asked.seed)
+            work = from_layer if number < behind else (lambda: again(images))
+            try:
+                found = cascade.run(changed, work)
+            except ValueError as error:
+                raise ValueError(
+                    f"the network with its modules from {groups[0][0]!r} to {group[-1]!r} shuffled "
+                    f"(step {number + 1} of {len(groups)}) cannot be explained: {error}"
+                ) from error
+            curve.append(alike(before, compared(found)))
+        unrelated = {
+            name: alike(before, _on_grid(FLOORS[name](images, inputs.seeds), before))
+            for name in asked.floors
+        }
     values = torch.stack(curve, dim=2)
     done = torch.tensor([len(group) for group in groups]).cumsum(dim=0)
-    same = torch.ones_like(values[..., -1])
-    return MetricResult(
+    return Randomization(
         metric="randomization",
         values=values[..., -1],
         better="lower",
-        floor_values=dict.fromkeys(asked.floors, same),
+        floor_values=dict.fromkeys(asked.floors, torch.ones_like(values[..., -1])),
         curve=values,
         steps=done / done[-1],
         seed=asked.seed,
+        step_names=tuple(tuple(group) for group in groups),
+        unrelated=unrelated,
     )
-
-
-def random_logit(
-    model: nn.Module | None,
-    images: Tensor,
-    explanation: Explanation | Tensor,
-    *,
-    similarity: str = "spearman",
-    **options: Unpack[MetricOptions],
-) -> MetricResult:
-    """Compare the maps of different classes: a map that is the same for all explains none.
-
-    The random logit test of Sixt, Granz and Landgraf, "When Explanations Lie", ICML 2020
-    (arXiv:1912.09818), section 4, with all pairs of the explained targets in place of one random
-    class. Maps of classes that share evidence may rightly be alike.
-
-    Args:
-        model: not run; may be None.
-        images: (N, C, *size).
-        explanation: of at least two targets of each image, such as
-            ``explainer(images, targets="all")``, or maps (N, K, *size).
-        similarity: see :func:`randomization`.
-        options: see :class:`MetricOptions`.
-
-    Returns:
-        The mean similarity of each target's map to those of the others, lower is better, in
-        [-1, 1]; ``curve`` (N, K, K) has all pairs. NaN where a map is constant. A floor knows
-        nothing of the class: 1.
-
-    Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, or there is a single target.
-    """
-    alike = similarity_by_name(similarity)
-    inputs = MetricInputs("random_logit", None, images, explanation, **options)
-    maps, count = inputs.maps, inputs.maps.shape[1]
-    if isinstance(explanation, Explanation):
-        maps = _compared(explanation, similarity).to(images.device)
-    if count < 2:
-        raise ValueError(
-            "expected maps of at least two targets of each image, got one: explain several, such "
-            'as explainer(images, targets="all") or camlens.targets.top(3)'
-        )
-    pairs = torch.stack(
-        [alike(maps, maps[:, k : k + 1].expand_as(maps)) for k in range(count)], dim=2
-    )
-    others = ~torch.eye(count, dtype=torch.bool, device=pairs.device)
-    values = pairs[:, others].view(len(pairs), count, count - 1).mean(dim=2)
-    same = torch.ones_like(values)
-    return MetricResult(
-        metric="random_logit",
-        values=values,
-        better="lower",
-        floor_values=dict.fromkeys(inputs.options.floors, same),
-        curve=pairs,
-        seed=inputs.options.seed,
-    )
-
-
-class _Holder(nn.Module):
-    """Holds a model, so that :func:`torch.func.functional_call` can lend it other tensors."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, work: Callable[[], _T]) -> _T:
-        return work()
-
-
-def _with_tensors(model: nn.Module, tensors: Mapping[str, Tensor], work: Callable[[], _T]) -> _T:
-    """Call ``work`` while a model has other parameters and buffers; then it has its own again."""
-    lent = {f"model.{name}": tensor for name, tensor in tensors.items()}
-    found: _T = torch.func.functional_call(_Holder(model), lent, (work,))
-    return found
-
-
-def _shuffled(model: nn.Module, name: str, seed: int) -> dict[str, Tensor]:
-    """Return a module's own parameters and buffers with their values in random order.
-
-    A parameter that several modules share is in the same order in all of them.
-    """
-    found = {}
-    own = model.get_submodule(name)
-    tensors = [*own.named_parameters(recurse=False), *own.named_buffers(recurse=False)]
-    for attribute, tensor in tensors:
-        if not tensor.is_floating_point():
-            continue
-        full = f"{name}.{attribute}" if name else attribute
-        draw = torch.Generator().manual_seed(seed * 1_000_003 + _number(model, tensor))
-        places = torch.randperm(tensor.numel(), generator=draw).to(tensor.device)
-        found[full] = tensor.detach().flatten()[places].view(tensor.shape)
-    return found
-
-
-def _number(model: nn.Module, tensor: Tensor) -> int:
-    """Return where a tensor first occurs among a model's tensors."""
-    tensors = (*model.parameters(), *model.buffers())
-    return next(i for i, other in enumerate(tensors) if other is tensor)
-
-
-def _execution_order(probe: Probe) -> list[str]:
-    """Return the modules but the model itself, the last to run first.
-
-    Raises:
-        ValueError: none has a parameter.
-    """
-    if not any(True for _ in probe.model.parameters()):
-        raise ValueError("the model has no parameters to shuffle")
-    names = [name for name, _ in probe.model.named_modules() if name]
-    ran: dict[str, None] = {}
-
-    def see(name: str, inputs: Any, output: Any) -> None:
-        ran.pop(name, None)  # of several runs the last counts
-        ran[name] = None
-
-    with torch.no_grad():
-        probe.execute(names, see)
-    rest = [name for name in names if name not in ran]  # such as one whose weights alone are used
-    return [*reversed(ran), *reversed(rest)]
-
-
-def _has_tensors(module: nn.Module) -> bool:
-    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-    return any(tensor.is_floating_point() for tensor in own)
-
-
-def _groups(order: list[str], steps: int | None) -> list[list[str]]:
-    """Divide modules into steps of as equal numbers as can be."""
-    count = len(order) if steps is None else min(integer("steps", steps), len(order))
-    bounds = [round(len(order) * i / count) for i in range(count + 1)]
-    return [order[first:last] for first, last in itertools.pairwise(bounds)]
 
 
 def _from_layer(
-    explainer: Explainer, probe: Probe, explanation: Explanation
-) -> Callable[[], Explanation] | None:
-    """Return what explains the unchanged activations of a layer by the network behind it.
+    explainer: Explainer,
+    probe: Probe,
+    explanation: Explanation,
+    cascade: Cascade,
+    groups: Sequence[Sequence[str]],
+) -> tuple[int, Callable[[], Explanation]]:
+    """Return how many of the first steps leave the layer as it is, and what explains those.
 
-    None: the explainer is no class activation map of a single layer.
+    None where the explainer is no class activation map of a single layer, where the rest of the
+    model cannot be run alone, or where that would save nothing.
     """
+    nothing = 0, lambda: explanation
     if not isinstance(explainer, LayerAttribution) or len(explanation.layers) != 1:
-        return None
+        return nothing
     if (explanation.targets < 0).any():
-        return None  # a callable may look at more than the scores
+        return nothing  # a callable may look at more than the scores
+    behind = cascade.behind(explanation.layers[0])
+    count = next((i for i, group in enumerate(groups) if not behind.issuperset(group)), len(groups))
+    if count <= _MEASURED:
+        return nothing
     traced = explainer.trace(probe)
-    tail = Tail(probe, traced.sites[0], traced)
+    site = traced.sites[0]
+    # Code may use a module's parameters without calling it: look whether the layer stays the same.
+    shuffled = cascade.shuffled([name for group in groups[:count] for name in group], 0)
+    after = cascade.run(shuffled, lambda: probe.run(sites=[site], start=None)).captured[site.name]
+    if not torch.allclose(after, traced.captured[site.name].detach(), rtol=1e-4):
+        return nothing
+    try:
+        tail = Tail(probe, site, traced)
+    except ValueError:  # such as several rows for each image; the whole explainer can
+        return nothing
+    every = torch.arange(len(probe.images), device=tail.activations.device)
 
     def again() -> Explanation:
-        gradients = tail.mean_gradients(tail.activations.__getitem__, 1)
-        maps = explainer.maps(at_least_float32(tail.activations), gradients)
-        return dataclasses.replace(explanation, raw=maps.detach().float())
+        passes = tail.passes(tail.activations.__getitem__, every, start="sites")
+        maps = [fused_maps(part, explainer.maps, fuse=explainer.fuse) for part in passes]
+        return dataclasses.replace(explanation, raw=torch.cat(maps).float())
 
-    return again
+    return count, again
 
 
-def _compared(explanation: Explanation, similarity: str) -> Tensor:
-    """Return the maps that are compared: raw ones by rank, else the heatmaps."""
-    return explanation.raw if similarity == "spearman" else explanation.heatmaps
+def _signed(explanation: Explanation) -> Tensor:
+    if explanation.gradients is None:
+        raise ValueError(
+            f"expected an explainer with signed gradients, got {explanation.method}, whose maps "
+            "have none: leave signed=True out, or take one such as camlens.Saliency"
+        )
+    return explanation.gradients.detach().sum(dim=2)
+
+
+def _on_grid(floor: Tensor, maps: Tensor) -> Tensor:
+    """Return a floor, (N, 1, *size), as maps on the grid of others: the mean of each cell."""
+    cells: Tensor = _POOLS[floor.ndim - 2](floor, list(maps.shape[2:]))
+    return cells.to(maps.device).expand_as(maps)

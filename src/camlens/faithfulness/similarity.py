@@ -27,11 +27,28 @@ def spearman(one: Tensor, other: Tensor) -> Tensor:
         >>> spearman(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[1.0, 4.0, 9.0]]])).item()
         1.0
     """
-    x, y = (_mean_ranks(maps.flatten(2)) for maps in (one, other))
-    x, y = x - x.mean(dim=2, keepdim=True), y - y.mean(dim=2, keepdim=True)
-    spread = (x.square().sum(dim=2) * y.square().sum(dim=2)).sqrt()
-    found: Tensor = (x * y).sum(dim=2) / spread.where(spread > 0, torch.nan)
-    return found.float()
+    x, y = (_standard_ranks(maps) for maps in (one, other))
+    return (x * y).sum(dim=2).float()
+
+
+def of_pairs(maps: Tensor, similarity: str) -> Tensor:
+    """Return (N, K, K): how alike each two of an image's K maps are.
+
+    Args:
+        maps: (N, K, *size).
+        similarity: a name of :data:`SIMILARITIES`.
+
+    Example:
+        >>> of_pairs(torch.tensor([[[1.0, 2.0, 3.0], [2.0, 4.0, 3.0]]]), "spearman")[0].tolist()
+        [[1.0, 0.5], [0.5, 1.0]]
+    """
+    if similarity == "spearman":  # ranks once for each map, an image at a time for their memory
+        ranks = (_standard_ranks(image.unsqueeze(0))[0] for image in maps)
+        return torch.stack([rows @ rows.mT for rows in ranks]).float()
+    alike = similarity_by_name(similarity)
+    return torch.stack(
+        [alike(maps, maps[:, k : k + 1].expand_as(maps)) for k in range(maps.shape[1])], dim=2
+    )
 
 
 def ssim(one: Tensor, other: Tensor) -> Tensor:
@@ -92,6 +109,14 @@ def similarity_by_name(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     if name not in SIMILARITIES:
         raise ValueError(f"expected a similarity out of {tuple(SIMILARITIES)}, got {name!r}")
     return SIMILARITIES[name]
+
+
+def _standard_ranks(maps: Tensor) -> Tensor:
+    """Return ranks (N, K, pixels) of mean 0 and length 1; NaN where a map is constant."""
+    ranks = _mean_ranks(maps.flatten(2))
+    ranks = ranks - ranks.mean(dim=2, keepdim=True)
+    length = ranks.square().sum(dim=2, keepdim=True).sqrt()
+    return ranks / length.where(length > 0, torch.nan)
 
 
 def _mean_ranks(values: Tensor) -> Tensor:
