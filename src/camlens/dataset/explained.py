@@ -15,10 +15,10 @@ from ..explanation import Explanation
 from ..faithfulness import RegionAblation, ablate_regions
 from ..regions.masks import Regions
 from ..regions.scores import Scores, score
-from ..targets import probabilities
+from ..targets import probabilities, targets_of
 from .batches import Group
 from .items import NO_LABEL
-from .options import RunOptions, targets_of
+from .options import RunOptions
 
 #: Heatmaps at the images' size take at most so many bytes at once while they are scored.
 _SCORED_BYTES = 256 * 2**20

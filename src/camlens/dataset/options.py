@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..faithfulness import INFILLS
 from ..regions.masks import Regions
-from ..targets import PerImage, Several, Targets, as_classes, check_activation
+from ..targets import PerImage, Several, Targets, as_data_set_targets, check_activation
 
 #: Regions of all images, from pictures (N, 1 or 3, H, W) in [0, 1] to the regions of each, or the
 #: samples' own.
@@ -91,7 +90,7 @@ class RunOptions:
             object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         if self.heatmaps not in HEAT_TYPES:
             raise ValueError(f"expected heatmaps as one of {[*HEAT_TYPES]}, got {self.heatmaps!r}")
-        object.__setattr__(self, "targets", _as_targets(self.targets))
+        object.__setattr__(self, "targets", as_data_set_targets(self.targets))
 
     def recorded(self) -> dict[str, Any]:
         """Return the options that decide what is written, by name."""
@@ -134,51 +133,3 @@ def _check_regions(regions: Any, infill: str | None) -> None:
         raise ValueError(f"expected an infill out of {INFILLS}, got {infill!r}")
     if infill is not None and regions is None:
         raise ValueError("infill= removes regions, but there are none: give regions= too")
-
-
-def _as_targets(targets: Targets) -> Targets:
-    if isinstance(targets, str):
-        if targets not in ("all", "label"):
-            raise ValueError(
-                f'expected targets None, "all", "label", a class or classes, got {targets!r}'
-            )
-        return targets
-    if isinstance(targets, Several):
-        return Several(tuple(_as_targets(part) for part in targets.parts))
-    if isinstance(targets, (Tensor, Sequence)):
-        if isinstance(targets, Tensor) and targets.ndim == 0:
-            return int(targets)
-        return as_classes(targets, len(targets)).cpu()
-    return targets
-
-
-def targets_of(
-    targets: Targets, indexes: Sequence[int], labels: Sequence[int], names: Sequence[str]
-) -> Targets:
-    """Return the targets of some images of a data set.
-
-    Args:
-        targets: of the whole run.
-        indexes: N positions of the images.
-        labels: N class ids, -1 where unknown.
-        names: N names, for errors.
-
-    Raises:
-        ValueError: a label that is asked for is unknown.
-    """
-    if isinstance(targets, Several):
-        parts = [targets_of(part, indexes, labels, names) for part in targets.parts]
-        return Several(tuple(parts))
-    if isinstance(targets, str) and targets == "label":
-        if min(labels) < 0:
-            name = names[list(labels).index(min(labels))]
-            raise ValueError(
-                f'targets="label" explains each image\'s own class, but {name!r} has no label: '
-                "use targets=None for the predicted class"
-            )
-        return torch.tensor(labels)
-    if isinstance(targets, PerImage):
-        return targets if targets.count is None else targets.rows(torch.tensor(indexes))
-    if not isinstance(targets, Tensor) or len(targets) == 1:
-        return targets
-    return targets[list(indexes)]

@@ -1,5 +1,7 @@
 """Faithfulness: does the score depend on what the map shows?"""
 
+from .evaluate import evaluate
+from .evaluation import Evaluation
 from .floors import FLOORS
 from .infill import INFILLS
 from .insertion_deletion import deletion, insertion, rise_blur
@@ -25,6 +27,7 @@ __all__ = [
     "FLOORS",
     "INFILLS",
     "AboveFloor",
+    "Evaluation",
     "Interval",
     "MetricInputs",
     "MetricOptions",
@@ -40,6 +43,7 @@ __all__ = [
     "complexity",
     "deletion",
     "energy_pointing_game",
+    "evaluate",
     "infidelity",
     "insertion",
     "intersection_over_union",
