@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
-from ..faithfulness import INFILLS
+from ..faithfulness import FLOORS, INFILLS
+from ..faithfulness.evaluate import checked_floors
+from ..faithfulness.measurements import Question
+from ..faithfulness.named_metrics import Metrics, named_metrics, needs_place
 from ..regions.masks import Regions
 from ..targets import PerImage, Several, Targets, as_data_set_targets, check_activation
 
@@ -53,6 +56,11 @@ class RunOptions:
         heatmaps: how heat is kept: ``"uint8"``, 256 steps of each map's maximum, or
             ``"float16"``.
         num_workers: processes that read images; 0 reads them on the calling thread.
+        metrics: also judge the maps by metrics of faithfulness, as
+            :func:`camlens.faithfulness.evaluate` takes them. Metrics of localization are given the
+            ``regions``: one, or one for each target.
+        floors: of the metrics, see :class:`camlens.faithfulness.MetricOptions`.
+        seed: of the metrics, likewise.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -69,12 +77,15 @@ class RunOptions:
     shard_size: int = 256
     heatmaps: str = "uint8"
     num_workers: int = dataclasses.field(default=0, metadata={"recorded": False})
+    metrics: Metrics = ()
+    floors: Sequence[str] = tuple(FLOORS)
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the values, and make a tensor of the classes of each image."""
         _check_regions(self.regions, self.infill)
         check_activation(self.activation)
-        for name, least in (("batch_size", 1), ("shard_size", 1), ("num_workers", 0)):
+        for name, least in _NUMBERS:
             value = getattr(self, name)
             whole = hasattr(value, "__index__") and not isinstance(value, bool)
             if not whole or operator.index(value) < least:
@@ -91,11 +102,32 @@ class RunOptions:
         if self.heatmaps not in HEAT_TYPES:
             raise ValueError(f"expected heatmaps as one of {[*HEAT_TYPES]}, got {self.heatmaps!r}")
         object.__setattr__(self, "targets", as_data_set_targets(self.targets))
+        object.__setattr__(self, "floors", checked_floors(self.floors))
+        object.__setattr__(self, "metrics", _named_metrics(self.metrics, self.regions))
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names of a shard's tables."""
+        return tables_of(regions=self.regions is not None, metrics=bool(self.metrics))
+
+    @property
+    def question(self) -> Question:
+        """What is measured of each image."""
+        return Question(
+            metrics=named_metrics(self.metrics) if self.metrics else {},
+            floors=tuple(self.floors),
+            activation=self.activation,
+            seed=self.seed,
+            batch_size=self.batch_size,
+        )
 
     def recorded(self) -> dict[str, Any]:
         """Return the options that decide what is written, by name."""
         fields = dataclasses.fields(self)
-        return {f.name: getattr(self, f.name) for f in fields if f.metadata.get("recorded", True)}
+        known = {f.name: getattr(self, f.name) for f in fields if f.metadata.get("recorded", True)}
+        if not self.metrics:
+            return {name: value for name, value in known.items() if name not in _OF_METRICS}
+        return {**known, "metrics": list(known["metrics"].items())}
 
     def check_length(self, items: int) -> None:
         """Check that targets of each image are as many as the images.
@@ -115,6 +147,36 @@ class RunOptions:
                     f"expected targets={type(part).__name__.lower()}(...) for all images alike or "
                     f"for each of the {items} items of the data set, got {part.count} rows"
                 )
+
+
+#: The numbers among the options, and their least values.
+_NUMBERS = (("batch_size", 1), ("shard_size", 1), ("num_workers", 0), ("seed", 0))
+
+#: Options that say nothing where there are no metrics.
+_OF_METRICS = ("metrics", "floors", "seed")
+
+
+def tables_of(*, regions: bool, metrics: bool) -> tuple[str, ...]:
+    """Return the names of a shard's tables.
+
+    Example:
+        >>> tables_of(regions=False, metrics=True)
+        ('images', 'maps', 'values')
+    """
+    return ("images", "maps", *["regions"] * regions, *["values"] * metrics)
+
+
+def _named_metrics(metrics: Metrics, regions: Any) -> Mapping[str, Any]:
+    if not metrics:
+        return {}
+    found = named_metrics(metrics)
+    for name, metric in found.items():
+        if regions is None and needs_place(metric):
+            raise ValueError(
+                f"{name} asks where the objects are: give regions= too, of one region or one for "
+                "each target"
+            )
+    return found
 
 
 def _check_regions(regions: Any, infill: str | None) -> None:
