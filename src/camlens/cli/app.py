@@ -9,6 +9,7 @@ import typer
 import camlens
 
 from . import console, errors
+from .evaluate import evaluate
 from .explain import explain
 from .listings import list_layers, list_methods
 from .runs import compare, dataset, report
@@ -49,5 +50,6 @@ app.command()(explain)
 app.command("layers")(list_layers)
 app.command("methods")(list_methods)
 app.command()(dataset)
+app.command()(evaluate)
 app.command()(report)
 app.command()(compare)
