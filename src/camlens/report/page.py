@@ -14,8 +14,9 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from . import findings, gallery, grids, palette, wording
+from . import findings, gallery, grids, palette, trust, wording
 from .columns import MEASURES
+from .curves import HEIGHT, WIDTH, curves
 from .pictures import pictures
 from .tables import Tables, shown_target
 
@@ -38,6 +39,9 @@ def render(tables: Tables, images: Sequence[int], folder: Path) -> str:
         "findings.csv": _csv(findings.records(tables, found)),
         "regions.csv": _csv(grids.records([*densities, *ablations])),
     }
+    evaluation = tables.evaluation
+    if evaluation is not None:
+        downloads["evaluation.csv"] = _csv(trust.records(evaluation))
     style = _static("report.css") + palette.stylesheet()
     script = _static("report.js")
     environment = jinja2.Environment(
@@ -58,6 +62,9 @@ def render(tables: Tables, images: Sequence[int], folder: Path) -> str:
         findings=found,
         densities=densities,
         ablations=ablations,
+        trust=None if evaluation is None else trust.trust(evaluation),
+        curves=[] if evaluation is None else curves(evaluation),
+        plot={"width": WIDTH, "height": HEIGHT},
         **_facts(tables, images),
     )
 
