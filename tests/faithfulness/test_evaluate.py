@@ -293,6 +293,17 @@ def test_agreement_of_few_or_equal_is_unknown():
         two.agreement("classes")
 
 
+def test_level_is_a_comparison_image_by_image():
+    noise = np.array([0.0, 2.0, -2.0, 1.0])
+    wiggle = np.array([0.1, -0.3, 0.2, -0.1])
+    own = made({"a": [noise, noise - 0.1, noise + wiggle - 0.001]}, {"a": "higher"}).table
+    assert own["behind"].tolist() == pytest.approx([0, 0.1, 0.026])
+    assert own["level"].tolist() == [True, False, True]
+    assert own["behind_low"].tolist()[1] == pytest.approx(0.1)
+    lower = made({"a": [-noise, 0.1 - noise]}, {"a": "lower"}).table
+    assert lower["behind"].tolist() == pytest.approx([0, 0.1])
+
+
 def test_written_and_read(found, tmp_path):
     found.save(tmp_path / "made")
     again = Evaluation.load(tmp_path / "made")

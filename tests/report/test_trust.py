@@ -62,6 +62,7 @@ def test_verdicts(judged):
     assert (a.best, a.overlaps, a.worse) == (("insertion", "deletion"), (), ())
     assert (b.above, b.unclear) == (("insertion",), ("deletion (edges)",))
     assert (b.overlaps, b.worse) == (("insertion",), ("deletion",))
+    assert b.level == ()  # worse by the same on each image, though the intervals overlap
     assert (c.unclear, c.below) == (("insertion (edges)",), ("deletion (edges)",))
     assert found.summary == (
         "\u2068a\u2069 is above every floor by all 2 metrics. "

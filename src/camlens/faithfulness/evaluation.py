@@ -27,6 +27,7 @@ _CURVE = ["curve", "curve_from", "curve_to"]
 TABLE = [
     *("method", "metric", "better", "images", "mean", "low", "high"),
     *("above_floor", "above_low", "above_high", "best_floor", "clear"),
+    *("behind", "behind_low", "behind_high", "level"),
 ]
 
 #: Seconds that a method's and the floors' metric took.
@@ -42,9 +43,11 @@ class Evaluation:
             "lower"), ``images`` (how many have a value), ``mean`` with its bootstrap interval
             ``low`` to ``high``; ``above_floor`` with ``above_low`` and ``above_high``, by how much
             the mean is better than that of the best floor, ``best_floor``, and ``clear``, whether
-            that interval is above zero; ``floor_random`` and so on, the mean of each floor; and
-            ``seconds`` of the metric and ``floor_seconds`` of its floors, which are computed once
-            for all methods; NaN where no time was kept.
+            that interval is above zero; ``behind`` with ``behind_low`` and ``behind_high``, by how
+            much it is worse than the metric's best method on the same images, and ``level``,
+            whether that interval holds zero; ``floor_random`` and so on, the mean of each floor;
+            and ``seconds`` of the metric and ``floor_seconds`` of its floors, which are computed
+            once for all methods; NaN where no time was kept.
         values: a row for each image, target, method and metric: ``image``, ``k``, ``target`` (-1
             where a callable computed the score), ``method``, ``metric``, ``better``, ``value`` and
             a column for each floor. ``value`` is NaN where the metric says nothing of the image.
@@ -165,6 +168,7 @@ def _table(
 
     floors = [name for name in rows.columns if name.startswith(_FLOOR)]
     found = []
+    gaps = _gaps(rows, seed)
     for (method, metric), part in rows.groupby(["method", "metric"], sort=False, observed=True):
         result = _result(part, floors, seed)
         low, high = result.interval
@@ -174,11 +178,34 @@ def _table(
             **{"images": int(torch.isfinite(result.values).any(dim=1).sum())},
             **{"mean": result.mean, "low": low, "high": high},
             **_above(result),
+            **gaps[method, metric],
             **{name: means.get(name, np.nan) for name in floors},
             **dict(zip(_TIMES, seconds.get((method, metric), (np.nan, np.nan)), strict=True)),
         }
         found.append(own)
     return pd.DataFrame(found, columns=[*TABLE, *floors, *_TIMES])
+
+
+def _gaps(rows: pd.DataFrame, seed: int) -> dict[tuple[Any, Any], dict[str, Any]]:
+    """Return by how much each method is worse than a metric's best one, image by image."""
+    resampling = Resampling(resamples=2000, seed=seed, min_images=2)
+    found = {}
+    for metric, part in rows.groupby("metric", sort=False):
+        signed = part.assign(value=part["value"] * _sign(part["better"]))
+        wide = signed.pivot_table("value", "image", "method", sort=False, dropna=False)
+        wide = wide.where(np.isfinite(wide))
+        means = wide.mean()
+        best = wide[means.idxmax()] if means.notna().any() else None
+        for method, own in wide.items():
+            gap = np.empty((0, 1)) if best is None else (best - own).dropna().to_numpy()[:, None]
+            low = high = np.nan
+            if len(gap) > 1:
+                low, high = resampling.mean(gap)[:, 0].tolist()
+            found[method, metric] = {
+                "behind": float(gap.mean()) if len(gap) else np.nan,
+                **{"behind_low": low, "behind_high": high, "level": bool(low <= 0)},
+            }
+    return found
 
 
 def _floor_means(result: MetricResult) -> dict[str, MetricResult]:

@@ -78,7 +78,8 @@ class Verdict:
         below: those by which it is worse than the best floor, with that floor.
         best: those by which it has the best mean.
         overlaps: those by which its interval overlaps with that of the best method.
-        worse: those by which it is worse than the best method.
+        level: those by which it cannot be told from the best method, image by image.
+        worse: those by which the intervals do not overlap.
     """
 
     method: str
@@ -87,6 +88,7 @@ class Verdict:
     below: tuple[str, ...]
     best: tuple[str, ...]
     overlaps: tuple[str, ...]
+    level: tuple[str, ...]
     worse: tuple[str, ...]
 
 
@@ -222,7 +224,7 @@ def _verdicts(
     found = []
     for method in methods:
         groups: dict[str, list[str]] = {
-            name: [] for name in (CLEAR, UNCLEAR, BELOW, "best", "overlaps", "worse")
+            name: [] for name in (CLEAR, UNCLEAR, BELOW, "best", "overlaps", "level", "worse")
         }
         for metric in judged:
             row = by.get((method, metric.name))
@@ -231,8 +233,11 @@ def _verdicts(
             stands = _stands(row)
             floor = "" if stands == CLEAR else f" ({_words(row['best_floor'])})"
             groups[stands].append(metric.words + floor)
-            groups[_beside(row, best[metric.name])].append(metric.words)
-        above, unclear, below, first, overlaps, worse = map(tuple, groups.values())
+            beside = _beside(row, best[metric.name])
+            groups[beside].append(metric.words)
+            if row["level"] and beside != "best":
+                groups["level"].append(metric.words)
+        above, unclear, below, first, overlaps, level, worse = map(tuple, groups.values())
         found.append(
             Verdict(
                 method=method,
@@ -241,6 +246,7 @@ def _verdicts(
                 below=below,
                 best=first,
                 overlaps=overlaps,
+                level=level,
                 worse=worse,
             )
         )
