@@ -24,7 +24,7 @@ def test_version_and_help(process, run):
     assert process("--version").out == camlens.__version__ + "\n"
     got = run("--help")
     assert got.code == 0
-    for name in ("explain", "layers", "methods", "dataset", "report", "compare"):
+    for name in ("explain", "layers", "methods", "dataset", "evaluate", "report", "compare"):
         assert re.search(rf"{name} +\w", got.out)
     assert run().code == 2
 
@@ -36,7 +36,7 @@ def test_a_wrong_command_is_answered_with_a_near_one(run):
 
 
 @pytest.mark.parametrize(
-    "command", ["explain", "layers", "methods", "dataset", "report", "compare"]
+    "command", ["explain", "layers", "methods", "dataset", "evaluate", "report", "compare"]
 )
 def test_every_option_has_its_help(run, command):
     got = run(command, "--help", env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})

@@ -1,70 +1,152 @@
-"""The command: the numbers of a direct call, resumed, listed errors, and its page."""
+"""``camlens evaluate``: a folder to a table of methods by metrics, resumable, and its page."""
 
 import json
 
 import pytest
+import torch
+from PIL import Image
 
-from camlens.dataset import read_evaluation
-
-
-def words(model, *more):
-    return (
-        *("evaluate", ".", *model, "--method", "GradCAM", "--method", "Saliency", "--out", "run"),
-        *("--metric", "deletion", "--metric", "sparseness", "--size", "48"),
-        *more,
-    )
+import camlens
+from camlens.dataset import Run, explain
+from camlens.faithfulness import deletion, evaluate
+from tests.cli.conftest import net
+from tests.dataset.made import files
 
 
-def test_a_folder_is_evaluated_and_a_page_made(run, model, folder):
-    done = run(*words(model))
-    assert done.code == 0, done.err
-    assert "deletion" in done.out
-    found = read_evaluation(folder / "run")
-    assert found.table["method"].tolist() == ["GradCAM", "Saliency"] * 2
-    assert found.values["image"].nunique() == 2
-    page = run("report", "run")
-    assert page.code == 0, page.err
-    text = (folder / "run" / "report.html").read_text()
-    assert "Which method to trust here" in text
-    assert "blurred_random" in text
-    assert "http://" not in text.replace("http://www.w3.org", "")
+@pytest.fixture
+def images(folder):
+    """Seven pictures in folders that are named as classes."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (7, 16, 16, 3), dtype=torch.uint8, generator=generator)
+    for index, picture in enumerate(pictures):
+        place = folder / "images" / ["happy", "sad"][index % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture.numpy()).save(place / f"{index:02}.png")
+    return folder / "images"
 
 
-def test_the_document_has_the_table(run, model):
-    done = run(*words(model, "--json"))
-    rows = json.loads(done.out)["rows"]
-    assert [(row["metric"], row["method"]) for row in rows] == [
-        *[("deletion", "GradCAM"), ("deletion", "Saliency")],
-        *[("sparseness", "GradCAM"), ("sparseness", "Saliency")],
+@pytest.fixture
+def words(model):
+    methods = ("--method", "GradCAM", "--method", "saliency")
+    return ("evaluate", "images", *model, "--classes", "names.txt", *methods, "--shard-size", "3")
+
+
+def flat(text):
+    return " ".join(text.split())
+
+
+def read(images, names):
+    return torch.stack([camlens.loading.read_photograph(images / n) / 255 for n in names])
+
+
+def test_a_folder_becomes_a_table(run, words, images, folder):
+    got = run(*words, "--out", "run", "--seed", "4", "--json")
+    assert got.code == 0, got.err
+    made = Run(folder / "run")
+    assert got.json["images"] == 7
+    model = net().eval()
+    explainers = [camlens.GradCAM(model), camlens.Saliency(model)]
+    expected = evaluate(explainers, model, read(images, made.images["name"]), seed=4).table
+    for row, wanted in zip(got.json["table"], expected.to_dict("records"), strict=True):
+        assert (row["method"], row["metric"]) == (wanted["method"], wanted["metric"])
+        assert (row["best_floor"], row["clear"]) == (wanted["best_floor"], wanted["clear"])
+        for name in ("mean", "low", "high", "above_floor", "above_low", "floor_random"):
+            assert row[name] == pytest.approx(wanted[name], abs=1e-5), name
+        assert "seconds" not in row
+
+
+def test_it_is_shown_best_first(run, words, images):
+    got = run(*words, "--out", "run", "--metric", "insertion", "--floor", "centre")
+    assert got.code == 0, got.err
+    assert "insertion, higher is better" in got.out
+    assert "above every floor" in got.out
+    assert "7 images evaluated into run; next: camlens report run" in got.out
+    rows = [
+        line.split()
+        for line in got.out.splitlines()
+        if line.split()[:1] in (["GradCAM"], ["Saliency"])
     ]
-    assert all(row["low"] <= row["mean"] <= row["high"] for row in rows)
+    assert [float(row[1]) for row in rows] == sorted((float(row[1]) for row in rows), reverse=True)
+    assert all("centre" in row for row in rows)
 
 
-def test_a_broken_photograph_is_listed_and_the_code_is_1(run, model, folder):
-    (folder / "broken.png").write_bytes(b"no picture")
-    done = run(*words(model))
-    assert done.code == 1
-    assert "broken.png" in done.err
-    assert read_evaluation(folder / "run").values["image"].nunique() == 2
+def test_interrupted_and_repeated(run, words, images, folder, monkeypatch):
+    assert run(*words, "--out", "whole").code == 0
+    real, calls = explain.ShardTask.run, []
+
+    def interrupted(self, numbers, **options):
+        calls.append(list(numbers))
+        if len(calls) == 1:
+            real(self, numbers[:1], **options)
+            raise OSError("the power went")
+        real(self, numbers, **options)
+
+    monkeypatch.setattr(explain.ShardTask, "run", interrupted)
+    assert run(*words, "--out", "run").code == 1
+    assert run("report", "run").code == 1  # incomplete
+    assert run(*words, "--out", "run").code == 0
+    assert calls == [[0, 1, 2], [1, 2]]
+    assert files(folder / "run") == files(folder / "whole")
+    got = run(*words, "--out", "run", "--seed", "1")
+    assert got.code == 1
+    assert "seed is 0 there, and 1 now" in flat(got.err)
+
+
+def test_localization_takes_the_object_from_a_file(run, words, images, folder):
+    (folder / "box.json").write_text(json.dumps({"object": [2, 2, 9, 12]}))
+    metrics = ("--metric", "energy_pointing_game", "--regions", "box.json")
+    got = run(*words, "--out", "run", *metrics, "--json")
+    assert got.code == 0, got.err
+    made = Run(folder / "run")
+    heat = made.heatmaps(made.maps.query("method == 'Saliency'"))
+    share = heat[:, 2:12, 2:9].sum(dim=(1, 2)) / heat.sum(dim=(1, 2))
+    own = made.evaluation.values.query("method == 'Saliency'")["value"]
+    assert own.tolist() == pytest.approx(share.tolist(), abs=0.01)  # heat is kept in 256 steps
+
+
+def mine(model, images, explanation, **options):
+    return deletion(model, images, explanation, step=100, **options)
+
+
+def test_a_metric_of_ones_own(run, words, images):
+    own = ("--metric", "tests.cli.test_evaluate:mine", "--metric", "deletion", "--floor", "none")
+    got = run(*words, "--out", "run", *own, "--json")
+    assert got.code == 0, got.err
+    assert [row["metric"] for row in got.json["table"]] == ["mine", "deletion"] * 2
+    assert [row["best_floor"] for row in got.json["table"]] == [""] * 4
+
+
+def test_unreadable_images_are_listed(run, words, images):
+    (images / "sad" / "cut.png").write_bytes((images / "sad" / "01.png").read_bytes()[:200])
+    got = run(*words, "--out", "run", "--metric", "sparseness", "--json")
+    assert got.code == 1
+    assert [row["name"] for row in got.json["unreadable"]] == ["sad/cut.png"]
+    assert [row["images"] for row in got.json["table"]] == [7, 7]
 
 
 @pytest.mark.parametrize(
-    ("more", "text"),
+    ("more", "wrong"),
     [
-        (("--metric", "deletoin"), "deletion"),
-        (("--regions", "template"), "FOLDER"),
-        (("--activation", "tanh"), "softmax"),
-        (("--method", "nothing"), "nothing"),
+        (("--metric", "insert"), (2, "there is no metric 'insert': did you mean 'insertion'?")),
+        (("--metric", "road", "--metric", "road"), (2, "expected each --metric once")),
+        (("--metric", "tests.cli.conftest:net"), (2, "as a function")),
+        (("--metric", "pointing_game"), (1, "asks where the objects are")),
+        (("--floor", "noise"), (2, "expected --floor as random")),
+        (("--seed", "-1"), (2, "than or equal to 0")),
+        (("--activation", "relu"), (2, "relu")),
+        (("--target", "joy"), (2, "there is no class 'joy'")),
     ],
 )
-def test_usage_errors(run, model, more, text):
-    done = run(*words(model, *more))
-    assert done.code == 2
-    assert text in done.err
+def test_usage_errors(run, words, images, more, wrong):
+    code, error = wrong
+    got = run(*words, "--out", "run", *more)
+    assert got.code == code, got.err
+    assert error in flat(got.err)
+    assert not list(images.parent.glob("run/shard-*"))
 
 
-def test_other_metrics_into_the_same_folder_are_refused(run, model):
-    assert run(*words(model)).code == 0
-    done = run(*words(model, "--metric", "complexity"))
-    assert done.code == 1
-    assert "metrics" in done.err
+def test_the_model_s_metric_error_names_the_metric_and_the_images(run, model, images):
+    got = run("evaluate", "images", *model, "--out", "run", "--metric", "completeness")
+    assert got.code == 1
+    assert "completeness of GradCAM" in flat(got.err)
+    assert "while explaining happy/00.png" in flat(got.err)

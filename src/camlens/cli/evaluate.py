@@ -1,44 +1,51 @@
-"""``camlens evaluate``: which of several methods to trust for a model, on photographs."""
+"""``camlens evaluate``: which methods' maps of a folder's images are true, by several metrics."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..loading.factories import near
-from . import console, errors, methods, options, regions, targets
-from .photographs import Photographs
-
-_COLUMNS = ("metric", "method", "better", "mean", "low", "high", "floor", "above", "clear", "level")
+from ..faithfulness.evaluate import DEFAULT_METRICS
+from ..faithfulness.floors import FLOORS
+from ..faithfulness.named_metrics import judges, known_metrics, named_metrics
+from ..loading.factories import attribute
+from . import console, methods, options, targets
+from .runs import finish, photographs_below
 
 
 def evaluate(
     root: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of image files.")],
     *,
     model: options.Model,
-    out: Annotated[Path, typer.Option(help="Folder of the evaluation.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
     weights: options.Weights = None,
     method: options.Methods = ["GradCAM"],  # noqa: B006  (Typer reads it and makes its own)
     layer: options.Layers = None,
     metric: Annotated[
-        list[str] | None,
+        list[str],
         typer.Option(
             "--metric",
-            help="deletion, insertion, road, sufficiency, mu_fidelity, randomization, ...; an "
-            "option for each.",
-            show_default="six of them",
+            help=f"{', '.join(known_metrics())}, or package.module:function, which is code: use "
+            "those you trust.",
+            show_default=", ".join(DEFAULT_METRICS),
         ),
-    ] = None,
+    ] = list(DEFAULT_METRICS),  # noqa: B006
+    floor: Annotated[
+        list[str],
+        typer.Option(
+            "--floor",
+            help=f"Maps that know nothing of the model, to judge too: {', '.join(FLOORS)}; none.",
+            show_default="all",
+        ),
+    ] = list(FLOORS),  # noqa: B006
     target: options.Target = None,
     region_kind: options.RegionsOption = "none",
-    region: Annotated[
-        str | None, typer.Option(help="Of several regions, the object of localization metrics.")
-    ] = None,
     activation: options.Activation = "softmax",
-    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
-    batch_size: options.BatchSize = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Of the metrics' random numbers.")] = 0,
+    batch_size: options.BatchSize = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     shard_size: Annotated[
         int, typer.Option(min=1, help="Images a shard: what a kill can cost.")
@@ -53,22 +60,22 @@ def evaluate(
     unsafe_pickle: options.UnsafePickle = False,
     as_json: options.Json = False,
 ) -> None:
-    """Measure the faithfulness of methods over a folder, beside maps that know nothing.
+    """Judge methods by metrics of faithfulness over all images of a folder, into a run.
 
-    Repeating an interrupted command resumes after the last finished shard. Images that cannot be
-    read are listed, and the exit code is then 1. camlens report OUT makes a page of it.
+    Each mean has a 95% interval over images, and beside it stand floors: maps that know nothing of
+    the model. The run is that of camlens dataset with a table of values more: repeating an
+    interrupted command resumes after the last finished shard, and camlens report makes its page.
+    Metrics of localization take the object from --regions FILE or FOLDER.
     """
-    from ..dataset import evaluate_dataset
-    from ..dataset.evaluation import read_unreadable
-    from ..faithfulness.metrics_by_name import DEFAULT_METRICS, METRICS
+    from ..dataset import RunOptions, explain_dataset
 
     options.check_activation(activation)
-    for name in metric or ():
-        if name not in METRICS:
-            raise typer.BadParameter(
-                f"expected --metric out of {', '.join(METRICS)}, got {name!r}"
-                f"{near(name, list(METRICS))}"
-            )
+    judged_by = _metrics(metric)
+    floors = () if floor == ["none"] else tuple(floor)
+    if unknown := [name for name in floors if name not in FLOORS]:
+        raise typer.BadParameter(
+            f"expected --floor as {', '.join(FLOORS)} or none alone, got {unknown[0]!r}"
+        )
     loaded = options.load_model(
         model,
         weights,
@@ -83,37 +90,39 @@ def evaluate(
     )
     options.note_missing_preprocessing(loaded)
     wanted, _ = targets.read(target or ["predicted"], loaded.classes)
-    found_by, region_files = regions.named(region_kind)
-    if found_by is not None and found_by != "own":
-        raise typer.BadParameter(
-            "--regions of an evaluation is a FOLDER with a file of boxes or masks for each "
-            "photograph"
-        )
-    photographs = Photographs.below(root, loaded, region_files)
+    found_by, photographs = photographs_below(root, loaded, region_kind)
+    run_options = RunOptions(
+        regions=found_by,
+        targets=wanted,
+        activation=activation,
+        classes=None if loaded.classes is None else list(loaded.classes),
+        batch_size=min(batch_size, loaded.batch or batch_size),
+        num_workers=workers,
+        shard_size=shard_size,
+        metrics=judged_by,
+        floors=floors,
+        seed=seed,
+    )
     explainers = methods.explainers(method, loaded.model, layer)
     with console.redirected():
-        found = evaluate_dataset(
-            explainers,
-            photographs,
-            out,
-            metrics=metric or DEFAULT_METRICS,
-            targets=wanted,
-            region=region,
-            batch_size=min(batch_size, loaded.batch or batch_size),
-            shard_size=shard_size,
-            num_workers=workers,
-            activation=activation,
-            seed=seed,
-        )
-    unreadable = console.rows_of(read_unreadable(out))
-    rows = console.rows_of(found.table)
-    if as_json:
-        console.document({"evaluation": str(out), "rows": rows, "unreadable": unreadable})
-    else:
-        console.show([{name: row.get(name) for name in _COLUMNS} for row in rows], title=str(out))
-        console.line(f"next: camlens report {out}")
-    for row in unreadable[:20]:
-        console.note(f"{row['name']}: {row['reason']}", kind="Not evaluated", style="red")
-    if unreadable:
-        console.error(f"{len(unreadable)} images could not be evaluated")
-        raise typer.Exit(errors.FAILED)
+        run = explain_dataset(explainers, photographs, out, run_options)
+    finish(run, out, as_json=as_json, done="evaluated")
+
+
+def _metrics(texts: Sequence[str]) -> dict[str, Any]:
+    """Return metrics by name; one of the user's own by its function's name.
+
+    Raises:
+        typer.BadParameter: something is no metric, or is named twice.
+        LookupError: there is no metric of a name.
+    """
+    found = [attribute(text, "--metric") if ":" in text else text for text in texts]
+    for text, one in zip(texts, found, strict=True):
+        if not isinstance(one, str) and (not callable(one) or judges(one) is None):
+            raise typer.BadParameter(
+                f"expected --metric {text} as a function (model, images, explanation, **options), "
+                f"got {one!r:.60}"
+            )
+    if len(set(texts)) < len(texts):
+        raise typer.BadParameter(f"expected each --metric once, got {', '.join(texts)}")
+    return dict(named_metrics(found))

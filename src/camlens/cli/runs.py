@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console, errors, methods, options, regions, targets
+from .evaluation_tables import evaluated_rows, show_evaluation
 from .photographs import Photographs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..dataset import Run
+    from ..dataset import RegionsOf, Run
+    from ..loading import LoadedModel
 
 # So many unreadable images are named, not all.
 _NAMED = 20
@@ -74,12 +76,7 @@ def dataset(
     )
     options.note_missing_preprocessing(loaded)
     wanted, _ = targets.read(target or ["predicted"], loaded.classes)
-    found_by, region_files = regions.named(region_kind)
-    photographs = Photographs.below(root, loaded, region_files)
-    if photographs.unknown:
-        console.note(_without_label(photographs.unknown, loaded.classes is not None))
-    if region_kind == "template":
-        regions.note_pictures_without_a_face(photographs)
+    found_by, photographs = photographs_below(root, loaded, region_kind)
     run_options = RunOptions(
         regions=found_by,
         targets=wanted,
@@ -94,7 +91,7 @@ def dataset(
     explainers = methods.explainers(method, loaded.model, layer)
     with console.redirected():
         run = explain_dataset(explainers, photographs, out, run_options)
-    _finish(run, out, as_json)
+    finish(run, out, as_json=as_json)
 
 
 def report(
@@ -158,6 +155,24 @@ def compare(
         console.show(rows, title=f"{value}: a = {run_a}, b = {run_b}")
 
 
+def photographs_below(
+    root: Path, loaded: LoadedModel, region_kind: str
+) -> tuple[RegionsOf | None, Photographs]:
+    """Return what finds regions and the photographs of a folder; note what may surprise in them.
+
+    Raises:
+        typer.BadParameter: the regions are unknown.
+        NotADirectoryError, ValueError: there is no folder, or no photograph in it.
+    """
+    found_by, region_files = regions.named(region_kind)
+    photographs = Photographs.below(root, loaded, region_files)
+    if photographs.unknown:
+        console.note(_without_label(photographs.unknown, loaded.classes is not None))
+    if region_kind == "template":
+        regions.note_pictures_without_a_face(photographs)
+    return found_by, photographs
+
+
 def _without_label(folders: list[str], known: bool) -> str:
     listed = f"{', '.join(folders[:5])}{', ...' * (len(folders) > 5)}"
     if known:
@@ -168,7 +183,18 @@ def _without_label(folders: list[str], known: bool) -> str:
     )
 
 
-def _finish(run: Run, out: Path, as_json: bool) -> None:
+def finish(run: Run, out: Path, *, as_json: bool, done: str = "explained") -> None:
+    """Say how far a run is, what was found, and which images could not be read.
+
+    Args:
+        run: as it is now.
+        out: its folder.
+        as_json: whether to answer by one JSON document.
+        done: what was done to the images.
+
+    Raises:
+        typer.Exit: some images could not be explained.
+    """
     if not run.manifest["complete"]:  # WORLD_SIZE in the environment: other ranks do the rest
         rank, ranks = (os.environ.get(name, "?") for name in ("RANK", "WORLD_SIZE"))
         if as_json:
@@ -182,9 +208,13 @@ def _finish(run: Run, out: Path, as_json: bool) -> None:
     unreadable = _unreadable(run)
     count = run.manifest["images"] - run.manifest["unreadable"]
     if as_json:
-        console.document({"run": str(out), "images": count, "unreadable": unreadable})
+        found = {} if run.evaluation is None else {"table": evaluated_rows(run.evaluation)}
+        answer = {"run": str(out), "images": count, "unreadable": unreadable, **found}
+        console.document(answer)
     else:
-        console.line(f"{count} images explained into {out}; next: camlens report {out}")
+        if run.evaluation is not None:
+            show_evaluation(run.evaluation)
+        console.line(f"{count} images {done} into {out}; next: camlens report {out}")
     for row in unreadable[:_NAMED]:
         console.note(f"{row['name']}: {row['reason']}", kind="Not explained", style="red")
     if unreadable:

@@ -3,7 +3,6 @@
 :func:`explain_dataset` writes a run, :class:`Run` reads one. Needs ``camlens[data]``.
 """
 
-from .evaluation import evaluate_dataset, read_evaluation
 from .explain import explain_dataset, explain_with_ray
 from .items import Folder, Sample, Unreadable
 from .options import RegionsOf, RunOptions
@@ -18,8 +17,6 @@ __all__ = [
     "Sample",
     "ShardTask",
     "Unreadable",
-    "evaluate_dataset",
     "explain_dataset",
     "explain_with_ray",
-    "read_evaluation",
 ]

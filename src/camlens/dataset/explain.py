@@ -29,6 +29,9 @@ def explain_dataset(
     full or a worker dies, repeating the call resumes after the last finished shard, and the result
     is byte for byte that of an undisturbed call. Memory does not grow with the data set.
 
+    With ``metrics=`` the maps are also judged: ``run.evaluation`` is what
+    :func:`camlens.faithfulness.evaluate` returns.
+
     Under ``torchrun`` rank r of n does shards r, r + n, r + 2n, ... (``RANK`` and ``WORLD_SIZE`` in
     the environment, no process group); the last to end completes the manifest. For Ray see
     :func:`explain_with_ray`.

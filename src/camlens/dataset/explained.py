@@ -13,12 +13,13 @@ from torch import Tensor
 from ..explainers import Explainer
 from ..explanation import Explanation
 from ..faithfulness import RegionAblation, ablate_regions
+from ..faithfulness.measurements import Measurement, consecutive, measure, names_of
 from ..regions.masks import Regions
 from ..regions.scores import Scores, score
-from ..targets import probabilities
+from ..targets import probabilities, targets_of
 from .batches import Group
 from .items import NO_LABEL
-from .options import RunOptions, targets_of
+from .options import RunOptions
 
 #: Heatmaps at the images' size take at most so many bytes at once while they are scored.
 _SCORED_BYTES = 256 * 2**20
@@ -38,6 +39,7 @@ class Explained:
         explanations: one for each explainer.
         scores: one for each explainer, where there are regions.
         ablation: where an infill was given.
+        measurements: of the metrics, if any were given.
     """
 
     indexes: tuple[int, ...]
@@ -49,6 +51,7 @@ class Explained:
     explanations: tuple[Explanation, ...]
     scores: tuple[Scores, ...]
     ablation: RegionAblation | None
+    measurements: tuple[Measurement, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -89,8 +92,8 @@ def explain_group(
     explanations = []
     for explainer in explainers:
         explanation = explainer(images, targets=targets)
-        small = dataclasses.replace(explanation, gradients=None, measures={}, concepts=None)
-        explanations.append(explanation if gradients else small)
+        whole = gradients or options.metrics
+        explanations.append(explanation if whole else _small(explanation))
     _check_names(options.classes, explanations[0].outputs)
     predictions, confidences = _predictions(explanations[0], options.activation)
     ablation = None
@@ -106,6 +109,10 @@ def explain_group(
             batch=options.batch_size,
         )
     scores = () if regions is None else tuple(_scored(e, regions) for e in explanations)
+    pairs = list(zip(explainers, explanations, strict=True))
+    measurements = _measured(pairs, images, group, regions, options)
+    if not gradients:
+        explanations = [_small(explanation) for explanation in explanations]
     return Explained(
         indexes=group.indexes,
         labels=tuple(label if label >= 0 else NO_LABEL for label in group.labels),
@@ -116,7 +123,38 @@ def explain_group(
         explanations=tuple(explanation.cpu() for explanation in explanations),
         scores=tuple(_in_main_memory(one) for one in scores),
         ablation=None if ablation is None else _in_main_memory(ablation),
+        measurements=measurements,
     )
+
+
+def _small(explanation: Explanation) -> Explanation:
+    return dataclasses.replace(explanation, gradients=None, measures={}, concepts=None)
+
+
+def _measured(
+    explained: Sequence[tuple[Explainer, Explanation]],
+    images: Tensor,
+    group: Group,
+    regions: Regions | None,
+    options: RunOptions,
+) -> tuple[Measurement, ...]:
+    """Judge the maps by the metrics, image by image with the numbers of its place."""
+    if not options.metrics:
+        return ()
+    names = names_of([explanation for _, explanation in explained])
+    found: list[Measurement] = []
+    for part in consecutive(group.indexes):
+        own = group[part]
+        pairs = [(explainer, explanation[part]) for explainer, explanation in explained]
+        found += measure(
+            options.question,
+            dict(zip(names, pairs, strict=True)),
+            images[part],
+            indexes=own.indexes,
+            targets=targets_of(options.targets, own.indexes, own.labels, own.names),
+            where=None if regions is None else regions.of_images(part),
+        )
+    return tuple(found)
 
 
 def device_of(explainer: Explainer) -> torch.device:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ..faithfulness import INFILLS
+from ..faithfulness import FLOORS, INFILLS
+from ..faithfulness.evaluate import checked_floors
+from ..faithfulness.measurements import Question
+from ..faithfulness.named_metrics import Metrics, named_metrics, needs_place
 from ..regions.masks import Regions
-from ..targets import PerImage, Several, Targets, as_classes, check_activation
+from ..targets import PerImage, Several, Targets, as_data_set_targets, check_activation
 
 #: Regions of all images, from pictures (N, 1 or 3, H, W) in [0, 1] to the regions of each, or the
 #: samples' own.
@@ -54,6 +56,11 @@ class RunOptions:
         heatmaps: how heat is kept: ``"uint8"``, 256 steps of each map's maximum, or
             ``"float16"``.
         num_workers: processes that read images; 0 reads them on the calling thread.
+        metrics: also judge the maps by metrics of faithfulness, as
+            :func:`camlens.faithfulness.evaluate` takes them. Metrics of localization are given the
+            ``regions``: one, or one for each target.
+        floors: of the metrics, see :class:`camlens.faithfulness.MetricOptions`.
+        seed: of the metrics, likewise.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -70,12 +77,15 @@ class RunOptions:
     shard_size: int = 256
     heatmaps: str = "uint8"
     num_workers: int = dataclasses.field(default=0, metadata={"recorded": False})
+    metrics: Metrics = ()
+    floors: Sequence[str] = tuple(FLOORS)
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the values, and make a tensor of the classes of each image."""
         _check_regions(self.regions, self.infill)
         check_activation(self.activation)
-        for name, least in (("batch_size", 1), ("shard_size", 1), ("num_workers", 0)):
+        for name, least in _NUMBERS:
             value = getattr(self, name)
             whole = hasattr(value, "__index__") and not isinstance(value, bool)
             if not whole or operator.index(value) < least:
@@ -91,12 +101,33 @@ class RunOptions:
             object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         if self.heatmaps not in HEAT_TYPES:
             raise ValueError(f"expected heatmaps as one of {[*HEAT_TYPES]}, got {self.heatmaps!r}")
-        object.__setattr__(self, "targets", _as_targets(self.targets))
+        object.__setattr__(self, "targets", as_data_set_targets(self.targets))
+        object.__setattr__(self, "floors", checked_floors(self.floors))
+        object.__setattr__(self, "metrics", _named_metrics(self.metrics, self.regions))
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names of a shard's tables."""
+        return tables_of(regions=self.regions is not None, metrics=bool(self.metrics))
+
+    @property
+    def question(self) -> Question:
+        """What is measured of each image."""
+        return Question(
+            metrics=named_metrics(self.metrics) if self.metrics else {},
+            floors=tuple(self.floors),
+            activation=self.activation,
+            seed=self.seed,
+            batch_size=self.batch_size,
+        )
 
     def recorded(self) -> dict[str, Any]:
         """Return the options that decide what is written, by name."""
         fields = dataclasses.fields(self)
-        return {f.name: getattr(self, f.name) for f in fields if f.metadata.get("recorded", True)}
+        known = {f.name: getattr(self, f.name) for f in fields if f.metadata.get("recorded", True)}
+        if not self.metrics:
+            return {name: value for name, value in known.items() if name not in _OF_METRICS}
+        return {**known, "metrics": list(known["metrics"].items())}
 
     def check_length(self, items: int) -> None:
         """Check that targets of each image are as many as the images.
@@ -118,6 +149,36 @@ class RunOptions:
                 )
 
 
+#: The numbers among the options, and their least values.
+_NUMBERS = (("batch_size", 1), ("shard_size", 1), ("num_workers", 0), ("seed", 0))
+
+#: Options that say nothing where there are no metrics.
+_OF_METRICS = ("metrics", "floors", "seed")
+
+
+def tables_of(*, regions: bool, metrics: bool) -> tuple[str, ...]:
+    """Return the names of a shard's tables.
+
+    Example:
+        >>> tables_of(regions=False, metrics=True)
+        ('images', 'maps', 'values')
+    """
+    return ("images", "maps", *["regions"] * regions, *["values"] * metrics)
+
+
+def _named_metrics(metrics: Metrics, regions: Any) -> Mapping[str, Any]:
+    if not metrics:
+        return {}
+    found = named_metrics(metrics)
+    for name, metric in found.items():
+        if regions is None and needs_place(metric):
+            raise ValueError(
+                f"{name} asks where the objects are: give regions= too, of one region or one for "
+                "each target"
+            )
+    return found
+
+
 def _check_regions(regions: Any, infill: str | None) -> None:
     known = regions is None or regions == "own" or isinstance(regions, Regions)
     if not known and not callable(regions):
@@ -134,51 +195,3 @@ def _check_regions(regions: Any, infill: str | None) -> None:
         raise ValueError(f"expected an infill out of {INFILLS}, got {infill!r}")
     if infill is not None and regions is None:
         raise ValueError("infill= removes regions, but there are none: give regions= too")
-
-
-def _as_targets(targets: Targets) -> Targets:
-    if isinstance(targets, str):
-        if targets not in ("all", "label"):
-            raise ValueError(
-                f'expected targets None, "all", "label", a class or classes, got {targets!r}'
-            )
-        return targets
-    if isinstance(targets, Several):
-        return Several(tuple(_as_targets(part) for part in targets.parts))
-    if isinstance(targets, (Tensor, Sequence)):
-        if isinstance(targets, Tensor) and targets.ndim == 0:
-            return int(targets)
-        return as_classes(targets, len(targets)).cpu()
-    return targets
-
-
-def targets_of(
-    targets: Targets, indexes: Sequence[int], labels: Sequence[int], names: Sequence[str]
-) -> Targets:
-    """Return the targets of some images of a data set.
-
-    Args:
-        targets: of the whole run.
-        indexes: N positions of the images.
-        labels: N class ids, -1 where unknown.
-        names: N names, for errors.
-
-    Raises:
-        ValueError: a label that is asked for is unknown.
-    """
-    if isinstance(targets, Several):
-        parts = [targets_of(part, indexes, labels, names) for part in targets.parts]
-        return Several(tuple(parts))
-    if isinstance(targets, str) and targets == "label":
-        if min(labels) < 0:
-            name = names[list(labels).index(min(labels))]
-            raise ValueError(
-                f'targets="label" explains each image\'s own class, but {name!r} has no label: '
-                "use targets=None for the predicted class"
-            )
-        return torch.tensor(labels)
-    if isinstance(targets, PerImage):
-        return targets if targets.count is None else targets.rows(torch.tensor(indexes))
-    if not isinstance(targets, Tensor) or len(targets) == 1:
-        return targets
-    return targets[list(indexes)]

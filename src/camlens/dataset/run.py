@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from .. import heatmap
+from ..faithfulness import Evaluation
 from ..regions.tables import COLUMNS
 from . import manifest
-from .options import HEAT_TYPES
+from .options import HEAT_TYPES, tables_of
 from .shards import present, read_table, shard_name
-from .tables import IMAGES, MAPS
+from .tables import IMAGES, MAPS, VALUES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,7 @@ class Run:
         identity: a hash of what was asked, kept in each shard.
         shards: names of the shards that are read, in order.
         scored: whether it has regions.
+        measured: whether its maps were judged by metrics of faithfulness.
 
     Raises:
         FileNotFoundError: there is no run at the path.
@@ -51,7 +53,9 @@ class Run:
         self.identity = manifest.identity(self.manifest)
         sources = (self.manifest["regions"], self.manifest.get("region_source"))
         self.scored = sources != (None, None)
-        there = {shard_name(number): number for number in present(self.path, regions=self.scored)}
+        self.measured = bool(self.manifest.get("metrics"))
+        tables = tables_of(regions=self.scored, metrics=self.measured)
+        there = {shard_name(number): number for number in present(self.path, tables)}
         self.shards: list[str] = self.manifest["shards"]
         if not self.manifest["complete"]:
             if not incomplete:
@@ -89,6 +93,17 @@ class Run:
     def regions(self) -> pd.DataFrame | None:
         """A row an image, target and region, as :func:`camlens.regions.table`; None without."""
         return self._read("regions.parquet", list(COLUMNS)) if self.scored else None
+
+    @functools.cached_property
+    def evaluation(self) -> Evaluation | None:
+        """What the metrics found of the methods' maps; None of a run without metrics.
+
+        No time is kept: a run's files are the same each time.
+        """
+        if not self.measured:
+            return None
+        rows = self._read("values.parquet", VALUES)
+        return Evaluation.of_rows(rows, seed=self.manifest.get("seed", 0))
 
     @property
     def unreadable(self) -> pd.DataFrame:

@@ -44,23 +44,23 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}"
 
 
-def files_of(*, regions: bool) -> tuple[str, ...]:
-    """Return the names of a shard's files."""
-    return ("images.parquet", "maps.parquet", *(["regions.parquet"] if regions else []), CHECKSUMS)
-
-
-def present(run: Path, *, regions: bool) -> set[int]:
+def present(run: Path, tables: Sequence[str]) -> set[int]:
     """Return the numbers of the shards that are there, with all of their files.
 
+    Args:
+        run: the run's folder.
+        tables: names of a shard's tables.
+
     Example:
-        >>> sorted(present(Path("/no/such/folder"), regions=False))
+        >>> sorted(present(Path("/no/such/folder"), ["images", "maps"]))
         []
     """
+    files = [*(f"{name}.parquet" for name in tables), CHECKSUMS]
     found = set()
     if run.is_dir():
         for folder in run.iterdir():
             match = NAME.fullmatch(folder.name)
-            if match and all((folder / name).is_file() for name in files_of(regions=regions)):
+            if match and all((folder / name).is_file() for name in files):
                 found.add(int(match[1]))
     return found
 
@@ -74,11 +74,11 @@ class Writer:
     Args:
         run: the run's folder.
         identity: of the run, kept with each shard.
-        regions: whether there is a table of regions.
+        tables: names of a shard's tables.
     """
 
-    def __init__(self, run: Path, identity: str, *, regions: bool) -> None:
-        self.run, self.identity, self.regions = run, identity, regions
+    def __init__(self, run: Path, identity: str, tables: Sequence[str]) -> None:
+        self.run, self.identity, self.tables = run, identity, tables
         self._name = uuid.uuid4().hex
         self._lock = FileLock(_lock_of(run, self._name))
 
@@ -101,9 +101,7 @@ class Writer:
         Raises:
             OSError: the folder is not writable, or the disk is full. Nothing is left behind.
         """
-        tables = {"images.parquet": shard.images(), "maps.parquet": shard.maps()}
-        if self.regions:
-            tables["regions.parquet"] = shard.regions()
+        tables = {f"{name}.parquet": getattr(shard, name)() for name in self.tables}
         place = self.run / shard_name(number)
         part = self.run / f".{shard_name(number)}.{self._name}.part"
         part.mkdir()
@@ -111,7 +109,7 @@ class Writer:
             for name, table in tables.items():
                 _write_durably(part / name, _parquet(table))
             write_checksums(part, self.identity, number)
-            _put(part, place, is_there=lambda: number in present(self.run, regions=self.regions))
+            _put(part, place, is_there=lambda: number in present(self.run, self.tables))
             flush_folder(self.run)
         finally:
             shutil.rmtree(part, ignore_errors=True)

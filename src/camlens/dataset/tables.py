@@ -1,4 +1,4 @@
-"""The three tables of a shard, from what was found of its images."""
+"""The tables of a shard, from what was found of its images."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from .. import heatmap
 from ..explanation import Explanation
 from ..faithfulness import RegionAblation
+from ..faithfulness.measurements import Measurement, rows
 from ..regions import tables as region_tables
 from ..regions.scores import Scores
 from .explained import Explained, joined
@@ -55,8 +56,14 @@ MAPS = {
     "heat_width": "int32",
 }
 
+#: The columns of the table of values that all runs with metrics have; floors have some besides.
+VALUES = [
+    *("image", "k", "target", "method", "metric", "better", "value"),
+    *("curve", "curve_from", "curve_to"),
+]
+
 #: Columns of bytes; pandas alone cannot tell what an empty one holds.
-BINARY = ("thumbnail", "heat")
+BINARY = ("thumbnail", "heat", "curve")
 
 #: The longest side of a thumbnail, in pixels.
 LONGEST = 224
@@ -77,6 +84,7 @@ class Shard:
         self._images: list[dict[str, Any]] = []
         self._maps: list[dict[str, Array]] = []
         self._scored: list[_Scored] = []
+        self._measured: list[Measurement] = []
 
     def add(self, found: Explained) -> None:
         """Take in a group of images; its pictures are made small and let go of."""
@@ -107,6 +115,7 @@ class Shard:
         for place, scores in enumerate(found.scores):
             ablation = None if found.ablation is None else _copied(found.ablation)
             self._scored.append(_Scored(place, found, _copied(scores), ablation))
+        self._measured += found.measurements
 
     def leave_out(self, index: int, item: Unreadable) -> None:
         """Record an item that could not be read."""
@@ -145,6 +154,10 @@ class Shard:
             frames.append(self._region_rows(members))
             order += [key[0]] * len(frames[-1])
         return _ordered(pd.concat(frames, ignore_index=True), order) if frames else None
+
+    def values(self) -> pd.DataFrame:
+        """Return a row for each map and metric, ordered by image and explainer."""
+        return rows(self._measured, self.options.question)
 
     def _region_rows(self, members: list[_Scored]) -> pd.DataFrame:
         ablations = [one.ablation for one in members if one.ablation is not None]

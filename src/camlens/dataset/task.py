@@ -127,7 +127,7 @@ class ShardTask:
 
     def done(self) -> set[int]:
         """Return the numbers of the shards that are there."""
-        return present(self.path, regions=self.options.regions is not None)
+        return present(self.path, self.options.tables)
 
     def run(
         self,

@@ -61,7 +61,7 @@ def work_through(
     shard = Shard(options)
     keeper = _Keeper(run, identity, begun=begun, watch=watch)
     with (
-        Writer(run, identity, regions=options.regions is not None) as writer,
+        Writer(run, identity, options.tables) as writer,
         InOrder(_WAITING) as in_order,
         thread_of_model(device_of(explainers[0])) as pool,
     ):

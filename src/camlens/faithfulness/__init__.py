@@ -1,6 +1,6 @@
 """Faithfulness: does the score depend on what the map shows?"""
 
-from .evaluate_batches import evaluate
+from .evaluate import evaluate
 from .evaluation import Evaluation
 from .floors import FLOORS
 from .imputation import impute
@@ -16,7 +16,6 @@ from .map_shape import completeness, complexity, sparseness
 from .masked_images import average_drop, average_gain, average_increase
 from .metric_inputs import MetricInputs, MetricOptions
 from .metric_result import AboveFloor, Interval, MetricResult
-from .metrics_by_name import METRICS
 from .planted_evidence import PlantedEvidence, planted_evidence
 from .random_logit import random_logit
 from .randomization import Randomization, randomization
@@ -30,7 +29,6 @@ from .sufficiency import sufficiency
 __all__ = [
     "FLOORS",
     "INFILLS",
-    "METRICS",
     "AboveFloor",
     "Evaluation",
     "Interval",

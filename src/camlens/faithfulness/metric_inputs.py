@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
@@ -231,9 +232,11 @@ class MetricInputs:
             return values.expand(-1, self.maps.shape[1]).float(), curve
 
         values, curve = parts(self.maps if own is None else own)
+        start = time.perf_counter()
         floors = {
             name: parts(FLOORS[name](self.images, self.seeds))[0] for name in self.options.floors
         }
+        seconds = time.perf_counter() - start
         return MetricResult(
             metric=self.metric,
             values=values,
@@ -242,6 +245,7 @@ class MetricInputs:
             curve=curve,
             steps=steps,
             seed=self.options.seed,
+            floor_seconds=seconds,
         )
 
 

@@ -70,6 +70,7 @@ class MetricResult:
             at random; else None.
         confidence: level of all intervals.
         seed: of the intervals' resamples, and of the metric's own random numbers.
+        floor_seconds: how long the floors took, of the time of the call.
 
     Example:
         >>> values, floor = torch.tensor([[0.1], [0.3]]), torch.tensor([[0.5], [0.5]])
@@ -89,6 +90,7 @@ class MetricResult:
     standard_error: Tensor | None = None
     confidence: float = 0.95
     seed: int = 0
+    floor_seconds: float = 0.0
 
     @property
     def mean(self) -> float:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import write_whole
-from .evaluation import evaluation_page
 from .page import render
 from .sampling import sample
 from .tables import Tables, load
@@ -41,8 +40,7 @@ def write_report(
 
     Args:
         run: the folder that :func:`camlens.dataset.explain_dataset` wrote, complete, or a
-            :class:`camlens.dataset.Run`; or that of :func:`camlens.dataset.evaluate_dataset`, as
-            far as it went, whose page says which method to trust.
+            :class:`camlens.dataset.Run`.
         out: path of the page; by default ``report.html`` in the run's folder.
         limit: of how many images the gallery has at most.
         seed: of the draw where there are more.
@@ -60,21 +58,13 @@ def write_report(
     """
     if limit < 0:
         raise ValueError(f"expected a limit of at least 0 images, got {limit}")
-    if isinstance(run, (str, os.PathLike)) and (Path(run) / "evaluation.json").exists():
-        page = evaluation_page(Path(run)).encode("utf-8", errors="xmlcharrefreplace")
-        return _written(page, Path(run) / "report.html" if out is None else Path(out))
     tables = load(run)
     out = tables.run.path / "report.html" if out is None else Path(out)
-    return _written(rendered(tables, out.parent, limit=limit, seed=seed), out)
-
-
-def _written(page: bytes, out: Path) -> Path:
-    """Write a page, but over nothing else than a page."""
     if out.is_file() and _START not in out.read_bytes()[:200].lower():
         raise FileExistsError(
             f"{out} is no page of a report, and would be replaced by one: choose another name"
         )
-    write_whole(out, page)
+    write_whole(out, rendered(tables, out.parent, limit=limit, seed=seed))
     return out
 
 

@@ -19,6 +19,9 @@ MEASURES = {
     "deletion_auc": ("deletion AUC", "lower is better"),
 }
 
+#: A curve's 51 numbers of four bytes.
+_CURVE_BYTES = 4 * 51
+
 #: Larger whole numbers are not exact in a browser.
 _LARGEST = 2**53
 
@@ -55,13 +58,14 @@ _COLUMNS: dict[str, _Numbers | type] = {
     **dict.fromkeys(("drop", "baseline", "excess", "agreement", "probability_excess"), _ANY),
     **dict.fromkeys(MEASURES, _ANY),
     **dict.fromkeys(("name", "reason", "method", "layer", "grid", "region", "infill"), str),
+    **{"metric": str, "better": str, "value": _ANY, "curve": bytes},
     **{"evidence": bool, "resolvable": bool, "heat": bytes, "thumbnail": bytes},
 }
 
 _CLASSES = ("label", "prediction", "target")
 
 #: Columns other than those of numbers in which a value may be missing.
-_OPTIONAL = ("reason", "infill", "thumbnail")
+_OPTIONAL = ("reason", "infill", "thumbnail", "curve")
 
 
 def check(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -88,6 +92,10 @@ def check(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise _damaged(path, f"there is an ablation without {lacking}")
     if "heat" in table:
         _check_heat(table, path)
+    if "better" in table and not table["better"].isin(["higher", "lower"]).all():
+        raise _damaged(path, "a metric is better neither higher nor lower")
+    if "curve" in table and not table["curve"].dropna().map(len).eq(_CURVE_BYTES).all():
+        raise _damaged(path, f"a curve is not of {_CURVE_BYTES} bytes")
     if "width" in table and table.loc[table["reason"].isna(), _SIZES].isna().any(axis=None):
         raise _damaged(path, "an image has no size")
     return table

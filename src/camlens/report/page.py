@@ -14,8 +14,9 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from . import findings, gallery, grids, palette, wording
+from . import findings, gallery, grids, palette, trust, wording
 from .columns import MEASURES
+from .curves import HEIGHT, WIDTH, curves
 from .pictures import pictures
 from .tables import Tables, shown_target
 
@@ -38,8 +39,11 @@ def render(tables: Tables, images: Sequence[int], folder: Path) -> str:
         "findings.csv": _csv(findings.records(tables, found)),
         "regions.csv": _csv(grids.records([*densities, *ablations])),
     }
-    style = static_text("report.css") + palette.stylesheet()
-    script = static_text("report.js")
+    evaluation = tables.evaluation
+    if evaluation is not None:
+        downloads["evaluation.csv"] = _csv(trust.records(evaluation))
+    style = _static("report.css") + palette.stylesheet()
+    script = _static("report.js")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("camlens.report"),
         autoescape=True,
@@ -58,6 +62,9 @@ def render(tables: Tables, images: Sequence[int], folder: Path) -> str:
         findings=found,
         densities=densities,
         ablations=ablations,
+        trust=None if evaluation is None else trust.trust(evaluation),
+        curves=[] if evaluation is None else curves(evaluation),
+        plot={"width": WIDTH, "height": HEIGHT},
         **_facts(tables, images),
     )
 
@@ -92,8 +99,7 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
-def static_text(name: str) -> str:
-    """Return one of the package's own files of style and script."""
+def _static(name: str) -> str:
     return files("camlens.report").joinpath("static", name).read_text(encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -19,6 +19,9 @@ from ..regions.tables import COLUMNS
 from . import wording
 from .columns import MEASURES, check
 
+if TYPE_CHECKING:
+    from ..faithfulness import Evaluation
+
 #: What tells one way of making heatmaps from another. The grid does not: it follows the image.
 SETTING = ["method", "layer"]
 
@@ -27,6 +30,7 @@ Setting = tuple[str, str]
 
 _IMAGES = ["image", "name", "label", "prediction", "confidence", "width", "height", "reason"]
 _MAPS = ["image", "k", *SETTING, "grid", "target", "score", "evidence"]
+_VALUES = ["image", "k", "method", "metric", "better", "value", "curve"]
 _HEAT = ["heat", "heat_height", "heat_width"]
 
 
@@ -43,6 +47,7 @@ class Tables:
             each image and setting that the findings are about.
         regions: as :func:`camlens.regions.table` makes it, but ``label``, ``prediction`` and
             ``target`` are class ids, and with ``shown``; None where the run has no regions.
+        evaluation: what metrics of faithfulness found; None where the run has none.
     """
 
     run: Run
@@ -50,6 +55,7 @@ class Tables:
     unreadable: pd.DataFrame
     maps: pd.DataFrame
     regions: pd.DataFrame | None
+    evaluation: Evaluation | None = None
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -152,7 +158,28 @@ def load(run: str | os.PathLike[str] | Run) -> Tables:
     regions = None
     if run.scored and len(maps):
         regions = _with_ids(run, _joined(run, "regions", None, run.shards), images, maps)
-    return Tables(run=run, images=images, unreadable=unreadable, maps=maps, regions=regions)
+    return Tables(
+        run=run,
+        images=images,
+        unreadable=unreadable,
+        maps=maps,
+        regions=regions,
+        evaluation=_evaluation(run, images),
+    )
+
+
+def _evaluation(run: Run, images: pd.DataFrame) -> Evaluation | None:
+    """Return what metrics found, of a run whose values are what a run writes."""
+    if not run.measured:
+        return None
+    keys = ["image", "k", "method", "metric"]
+    values = _joined(run, "values", _VALUES, run.shards)
+    if values.duplicated(keys).any() or not values["image"].isin(images["image"]).all():
+        raise ValueError(
+            f"{run.path} is damaged: values.parquet has a value twice, or values of images that "
+            "images.parquet lacks"
+        )
+    return run.evaluation
 
 
 def _joined(

@@ -1,6 +1,7 @@
 """What to explain: from a model's output to K scores for each image."""
 
 from .activations import ACTIVATIONS, check_activation, probabilities
+from .of_data_sets import as_data_set_targets, targets_of
 from .per_image import PerImage
 from .places import box, segmentation
 from .scores import contrast, regression, rest, similarity, text
@@ -26,6 +27,7 @@ __all__ = [
     "Targets",
     "Top",
     "as_classes",
+    "as_data_set_targets",
     "box",
     "check_activation",
     "contrast",
@@ -37,6 +39,7 @@ __all__ = [
     "select",
     "several",
     "similarity",
+    "targets_of",
     "text",
     "top",
 ]

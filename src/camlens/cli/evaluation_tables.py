@@ -1,0 +1,56 @@
+"""What metrics found, as the terminal shows it and as JSON holds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import console
+
+if TYPE_CHECKING:
+    from ..faithfulness import Evaluation
+
+
+def evaluated_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return the rows of the table of methods and metrics; no time is kept in a run."""
+    return console.rows_of(evaluation.table.drop(columns=["seconds", "floor_seconds"]))
+
+
+def show_evaluation(evaluation: Evaluation) -> None:
+    """Write a table for each metric: the methods, best first, and how far above the floor."""
+    rows = evaluated_rows(evaluation)
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        own = [row for row in rows if row["metric"] == metric]
+        better = own[0]["better"]
+        own.sort(key=lambda row: _rank(row["mean"], better))
+        floors = any(row["best_floor"] for row in own)
+        shown = [_shown(row, with_floors=floors) for row in own]
+        console.show(shown, title=f"{metric}, {better} is better")
+
+
+def _rank(mean: float | None, better: str) -> tuple[bool, float]:
+    """Order means from the best to the worst, the unknown ones last."""
+    if mean is None:
+        return True, 0.0
+    return False, -mean if better == "higher" else mean
+
+
+def _shown(row: dict[str, Any], *, with_floors: bool) -> dict[str, object]:
+    own: dict[str, object] = {
+        "method": row["method"],
+        "mean": row["mean"],
+        "95% interval": _interval(row["low"], row["high"]),
+        "images": row["images"],
+    }
+    if not with_floors:
+        return own
+    return {
+        **own,
+        "best floor": row["best_floor"] or None,
+        "above it by": row["above_floor"],
+        "95% interval of that": _interval(row["above_low"], row["above_high"]),
+        "above every floor": row["clear"],
+    }
+
+
+def _interval(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{low:.3g} to {high:.3g}"

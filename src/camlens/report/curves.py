@@ -1,0 +1,117 @@
+"""Curves of metrics that follow a score, as small plots of the page."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .trust import decimals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..faithfulness import Evaluation
+
+#: The plot's drawing area, in units of the picture.
+WIDTH, HEIGHT = 200, 110
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plot:
+    """One method's curve.
+
+    Attributes:
+        method: its name.
+        line: the mean over images, as an SVG path.
+        band: its interval, as an SVG path; empty where there is none.
+        says: the curve in words.
+    """
+
+    method: str
+    line: str
+    band: str
+    says: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curves:
+    """One metric's curves, all on the same axes.
+
+    Attributes:
+        metric: its name.
+        better: which way of the value is better.
+        key: by which the page refers to the lines of all methods.
+        lines: the curves of all methods, as one SVG path.
+        plots: a plot for each method.
+        low, high: the ends of the axis of the score.
+        start, end: the ends of the axis of the share.
+    """
+
+    metric: str
+    better: str
+    key: str
+    lines: str
+    plots: tuple[Plot, ...]
+    low: str
+    high: str
+    start: str
+    end: str
+
+
+def curves(evaluation: Evaluation) -> list[Curves]:
+    """Return the curves of each metric that has some."""
+    table = evaluation.curves
+    better = dict(zip(evaluation.table["metric"], evaluation.table["better"], strict=True))
+    found = []
+    for place, (metric, part) in enumerate(table.groupby("metric", sort=False)):
+        x = _axis(part["share"])
+        y = _axis(np.concatenate([part[name].dropna() for name in ("mean", "low", "high")]))
+        digits = decimals(max(abs(y[0]), abs(y[1])))
+        plots = [_plot(method, own, x, y) for method, own in part.groupby("method", sort=False)]
+        found.append(
+            Curves(
+                metric=str(metric),
+                better=better[metric],
+                key=f"curves-{place}",
+                lines="".join(plot.line for plot in plots),
+                plots=tuple(plots),
+                low=f"{y[0]:.{digits - 1}f}",
+                high=f"{y[1]:.{digits - 1}f}",
+                start=f"{100 * x[0]:.0f}%",
+                end=f"{100 * x[1]:.0f}%",
+            )
+        )
+    return found
+
+
+def _axis(values: Any) -> tuple[float, float]:
+    """Return the ends of an axis; of equal values it has some length all the same."""
+    low, high = float(np.min(values)), float(np.max(values))
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _plot(method: Any, own: pd.DataFrame, x: tuple[float, float], y: tuple[float, float]) -> Plot:
+    shares = own["share"].to_numpy()
+    mean, low, high = (own[name].to_numpy() for name in ("mean", "low", "high"))
+    line = _points(shares, mean, x, y)
+    band = ""
+    if np.isfinite(low).all():
+        back = _points(shares[::-1], low[::-1], x, y)
+        band = f"M{' '.join([*_points(shares, high, x, y), *back])}Z"
+    return Plot(
+        method=str(method),
+        line=f"M{' '.join(line)}",
+        band=band,
+        says=f"from {mean[0]:.3g} to {mean[-1]:.3g}",
+    )
+
+
+def _points(
+    shares: Any, values: Any, x: tuple[float, float], y: tuple[float, float]
+) -> Sequence[str]:
+    across = (shares - x[0]) / (x[1] - x[0]) * WIDTH
+    up = HEIGHT - (values - y[0]) / (y[1] - y[0]) * HEIGHT
+    return [f"{a:.1f},{b:.1f}" for a, b in zip(across, up, strict=True)]
