@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from camlens import heatmap
 from camlens.faithfulness import (
     class_mean,
     energy_pointing_game,
@@ -47,6 +48,27 @@ def test_pointing_game_of_tied_maxima_is_the_share_that_hits(case):
     two[:, :, 0, 0] = 5.0  # beside no object but one; the other peak is on each
     two[torch.arange(4), 0, [3, 11, 1, 16], [4, 13, 21, 1]] = 5.0
     assert pointing_game(None, images, two, masks, tolerance=0, floors=()).values.unique() == 0.5
+
+
+def test_rounding_does_not_choose_the_maximum():
+    """A coarse map has as many hits as its mirror image, where its peak is a flat edge."""
+    coarse = torch.rand(400, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    images, mask = torch.zeros(400, 1, 33, 33), torch.zeros(33, 33)
+    mask[:, :2] = 1
+    mask[:2] = 1
+    found = [
+        pointing_game(
+            None,
+            images,
+            heatmap.scale(heatmap.resize(maps, (33, 33))),
+            masks.expand(400, -1, -1),
+            tolerance=0,
+            floors=(),
+        ).values
+        for maps, masks in ((coarse, mask), (coarse.flip(3), mask.flip(1)))
+    ]
+    assert ((found[0] > 0) & (found[0] < 1)).any()  # some peaks are flat
+    torch.testing.assert_close(*found)
 
 
 def test_energy_is_the_share_of_the_positive_heat(case):
@@ -105,6 +127,29 @@ def test_one_mask_for_each_target_or_one_for_all(case, metric):
     regions = Regions(["object"], masks[:1])
     single = metric(None, images, maps, masks[:1].expand(4, -1, -1), floors=()).values
     assert torch.equal(metric(None, images, maps, regions, floors=()).values, single)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_boxes_are_masks(case, metric):
+    images, maps, masks = case
+    boxes = torch.tensor([[3, 2, 7, 6], [12, 10, 16, 14], [20, 0, 24, 4], [0, 15, 4, 19]])
+    expected = metric(None, images, maps, masks, floors=()).values
+    for given in (boxes, boxes.double()):
+        assert torch.equal(metric(None, images, maps, given, floors=()).values, expected)
+    boxes[1] = 5  # without an area
+    boxes[2] = torch.tensor([30, 0, 40, 4])  # outside of the image
+    assert metric(None, images, maps, boxes, floors=()).values.isnan().all(1).tolist() == [
+        *(False, True, True, False)
+    ]
+    with pytest.raises(ValueError, match="left <= right"):
+        metric(None, images, maps, boxes.flip(1), floors=())
+
+
+def test_masks_of_signals_with_as_many_samples_as_a_box_has_edges():
+    signals, maps = torch.zeros(2, 1, 2), torch.tensor([[[3.0, 1.0]], [[1.0, 3.0]]])
+    masks = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    values = energy_pointing_game(None, signals, maps, masks, floors=()).values
+    assert values.flatten().tolist() == [0.25, 0.75]
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -50,6 +50,51 @@ def test_derivatives_count_times_the_change_of_the_image(metric):
         assert torch.maximum(of_gradients, of_paths).div(scale).max() < 1e-6
 
 
+@pytest.mark.parametrize("weights", ["positive", "tiny"])
+def test_derivatives_are_told_by_more_than_their_sign_and_size(weights):
+    """Of one channel without negative weights they look like attributions; tiny ones like zeros."""
+    channels = 1 if weights == "positive" else 3
+    model, images = metrics.linear(144, channels), metrics.images(3, 12, channels)
+    weight = model[1].weight.data
+    model[1].weight.data = weight.abs() if weights == "positive" else 1e-9 * weight
+    given = {"activation": "none", "floors": ()}
+    for explainer in (camlens.Saliency(model), camlens.IntegratedGradients(model, progress=False)):
+        explanation = explainer(images)
+        assert mu_fidelity(model, images, explanation, **given).values.min() > 0.999
+    smooth = camlens.SmoothGrad(camlens.Saliency(model), samples=2, progress=False)(images)
+    assert mu_fidelity(model, images, smooth, **given).values.min() > 0.999
+
+
+def test_windows_without_a_rise_are_attributions_not_derivatives():
+    """Occlusion has one channel: where no fall is negative, absolute and positive maps are one."""
+    model = metrics.linear(144)
+    model[1].weight.data = model[1].weight.data.abs()
+    images = metrics.images(3, 12, 1).abs()
+    falls = camlens.Occlusion(model, window=1, stride=1, progress=False)(images)
+    assert falls.gradients.min() >= 0
+    found = mu_fidelity(model, images, falls, activation="none", floors=())
+    assert found.values.min() > 0.999
+
+
+def test_infidelity_of_the_opposite_map_is_that_of_zeros():
+    model, images = metrics.linear(144), metrics.images(3, 12, 1)
+    opposite = -own_attributions(model, images)
+    given = {"activation": "none", "floors": ()}
+    zeros = infidelity(model, images, torch.zeros_like(opposite), **given).values
+    assert zeros.min() > 0
+    torch.testing.assert_close(infidelity(model, images, opposite, **given).values, zeros)
+
+
+def test_a_score_that_does_not_change_speaks_for_no_map():
+    class Constant(torch.nn.Module):
+        def forward(self, images):
+            return 0 * images.flatten(1)[:, :2] + torch.tensor([1.0, 2.0])
+
+    for metric in (mu_fidelity, saco):
+        found = metric(Constant().eval(), metrics.images(), metrics.maps(), floors=())
+        assert found.values.isnan().all()
+
+
 def drawn(image_seed, subsets, cells, several):
     generator = torch.Generator().manual_seed(image_seed)
     return torch.rand(subsets, cells, generator=generator).argsort(dim=1)[:, :several].numpy()
@@ -61,6 +106,7 @@ def test_both_formulas_in_numpy():
     correlation = mu_fidelity(model, images, maps, floors=(), **given)
     plain = infidelity(model, images, maps, floors=(), normalize=False, **given)
     normal = infidelity(model, images, maps, floors=(), **given)
+    signs = set()
     for n in range(3):
         told, lost = [], []
         with torch.no_grad():
@@ -77,15 +123,16 @@ def test_both_formulas_in_numpy():
         assert correlation.values[n, 0].item() == pytest.approx(pearsonr(told, lost)[0], abs=1e-4)
         assert plain.values[n, 0].item() == pytest.approx(((told - lost) ** 2).mean(), rel=1e-4)
         best = (told * lost).sum() / (told**2).sum()
-        expected = ((best * told - lost) ** 2).mean()
+        signs.add(best > 0)
+        expected = ((max(best, 0.0) * told - lost) ** 2).mean()
         assert normal.values[n, 0].item() == pytest.approx(expected, rel=1e-3)
+    assert signs == {False, True}  # a map is never turned round
 
 
-def test_the_standard_error_is_how_far_other_subsets_move_it():
+@pytest.mark.parametrize("metric", SUBSETS)
+def test_the_standard_error_is_how_far_other_subsets_move_it(metric):
     model, images, maps = metrics.convolutional(), metrics.images(1), metrics.maps(1)
-    found = [
-        mu_fidelity(model, images, maps, targets=0, floors=(), seed=seed) for seed in range(40)
-    ]
+    found = [metric(model, images, maps, targets=0, floors=(), seed=seed) for seed in range(40)]
     spread = torch.stack([one.values for one in found]).std().item()
     told = torch.stack([one.standard_error for one in found]).mean().item()
     assert 0.7 < told / spread < 1.4
@@ -106,7 +153,7 @@ def test_saco_in_numpy():
         total = weight = 0.0
         for i, j in itertools.combinations(range(6), 2):
             difference = heat[i] - heat[j]
-            total += difference if drop[i] >= drop[j] else -difference
+            total += difference * np.sign(drop[i] - drop[j])
             weight += abs(difference)
         assert found[n, 0].item() == pytest.approx(total / weight, abs=1e-4)
 
@@ -122,9 +169,8 @@ def test_saco_of_a_linear_model_is_one_for_it_and_minus_one_against_it():
 @pytest.mark.parametrize("metric", ALL)
 def test_constant_maps(metric):
     model, images = metrics.convolutional(), metrics.images()
-    for value in (0.0, 1.0):
-        options = {} if metric is saco else {"grid": 4}
-        found = metric(model, images, torch.full((3, 1, 12, 12), value), floors=(), **options)
+    for value in (0.0, 1.0):  # the 9 x 9 cells of 12 pixels are of different sizes
+        found = metric(model, images, torch.full((3, 1, 12, 12), value), floors=())
         if metric is infidelity:
             assert found.values.isfinite().all()
         else:

@@ -14,6 +14,9 @@ from .metric_inputs import MetricInputs, MetricOptions
 from .metric_result import MetricResult
 from .pixel_order import ranks
 
+# Near an image's edge a resized map is constant but for rounding, which must not pick a maximum.
+_ROUNDING = 1e-5
+
 
 def pointing_game(
     model: nn.Module | None,
@@ -37,19 +40,22 @@ def pointing_game(
         model: not run; may be None.
         images: (N, C, *size).
         explanation: an explanation of them, or maps (N, K, *size) of any origin.
-        where: the objects: ``Regions`` with one region for all targets or K regions, one for each;
-            or masks (N, *size) or (N, K, *size), boolean or in [0, 1]. Boxes:
-            ``Regions.from_boxes(["object"], boxes, size)``. A pixel belongs to an object if at
-            least half of it does.
+        where: the objects: ``Regions`` with one region for all targets (``regions.pick("name")``)
+            or K regions, one for each; masks (N, *size) or (N, K, *size), boolean or in [0, 1]; or
+            boxes (N, 4) of left, top, right and bottom edge in pixels, as
+            :meth:`camlens.regions.Regions.from_boxes` takes them. A pixel belongs to an object if
+            at least half of it does.
         tolerance: pixels; 15 is TorchRay's, for photographs with sides of some 500 pixels.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values in [0, 1], higher is better; NaN where there is no object.
+        Values in [0, 1], higher is better; NaN where there is no object: a mask is zero, or a box
+        is empty or outside the image.
 
     Raises:
         TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`, or a mask is out of [0, 1].
+        ValueError: something does not fit, see :class:`MetricInputs`, a mask is out of [0, 1], or
+            a box's edges are in the wrong order or not finite.
 
     Example:
         >>> maps = torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]]])
@@ -69,7 +75,8 @@ def pointing_game(
 
     def values_of(maps: Tensor) -> Tensor:
         flat = maps.flatten(2)
-        peaks = flat == flat.amax(dim=2, keepdim=True)
+        least, most = flat.aminmax(dim=2, keepdim=True)
+        peaks = flat >= most - _ROUNDING * (most - least)
         hits = (peaks & near.flatten(2)).sum(dim=2) / peaks.sum(dim=2)
         return hits.where(objects.flatten(2).any(dim=2), torch.nan)
 
@@ -212,6 +219,8 @@ def _masks(where: Regions | Tensor, maps: Tensor) -> Tensor:
         masks = where.masks
     elif isinstance(where, Tensor):
         masks = where.unsqueeze(1) if where.ndim == maps.ndim - 1 else where
+        if where.shape == (n, 2 * len(size)) and list(where.shape[1:]) != size:
+            masks = Regions.from_boxes(["object"], where.unsqueeze(1), size).masks
         if not (masks.is_floating_point() or masks.dtype == torch.bool):
             raise TypeError(f"expected boolean masks or values in [0, 1], got {masks.dtype}")
         if not ((masks >= 0) & (masks <= 1)).all():

@@ -23,6 +23,9 @@ from .metric_result import Better, MetricResult
 #: Seeds of images are this far from those of another ``seed``; torch uses 32 bits of one on a CPU.
 _IMAGES = 1_000_003
 
+#: Methods whose ``gradients`` are derivatives, where the values alone cannot tell.
+_DERIVATIVES = ("Saliency", "Deconvnet", "GuidedBackprop", "GuidedGradCAM", "SmoothGrad")
+
 
 class MetricOptions(TypedDict, total=False):
     """What all metrics take by keyword.
@@ -191,7 +194,9 @@ class MetricInputs:
         Maps are taken as they are, and so are heatmaps, which are not negative. Of an explanation
         with ``gradients`` it is their sum over the channels; of derivatives, as
         :class:`camlens.Saliency` has them, that of their products with what the image is more than
-        the baseline.
+        the baseline. Which they are is read off the map that was made of them: derivatives are
+        drawn by their largest absolute value, attributions by the positive part of their sum.
+        Where both are equal, as of one channel without negative values, the method's name decides.
 
         Args:
             baseline: (N, C, *size).
@@ -203,8 +208,9 @@ class MetricInputs:
         raw = explanation.raw.to(signed)
         if raw.shape != signed.shape[:2] + signed.shape[3:]:
             return self.maps  # signed values that the drawn map was not made of
-        shown = path.positive_evidence(signed)
-        if not torch.allclose(raw, shown) and torch.allclose(raw, gradient.saliency(signed)):
+        absolute = _close(raw, gradient.saliency(signed))
+        positive = _close(raw, path.positive_evidence(signed))
+        if absolute and (not positive or explanation.method in _DERIVATIVES):
             signed = signed * (self.images - baseline).float().unsqueeze(1)
         return signed.sum(dim=2)
 
@@ -294,6 +300,11 @@ def explained(
         return explainer(changed, *asked.inputs, targets=fixed, **asked.keywords)
 
     return explanation, again
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Return whether maps are equal but for rounding, however small their values are."""
+    return bool((one - other).abs().amax() <= 1e-5 * one.abs().amax())
 
 
 def _checked_maps(explanation: Explanation | Tensor, images: Tensor) -> Tensor:

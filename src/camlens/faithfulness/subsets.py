@@ -50,8 +50,8 @@ def mu_fidelity(
 
     Returns:
         Values in [-1, 1], higher is better, and their ``standard_error`` by the jackknife over
-        subsets. NaN where all subsets have the same sum, as of a map of zeros, or the score does
-        not change.
+        subsets. NaN for a constant map, where all subsets have the same sum, and where the score
+        does not change.
 
     Raises:
         TypeError: something is of the wrong type.
@@ -76,14 +76,16 @@ def mu_fidelity(
     )
 
     def sums(maps: Tensor) -> Tensor:
-        return torch.einsum("nsc,nmc->nms", chosen.float(), _cell_sums(maps, cells))
+        return torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells).double())
 
-    def values_of(maps: Tensor) -> Tensor:
-        return _correlation(sums(maps), drops)[0]
+    def correlated(maps: Tensor) -> tuple[Tensor, Tensor]:
+        # Cells of different sizes would else give a constant map a correlation, with their areas.
+        constant = (maps.flatten(2).amax(dim=2) == maps.flatten(2).amin(dim=2)).unsqueeze(2)
+        return _correlation(sums(maps).where(~constant, 0), drops)
 
     own = inputs.attributions(start)
-    result = inputs.result(values_of, better="higher", own=own)
-    return dataclasses.replace(result, standard_error=_correlation(sums(own), drops)[1].float())
+    result = inputs.result(lambda maps: correlated(maps)[0], better="higher", own=own)
+    return dataclasses.replace(result, standard_error=correlated(own)[1].float())
 
 
 def infidelity(
@@ -116,13 +118,14 @@ def infidelity(
         grid: cells along each axis.
         baseline: what is seen instead.
         normalize: whether each map is first multiplied by the factor that makes its infidelity
-            least. Without it maps in another unit than the score's cannot be compared: a heatmap's
-            unit is arbitrary.
+            least, of those that are not negative: a map of the opposite is not right. Without it
+            maps in another unit than the score's cannot be compared: a heatmap's unit is arbitrary.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values of at least 0 in the squared unit of what is followed, lower is better. A map of
-        zeros has the mean square of what is lost.
+        Values of at least 0 in the squared unit of what is followed, lower is better, and their
+        ``standard_error``. A map of zeros, and with ``normalize`` one that is no better than it,
+        has the mean square of what is lost.
 
     Raises:
         TypeError: something is of the wrong type.
@@ -134,16 +137,19 @@ def infidelity(
         inputs, start, integer("subsets", subsets, least=3), share, grid
     )
 
-    def values_of(maps: Tensor) -> Tensor:
+    def squares_of(maps: Tensor) -> Tensor:
         told = torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells).double())
         lost = drops.double()
         factor = torch.ones((), dtype=torch.float64, device=told.device)
         if normalize:
             squares = told.square().sum(dim=2, keepdim=True)
             factor = (told * lost).sum(dim=2, keepdim=True) / squares.where(squares > 0, 1)
-        return (factor * told - lost).square().mean(dim=2)
+        return (factor.clamp(min=0) * told - lost).square()
 
-    return inputs.result(values_of, better="lower", own=inputs.attributions(start))
+    own = inputs.attributions(start)
+    result = inputs.result(lambda maps: squares_of(maps).mean(dim=2), better="lower", own=own)
+    error = squares_of(own).std(dim=2) / chosen.shape[1] ** 0.5
+    return dataclasses.replace(result, standard_error=error.float())
 
 
 def saco(
@@ -160,7 +166,9 @@ def saco(
     The salience-guided faithfulness coefficient of Wu et al., "On the Faithfulness of Vision
     Transformer Explanations", CVPR 2024 (arXiv:2404.01415), section 3: pixels are sorted by their
     values into groups of equal size. Each pair of groups counts by how far their heat differs, for
-    the map if the group with more heat costs at least as much score, else against it.
+    the map if the group with more heat costs more score, else against it. A pair that costs the
+    same counts for neither; in the paper it counts for the map, which gives a score that does not
+    change at all the best value.
 
     Args:
         model: in evaluation mode; it is left unchanged.
@@ -172,7 +180,7 @@ def saco(
 
     Returns:
         Values in [-1, 1], higher is better; NaN where all groups have the same heat, such as in a
-        constant map.
+        constant map, or cost the same.
 
     Raises:
         TypeError: something is of the wrong type.
@@ -210,11 +218,12 @@ def saco(
         without = inputs.scores(make, rows // (m * groups)).unflatten(0, (n, m, groups))
         drops = inputs.unchanged.unsqueeze(2) - own_targets(without)  # (N, K, groups)
         more = heat.unsqueeze(3) - heat.unsqueeze(2)  # of group i than of j
-        agrees = drops.unsqueeze(3) >= drops.unsqueeze(2)
+        costs = (drops.unsqueeze(3) - drops.unsqueeze(2)).sign()
         later = torch.ones(groups, groups, dtype=torch.bool, device=heat.device).triu(1)
         weight = more.abs()[..., later].sum(dim=2)
-        signed = more.where(agrees, -more)[..., later].sum(dim=2)
-        return signed / weight.where(weight > 1e-9 * heat.abs().sum(dim=2), torch.nan)
+        signed = (more * costs)[..., later].sum(dim=2)
+        told = weight > 1e-9 * heat.abs().sum(dim=2)
+        return (signed / weight).where(told & costs.flatten(2).any(dim=2), torch.nan)
 
     return inputs.result(values_of, better="higher")
 
