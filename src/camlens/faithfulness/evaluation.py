@@ -71,7 +71,7 @@ class Evaluation:
         """Summarise the values of images.
 
         Args:
-            rows: as :func:`camlens.faithfulness.measurements.rows` makes them.
+            rows: as ``camlens.faithfulness.measurements.rows`` makes them.
             seed: of the resamples.
             seconds: by method and metric, of the metric and of its floors.
         """

@@ -110,7 +110,7 @@ def completeness(
 ) -> MetricResult:
     r"""Measure by which part of it attributions miss the score's change from the baseline.
 
-    .. math:: \Big|\sum_p a_p - (f(x) - f(b))\Big| \,/\, |f(x) - f(b)|
+    .. math:: \frac{|\sum_p a_p - (f(x) - f(b))|}{|f(x) - f(b)|}
 
     The axiom of Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017
     (arXiv:1703.01365), section 3. It says nothing of where the attributions are, and the methods

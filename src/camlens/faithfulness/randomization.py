@@ -66,7 +66,7 @@ def randomization(
     first; what a module holds itself, such as a class token, goes after what is inside it. The
     targets stay those of the unchanged network.
 
-    The model is left bit-identical: :func:`torch.func.functional_call` puts other tensors in the
+    The model is left bit-identical: ``torch.func.functional_call`` puts other tensors in the
     place of its own while the explainer runs. Do not use the model on another thread meanwhile.
 
     Args:

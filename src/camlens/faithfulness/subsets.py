@@ -105,7 +105,7 @@ def infidelity(
     .. math:: \mathrm{INFD} = E_I \big[(I^T \Phi - (f(x) - f(x - I)))^2\big]
 
     Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019
-    (arXiv:1901.09392), definition 2.1. The changes I are what random subsets of a grid's cells
+    (arXiv:1901.09392). The changes I are what random subsets of a grid's cells
     are more than the baseline, each drawn by itself; :math:`I^T \Phi` is then the sum of the
     attributions in the subset.
 
