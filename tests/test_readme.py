@@ -8,6 +8,9 @@ import matplotlib.image
 import pytest
 import torch
 
+import camlens
+from camlens.faithfulness import planted_pictures
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -50,3 +53,16 @@ def test_the_claim_is_checked(blocks, shared, monkeypatch):
     assert middle[1].item() == pytest.approx(118, abs=4)
     assert names["table"]["region"].tolist() == list(names["face"].names)
     assert not names["scores"].resolvable[0, 0, 0]  # her face is small in the photograph
+
+
+@pytest.mark.slow
+def test_maps_are_judged_beside_floors(blocks):
+    model = planted_pictures.trained()
+    images, classes, _ = planted_pictures.pictures(4, seed=5)
+    explanation = camlens.GradCAM(model, "features")(images, targets=classes)
+    names = {"camlens": camlens, "faithfulness": camlens.faithfulness}
+    names |= {"model": model, "images": images, "explanation": explanation}
+    exec(blocks[2], names)
+    assert set(names["result"].floors) == set(camlens.faithfulness.FLOORS)
+    assert names["result"].mean > 0.5
+    assert set(names["found"].table["method"]) == {"GradCAM", "LRP"}

@@ -125,7 +125,7 @@ class Cascade:
 
 
 class _Holder(nn.Module):
-    """Holds a model, so that :func:`torch.func.functional_call` can lend it other tensors."""
+    """Holds a model, so that ``torch.func.functional_call`` can lend it other tensors."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
