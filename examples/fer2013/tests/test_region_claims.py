@@ -41,7 +41,7 @@ def test_planted_evidence_is_found(region):
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.parametrize("region", masks.FEATURES)
+@pytest.mark.parametrize("region", ["eyes", "mouth"])  # all four take a minute; blobs have them
 def test_planted_evidence_is_found_in_real_faces(region, shared):
     faces = np.load(shared / "fer2013" / "fer2013_train_public.npz")["images"][:800]
     images = torch.from_numpy(faces).unsqueeze(1).float() / 255
