@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import camlens
-from fer2013 import claims, masks
+from fer2013 import claims
 from fer2013.planted import plant, planted
 
 
@@ -41,7 +41,7 @@ def test_planted_evidence_is_found(region):
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.parametrize("region", ["eyes", "mouth"])  # all four take a minute; blobs have them
+@pytest.mark.parametrize("region", ["eyes", "mouth"])  # all four take over a minute
 def test_planted_evidence_is_found_in_real_faces(region, shared):
     faces = np.load(shared / "fer2013" / "fer2013_train_public.npz")["images"][:800]
     images = torch.from_numpy(faces).unsqueeze(1).float() / 255
