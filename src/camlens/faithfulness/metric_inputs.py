@@ -188,6 +188,7 @@ class MetricInputs:
             )
         return values
 
+    @torch.no_grad()
     def attributions(self, baseline: Tensor) -> Tensor:
         """Return (N, K, *size): how much of the score the explanation puts down to each pixel.
 
@@ -214,6 +215,7 @@ class MetricInputs:
             signed = signed * (self.images - baseline).float().unsqueeze(1)
         return signed.sum(dim=2)
 
+    @torch.no_grad()  # floors of images that require gradients have none
     def result(
         self,
         values_of: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]],
