@@ -33,3 +33,22 @@ def test_images_that_require_gradients_have_the_values_of_others(name: str) -> N
     for floor, values in expected.floor_values.items():
         torch.testing.assert_close(found.floor_values[floor], values, equal_nan=True)
     assert repr(found) == repr(expected)  # its means are numpy's
+
+
+def test_an_explanation_of_other_images_or_of_another_model_is_refused() -> None:
+    torch.manual_seed(0)
+    model, other = (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 3)).eval()
+        for _ in range(2)
+    )
+    images = 3 * torch.randn(2, 3, 10, 10)
+    explanation = camlens.Saliency(model)(images, targets=[[0, 1], [2, 1]])
+    for network, given in ((model, images.flip(0)), (other, images)):
+        with pytest.raises(ValueError, match="of other images or of another model"):
+            faithfulness.deletion(network, given, explanation, floors=(), progress=False)
+        maps, classes = explanation.heatmaps, explanation.targets
+        faithfulness.deletion(network, given, maps, targets=classes, floors=(), progress=False)
+    half = faithfulness.deletion(
+        model.bfloat16(), images.bfloat16(), explanation, floors=(), progress=False
+    )
+    assert half.values.isfinite().all()
