@@ -52,3 +52,13 @@ def test_an_explanation_of_other_images_or_of_another_model_is_refused() -> None
         model.bfloat16(), images.bfloat16(), explanation, floors=(), progress=False
     )
     assert half.values.isfinite().all()
+
+
+def test_autocast_rounds_neither_the_floors_nor_the_blurred_images() -> None:
+    images, seeds = torch.rand(2, 3, 12, 12), torch.arange(2)
+    floors = {name: make(images, seeds) for name, make in faithfulness.FLOORS.items()}
+    blurred = faithfulness.rise_blur(images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for name, expected in floors.items():
+            assert torch.equal(faithfulness.FLOORS[name](images, seeds), expected), name
+        assert torch.equal(faithfulness.rise_blur(images), blurred)
