@@ -62,3 +62,10 @@ def test_autocast_rounds_neither_the_floors_nor_the_blurred_images() -> None:
         for name, expected in floors.items():
             assert torch.equal(faithfulness.FLOORS[name](images, seeds), expected), name
         assert torch.equal(faithfulness.rise_blur(images), blurred)
+
+
+def test_a_seed_too_large_to_count_on_from_is_refused() -> None:
+    images, maps = torch.rand(1, 3, 4, 4), torch.rand(1, 1, 4, 4)
+    faithfulness.sparseness(None, images, maps, seed=2**40)
+    with pytest.raises(ValueError, match="a seed of at most"):
+        faithfulness.sparseness(None, images, maps, seed=2**63)

@@ -23,6 +23,9 @@ from .metric_result import Better, MetricResult
 #: Seeds of images are this far from those of another ``seed``; torch uses 32 bits of one on a CPU.
 _IMAGES = 1_000_003
 
+#: With the images' seeds added it still is a number of 64 bits.
+_MOST_SEED = 2**40
+
 #: Scores of an explanation that differ by this part of the largest are not of the same images.
 _OTHER = 0.1
 
@@ -85,6 +88,8 @@ class _Options:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"expected {name} as an int of at least {least}, got {value!r}")
+        if self.seed > _MOST_SEED:
+            raise ValueError(f"expected a seed of at most {_MOST_SEED}, got {self.seed}")
 
 
 class MetricInputs:
