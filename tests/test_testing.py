@@ -168,3 +168,18 @@ def test_what_makes_no_explainer(make):
 def test_unknown_expected_failures():
     with pytest.raises(ValueError, match="planted evidence"):
         check_explainer(camlens.GradCAM, expected_failures=["planted"])
+
+
+def test_a_method_that_changes_the_network_spoils_no_later_check():
+    class LeavesTraining(camlens.Explainer):
+        def __init__(self, model):
+            super().__init__(model)
+            self.inner = camlens.Saliency(model)
+
+        def attribute(self, probe):
+            found = self.inner.attribute(probe)
+            self.model.train()
+            return found
+
+    assert not check_explainer(LeavesTraining, raises=False).passed
+    assert check_explainer(camlens.Saliency, raises=False).passed

@@ -379,3 +379,18 @@ def test_a_model_in_training_mode(explainers, pictures):
     training = nn.Sequential(nn.Flatten(), nn.Linear(432, 2))
     with pytest.raises(ValueError, match="mode"):
         evaluate(explainers, training, pictures)
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_targets_of_another_number_of_images_are_refused(rows):
+    model = convolutional()
+    explainer, given = camlens.Saliency(model), images(3)
+    with pytest.raises(ValueError, match=f"{rows} rows"):
+        evaluate(explainer, model, given, targets=[0] * rows, metrics=["sparseness"])
+
+
+def test_a_label_that_is_no_class_id_is_refused():
+    model = convolutional()
+    items = [(image, 1.7) for image in images(3)]
+    with pytest.raises(ValueError, match="expected a class id"):
+        evaluate(camlens.Saliency(model), model, items, targets="label", metrics=["sparseness"])

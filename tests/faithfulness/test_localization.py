@@ -211,3 +211,17 @@ def test_a_negative_tolerance_is_an_error(case):
     images, maps, masks = case
     with pytest.raises(ValueError, match="tolerance"):
         pointing_game(None, images, maps, masks, tolerance=-1)
+
+
+@pytest.mark.parametrize("unit", [1e-38, 1e37])
+def test_the_energy_game_does_not_depend_on_the_unit_of_the_maps(unit):
+    maps = torch.rand(1, 1, 12, 12)
+    masks = torch.zeros(1, 12, 12, dtype=torch.bool)
+    masks[:, 2:5, 3:7] = True
+    images = torch.zeros(1, 3, 12, 12)
+    expected, found = (
+        energy_pointing_game(None, images, each, masks, floors=()).values
+        for each in (maps, unit * maps)
+    )
+    assert expected.item() > 0
+    torch.testing.assert_close(found, expected)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import pearsonr
+from torch import nn
 
 import camlens
 from camlens.faithfulness import infidelity, mu_fidelity, saco
@@ -210,3 +211,14 @@ def test_k_targets_are_k_calls_and_batches_are_single_images(metric):
 def test_bad_options(metric, options, words):
     with pytest.raises(ValueError, match=words):
         metric(metrics.convolutional(), metrics.images(), metrics.maps(), **options)
+
+
+@pytest.mark.parametrize("metric", [mu_fidelity, saco])
+def test_a_score_that_is_only_rounded_says_nothing_of_a_map(metric):
+    """1,000 has neighbours 6e-5 away: a change of 3e-5 is there or not by rounding."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(81, 1)).eval()
+    model[1].weight.data = torch.full((1, 81), 3e-6)
+    model[1].bias.data = torch.tensor([1000.0])
+    images, maps = torch.rand(2, 1, 9, 9) * 3, torch.rand(2, 1, 9, 9)
+    found = metric(model, images, maps, activation="none", floors=(), progress=False)
+    assert found.values.isnan().all()

@@ -13,7 +13,7 @@ from ..explanation import Explanation
 from ..model import check_mode, check_model
 from ..options import integer
 from ..progress import progress_bar
-from ..targets import NO_CLASS, Targets, as_data_set_targets, check_activation, targets_of
+from ..targets import NO_CLASS, Targets, as_data_set_targets, check_activation, rows_of, targets_of
 from .evaluation import Evaluation
 from .floors import FLOORS
 from .image_batches import ImageBatch, image_batches, length_of
@@ -69,8 +69,9 @@ def evaluate(
     Raises:
         LookupError: there is no metric of a name.
         TypeError: something is of the wrong type.
-        ValueError: an explainer is of another model, the data set has no images, or as the
-            explainers and metrics raise it; a note says which metric of which method.
+        ValueError: an explainer is of another model, the data set has no images, targets have more
+            or fewer rows, or as the explainers and metrics raise it; a note says which metric of
+            which method.
 
     Example:
         >>> import torch
@@ -94,7 +95,7 @@ def evaluate(
     asked = as_data_set_targets(targets)
     some = next(module.parameters(), None)
     found: list[Measurement] = []
-    total = length_of(dataset)
+    total, read = length_of(dataset), 0
     with progress_bar(total, "evaluate", shown=progress if total else False) as advance:
         for batch in image_batches(dataset, batch_size):
             own = targets_of(asked, batch.indexes, batch.labels, [str(i) for i in batch.indexes])
@@ -109,6 +110,12 @@ def evaluate(
                 where=batch.where,
             )
             advance(len(images))
+            read = batch.first + len(images)
+    if (count := rows_of(asked)) not in (None, read):
+        raise ValueError(
+            f"expected targets as one class or with a row for each of the {read} images, got "
+            f"{count} rows"
+        )
     return Evaluation.of_rows(rows(found, question), seed=seed, seconds=_seconds(found))
 
 

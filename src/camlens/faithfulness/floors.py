@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .. import heatmap
+from ..perturbations import exact
 from .infill import blurred
 
 
@@ -22,7 +23,8 @@ def random_maps(images: Tensor, seeds: Tensor) -> Tensor:
 
 def blurred_random_maps(images: Tensor, seeds: Tensor) -> Tensor:
     """Return noise as smooth as a map on a coarse grid: blurred, stretched from 0 to 1."""
-    smooth = blurred(random_maps(images, seeds))
+    with exact(images):  # rounded values would be ties
+        smooth = blurred(random_maps(images, seeds))
     axes = tuple(range(2, smooth.ndim))
     least, most = smooth.amin(dim=axes, keepdim=True), smooth.amax(dim=axes, keepdim=True)
     return (smooth - least) / (most - least).where(most > least, 1)

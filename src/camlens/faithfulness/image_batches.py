@@ -135,7 +135,7 @@ def _single(element: Any) -> ImageBatch:
         )
     if not isinstance(place, Regions | None):
         place = torch.as_tensor(place).unsqueeze(0)
-    label = None if label is None else [int(label)]
+    label = None if label is None else torch.as_tensor(label).flatten()
     return _batch(image.unsqueeze(0), label, place)
 
 

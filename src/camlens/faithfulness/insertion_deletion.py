@@ -11,6 +11,7 @@ from torch.nn.functional import conv1d, conv2d, conv3d
 from ..baselines import Baseline, baseline_images, check_baseline
 from ..explanation import Explanation
 from ..options import integer
+from ..perturbations import exact
 from .metric_inputs import MetricInputs, MetricOptions, own_targets
 from .metric_result import MetricResult
 from .pixel_order import ranks
@@ -129,7 +130,8 @@ def rise_blur(images: Tensor) -> Tensor:
         shape = [-1 if position == axis else 1 for position in range(axes)]
         weight = kernel.view(shape).expand(channels, 1, *[-1] * axes)
         sides = tuple(5 * (position == axis) for position in range(axes))
-        blurred = _CONVOLUTIONS[axes](blurred, weight, padding=sides, groups=channels)
+        with exact(images):
+            blurred = _CONVOLUTIONS[axes](blurred, weight, padding=sides, groups=channels)
     return blurred.to(images)
 
 

@@ -119,7 +119,7 @@ def energy_pointing_game(
     objects = _masks(where, inputs.maps).flatten(2)
 
     def values_of(maps: Tensor) -> Tensor:
-        heat = _heat(maps).flatten(2)
+        heat = _heat(maps).flatten(2).double()  # a sum of float32 could be infinite
         share = (heat * objects).sum(dim=2) / heat.sum(dim=2)
         return share.where(objects.any(dim=2), torch.nan)
 

@@ -23,6 +23,12 @@ from .metric_result import Better, MetricResult
 #: Seeds of images are this far from those of another ``seed``; torch uses 32 bits of one on a CPU.
 _IMAGES = 1_000_003
 
+#: With the images' seeds added it still is a number of 64 bits.
+_MOST_SEED = 2**40
+
+#: Scores of an explanation that differ by this part of the largest are not of the same images.
+_OTHER = 0.1
+
 #: Methods whose ``gradients`` are derivatives, where the values alone cannot tell.
 _DERIVATIVES = ("Saliency", "Deconvnet", "GuidedBackprop", "GuidedGradCAM", "SmoothGrad")
 
@@ -82,6 +88,8 @@ class _Options:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"expected {name} as an int of at least {least}, got {value!r}")
+        if self.seed > _MOST_SEED:
+            raise ValueError(f"expected a seed of at most {_MOST_SEED}, got {self.seed}")
 
 
 class MetricInputs:
@@ -102,8 +110,9 @@ class MetricInputs:
 
     Raises:
         TypeError: something is of the wrong type.
-        ValueError: shapes or numbers of targets do not fit, maps hold NaN or infinity, or the
-            model has no probability to follow.
+        ValueError: shapes or numbers of targets do not fit, maps hold NaN or infinity, the
+            explanation is of other images or another model, or the model has no probability to
+            follow.
     """
 
     def __init__(
@@ -140,6 +149,8 @@ class MetricInputs:
                 f"expected a map for each of {selection.scores.shape[1]} targets, got maps of "
                 f"{tuple(self.maps.shape)}"
             )
+        if self.explanation is not None:
+            _check_same(self.explanation, selection)
         self.targets = selection.classes
         self.unchanged = self.followed(selection)
         self._alone = False
@@ -188,6 +199,7 @@ class MetricInputs:
             )
         return values
 
+    @torch.no_grad()
     def attributions(self, baseline: Tensor) -> Tensor:
         """Return (N, K, *size): how much of the score the explanation puts down to each pixel.
 
@@ -214,6 +226,7 @@ class MetricInputs:
             signed = signed * (self.images - baseline).float().unsqueeze(1)
         return signed.sum(dim=2)
 
+    @torch.no_grad()  # floors of images that require gradients have none
     def result(
         self,
         values_of: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]],
@@ -335,6 +348,28 @@ def _checked_maps(explanation: Explanation | Tensor, images: Tensor) -> Tensor:
         rows = (~maps.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()[:5]
         raise ValueError(f"{what} of the images {rows} hold NaN or infinity")
     return maps
+
+
+def _check_same(explanation: Explanation, selection: Selection) -> None:
+    """Check that an explanation is of this model and these images, by the scores of its classes.
+
+    Raises:
+        ValueError: they are others, by more than half precision explains.
+    """
+    known, found = (one.scores.detach().float().cpu() for one in (explanation, selection))
+    classes = explanation.targets.cpu()
+    same = (classes == selection.classes.cpu()) & (classes != NO_CLASS)
+    gap = (known - found).abs().where(same, 0).amax(dim=1)
+    most = known.abs().maximum(found.abs()).amax()
+    if (gap > _OTHER * most).any():
+        rows = (gap > _OTHER * most).nonzero().flatten().tolist()
+        row = rows[0]
+        raise ValueError(
+            f"the explanation is of other images or of another model: of the images {rows[:5]} its "
+            f"scores differ, such as {known[row].tolist()[:3]} in place of "
+            f"{found[row].tolist()[:3]}. Explain these images by this model, or pass the "
+            "explanation's heatmaps to judge them whatever they are of"
+        )
 
 
 def _targets(explanation: Explanation | None, targets: Targets) -> Targets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -95,8 +96,9 @@ def planted_evidence(
         right = model(images).argmax(dim=1) == classes
     images, classes, masks = images[right], classes[right], masks[right]
     heat, shuffled = (
-        made(make, network)(images, targets=classes).heatmaps[:, 0].cpu()
-        for network in (model, planted.shuffled(model))
+        made(make, network)(images.clone(), targets=classes).heatmaps[:, 0].cpu()
+        # Copies: what a method leaves behind in one must not reach later calls.
+        for network in (copy.deepcopy(model), planted.shuffled(model))
     )
     peak = heat.flatten(1).argmax(dim=1)
     peaks = torch.stack([peak // planted.SIZE, peak % planted.SIZE], dim=1).float()

@@ -112,7 +112,7 @@ def randomization(
         return (explanation.raw if similarity == "spearman" else explanation.heatmaps).detach()
 
     with torch.inference_mode(False):  # its tensors could not stand in for parameters
-        images = check_images(images)
+        images = check_images(images).detach()
         images = images.clone() if images.is_inference() else images
         explanation, again = explained(model, images, explainer, **options)
         inputs = MetricInputs("randomization", None, images, explanation, **options)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..explainers import Explainer
+from ..model import check_images
 from ..options import integer
 from .floors import FLOORS
 from .metric_inputs import MetricInputs, MetricOptions, explained
@@ -54,6 +55,7 @@ def sensitivity(
     integer("samples", samples)
     if not radius > 0:
         raise ValueError(f"expected a radius above 0, got {radius!r}")
+    images = check_images(images).detach()
     explanation, again = explained(model, images, explainer, **options)
     inputs = MetricInputs("sensitivity", None, images, explanation, **options)
     worst = torch.zeros(())

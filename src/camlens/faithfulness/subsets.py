@@ -16,6 +16,9 @@ from .metric_inputs import MetricInputs, MetricOptions, own_targets
 from .metric_result import MetricResult
 from .pixel_order import ranks
 
+#: A score that moves by this part of itself or less has only been rounded.
+_ROUNDING = 1e-6
+
 
 def mu_fidelity(
     model: nn.Module,
@@ -51,7 +54,7 @@ def mu_fidelity(
     Returns:
         Values in [-1, 1], higher is better, and their ``standard_error`` by the jackknife over
         subsets. NaN for a constant map, where all subsets have the same sum, and where the score
-        does not change.
+        does not change but for rounding, by some 1e-6 of itself.
 
     Raises:
         TypeError: something is of the wrong type.
@@ -81,7 +84,9 @@ def mu_fidelity(
     def correlated(maps: Tensor) -> tuple[Tensor, Tensor]:
         # Cells of different sizes would else give a constant map a correlation, with their areas.
         constant = (maps.flatten(2).amax(dim=2) == maps.flatten(2).amin(dim=2)).unsqueeze(2)
-        return _correlation(sums(maps).where(~constant, 0), drops)
+        value, error = _correlation(sums(maps).where(~constant, 0), drops)
+        moved = drops.double().std(dim=2) > _ROUNDING * inputs.unchanged.abs()
+        return value.where(moved, torch.nan), error.where(moved, torch.nan)
 
     own = inputs.attributions(start)
     result = inputs.result(lambda maps: correlated(maps)[0], better="higher", own=own)
@@ -167,8 +172,8 @@ def saco(
     Transformer Explanations", CVPR 2024 (arXiv:2404.01415), section 3: pixels are sorted by their
     values into groups of equal size. Each pair of groups counts by how far their heat differs, for
     the map if the group with more heat costs more score, else against it. A pair that costs the
-    same counts for neither; in the paper it counts for the map, which gives a score that does not
-    change at all the best value.
+    same, but for rounding, counts for neither; in the paper it counts for the map, which gives a
+    score that does not change at all the best value.
 
     Args:
         model: in evaluation mode; it is left unchanged.
@@ -218,7 +223,9 @@ def saco(
         without = inputs.scores(make, rows // (m * groups)).unflatten(0, (n, m, groups))
         drops = inputs.unchanged.unsqueeze(2) - own_targets(without)  # (N, K, groups)
         more = heat.unsqueeze(3) - heat.unsqueeze(2)  # of group i than of j
-        costs = (drops.unsqueeze(3) - drops.unsqueeze(2)).sign()
+        costs = drops.unsqueeze(3) - drops.unsqueeze(2)
+        rounding = _ROUNDING * inputs.unchanged.abs().view(n, -1, 1, 1)
+        costs = costs.sign().where(costs.abs() > rounding, 0)
         later = torch.ones(groups, groups, dtype=torch.bool, device=heat.device).triu(1)
         weight = more.abs()[..., later].sum(dim=2)
         signed = (more * costs)[..., later].sum(dim=2)

@@ -1,7 +1,7 @@
 """What to explain: from a model's output to K scores for each image."""
 
 from .activations import ACTIVATIONS, check_activation, probabilities
-from .of_data_sets import as_data_set_targets, targets_of
+from .of_data_sets import as_data_set_targets, rows_of, targets_of
 from .per_image import PerImage
 from .places import box, segmentation
 from .scores import contrast, regression, rest, similarity, text
@@ -34,6 +34,7 @@ __all__ = [
     "probabilities",
     "regression",
     "rest",
+    "rows_of",
     "scores_in",
     "segmentation",
     "select",

@@ -48,7 +48,7 @@ def targets_of(
         names: N names, for errors.
 
     Raises:
-        ValueError: a label that is asked for is unknown.
+        ValueError: a label that is asked for is unknown, or an image has no row of its own.
     """
     if isinstance(targets, Several):
         parts = [targets_of(part, indexes, labels, names) for part in targets.parts]
@@ -61,8 +61,22 @@ def targets_of(
                 "use targets=None for the predicted class"
             )
         return torch.tensor(labels)
+    count = rows_of(targets)
+    if count is not None and max(indexes) >= count:
+        raise ValueError(
+            f"expected targets as one class or with a row for each item of the data set, got "
+            f"{count} rows, but there is an item {max(indexes)}"
+        )
     if isinstance(targets, PerImage):
-        return targets if targets.count is None else targets.rows(torch.tensor(indexes))
-    if not isinstance(targets, Tensor) or len(targets) == 1:
-        return targets
-    return targets[list(indexes)]
+        return targets if count is None else targets.rows(torch.tensor(indexes))
+    return targets[list(indexes)] if isinstance(targets, Tensor) and count else targets
+
+
+def rows_of(targets: Targets) -> int | None:
+    """Return for how many images targets have a row each; None where they are for all alike."""
+    if isinstance(targets, Several):
+        counts = [count for part in targets.parts if (count := rows_of(part)) is not None]
+        return max(counts, default=None)
+    if isinstance(targets, PerImage):
+        return targets.count
+    return len(targets) if isinstance(targets, Tensor) and len(targets) > 1 else None
