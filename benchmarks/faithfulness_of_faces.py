@@ -1,0 +1,109 @@
+"""Which map to trust on faces: methods by metrics, and whether region ablation agrees.
+
+``.venv/bin/python benchmarks/faithfulness_of_faces.py fer2013.csv --images 200`` judges the maps of
+the case study's base network on the first faces of PublicTest that it gets right. Beside the
+metrics stands, for each method, the mean rank correlation over the face's regions of a map's
+density with what region ablation says the score needs (``camlens.regions.agreement``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from pathlib import Path
+
+import torch
+
+import camlens
+from camlens import faces, faithfulness, regions
+from camlens.faithfulness import FLOORS
+from camlens.regions.intervals import Resampling
+from fer2013 import data, weights
+
+#: Faces of 48 pixels; eight rows of them change in a step.
+STEP = 8 * 48
+
+METRICS = {
+    "deletion": functools.partial(faithfulness.deletion, step=STEP),
+    "insertion": functools.partial(faithfulness.insertion, step=STEP),
+    "road": functools.partial(faithfulness.road, percentages=(20, 50, 80)),
+    "sufficiency": faithfulness.sufficiency,
+    "average_drop": faithfulness.average_drop,
+    "randomization": functools.partial(faithfulness.randomization, steps=1),
+    "sparseness": faithfulness.sparseness,
+}
+
+
+def explainers(model: torch.nn.Module) -> dict[str, camlens.Explainer]:
+    return {
+        **{
+            name: getattr(camlens, name)(model)
+            for name in (
+                *("GradCAM", "GradCAMPlusPlus", "HiResCAM", "LayerCAM", "AblationCAM", "LRP"),
+                *("Saliency", "GuidedBackprop", "GuidedGradCAM", "FullGrad"),
+            )
+        },
+        "IntegratedGradients": camlens.IntegratedGradients(model, steps=16, progress=False),
+        "Occlusion": camlens.Occlusion(model, progress=False),
+    }
+
+
+def agreements(
+    model: torch.nn.Module, images: torch.Tensor, classes: torch.Tensor
+) -> list[tuple[str, float, float, float]]:
+    """Return for each method, and each floor, the mean agreement with region ablation."""
+    face = faces.face_template(48).pick("brows", "eyes", "nose", "mouth", "cheeks", "forehead")
+    ablation = faithfulness.ablate_regions(model, images, face, targets=classes, placements=8)
+    rows = []
+    maps = {
+        name: explainer(images, targets=classes) for name, explainer in explainers(model).items()
+    }
+    seeds = torch.arange(len(images))
+    some = next(iter(maps.values()))
+    for floor, make in FLOORS.items():
+        maps[floor] = camlens.Explanation(
+            raw=make(images, seeds).float(),
+            scores=some.scores,
+            targets=some.targets,
+            size=some.size,
+            grid=some.size,
+            method=floor,
+        )
+    for name, explanation in maps.items():
+        found = regions.agreement(regions.score(explanation, face), ablation).flatten()
+        known = found[found.isfinite()].double().numpy()
+        low, high = Resampling(resamples=2000, seed=0).mean(known[:, None])
+        rows.append((name, float(known.mean()), float(low[0]), float(high[0])))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    model = weights.load()
+    public = data.load(args.data).split("PublicTest")
+    images, labels = data.to_batch(public.images), torch.from_numpy(public.labels).long()
+    images, labels = images[: 2 * args.images], labels[: 2 * args.images]
+    with torch.no_grad():
+        right = model(images).argmax(dim=1) == labels
+    images, labels = images[right][: args.images], labels[right][: args.images]
+    print(f"{len(images)} faces that the network gets right")
+    rows = agreements(model, images, labels)
+    for name, mean, low, high in rows:
+        print(f"| {name} | {mean:+.2f} | {low:+.2f} to {high:+.2f} |")
+    found = faithfulness.evaluate(
+        explainers(model), model, images, metrics=METRICS, targets=labels, batch_size=32
+    )
+    columns = ["metric", "method", "mean", "low", "high", "best_floor"]
+    columns += ["above_floor", "above_low", "above_high", "clear", "level", "seconds"]
+    print(found.table[columns].round(3).to_string(index=False))
+    print(found.agreement().round(2).to_string())
+    if args.out is not None:
+        found.save(args.out)
+
+
+if __name__ == "__main__":
+    main()
