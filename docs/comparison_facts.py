@@ -1,7 +1,7 @@
 """What the page "Beside other libraries" says of them, tried on networks of a few layers.
 
 Run it with the libraries' environment: ``.venv-bench/bin/python docs/comparison_facts.py``. What
-it says of metrics is tried by ``benchmarks/test_metric_parity.py``; a few of the faults are printed here.
+the page says of metrics is tried by ``benchmarks/test_metric_parity.py``; some faults are shown here.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def shipped() -> None:
     for name, package in PACKAGES.items():
         spec = find_spec(package)
         if spec is None or spec.origin is None:
-            print(f"  {name}: not here; give the folder of its unpacked wheel")
+            print(f"  {name}: not here")
             continue
         root = Path(spec.origin).parent
         commands = [e.name for e in distribution(name).entry_points if "scripts" in e.group]
