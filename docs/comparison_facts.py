@@ -1,7 +1,7 @@
 """What the page "Beside other libraries" says of them, tried on networks of a few layers.
 
 Run it with the libraries' environment: ``.venv-bench/bin/python docs/comparison_facts.py``. What
-the page says of metrics is tried by ``benchmarks/test_metric_parity.py``; some faults are shown here.
+the page says of metrics is tried by ``benchmarks/test_metric_parity.py``; some are shown here.
 """
 
 from __future__ import annotations
