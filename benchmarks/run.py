@@ -1,4 +1,4 @@
-"""Measure camlens beside grad-cam, torchcam, captum and zennit: ``make bench``."""
+"""Measure camlens beside grad-cam, torchcam, captum, zennit and Quantus: ``make bench``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from growth import GROWTH, formats, growth
 from imports import import_times
 from measure import flop_ratios, time_ratios
 from memory import extra_peaks
+from metric_speed import HEAD as METRIC_HEAD
+from metric_speed import metric_speed
 from models import HEAD, cells_of, checked, first_sentence
 from networks import Case
 from pictures import overlay_shares
@@ -122,6 +124,16 @@ def dataset_section(device: str, effort: Effort) -> str:
     return "\n".join(found)
 
 
+def metric_speed_section(device: str, effort: Effort) -> str:
+    """Measure what metrics cost beside Quantus, captum, torchcam and grad-cam, on the CPU."""
+    if torch.device(device).type != "cpu":
+        return "Metrics are measured on the CPU, where Quantus and grad-cam compute.\n"
+    lines = metric_speed(min(effort.rounds, 5), quick=effort.quick)
+    for line in lines:
+        _progress(f"metric_speed: {', '.join(line)}")
+    return table(METRIC_HEAD, lines)
+
+
 def first_call_section(device: str, effort: Effort) -> str:
     """Measure what the first call adds, and what each later call does."""
     head = ("Extra forward passes of one image in the first call", "named layer")
@@ -175,6 +187,7 @@ SECTIONS: dict[str, Callable[[str, Effort], str]] = {
     "growth": growth_section,
     "regions": regions_section,
     "dataset": dataset_section,
+    "metric_speed": metric_speed_section,
     "models": models_section,
 }
 

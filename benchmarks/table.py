@@ -17,7 +17,7 @@ from rows import Row
 
 import camlens
 
-PACKAGES = ("torch", "torchvision", "torchcam", "captum", "grad-cam", "zennit", "numpy")
+PACKAGES = ("torch", "torchvision", "torchcam", "captum", "grad-cam", "zennit", "quantus", "numpy")
 SECTIONS = {
     "flops": "Operations over a bare forward pass",
     "time": "Time over a bare forward pass",

@@ -1,13 +1,12 @@
 """What the page "Beside other libraries" says of them, tried on networks of a few layers.
 
-Run it with the libraries' environment: ``.venv-bench/bin/python docs/comparison_facts.py``. It has
-no Quantus, which is only read: give the folder of its unpacked wheel as an argument.
+Run it with the libraries' environment: ``.venv-bench/bin/python docs/comparison_facts.py``. What
+the page says of metrics is tried by ``benchmarks/test_metric_parity.py``; some are shown here.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -15,10 +14,13 @@ from importlib.metadata import distribution, version
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+import quantus
 import torch
 from captum.attr import DataLoaderAttribution, FeatureAblation, GuidedBackprop, LayerGradCam
 from PIL import Image
 from pytorch_grad_cam import GradCAM, GuidedBackpropReLUModel
+from pytorch_grad_cam.metrics.perturbation_confidence import RemoveMostRelevantFirst
 from torch import Tensor, nn
 from torchcam.explain import explain
 from torchcam.methods import GradCAM as TorchcamGradCAM
@@ -189,7 +191,7 @@ def shipped() -> None:
     for name, package in PACKAGES.items():
         spec = find_spec(package)
         if spec is None or spec.origin is None:
-            print(f"  {name}: not here; give the folder of its unpacked wheel")
+            print(f"  {name}: not here")
             continue
         root = Path(spec.origin).parent
         commands = [e.name for e in distribution(name).entry_points if "scripts" in e.group]
@@ -237,11 +239,42 @@ def whole_data_sets() -> None:
         print(f"  captum, Grad-CAM: {error}")
 
 
+def metrics() -> None:
+    """Say what metrics make of ties, of an empty mask, of colour and of several batches."""
+    print("Metrics:")
+    torch.manual_seed(0)
+    sparse = torch.zeros(16, 16)
+    sparse[4:8, 4:8] = torch.rand(4, 4)
+    masks: list[Tensor] = []
+    remover = RemoveMostRelevantFirst(90, lambda image, mask: masks.append(mask) or image)
+    remover(torch.zeros(1, 16, 16), sparse)
+    print(f"  grad-cam, ROAD, 10% of a map with zeros: {int((masks[0] == 0).sum())} of 256 go")
+
+    def call(metric: quantus.Metric, channels: int, **options: object) -> object:
+        model = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        images = np.random.default_rng(0).random((6, channels, 12, 12), dtype=np.float32)
+        predicted = model(torch.from_numpy(images)).argmax(dim=1).numpy()
+        predicted[2:] = (predicted[2:] + 1) % 4  # wrong for four of six
+        maps = np.random.default_rng(1).random((6, 1, 12, 12), dtype=np.float32)
+        return metric(
+            model.eval(), images, predicted, maps, channel_first=True, device="cpu", **options
+        )
+
+    try:
+        call(quantus.ROAD(percentages=[50]), 3)
+    except IndexError as error:
+        print(f"  quantus, ROAD of colour images: IndexError: {error}")
+    for size in (6, 2):
+        found = call(quantus.ROAD(percentages=[1]), 1, batch_size=size)
+        print(f"  quantus, ROAD in batches of {size}: {found}")
+    nothing = np.zeros((6, 1, 12, 12), dtype=bool)
+    print(f"  quantus, empty mask: {call(quantus.PointingGame(), 1, s_batch=nothing)}")
+
+
 def main() -> None:
     """Print the versions and every fact."""
     warnings.simplefilter("ignore")
-    sys.path.extend(sys.argv[1:])
-    names = ("torch", "camlens", "grad-cam", "torchcam", "captum", "zennit")
+    names = ("torch", "camlens", "grad-cam", "torchcam", "captum", "zennit", "quantus")
     print(", ".join(f"{name} {version(name)}" for name in names))
     torch.manual_seed(1)
     images = torch.randn(2, 1, 12, 12)
@@ -251,6 +284,7 @@ def main() -> None:
     no_evidence()
     record(images)
     whole_data_sets()
+    metrics()
     shipped()
 
 
