@@ -14,7 +14,8 @@ from .localization import (
 )
 from .map_shape import completeness, complexity, sparseness
 from .masked_images import average_drop, average_gain, average_increase
-from .metric_inputs import MetricInputs, MetricOptions
+from .metric_inputs import MetricInputs
+from .metric_options import MetricOptions
 from .metric_result import AboveFloor, Interval, MetricResult
 from .planted_evidence import PlantedEvidence, planted_evidence
 from .random_logit import random_logit

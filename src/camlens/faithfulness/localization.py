@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..explanation import Explanation
 from ..regions.masks import Regions
-from .metric_inputs import MetricInputs, MetricOptions
+from .metric_inputs import MetricInputs
+from .metric_options import MetricOptions
 from .metric_result import MetricResult
 from .pixel_order import ranks
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..baselines import Baseline, baseline_images, check_baseline
 from ..explanation import Explanation
-from .metric_inputs import MetricInputs, MetricOptions
+from .metric_inputs import MetricInputs
+from .metric_options import MetricOptions
 from .metric_result import MetricResult
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from .. import heatmap
 from ..baselines import Baseline, baseline_images, check_baseline
 from ..explanation import Explanation
-from .metric_inputs import MetricInputs, MetricOptions, own_targets
+from .metric_inputs import MetricInputs, own_targets
+from .metric_options import MetricOptions
 from .metric_result import Better, MetricResult
 
 #: By how much probabilities that a model computes itself may leave [0, 1].

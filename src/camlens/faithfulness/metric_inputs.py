@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -16,80 +15,19 @@ from ..methods import gradient, path
 from ..model import check_batched, check_images, check_keywords, check_mode, check_model
 from ..perturbations import check_alone, read_all
 from ..probe import Probe
-from ..targets import NO_CLASS, Selection, Targets, check_activation, probabilities
+from ..targets import NO_CLASS, Selection, Targets, probabilities
 from .floors import FLOORS
+from .metric_options import CheckedOptions, MetricOptions
 from .metric_result import Better, MetricResult
 
 #: Seeds of images are this far from those of another ``seed``; torch uses 32 bits of one on a CPU.
 _IMAGES = 1_000_003
-
-#: With the images' seeds added it still is a number of 64 bits.
-_MOST_SEED = 2**40
 
 #: Scores of an explanation that differ by this part of the largest are not of the same images.
 _OTHER = 0.1
 
 #: Methods whose ``gradients`` are derivatives, where the values alone cannot tell.
 _DERIVATIVES = ("Saliency", "Deconvnet", "GuidedBackprop", "GuidedGradCAM", "SmoothGrad")
-
-
-class MetricOptions(TypedDict, total=False):
-    """What all metrics take by keyword.
-
-    Attributes:
-        targets: what the maps explain, as explainers take it. None: the targets of the explanation;
-            of maps without one, the predicted class.
-        inputs: further positional inputs of the model.
-        keywords: keyword inputs of the model.
-        activation: what of a class is followed when images change: its probability by
-            ``"softmax"`` or ``"sigmoid"``, or with ``"none"`` its score. Scores that a callable
-            target computes are followed as they are.
-        floors: names of :data:`FLOORS` to compute the metric of too. All of them by default; none
-            with ``()``, at a fraction of the cost.
-        seed: of random numbers, together with each image's index.
-        first: the index of the first image in its data set, so that an image's random numbers do
-            not depend on the batch it is in.
-        batch_size: how many changed images run at once.
-        progress: whether a progress bar is shown. None: where standard error is a terminal.
-    """
-
-    targets: Targets
-    inputs: Sequence[Any]
-    keywords: Mapping[str, Any]
-    activation: str
-    floors: Sequence[str]
-    seed: int
-    first: int
-    batch_size: int
-    progress: bool | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Options:
-    """:class:`MetricOptions` with its defaults."""
-
-    targets: Targets = None
-    inputs: Sequence[Any] = ()
-    keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    activation: str = "softmax"
-    floors: Sequence[str] = tuple(FLOORS)
-    seed: int = 0
-    first: int = 0
-    batch_size: int = 32
-    progress: bool | None = None
-
-    def __post_init__(self) -> None:
-        """Check the values that no other check would find."""
-        check_activation(self.activation)
-        unknown = [name for name in self.floors if name not in FLOORS]
-        if isinstance(self.floors, str) or unknown:
-            raise ValueError(f"expected floors out of {tuple(FLOORS)}, got {self.floors!r}")
-        for name, least in (("batch_size", 1), ("first", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"expected {name} as an int of at least {least}, got {value!r}")
-        if self.seed > _MOST_SEED:
-            raise ValueError(f"expected a seed of at most {_MOST_SEED}, got {self.seed}")
 
 
 class MetricInputs:
@@ -124,7 +62,7 @@ class MetricInputs:
         **options: Unpack[MetricOptions],
     ) -> None:
         self.metric, self.images = metric, check_images(images)
-        self.options = _Options(**options)
+        self.options = CheckedOptions(**options)
         self.explanation = explanation if isinstance(explanation, Explanation) else None
         self.maps = _checked_maps(explanation, images)
         first = self.options.seed * _IMAGES + self.options.first
@@ -302,7 +240,7 @@ def explained(
             f"expected an explainer of the model itself, got one of another "
             f"{type(explainer.model).__name__}"
         )
-    asked = _Options(**options)
+    asked = CheckedOptions(**options)
     explanation = explainer(images, *asked.inputs, targets=asked.targets, **asked.keywords)
     fixed: Targets = explanation.targets
     if callable(asked.targets):

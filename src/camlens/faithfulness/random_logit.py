@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..explanation import Explanation
-from .metric_inputs import MetricInputs, MetricOptions
+from .metric_inputs import MetricInputs
+from .metric_options import MetricOptions
 from .metric_result import MetricResult
 from .similarity import of_pairs, similarity_by_name
 

@@ -16,7 +16,8 @@ from ..model import check_images
 from ..probe import Probe, Tail
 from .cascade import Cascade
 from .floors import FLOORS
-from .metric_inputs import MetricInputs, MetricOptions, explained
+from .metric_inputs import MetricInputs, explained
+from .metric_options import MetricOptions
 from .metric_result import MetricResult
 from .similarity import similarity_by_name
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..explanation import Explanation
 from .imputation import check_planar, impute
-from .metric_inputs import MetricInputs, MetricOptions, own_targets
+from .metric_inputs import MetricInputs, own_targets
+from .metric_options import MetricOptions
 from .metric_result import MetricResult
 from .pixel_order import ranks
 

@@ -11,7 +11,8 @@ from ..explainers import Explainer
 from ..model import check_images
 from ..options import integer
 from .floors import FLOORS
-from .metric_inputs import MetricInputs, MetricOptions, explained
+from .metric_inputs import MetricInputs, explained
+from .metric_options import MetricOptions
 from .metric_result import MetricResult
 
 #: Noise of one sample is this far from that of the next.

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..baselines import Baseline, baseline_images, check_baseline
 from ..explanation import Explanation
 from ..options import each_axis, integer
-from .metric_inputs import MetricInputs, MetricOptions, own_targets
+from .metric_inputs import MetricInputs, own_targets
+from .metric_options import MetricOptions
 from .metric_result import MetricResult
 from .pixel_order import ranks
 
