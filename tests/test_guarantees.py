@@ -119,11 +119,12 @@ def test_the_model_is_bit_identical_after_an_exception_in_its_forward(explainer,
 def test_a_batch_is_its_single_images(explainer, drawn):
     model, images = drawn
     together = made(explainer, model)(images, targets=1)
+    # Where two factorizations are nearly as good, rounding decides how far towards which it gets.
+    part = 0.1 if explainer is camlens.DeepFeatureFactorization else 1e-4
     for n in range(len(images)):
         alone = made(explainer, model)(images[n : n + 1], targets=1)
-        assert_close(
-            together.raw[n], alone.raw[0], rtol=1e-3, atol=together.raw.amax().item() * 1e-4
-        )
+        largest = together.raw.amax().item()
+        assert_close(together.raw[n], alone.raw[0], rtol=max(1e-3, part), atol=largest * part)
 
 
 @pytest.mark.parametrize("explainer", ALL)
