@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 
 from camlens import GradCAM, Saliency
-from camlens.dataset import explain_dataset
+from camlens.dataset import RunOptions, explain_dataset
 from camlens.faithfulness import Evaluation, deletion, insertion
-from camlens.report import write_report
+from camlens.report import wording, write_report
 from camlens.report.curves import HEIGHT, WIDTH, curves
+from camlens.report.single_images import _says, single_images
 from camlens.report.tables import load
-from camlens.report.trust import trust
+from camlens.report.trust import BELOW, CLEAR, UNKNOWN, Judged, Value, trust
 from tests.dataset.made import HALVES, Noise, net
 
 from .made import seal
@@ -242,3 +243,71 @@ def test_the_section_in_a_browser(run, browser, tmp_path):
     for width in (1280, 360):
         browser.screen(width, 900)
         assert browser.run("return document.documentElement.scrollWidth") <= width
+
+
+def test_few_images_are_judged_one_by_one(tmp_path):
+    model = net()
+    run = explain_dataset(
+        [GradCAM(model, "1"), Saliency(model)],
+        Noise(2, corrupt=None),
+        tmp_path / "run",
+        RunOptions(metrics=[insertion, deletion], floors=("random", "edges")),
+        progress=False,
+    )
+    tables = load(run.path)
+    found = single_images(tables)
+    values = run.evaluation.values
+    assert len(found) == 2
+    for number, image in enumerate(found):
+        here = values[values["image"] == number]
+        target = here["target"].iloc[0]
+        assert image.title.endswith(wording.name(tables.class_name(target)))
+        for row in image.methods:
+            for value, metric in zip(row.values, image.metrics, strict=True):
+                of = (here["method"] == row.name) & (here["metric"] == metric.name)
+                (own,) = here[of].to_dict("records")
+                floors = own["floor_random"], own["floor_edges"]
+                higher = metric.better == "higher"
+                best = max(floors) if higher else min(floors)
+                clear = own["value"] > best if higher else own["value"] < best
+                assert value.text == metric.number(own["value"])
+                assert (value.stands == CLEAR) == clear
+                assert value.above.startswith("over " if clear else "not over ")
+                assert metric.number(best) in value.above
+    page = write_report(run, tmp_path / "page.html").read_text()
+    assert page.count('<table class="grid single"') == 2
+    assert found[0].says in page
+
+
+def test_images_enough_for_intervals_are_not_judged_one_by_one(run):
+    assert single_images(load(run.path)) == ()
+
+
+def judged_ones(*stands):
+    """Methods a, b ... with a value that stands so for each metric."""
+    return [
+        Judged(
+            name=name,
+            values=tuple(Value(text="", interval="", above="", stands=one) for one in row),
+        )
+        for name, row in zip("abc", stands, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("methods", "says"),
+    [
+        (judged_ones([CLEAR, CLEAR], [CLEAR, BELOW]), "A is above every floor by all 2 metrics."),
+        (
+            judged_ones([BELOW, CLEAR], [CLEAR, BELOW]),
+            "No map is above every floor by all 2 metrics; A and B are by 1 metric.",
+        ),
+        (judged_ones([BELOW], [BELOW]), "No map is above every floor by any metric."),
+        (judged_ones([CLEAR], [BELOW]), "A is above every floor by the one metric."),
+        (judged_ones([UNKNOWN]), "No metric was compared with floors."),
+    ],
+)
+def test_what_is_said_of_an_image(methods, says):
+    for name in "ab":
+        says = re.sub(rf"\b{name.upper()}\b", f"\u2068{name}\u2069", says)
+    assert _says(methods) == says

@@ -18,6 +18,7 @@ from . import findings, gallery, grids, palette, trust, wording
 from .columns import MEASURES
 from .curves import HEIGHT, WIDTH, curves
 from .pictures import pictures
+from .single_images import single_images
 from .tables import Tables, shown_target
 
 #: How many unreadable images the page lists.
@@ -63,6 +64,7 @@ def render(tables: Tables, images: Sequence[int], folder: Path) -> str:
         densities=densities,
         ablations=ablations,
         trust=None if evaluation is None else trust.trust(evaluation),
+        single_images=single_images(tables),
         curves=[] if evaluation is None else curves(evaluation),
         plot={"width": WIDTH, "height": HEIGHT},
         **_facts(tables, images),

@@ -129,10 +129,7 @@ def trust(evaluation: Evaluation) -> Trust | None:
     rows = evaluation.table.to_dict("records")
     if not rows:
         return None
-    metrics = tuple(
-        _metric(name, [row for row in rows if row["metric"] == name])
-        for name in dict.fromkeys(row["metric"] for row in rows)
-    )
+    metrics = metrics_of(rows)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     by = {(row["method"], row["metric"]): row for row in rows}
     floors = [name for name in evaluation.table.columns if name.startswith(_FLOOR)]
@@ -150,6 +147,14 @@ def trust(evaluation: Evaluation) -> Trust | None:
         summary=_summary(verdicts, len(judged)),
         agreement=_agreement(evaluation),
         images=max(row["images"] for row in rows),
+    )
+
+
+def metrics_of(rows: Sequence[dict[Any, Any]]) -> tuple[Metric, ...]:
+    """Return the metrics of an evaluation's table, in its order."""
+    return tuple(
+        _metric(name, [row for row in rows if row["metric"] == name])
+        for name in dict.fromkeys(row["metric"] for row in rows)
     )
 
 
@@ -282,28 +287,17 @@ def _summary(verdicts: Sequence[Verdict], metrics: int) -> str:
     parts = []
     if full:
         verb = "is" if len(full) == 1 else "are"
-        parts.append(f"{_listed(full)} {verb} above every floor by {_all(metrics)}.")
+        parts.append(f"{wording.listed(full)} {verb} above every floor by {_all(metrics)}.")
     else:
         parts.append(f"No method is above every floor by {_all(metrics)}.")
     if none:
         verb = "is" if len(none) == 1 else "are"
-        parts.append(f"{_listed(none)} {verb} above every floor by none of {counted}.")
+        parts.append(f"{wording.listed(none)} {verb} above every floor by none of {counted}.")
     return " ".join(parts)
 
 
 def _all(metrics: int) -> str:
     return "the one metric" if metrics == 1 else f"all {wording.count(metrics, 'metric')}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them.
-
-    Example:
-        >>> _listed(["a", "b", "c"]) == "\u2068a\u2069, \u2068b\u2069 and \u2068c\u2069"
-        True
-    """
-    *others, last = [wording.name(name) for name in names]
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _agreement(evaluation: Evaluation) -> tuple[tuple[str, tuple[Shade, ...]], ...]:

@@ -19,6 +19,17 @@ def name(text: str) -> str:
     return _ISOLATE.format(text)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them.
+
+    Example:
+        >>> listed(["a", "b", "c"]) == "\u2068a\u2069, \u2068b\u2069 and \u2068c\u2069"
+        True
+    """
+    *others, last = [name(one) for one in names]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun.
 

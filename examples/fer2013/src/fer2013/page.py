@@ -20,6 +20,8 @@ from .pictures import explainers
 def write_page(model: nn.Module, faces: list[Face], targets: Tensor, out: Path) -> Path:
     """Explain faces by four methods and write what was found as one HTML file.
 
+    It says of each face which of the maps are above the floors by metrics of faithfulness.
+
     Args:
         model: a trained network in evaluation mode.
         faces: the faces.
@@ -43,6 +45,7 @@ def write_page(model: nn.Module, faces: list[Face], targets: Tensor, out: Path) 
                 regions=camlens.faces.face_template(SIDE),
                 targets=targets.cpu(),
                 infill="blur",
+                metrics=["insertion", "deletion", "road", "sufficiency"],
                 classes=CLASSES,
             ),
             progress=False,
