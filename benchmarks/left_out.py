@@ -1,6 +1,6 @@
 """Methods that camlens leaves out, on evidence whose place is known: what they find at what cost.
 
-``python benchmarks/left_out.py`` trains the network of camlens.faithfulness.planted_pictures and
+``python benchmarks/left_out.py`` trains the network of ``faithfulness.sanity.planted_pictures`` and
 prints, for each, the median density of heat on the patch (1 is chance;
 tests/test_planted_evidence.py), the share of images with more than 3, forward passes an image, and
 the same for the method that camlens has instead. Other libraries' methods with their defaults.
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 import camlens
-from camlens.faithfulness import planted_pictures as planted
+from camlens.faithfulness.sanity import planted_pictures as planted
 
 LAYER = "features"
 IMAGES = 20

@@ -10,7 +10,7 @@ import torch
 
 import camlens
 from camlens.faithfulness import ablate_regions, planted_evidence
-from camlens.faithfulness import planted_pictures as planted
+from camlens.faithfulness.sanity import planted_pictures as planted
 from camlens.regions import Regions
 from camlens.testing import check_explainer
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import camlens
-from camlens.faithfulness import planted_pictures
+from camlens.faithfulness.sanity import planted_pictures
 
 README = Path(__file__).parents[1] / "README.md"
 

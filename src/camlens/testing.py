@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from .explainers import Explainer
 from .explanation import Explanation
-from .faithfulness import planted_pictures as planted
-from .faithfulness.planted_evidence import PlantedEvidence, made, planted_evidence
-from .faithfulness.randomization import randomization
+from .faithfulness.sanity import planted_pictures as planted
+from .faithfulness.sanity.planted_evidence import PlantedEvidence, made, planted_evidence
+from .faithfulness.sanity.randomization import randomization
 
 __all__ = ["Check", "Conformance", "ConformanceError", "check_explainer"]
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..faithfulness.evaluate import DEFAULT_METRICS
-from ..faithfulness.floors import FLOORS
-from ..faithfulness.named_metrics import judges, known_metrics, named_metrics
+from ..faithfulness.evaluation.evaluate import DEFAULT_METRICS
+from ..faithfulness.evaluation.named_metrics import judges, known_metrics, named_metrics
+from ..faithfulness.metric.floors import FLOORS
 from ..loading.factories import attribute
 from . import console, methods, options, targets
 from .runs import finish, photographs_below

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..explainers import Explainer
 from ..explanation import Explanation
 from ..faithfulness import RegionAblation, ablate_regions
-from ..faithfulness.measurements import Measurement, consecutive, measure, names_of
+from ..faithfulness.evaluation.measurements import Measurement, consecutive, measure, names_of
 from ..regions.masks import Regions
 from ..regions.scores import Scores, score
 from ..targets import probabilities, targets_of

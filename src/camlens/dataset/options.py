@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from ..faithfulness import FLOORS, INFILLS
-from ..faithfulness.evaluate import checked_floors
-from ..faithfulness.measurements import Question
-from ..faithfulness.named_metrics import Metrics, named_metrics, needs_place
+from ..faithfulness.evaluation.evaluate import checked_floors
+from ..faithfulness.evaluation.measurements import Question
+from ..faithfulness.evaluation.named_metrics import Metrics, named_metrics, needs_place
 from ..regions.masks import Regions
 from ..targets import PerImage, Several, Targets, as_data_set_targets, check_activation
 

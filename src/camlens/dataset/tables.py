@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from .. import heatmap
 from ..explanation import Explanation
 from ..faithfulness import RegionAblation
-from ..faithfulness.measurements import Measurement, rows
+from ..faithfulness.evaluation.measurements import Measurement, rows
 from ..regions import tables as region_tables
 from ..regions.scores import Scores
 from .explained import Explained, joined

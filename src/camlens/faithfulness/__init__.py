@@ -1,11 +1,8 @@
 """Faithfulness: does the score depend on what the map shows?"""
 
-from .evaluate import evaluate
-from .evaluation import Evaluation
-from .floors import FLOORS
-from .imputation import impute
+from .evaluation.evaluate import evaluate
+from .evaluation.result import Evaluation
 from .infill import INFILLS
-from .insertion_deletion import deletion, insertion, rise_blur
 from .localization import (
     class_mean,
     energy_pointing_game,
@@ -13,19 +10,22 @@ from .localization import (
     pointing_game,
 )
 from .map_shape import completeness, complexity, sparseness
-from .masked_images import average_drop, average_gain, average_increase
-from .metric_inputs import MetricInputs
-from .metric_options import MetricOptions
-from .metric_result import AboveFloor, Interval, MetricResult
-from .planted_evidence import PlantedEvidence, planted_evidence
-from .random_logit import random_logit
-from .randomization import Randomization, randomization
+from .metric.floors import FLOORS
+from .metric.inputs import MetricInputs
+from .metric.options import MetricOptions
+from .metric.result import AboveFloor, Interval, MetricResult
 from .region_ablation import RegionAblation, ablate_regions
-from .road import road
-from .similarity import spearman, ssim
-from .stability import sensitivity
-from .subsets import infidelity, mu_fidelity, saco
-from .sufficiency import sufficiency
+from .removal.imputation import impute
+from .removal.insertion_deletion import deletion, insertion, rise_blur
+from .removal.masked_images import average_drop, average_gain, average_increase
+from .removal.road import road
+from .removal.subsets import infidelity, mu_fidelity, saco
+from .removal.sufficiency import sufficiency
+from .sanity.planted_evidence import PlantedEvidence, planted_evidence
+from .sanity.random_logit import random_logit
+from .sanity.randomization import Randomization, randomization
+from .sanity.similarity import spearman, ssim
+from .sanity.stability import sensitivity
 
 __all__ = [
     "FLOORS",

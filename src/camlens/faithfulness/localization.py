@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..explanation import Explanation
 from ..regions.masks import Regions
-from .metric_inputs import MetricInputs
-from .metric_options import MetricOptions
-from .metric_result import MetricResult
-from .pixel_order import ranks
+from .metric.inputs import MetricInputs
+from .metric.options import MetricOptions
+from .metric.pixel_order import ranks
+from .metric.result import MetricResult
 
 # Near an image's edge a resized map is constant but for rounding, which must not pick a maximum.
 _ROUNDING = 1e-5

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ..baselines import Baseline, baseline_images, check_baseline
 from ..explanation import Explanation
-from .metric_inputs import MetricInputs
-from .metric_options import MetricOptions
-from .metric_result import MetricResult
+from .metric.inputs import MetricInputs
+from .metric.options import MetricOptions
+from .metric.result import MetricResult
 
 
 def sparseness(

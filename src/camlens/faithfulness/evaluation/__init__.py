@@ -1,0 +1,1 @@
+"""Methods by metrics over a data set."""

@@ -1,0 +1,184 @@
+"""Evaluate several methods by several metrics over the images of a data set, in a stream."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from ...explainers import Explainer
+from ...explanation import Explanation
+from ...model import check_mode, check_model
+from ...options import integer
+from ...progress import progress_bar
+from ...targets import NO_CLASS, Targets, as_data_set_targets, check_activation, rows_of, targets_of
+from ..metric.floors import FLOORS
+from .image_batches import ImageBatch, image_batches, length_of
+from .measurements import Measurement, Question, measure, names_of, rows
+from .named_metrics import Metrics, named_metrics
+from .result import Evaluation
+
+#: The metrics of an evaluation that names none.
+DEFAULT_METRICS = ("deletion", "insertion")
+
+
+def evaluate(
+    explainers: Mapping[str, Explainer] | Sequence[Explainer] | Explainer,
+    model: nn.Module,
+    dataset: Any,
+    *,
+    metrics: Metrics = DEFAULT_METRICS,
+    targets: Targets = None,
+    activation: str = "softmax",
+    floors: Sequence[str] = tuple(FLOORS),
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: bool | None = None,
+) -> Evaluation:
+    """Judge the maps of several methods by several metrics, with floors and intervals.
+
+    Images are read, explained and measured batch by batch; what is kept of one is its values. All
+    methods are judged by the same images, targets and random numbers, and the floors of a metric
+    are computed once for all of them. An image's numbers do not depend on its batch, but for the
+    rounding of floating point.
+
+    Args:
+        explainers: of the model, by the names that the tables give them; without names they are
+            called by their method, and by their layers where two are of one method.
+        model: in evaluation mode; it is left unchanged.
+        dataset: images as a tensor (N, C, *size); a sequence, map-style or iterable ``Dataset`` of
+            single images; or a ``DataLoader`` or another iterable of batches. Each alone, or as
+            (images, labels), or as (images, labels, places) where metrics of localization need
+            them: masks (K, *size) or (*size), one box (left, top, right, bottom), or ``Regions``.
+        metrics: names of this package's metrics, functions such as
+            ``functools.partial(deletion, step=64)``, or a mapping from names of your own to either.
+        targets: what to explain, as explainers take it; ``"label"``: each image's own class. (M,)
+            or (M, K) classes have a row for each image of the data set.
+        activation: see :class:`MetricOptions`.
+        floors: see :class:`MetricOptions`.
+        seed: see :class:`MetricOptions`.
+        batch_size: how many images are explained at once, and how many changed ones run at once.
+        progress: whether a progress bar of images is shown. None: where standard error is a
+            terminal.
+
+    Returns:
+        The evaluation. The cost is that of each metric for each method, and for each floor once.
+
+    Raises:
+        LookupError: there is no metric of a name.
+        TypeError: something is of the wrong type.
+        ValueError: an explainer is of another model, the data set has no images, targets have more
+            or fewer rows, or as the explainers and metrics raise it; a note says which metric of
+            which method.
+
+    Example:
+        >>> import torch
+        >>> from camlens import GradCAM, Saliency
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        >>> net = net.eval()
+        >>> found = evaluate([GradCAM(net, "1"), Saliency(net)], net, torch.rand(4, 3, 8, 8))
+        >>> found.table[["method", "metric", "images"]].to_records(index=False).tolist()[:2]
+        [('GradCAM', 'deletion', 4), ('GradCAM', 'insertion', 4)]
+    """
+    check_mode(module := check_model(model))
+    chosen = _checked_explainers(explainers, module)
+    check_activation(activation)
+    question = Question(
+        metrics=named_metrics(metrics),
+        floors=checked_floors(floors),
+        activation=activation,
+        seed=integer("seed", seed, least=0),
+        batch_size=integer("batch_size", batch_size),
+    )
+    asked = as_data_set_targets(targets)
+    some = next(module.parameters(), None)
+    found: list[Measurement] = []
+    total, read = length_of(dataset), 0
+    with progress_bar(total, "evaluate", shown=progress if total else False) as advance:
+        for batch in image_batches(dataset, batch_size):
+            own = targets_of(asked, batch.indexes, batch.labels, [str(i) for i in batch.indexes])
+            images = batch.images if some is None else batch.images.to(some.device)
+            explained = _explained(chosen, images, own, batch)
+            found += measure(
+                question,
+                explained,
+                images,
+                indexes=batch.indexes,
+                targets=own,
+                where=batch.where,
+            )
+            advance(len(images))
+            read = batch.first + len(images)
+    if (count := rows_of(asked)) not in (None, read):
+        raise ValueError(
+            f"expected targets as one class or with a row for each of the {read} images, got "
+            f"{count} rows"
+        )
+    return Evaluation.of_rows(rows(found, question), seed=seed, seconds=_seconds(found))
+
+
+def checked_floors(floors: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of floors.
+
+    Raises:
+        ValueError: one is none.
+    """
+    if isinstance(floors, str) or any(name not in FLOORS for name in floors):
+        raise ValueError(f"expected floors out of {tuple(FLOORS)}, got {floors!r}")
+    return tuple(dict.fromkeys(floors))
+
+
+def _checked_explainers(
+    explainers: Mapping[str, Explainer] | Sequence[Explainer] | Explainer, module: nn.Module
+) -> Mapping[str, Explainer] | Sequence[Explainer]:
+    chosen = [explainers] if isinstance(explainers, Explainer) else explainers
+    if not isinstance(chosen, (Mapping, Sequence)) or not chosen:
+        raise ValueError(
+            'expected explainers such as {"Grad-CAM": camlens.GradCAM(model)}, got '
+            f"{explainers!r:.80}"
+        )
+    for one in chosen.values() if isinstance(chosen, Mapping) else chosen:
+        if not isinstance(one, Explainer):
+            raise TypeError(
+                f"expected explainers such as camlens.GradCAM(model), got {type(one).__name__}"
+            )
+        if one.model is not module:
+            raise ValueError(
+                f"expected explainers of the model that is evaluated, got a {type(one).__name__} "
+                f"of another {type(one.model).__name__}: make it of the same model"
+            )
+    return chosen
+
+
+def _explained(
+    explainers: Mapping[str, Explainer] | Sequence[Explainer],
+    images: Any,
+    targets: Targets,
+    batch: ImageBatch,
+) -> dict[str, tuple[Explainer, Explanation]]:
+    """Explain a batch by each method, all for the classes that the first one explained."""
+    named = isinstance(explainers, Mapping)
+    chosen = list(explainers.values()) if isinstance(explainers, Mapping) else list(explainers)
+    found: list[Explanation] = []
+    try:
+        for one in chosen:
+            same = found and (found[0].targets != NO_CLASS).all()
+            found.append(one(images, targets=found[0].targets if same else targets))
+    except Exception as error:
+        error.add_note(f"while explaining the images {batch.first} to {batch.indexes[-1]}")
+        raise
+    names = list(explainers) if named else list(names_of(found))
+    return {
+        str(name): pair for name, pair in zip(names, zip(chosen, found, strict=True), strict=True)
+    }
+
+
+def _seconds(found: Sequence[Measurement]) -> dict[tuple[str, str], tuple[float, float]]:
+    own: dict[tuple[str, str], float] = collections.defaultdict(float)
+    floors: dict[str, float] = collections.defaultdict(float)
+    for one in found:
+        own[one.method, one.metric] += one.seconds
+        floors[one.metric] += one.floor_seconds
+    return {key: (seconds, floors[key[1]]) for key, seconds in own.items()}

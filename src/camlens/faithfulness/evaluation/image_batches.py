@@ -1,0 +1,214 @@
+"""Images of a data set in batches, with what is known of them: labels, and where objects are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from ...regions.masks import Regions
+
+#: The label of an image whose class is unknown.
+_NO_LABEL = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ImageBatch:
+    """Images of one size that follow each other in a data set.
+
+    Attributes:
+        first: the position of the first one.
+        images: (N, C, *size).
+        labels: N class ids; -1 where unknown.
+        where: where the objects are: one set of masks for each image, or None.
+    """
+
+    first: int
+    images: Tensor
+    labels: tuple[int, ...]
+    where: Regions | None
+
+    @property
+    def indexes(self) -> range:
+        """Positions in the data set."""
+        return range(self.first, self.first + len(self.images))
+
+
+def image_batches(dataset: Any, batch_size: int) -> Iterator[ImageBatch]:
+    """Read a data set batch by batch; nothing is kept.
+
+    Args:
+        dataset: images as a tensor (N, C, *size); a sequence or map-style data set whose items, or
+            an iterable data set whose elements, are single images; or any other iterable, such as a
+            ``DataLoader``, whose elements are batches. An element is images alone, a tuple of
+            images, labels and places, or an object with ``image``, ``label`` and ``regions`` such
+            as :class:`camlens.dataset.Sample`. Places are masks (K, *size) or (*size), a box of
+            edges (left, top, right, bottom), or ``Regions``.
+        batch_size: of single images, how many are put together.
+
+    Raises:
+        TypeError: the data set or an element of it is something else.
+        ValueError: an element is of a wrong shape, or there are no images.
+
+    Example:
+        >>> pairs = [(torch.zeros(3, 8, 8), label) for label in range(3)]
+        >>> [(batch.first, batch.labels) for batch in image_batches(pairs, 2)]
+        [(0, (0, 1)), (2, (2,))]
+    """
+    first = 0
+    for batch in _batches(dataset, batch_size):
+        if not len(batch.images):
+            continue
+        yield dataclasses.replace(batch, first=first)
+        first += len(batch.images)
+    if not first:
+        raise ValueError("the data set has no images: there is nothing to evaluate")
+
+
+def length_of(dataset: Any) -> int:
+    """Return how many images a data set has; 0 where it does not say."""
+    inner: Any = dataset.dataset if isinstance(dataset, DataLoader) else dataset
+    single = isinstance(dataset, (DataLoader, Tensor)) or _has_single_images(dataset)
+    try:
+        return len(inner) if single else 0
+    except TypeError:
+        return 0
+
+
+def _batches(dataset: Any, batch_size: int) -> Iterator[ImageBatch]:
+    if isinstance(dataset, Tensor):
+        for images in dataset.split(batch_size):
+            yield _batch(images, None, None)
+    elif _has_single_images(dataset):
+        yield from _put_together(_elements(dataset), batch_size)
+    elif isinstance(dataset, Iterable) and not isinstance(dataset, (str, bytes)):
+        for element in dataset:
+            yield _batch(*_parts(element))
+    else:
+        raise TypeError(
+            "expected a data set as a tensor (N, C, *size), a sequence of images, a Dataset or a "
+            f"DataLoader, got {type(dataset).__name__}"
+        )
+
+
+def _has_single_images(dataset: Any) -> bool:
+    if isinstance(dataset, (DataLoader, Tensor, str, bytes)):
+        return False
+    mapped = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    return isinstance(dataset, IterableDataset) or mapped
+
+
+def _elements(dataset: Any) -> Iterator[Any]:
+    if isinstance(dataset, IterableDataset):
+        yield from dataset
+    else:
+        for index in range(len(dataset)):
+            yield dataset[index]
+
+
+def _put_together(elements: Iterator[Any], batch_size: int) -> Iterator[ImageBatch]:
+    waiting: list[ImageBatch] = []
+    for index, element in enumerate(elements):
+        try:
+            one = _single(element)
+        except (TypeError, ValueError) as error:
+            error.add_note(f"item {index} of the data set")
+            raise
+        if waiting and (len(waiting) == batch_size or not _fit(waiting[0], one)):
+            yield _joined(waiting)
+            waiting = []
+        waiting.append(one)
+    if waiting:
+        yield _joined(waiting)
+
+
+def _single(element: Any) -> ImageBatch:
+    image, label, place = _parts(element)
+    if label is not None and torch.as_tensor(label).numel() != 1:
+        raise ValueError(
+            f"expected one image and its label, got labels {label!r:.60}: an element of a sequence "
+            "is a single image; give batches as a DataLoader or an iterator, iter(list)"
+        )
+    if not isinstance(place, Regions | None):
+        place = torch.as_tensor(place).unsqueeze(0)
+    label = None if label is None else torch.as_tensor(label).flatten()
+    return _batch(image.unsqueeze(0), label, place)
+
+
+def _parts(element: Any) -> tuple[Tensor, Any, Any]:
+    """Return images, labels and places of an element."""
+    if isinstance(image := getattr(element, "image", None), Tensor):
+        return image, getattr(element, "label", None), getattr(element, "regions", None)
+    parts = list(element) if isinstance(element, (tuple, list)) else [element]
+    if not 1 <= len(parts) <= 3 or not isinstance(parts[0], Tensor):
+        raise TypeError(
+            "expected an element of the data set as images, (images, labels) or (images, labels, "
+            f"masks, boxes or Regions), the images a tensor, got {type(element).__name__} of "
+            f"{', '.join(type(part).__name__ for part in parts[:4])}"
+        )
+    images, label, place = [*parts, None, None][:3]
+    return images, label, place
+
+
+def _batch(images: Tensor, labels: Any, place: Any) -> ImageBatch:
+    if labels is None:
+        labels = torch.full((len(images),), _NO_LABEL)
+    known = torch.as_tensor(labels).flatten()
+    if len(known) != len(images) or known.is_floating_point():
+        raise ValueError(
+            f"expected a class id for each of {len(images)} images, got {known.dtype} of "
+            f"{tuple(known.shape)}"
+        )
+    where = _regions(place, images)
+    return ImageBatch(first=0, images=images, labels=tuple(known.tolist()), where=where)
+
+
+def _regions(place: Any, images: Tensor) -> Regions | None:
+    """Return places as regions.
+
+    Raises:
+        ValueError: they are of another number of images or another size.
+    """
+    if place is None or isinstance(place, Regions):
+        found = place
+    else:
+        size = images.shape[2:]
+        given = torch.as_tensor(place)
+        if given.shape == (len(images), 2 * len(size)):
+            found = Regions.from_boxes(["object"], given.unsqueeze(1), size)
+        else:
+            masks = given.unsqueeze(1) if given.ndim == images.ndim - 1 else given
+            if masks.ndim != images.ndim or masks.shape[2:] != size:
+                raise ValueError(
+                    f"expected places of images of {tuple(size)} as masks (K, *size) or (*size), "
+                    f"a box of {2 * len(size)} edges or Regions, of each image, got "
+                    f"{tuple(given.shape)} of a batch"
+                )
+            names = [f"object {number}" for number in range(masks.shape[1])]
+            found = Regions(names, masks.float(), axes=len(size))
+    if found is not None and len(found.masks) not in (1, len(images)):
+        raise ValueError(
+            f"expected masks of each of {len(images)} images, got those of {len(found.masks)}"
+        )
+    return found
+
+
+def _fit(one: ImageBatch, other: ImageBatch) -> bool:
+    """Return whether images can be in one batch."""
+    names = [None if part.where is None else part.where.names for part in (one, other)]
+    return one.images.shape[1:] == other.images.shape[1:] and names[0] == names[1]
+
+
+def _joined(parts: Sequence[ImageBatch]) -> ImageBatch:
+    masks = [part.where.masks for part in parts if part.where is not None]
+    known = parts[0].where
+    return ImageBatch(
+        first=0,
+        images=torch.cat([part.images for part in parts]),
+        labels=tuple(label for part in parts for label in part.labels),
+        where=known and Regions(known.names, torch.cat(masks), axes=masks[0].ndim - 2),
+    )

@@ -1,0 +1,1 @@
+"""What every metric takes and returns: inputs, options, floor maps, and a result."""

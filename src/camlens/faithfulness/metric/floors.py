@@ -1,0 +1,86 @@
+"""Floors: maps that know nothing of a network, which a metric has to tell from an explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ... import heatmap
+from ...perturbations import exact
+from ..infill import blurred
+
+
+def random_maps(images: Tensor, seeds: Tensor) -> Tensor:
+    """Return uniform noise, other for each image."""
+    shape = images.shape[2:]
+    return torch.stack(
+        [torch.rand(1, *shape, generator=_generator(seed)) for seed in seeds.tolist()]
+    ).to(images.device)
+
+
+def blurred_random_maps(images: Tensor, seeds: Tensor) -> Tensor:
+    """Return noise as smooth as a map on a coarse grid: blurred, stretched from 0 to 1."""
+    with exact(images):  # rounded values would be ties
+        smooth = blurred(random_maps(images, seeds))
+    axes = tuple(range(2, smooth.ndim))
+    least, most = smooth.amin(dim=axes, keepdim=True), smooth.amax(dim=axes, keepdim=True)
+    return (smooth - least) / (most - least).where(most > least, 1)
+
+
+def centre_maps(images: Tensor, seeds: Tensor) -> Tensor:
+    """Return a Gaussian at the centre, its standard deviation a quarter of each side."""
+    heat = torch.ones((), device=images.device)
+    for length in images.shape[2:]:
+        middle = (torch.arange(length, device=images.device) + 0.5) / length - 0.5
+        heat = heat.unsqueeze(-1) * (-8 * middle.square()).exp()
+    return heat.expand(len(images), 1, *images.shape[2:])
+
+
+def edge_maps(images: Tensor, seeds: Tensor) -> Tensor:
+    """Return the length of the image's gradient, by Sobel's operator, of the mean channel."""
+    grey = images.float().mean(dim=1, keepdim=True)
+    total = torch.zeros_like(grey)
+    axes = range(2, grey.ndim)
+    for axis in axes:
+        part = grey
+        for other in axes:
+            part = _sobel(part, other, derivative=other == axis)
+        total += part.square()
+    return heatmap.scale(total.sqrt())
+
+
+def input_maps(images: Tensor, seeds: Tensor) -> Tensor:
+    """Return how far the image's own values are from its mean colour, summed over the channels."""
+    values = images.float()
+    mean = values.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
+    return heatmap.scale((values - mean).abs().sum(dim=1, keepdim=True))
+
+
+#: Maps that know nothing of a network: uniform noise, blurred noise, a bump at the centre, the
+#: image's edges and the image itself.
+FLOORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "random": random_maps,
+    "blurred_random": blurred_random_maps,
+    "centre": centre_maps,
+    "edges": edge_maps,
+    "input": input_maps,
+}
+
+
+def _generator(seed: int) -> torch.Generator:
+    # On the CPU, so that a seed means the same map on every device.
+    return torch.Generator().manual_seed(seed)
+
+
+def _sobel(values: Tensor, axis: int, *, derivative: bool) -> Tensor:
+    """Convolve one axis with (-1, 0, 1) or (1, 2, 1); the image is continued by its border."""
+    length = values.shape[axis]
+    sides = [0, 0] * (values.ndim - 2)
+    position = 2 * (values.ndim - 1 - axis)
+    sides[position : position + 2] = [1, 1]
+    wide = pad(values, sides, mode="replicate")
+    before, middle, after = (wide.narrow(axis, start, length) for start in range(3))
+    return after - before if derivative else before + 2 * middle + after

@@ -1,0 +1,322 @@
+"""What every metric takes: a model, images, maps of any origin, and options; checked once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from ...explainers import Explainer
+from ...explanation import Explanation
+from ...methods import gradient, path
+from ...model import check_batched, check_images, check_keywords, check_mode, check_model
+from ...perturbations import check_alone, read_all
+from ...probe import Probe
+from ...targets import NO_CLASS, Selection, Targets, probabilities
+from .floors import FLOORS
+from .options import CheckedOptions, MetricOptions
+from .result import Better, MetricResult
+
+#: Seeds of images are this far from those of another ``seed``; torch uses 32 bits of one on a CPU.
+_IMAGES = 1_000_003
+
+#: Scores of an explanation that differ by this part of the largest are not of the same images.
+_OTHER = 0.1
+
+#: Methods whose ``gradients`` are derivatives, where the values alone cannot tell.
+_DERIVATIVES = ("Saliency", "Deconvnet", "GuidedBackprop", "GuidedGradCAM", "SmoothGrad")
+
+
+class MetricInputs:
+    """Maps of N images and K targets each, and the model whose scores they explain.
+
+    Args:
+        metric: its name.
+        model: in evaluation mode; None for metrics that do not run it.
+        images: (N, C, *size), as the model takes them.
+        explanation: an explanation of these images, or maps (N, K, *size) of any origin: the
+            larger, the more the pixel counts. Of an explanation the heatmaps are judged, which are
+            what is drawn.
+        options: see :class:`MetricOptions`.
+
+    Attributes:
+        maps: (N, K, *size) float32.
+        unchanged: (N, K) float32: what is followed, of the unchanged images.
+
+    Raises:
+        TypeError: something is of the wrong type.
+        ValueError: shapes or numbers of targets do not fit, maps hold NaN or infinity, the
+            explanation is of other images or another model, or the model has no probability to
+            follow.
+    """
+
+    def __init__(
+        self,
+        metric: str,
+        model: nn.Module | None,
+        images: Tensor,
+        explanation: Explanation | Tensor,
+        **options: Unpack[MetricOptions],
+    ) -> None:
+        self.metric, self.images = metric, check_images(images)
+        self.options = CheckedOptions(**options)
+        self.explanation = explanation if isinstance(explanation, Explanation) else None
+        self.maps = _checked_maps(explanation, images)
+        first = self.options.seed * _IMAGES + self.options.first
+        #: (N,) int64: a seed for each image.
+        self.seeds = torch.arange(len(images)) + first
+        if model is not None:
+            self._bind(model)
+
+    def _bind(self, model: nn.Module) -> None:
+        """Prepare to run the model."""
+        module, options = check_model(model), self.options
+        check_batched(model, self.images)
+        check_mode(module)
+        check_keywords(module, options.keywords)
+        targets = _targets(self.explanation, options.targets)
+        self.probe = Probe(module, self.images, options.inputs, options.keywords, targets)
+        with torch.no_grad():
+            selection = self.probe.unchanged()
+        selection.check(selection.scores.unsqueeze(-1))
+        if selection.scores.shape[1] != self.maps.shape[1]:
+            raise ValueError(
+                f"expected a map for each of {selection.scores.shape[1]} targets, got maps of "
+                f"{tuple(self.maps.shape)}"
+            )
+        if self.explanation is not None:
+            _check_same(self.explanation, selection)
+        self.targets = selection.classes
+        self.unchanged = self.followed(selection)
+        self._alone = False
+
+    def followed(self, selection: Selection) -> Tensor:
+        """Return what is followed of changed images, (m, K): probabilities or scores.
+
+        Raises:
+            ValueError: a model with one output has no softmax.
+        """
+        activation = self.options.activation
+        if not selection.class_count or activation == "none" or selection.logits is None:
+            return selection.scores.detach().float()
+        if selection.class_count == 1 and activation == "softmax":
+            raise ValueError(
+                "the model has one output, of which there is no softmax: give "
+                'activation="sigmoid", or "none" to follow its score'
+            )
+        chances = probabilities(selection.logits.detach(), activation)
+        return chances.gather(1, selection.classes)
+
+    @torch.no_grad()
+    def scores(self, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
+        """Return (M, K): what is followed, of M changed images, made a batch at a time.
+
+        Args:
+            make: from a slice of the M to the images, (m, C, *size).
+            source: (M,) int64: which of the images each was made from.
+        """
+        if not self._alone:
+            check_alone(self.probe, make)
+            self._alone = True
+        values = read_all(
+            self.probe,
+            make,
+            source,
+            self.followed,
+            batch_size=self.options.batch_size,
+            label=self.metric,
+            progress=self.options.progress,
+        )
+        if not values.isfinite().all():
+            raise ValueError(
+                f"the scores of images that {self.metric} changed are not finite: look at the "
+                "model's weights"
+            )
+        return values
+
+    @torch.no_grad()
+    def attributions(self, baseline: Tensor) -> Tensor:
+        """Return (N, K, *size): how much of the score the explanation puts down to each pixel.
+
+        Maps are taken as they are, and so are heatmaps, which are not negative. Of an explanation
+        with ``gradients`` it is their sum over the channels; of derivatives, as
+        :class:`camlens.Saliency` has them, that of their products with what the image is more than
+        the baseline. Which they are is read off the map that was made of them: derivatives are
+        drawn by their largest absolute value, attributions by the positive part of their sum.
+        Where both are equal, as of one channel without negative values, the method's name decides.
+
+        Args:
+            baseline: (N, C, *size).
+        """
+        explanation = self.explanation
+        if explanation is None or explanation.gradients is None:
+            return self.maps
+        signed = explanation.gradients.to(self.images.device).float()
+        raw = explanation.raw.to(signed)
+        if raw.shape != signed.shape[:2] + signed.shape[3:]:
+            return self.maps  # signed values that the drawn map was not made of
+        absolute = _close(raw, gradient.saliency(signed))
+        positive = _close(raw, path.positive_evidence(signed))
+        if absolute and (not positive or explanation.method in _DERIVATIVES):
+            signed = signed * (self.images - baseline).float().unsqueeze(1)
+        return signed.sum(dim=2)
+
+    @torch.no_grad()  # floors of images that require gradients have none
+    def result(
+        self,
+        values_of: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]],
+        *,
+        better: Better,
+        steps: Tensor | None = None,
+        own: Tensor | None = None,
+    ) -> MetricResult:
+        """Apply a metric to the maps and to each floor.
+
+        Args:
+            values_of: from maps (N, M, *size), with M of K or, for floors, 1 that stands for all K
+                targets, to (N, K) values; or to these and their (N, K, S) curves.
+            better: see :class:`MetricResult`.
+            steps: see :class:`MetricResult`.
+            own: the maps to apply it to; None: ``maps``.
+        """
+
+        def parts(maps: Tensor) -> tuple[Tensor, Tensor | None]:
+            found = values_of(maps)
+            values, curve = found if isinstance(found, tuple) else (found, None)
+            return values.expand(-1, self.maps.shape[1]).float(), curve
+
+        values, curve = parts(self.maps if own is None else own)
+        start = time.perf_counter()
+        floors = {
+            name: parts(FLOORS[name](self.images, self.seeds))[0] for name in self.options.floors
+        }
+        seconds = time.perf_counter() - start
+        return MetricResult(
+            metric=self.metric,
+            values=values,
+            better=better,
+            floor_values=floors,
+            curve=curve,
+            steps=steps,
+            seed=self.options.seed,
+            floor_seconds=seconds,
+        )
+
+
+def own_targets(scores: Tensor) -> Tensor:
+    """Return (N, K, S): of images changed by the map of target k, the score of target k.
+
+    Args:
+        scores: (N, M, S, K): of N images, M maps, S changes and K targets; M is K, or 1 for a map
+            that stands for all targets.
+    """
+    if scores.shape[1] == 1:
+        return scores[:, 0].transpose(1, 2)
+    return scores.diagonal(dim1=1, dim2=3).transpose(1, 2)
+
+
+def explained(
+    model: nn.Module, images: Tensor, explainer: Explainer, **options: Unpack[MetricOptions]
+) -> tuple[Explanation, Callable[[Tensor], Explanation]]:
+    """Explain images, and return what explains changed ones for the same targets.
+
+    Returns:
+        The explanation, and a function of (N, C, *size) images.
+
+    Raises:
+        TypeError: ``explainer`` is no explainer.
+        ValueError: it explains another model.
+    """
+    if not isinstance(explainer, Explainer):
+        raise TypeError(
+            "expected an explainer such as camlens.GradCAM(model), which is called again on "
+            f"changed images or models, got {type(explainer).__name__}"
+        )
+    if explainer.model is not check_model(model):
+        raise ValueError(
+            f"expected an explainer of the model itself, got one of another "
+            f"{type(explainer.model).__name__}"
+        )
+    asked = CheckedOptions(**options)
+    explanation = explainer(images, *asked.inputs, targets=asked.targets, **asked.keywords)
+    fixed: Targets = explanation.targets
+    if callable(asked.targets):
+        probe = Probe(explainer.model, images, asked.inputs, asked.keywords, asked.targets)
+        fixed = probe.fixed_targets()  # a box is matched on the unchanged images
+
+    def again(changed: Tensor) -> Explanation:
+        return explainer(changed, *asked.inputs, targets=fixed, **asked.keywords)
+
+    return explanation, again
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Return whether maps are equal but for rounding, however small their values are."""
+    return bool((one - other).abs().amax() <= 1e-5 * one.abs().amax())
+
+
+def _checked_maps(explanation: Explanation | Tensor, images: Tensor) -> Tensor:
+    if isinstance(explanation, Explanation):
+        maps, what = explanation.heatmaps, "the explanation's heatmaps"
+    elif isinstance(explanation, Tensor):
+        maps, what = explanation, "maps"
+    else:
+        raise TypeError(
+            "expected an explanation, or maps as a tensor (N, K, *size), got "
+            f"{type(explanation).__name__}"
+        )
+    size = tuple(images.shape[2:])
+    if maps.ndim != images.ndim or maps.shape[0] != len(images) or 0 in maps.shape:
+        raise ValueError(
+            f"expected {what} as (N, K, *size) of {len(images)} images of {size}, got "
+            f"{tuple(maps.shape)}"
+        )
+    if tuple(maps.shape[2:]) != size:
+        raise ValueError(
+            f"expected {what} of the images' size {size}, got {tuple(maps.shape[2:])}: resize "
+            f"them, such as by camlens.heatmap.resize(maps, {size})"
+        )
+    if not maps.is_floating_point():
+        raise TypeError(f"expected {what} in floating point, got {maps.dtype}")
+    maps = maps.detach().to(images.device).float()
+    if not maps.isfinite().all():
+        rows = (~maps.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()[:5]
+        raise ValueError(f"{what} of the images {rows} hold NaN or infinity")
+    return maps
+
+
+def _check_same(explanation: Explanation, selection: Selection) -> None:
+    """Check that an explanation is of this model and these images, by the scores of its classes.
+
+    Raises:
+        ValueError: they are others, by more than half precision explains.
+    """
+    known, found = (one.scores.detach().float().cpu() for one in (explanation, selection))
+    classes = explanation.targets.cpu()
+    same = (classes == selection.classes.cpu()) & (classes != NO_CLASS)
+    gap = (known - found).abs().where(same, 0).amax(dim=1)
+    most = known.abs().maximum(found.abs()).amax()
+    if (gap > _OTHER * most).any():
+        rows = (gap > _OTHER * most).nonzero().flatten().tolist()
+        row = rows[0]
+        raise ValueError(
+            f"the explanation is of other images or of another model: of the images {rows[:5]} its "
+            f"scores differ, such as {known[row].tolist()[:3]} in place of "
+            f"{found[row].tolist()[:3]}. Explain these images by this model, or pass the "
+            "explanation's heatmaps to judge them whatever they are of"
+        )
+
+
+def _targets(explanation: Explanation | None, targets: Targets) -> Targets:
+    """Return what the maps explain."""
+    if targets is not None or explanation is None:
+        return targets
+    if (explanation.targets == NO_CLASS).any():
+        raise ValueError(
+            "the explanation's scores were computed by a callable, which it does not contain: "
+            "pass the same callable as targets="
+        )
+    return explanation.targets

@@ -1,0 +1,171 @@
+"""The result of a metric: values, their mean with an interval, and the floors beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...regions.intervals import Resampling
+
+#: Whether a map is better the higher its value, or the lower.
+Better = Literal["higher", "lower"]
+
+_RESAMPLES = 2000
+
+
+class Interval(NamedTuple):
+    """A mean over images with its bootstrap interval.
+
+    Attributes:
+        mean: over the images of the mean over their targets.
+        low: of the interval; NaN for fewer than two images.
+        high: of the interval.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+class AboveFloor(NamedTuple):
+    """By how much a map's mean value is better than that of the best floor.
+
+    Attributes:
+        mean: positive where the map is better, whichever direction is better.
+        low: of the bootstrap interval over images; each resample has its own best floor.
+        high: of the interval.
+        floor: the name of the best floor.
+    """
+
+    mean: float
+    low: float
+    high: float
+    floor: str
+
+    @property
+    def clear(self) -> bool:
+        """Whether the whole interval is above zero."""
+        return self.low > 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class MetricResult:
+    """What a metric found for N images and K targets each.
+
+    Attributes:
+        metric: its name.
+        values: (N, K) float32; NaN where the metric says nothing of an image, see each metric.
+        better: ``"higher"`` or ``"lower"``: which values speak for a map.
+        floor_values: by the name of a floor, (N, K): the same metric of maps that know nothing of
+            the network, see :data:`camlens.faithfulness.FLOORS`.
+        curve: (N, K, S): of metrics that follow a score along S steps; else None.
+        steps: (S,): what the curve's points are of: mostly the share of the pixels changed.
+        standard_error: (N, K): how far chance has moved each value, of metrics that draw changes
+            at random; else None.
+        confidence: level of all intervals.
+        seed: of the intervals' resamples, and of the metric's own random numbers.
+        floor_seconds: how long the floors took, of the time of the call.
+
+    Example:
+        >>> values, floor = torch.tensor([[0.1], [0.3]]), torch.tensor([[0.5], [0.5]])
+        >>> result = MetricResult(
+        ...     metric="deletion", values=values, better="lower", floor_values={"random": floor}
+        ... )
+        >>> round(result.mean, 3), round(result.above_floor.mean, 3), result.above_floor.floor
+        (0.2, 0.3, 'random')
+    """
+
+    metric: str
+    values: Tensor
+    better: Better
+    floor_values: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    curve: Tensor | None = None
+    steps: Tensor | None = None
+    standard_error: Tensor | None = None
+    confidence: float = 0.95
+    seed: int = 0
+    floor_seconds: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """The mean over the images of the mean over their targets; NaN values are left out."""
+        return _mean(_of_images(self.values))
+
+    @functools.cached_property
+    def interval(self) -> tuple[float, float]:
+        """The bootstrap interval of the mean over images."""
+        return self._interval(self.values)[1:]
+
+    @functools.cached_property
+    def floors(self) -> dict[str, Interval]:
+        """The mean of each floor, with its interval."""
+        return {name: self._interval(values) for name, values in self.floor_values.items()}
+
+    @functools.cached_property
+    def above_floor(self) -> AboveFloor:
+        """By how much the maps are better than the best floor, on the same images.
+
+        Raises:
+            ValueError: the metric was computed without floors.
+        """
+        if not self.floor_values:
+            raise ValueError(
+                f"{self.metric} was computed without floors: leave floors= out, or name some"
+            )
+        sign = 1 if self.better == "higher" else -1
+        names = list(self.floor_values)
+        own = sign * _of_images(self.values)
+        floors = np.stack([sign * _of_images(self.floor_values[name]) for name in names], axis=1)
+        known = np.isfinite(own) & np.isfinite(floors).all(axis=1)
+        own, floors = own[known, None], floors[known]
+        if not len(own):
+            return AboveFloor(np.nan, np.nan, np.nan, "")
+        means = floors.mean(axis=0)
+        low, high = self._resampling.above(own, floors) if len(own) > 1 else (np.nan, np.nan)
+        mean = float(own.mean() - means.max())
+        return AboveFloor(mean, float(low), float(high), names[int(means.argmax())])
+
+    @property
+    def _resampling(self) -> Resampling:
+        return Resampling(
+            resamples=_RESAMPLES, seed=self.seed, confidence=self.confidence, min_images=2
+        )
+
+    def _interval(self, values: Tensor) -> Interval:
+        known = _of_images(values)
+        known = known[np.isfinite(known)]
+        if len(known) < 2:
+            return Interval(_mean(known), np.nan, np.nan)
+        low, high = self._resampling.mean(known[:, None])
+        return Interval(_mean(known), float(low[0]), float(high[0]))
+
+    def __repr__(self) -> str:
+        """Return the mean, its interval and what is above the floor, in one line."""
+        low, high = self.interval
+        n, k = self.values.shape
+        images = f"{n} image{'s' * (n != 1)}, {k} target{'s' * (k != 1)}{' each' * (n != 1)}"
+        text = f"{self.metric}: {self.mean:.3f} [{low:.3f}, {high:.3f}], {self.better} is better"
+        if self.floor_values:
+            above = self.above_floor
+            text += (
+                f"; {above.mean:+.3f} [{above.low:+.3f}, {above.high:+.3f}] above the floor "
+                f"{above.floor!r}"
+            )
+        return f"MetricResult({text}; {images})"
+
+
+def _of_images(values: Tensor) -> np.ndarray[Any, Any]:
+    """Return (N,) float64: the mean of each image's targets, NaN where it has none."""
+    numbers: np.ndarray[Any, Any] = torch.nanmean(values.double(), dim=1).cpu().numpy()
+    return numbers
+
+
+def _mean(values: np.ndarray[Any, Any]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")

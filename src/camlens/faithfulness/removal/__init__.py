@@ -1,0 +1,1 @@
+"""Metrics that change pixels and run the model again."""

@@ -1,0 +1,137 @@
+"""ROAD: remove pixels and debias, by an imputation that leaves no mask to be seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from ...explanation import Explanation
+from ..metric.inputs import MetricInputs, own_targets
+from ..metric.options import MetricOptions
+from ..metric.pixel_order import ranks
+from ..metric.result import MetricResult
+from .imputation import check_planar, impute
+
+#: What is removed first: the pixels with the least, or the most heat.
+_ORDERS = {"combined": ("least", "most"), "least": ("least",), "most": ("most",)}
+
+
+def road(
+    model: nn.Module,
+    images: Tensor,
+    explanation: Explanation | Tensor,
+    *,
+    order: Literal["combined", "most", "least"] = "combined",
+    percentages: Sequence[float] = (10, 20, 30, 40, 50, 60, 70, 80, 90),
+    noise: float = 0.01,
+    **options: Unpack[MetricOptions],
+) -> MetricResult:
+    r"""Follow the score as shares of an image's pixels are removed and imputed from the others.
+
+    Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022
+    (arXiv:2202.00449): removed pixels become the noisy means of their neighbours
+    (:func:`camlens.faithfulness.impute`), so that their mask is hard to read off the image. With
+    :math:`s_p` the score after p percent are removed, the value is the mean of :math:`s_p`, or of
+    half the difference of the two orders, over the percentages:
+
+    .. math:: \frac{1}{|P|} \sum_{p \in P} \frac{s_p^{LeRF} - s_p^{MoRF}}{2}
+
+    The paper reports the accuracy over a data set; here it is each image's own score, whose mean is
+    a curve of the same kind. The combination of the orders is an addition of the library
+    grad-cam's. Exactly the stated share of pixels is removed, rounded to whole pixels. Pixels of
+    equal value are removed at random: a constant map is removed in random order, and a map that is
+    zero in places is never thresholded there.
+
+    ROAD, like ROAR, favours blurry maps, since holes without details are imputed worst: look at the
+    floor ``"blurred_random"``.
+
+    Args:
+        model: in evaluation mode; it is left unchanged.
+        images: (N, C, H, W), as the model takes them.
+        explanation: an explanation of them, or maps (N, K, H, W) of any origin.
+        order: ``"most"`` removes the pixels with the largest values first (MoRF; lower is better),
+            ``"least"`` those with the smallest (LeRF; higher is better). ``"combined"`` is half of
+            the difference, LeRF less MoRF (higher is better).
+        percentages: of the pixels to remove, in (0, 100).
+        noise: standard deviation of what is added to imputed values, in the images' own unit. The
+            authors add 0.01 to images in [0, 1], before they are normalised. An image has one draw,
+            the same for all shares and maps.
+        options: see :class:`MetricOptions`.
+
+    Returns:
+        The mean over the percentages, and the ``curve`` over them, in the unit of what is followed.
+        As many forward passes for each map as there are percentages, twice as many if combined,
+        and as many imputations.
+
+    Raises:
+        TypeError: something is of the wrong type.
+        ValueError: something does not fit, see :class:`MetricInputs`; images are not 2-D, or a
+            percentage removes none or all of their pixels.
+
+    Example:
+        The score is the mean of the right half, which the map names. The left half is zero, so is
+        what the right half is imputed by.
+
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 1, bias=False)).eval()
+        >>> right = (torch.arange(4) > 1).float().expand(1, 1, 4, 4)
+        >>> model[1].weight.data = right.flatten(1) / 8
+        >>> given = {"percentages": [50], "noise": 0.0, "activation": "none", "floors": ()}
+        >>> for order in ("most", "least", "combined"):
+        ...     print(round(road(model, right, right, order=order, **given).mean, 3))
+        0.0
+        1.0
+        0.5
+    """
+    if order not in _ORDERS:
+        raise ValueError(f"expected an order out of {tuple(_ORDERS)}, got {order!r}")
+    shares = [float(percentage) / 100 for percentage in percentages]
+    if not shares or not all(0 < share < 1 for share in shares):
+        raise ValueError(f"expected percentages within (0, 100), got {percentages!r}")
+    if not 0 <= noise < math.inf:
+        raise ValueError(f"expected noise as a number of at least 0, got {noise!r}")
+    inputs = MetricInputs("road", model, images, explanation, **options)
+    check_planar(images)
+    n, pixels = len(images), images[0, 0].numel()
+    counts = torch.tensor([round(share * pixels) for share in shares])
+    if counts.amin() < 1 or counts.amax() == pixels:
+        raise ValueError(
+            f"expected percentages that remove some and leave some of {pixels} pixels, got "
+            f"{percentages!r}, which remove {counts.tolist()}"
+        )
+    counts = counts.to(images.device)
+    added = noise * _noise(images, inputs.seeds)
+
+    def curve_of(maps: Tensor, first: str) -> Tensor:
+        places = ranks(maps, inputs.seeds).flatten(0, 1)
+        m, s = maps.shape[1], len(counts)
+        rows = torch.arange(n * m * s, device=images.device)
+
+        def make(part: slice) -> Tensor:
+            own, place = rows[part] // (m * s), places[rows[part] // s]
+            many = counts[rows[part] % s].view(-1, 1, 1)
+            removed = place < many if first == "most" else place >= pixels - many
+            imputed = impute(images[own], removed)
+            return torch.where(removed.unsqueeze(1), imputed + added[own], imputed)
+
+        return own_targets(inputs.scores(make, rows // (m * s)).unflatten(0, (n, m, s)))
+
+    def values_of(maps: Tensor) -> tuple[Tensor, Tensor]:
+        curves = [curve_of(maps, first) for first in _ORDERS[order]]
+        curve = curves[0] if len(curves) == 1 else (curves[0] - curves[1]) / 2
+        return curve.mean(dim=2), curve
+
+    return inputs.result(
+        values_of, better="lower" if order == "most" else "higher", steps=torch.tensor(shares)
+    )
+
+
+def _noise(images: Tensor, seeds: Tensor) -> Tensor:
+    draws = [
+        torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed))
+        for seed in seeds.tolist()
+    ]
+    return torch.stack(draws).to(images)

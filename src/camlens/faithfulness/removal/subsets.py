@@ -1,0 +1,314 @@
+"""Subsets: do attributions add up to what the score loses when their pixels go?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from ...baselines import Baseline, baseline_images, check_baseline
+from ...explanation import Explanation
+from ...options import each_axis, integer
+from ..metric.inputs import MetricInputs, own_targets
+from ..metric.options import MetricOptions
+from ..metric.pixel_order import ranks
+from ..metric.result import MetricResult
+
+#: A score that moves by this part of itself or less has only been rounded.
+_ROUNDING = 1e-6
+
+
+def mu_fidelity(
+    model: nn.Module,
+    images: Tensor,
+    explanation: Explanation | Tensor,
+    *,
+    subsets: int = 100,
+    share: float = 0.2,
+    grid: int | Sequence[int] = 9,
+    baseline: Baseline = 0.0,
+    **options: Unpack[MetricOptions],
+) -> MetricResult:
+    r"""Correlate the attributions within random subsets with what the score loses without them.
+
+    .. math:: \mu = \mathrm{corr}_S \Big(\sum_{p \in S} a_p,\; f(x) - f(x_{S \to b})\Big)
+
+    Pearson's correlation over subsets of fixed size: Bhatt, Weller and Moura, "Evaluating and
+    Aggregating Feature-based Model Explanations", IJCAI 2020 (arXiv:2005.00631), definition 3.
+    Subsets are of the cells of a grid, since single pixels hardly change a photograph's score. All
+    maps and floors are judged by the same subsets.
+
+    Args:
+        model: in evaluation mode; it is left unchanged.
+        images: (N, C, *size), as the model takes them.
+        explanation: an explanation of them, whose signed attributions count where it has some
+            (:meth:`MetricInputs.attributions`), or maps (N, K, *size) of any origin.
+        subsets: how many; at least 3. As many forward passes of each image.
+        share: of the cells in a subset, in (0, 1).
+        grid: cells along each axis, one number for all or one for each.
+        baseline: what is seen instead, as :func:`deletion` takes it.
+        options: see :class:`MetricOptions`.
+
+    Returns:
+        Values in [-1, 1], higher is better, and their ``standard_error`` by the jackknife over
+        subsets. NaN for a constant map, where all subsets have the same sum, and where the score
+        does not change but for rounding, by some 1e-6 of itself.
+
+    Raises:
+        TypeError: something is of the wrong type.
+        ValueError: something does not fit, see :class:`MetricInputs`.
+
+    Example:
+        Of a linear model inputs times weights say exactly what is lost.
+
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(9, 1)).eval()
+        >>> images = torch.rand(1, 1, 3, 3)
+        >>> attributions = images * model[1].weight.detach().view(1, 1, 3, 3)
+        >>> found = mu_fidelity(
+        ...     model, images, attributions, grid=3, share=0.4, activation="none", floors=()
+        ... )
+        >>> round(found.mean, 3)
+        1.0
+    """
+    inputs = MetricInputs("mu_fidelity", model, images, explanation, **options)
+    start = baseline_images(check_baseline(baseline), images)
+    chosen, drops, cells = _removed(
+        inputs, start, integer("subsets", subsets, least=3), share, grid
+    )
+
+    def sums(maps: Tensor) -> Tensor:
+        return torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells).double())
+
+    def correlated(maps: Tensor) -> tuple[Tensor, Tensor]:
+        # Cells of different sizes would else give a constant map a correlation, with their areas.
+        constant = (maps.flatten(2).amax(dim=2) == maps.flatten(2).amin(dim=2)).unsqueeze(2)
+        value, error = _correlation(sums(maps).where(~constant, 0), drops)
+        moved = drops.double().std(dim=2) > _ROUNDING * inputs.unchanged.abs()
+        return value.where(moved, torch.nan), error.where(moved, torch.nan)
+
+    own = inputs.attributions(start)
+    result = inputs.result(lambda maps: correlated(maps)[0], better="higher", own=own)
+    return dataclasses.replace(result, standard_error=correlated(own)[1].float())
+
+
+def infidelity(
+    model: nn.Module,
+    images: Tensor,
+    explanation: Explanation | Tensor,
+    *,
+    subsets: int = 100,
+    share: float = 0.2,
+    grid: int | Sequence[int] = 9,
+    baseline: Baseline = 0.0,
+    normalize: bool = True,
+    **options: Unpack[MetricOptions],
+) -> MetricResult:
+    r"""Measure by how much attributions miss what the score loses when their pixels go.
+
+    .. math:: \mathrm{INFD} = E_I \big[(I^T \Phi - (f(x) - f(x - I)))^2\big]
+
+    Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019
+    (arXiv:1901.09392). The changes I are what random subsets of a grid's cells
+    are more than the baseline, each drawn by itself; :math:`I^T \Phi` is then the sum of the
+    attributions in the subset.
+
+    Args:
+        model: in evaluation mode; it is left unchanged.
+        images: (N, C, *size), as the model takes them.
+        explanation: as :func:`mu_fidelity` takes it, and likewise what follows.
+        subsets: how many, at least 3.
+        share: of the cells in a subset.
+        grid: cells along each axis.
+        baseline: what is seen instead.
+        normalize: whether each map is first multiplied by the factor that makes its infidelity
+            least, of those that are not negative: a map of the opposite is not right. Without it
+            maps in another unit than the score's cannot be compared: a heatmap's unit is arbitrary.
+        options: see :class:`MetricOptions`.
+
+    Returns:
+        Values of at least 0 in the squared unit of what is followed, lower is better, and their
+        ``standard_error``. A map of zeros, and with ``normalize`` one that is no better than it,
+        has the mean square of what is lost.
+
+    Raises:
+        TypeError: something is of the wrong type.
+        ValueError: something does not fit, see :class:`MetricInputs`.
+    """
+    inputs = MetricInputs("infidelity", model, images, explanation, **options)
+    start = baseline_images(check_baseline(baseline), images)
+    chosen, drops, cells = _removed(
+        inputs, start, integer("subsets", subsets, least=3), share, grid
+    )
+
+    def squares_of(maps: Tensor) -> Tensor:
+        told = torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells).double())
+        lost = drops.double()
+        factor = torch.ones((), dtype=torch.float64, device=told.device)
+        if normalize:
+            squares = told.square().sum(dim=2, keepdim=True)
+            factor = (told * lost).sum(dim=2, keepdim=True) / squares.where(squares > 0, 1)
+        return (factor.clamp(min=0) * told - lost).square()
+
+    own = inputs.attributions(start)
+    result = inputs.result(lambda maps: squares_of(maps).mean(dim=2), better="lower", own=own)
+    error = squares_of(own).std(dim=2) / chosen.shape[1] ** 0.5
+    return dataclasses.replace(result, standard_error=error.float())
+
+
+def saco(
+    model: nn.Module,
+    images: Tensor,
+    explanation: Explanation | Tensor,
+    *,
+    groups: int = 10,
+    baseline: Baseline = 0.0,
+    **options: Unpack[MetricOptions],
+) -> MetricResult:
+    """Ask whether the groups of pixels with more heat are those the score needs more.
+
+    The salience-guided faithfulness coefficient of Wu et al., "On the Faithfulness of Vision
+    Transformer Explanations", CVPR 2024 (arXiv:2404.01415), section 3: pixels are sorted by their
+    values into groups of equal size. Each pair of groups counts by how far their heat differs, for
+    the map if the group with more heat costs more score, else against it. A pair that costs the
+    same, but for rounding, counts for neither; in the paper it counts for the map, which gives a
+    score that does not change at all the best value.
+
+    Args:
+        model: in evaluation mode; it is left unchanged.
+        images: (N, C, *size), as the model takes them.
+        explanation: an explanation of them, or maps (N, K, *size) of any origin.
+        groups: how many, at least 2. As many forward passes for each map.
+        baseline: what is seen instead, as :func:`deletion` takes it.
+        options: see :class:`MetricOptions`.
+
+    Returns:
+        Values in [-1, 1], higher is better; NaN where all groups have the same heat, such as in a
+        constant map, or cost the same.
+
+    Raises:
+        TypeError: something is of the wrong type.
+        ValueError: something does not fit, see :class:`MetricInputs`.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
+        >>> model[1].weight.data = torch.tensor([[3.0, 1.0]])
+        >>> images, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[[0.9, 0.1]]]])
+        >>> saco(model, images, maps, groups=2, activation="none", floors=()).mean
+        1.0
+    """
+    inputs = MetricInputs("saco", model, images, explanation, **options)
+    start = baseline_images(check_baseline(baseline), images)
+    n, pixels = len(images), images[0, 0].numel()
+    if integer("groups", groups, least=2) > pixels:
+        raise ValueError(f"expected at most {pixels} groups, one for each pixel, got {groups}")
+
+    def values_of(maps: Tensor) -> Tensor:
+        group = ranks(maps, inputs.seeds) * groups // pixels
+        m = maps.shape[1]
+        heat = maps.new_zeros(n, m, groups).double()
+        heat.scatter_reduce_(
+            2, group.flatten(2), maps.flatten(2).double(), "mean", include_self=False
+        )
+        rows = torch.arange(n * m * groups, device=images.device)
+        flat = group.flatten(0, 1)
+
+        def make(part: slice) -> Tensor:
+            own = rows[part] // (m * groups)
+            number = (rows[part] % groups).view(-1, *[1] * (images.ndim - 2))
+            gone = (flat[rows[part] // groups] == number).unsqueeze(1)
+            return start[own].where(gone, images[own])
+
+        without = inputs.scores(make, rows // (m * groups)).unflatten(0, (n, m, groups))
+        drops = inputs.unchanged.unsqueeze(2) - own_targets(without)  # (N, K, groups)
+        more = heat.unsqueeze(3) - heat.unsqueeze(2)  # of group i than of j
+        costs = drops.unsqueeze(3) - drops.unsqueeze(2)
+        rounding = _ROUNDING * inputs.unchanged.abs().view(n, -1, 1, 1)
+        costs = costs.sign().where(costs.abs() > rounding, 0)
+        later = torch.ones(groups, groups, dtype=torch.bool, device=heat.device).triu(1)
+        weight = more.abs()[..., later].sum(dim=2)
+        signed = (more * costs)[..., later].sum(dim=2)
+        told = weight > 1e-9 * heat.abs().sum(dim=2)
+        return (signed / weight).where(told & costs.flatten(2).any(dim=2), torch.nan)
+
+    return inputs.result(values_of, better="higher")
+
+
+def _removed(
+    inputs: MetricInputs,
+    start: Tensor,
+    subsets: int,
+    share: float,
+    grid: int | Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Score the images without random subsets of a grid's cells.
+
+    Returns:
+        Which cells each subset holds, (N, S, cells) bool; what the score loses, (N, K, S); and of
+        each pixel the cell, (*size) int64.
+    """
+    images = inputs.images
+    size, n = images.shape[2:], len(images)
+    integer("subsets", subsets, least=3)
+    if not 0 < share < 1:
+        raise ValueError(f"expected a share of the cells in (0, 1), got {share!r}")
+    shape = [min(pair) for pair in zip(each_axis("grid", grid, tuple(size)), size, strict=True)]
+    number = torch.zeros((), dtype=torch.int64, device=images.device)
+    for length, count in zip(size, shape, strict=True):
+        places = torch.arange(length, device=images.device) * count // length
+        number = number.unsqueeze(-1) * count + places
+    cells = int(number.max()) + 1
+    several = round(share * cells)
+    if not 0 < several < cells:
+        raise ValueError(
+            f"expected a share that is at least one of the grid's {cells} cells and not all, got "
+            f"{share!r}"
+        )
+    chosen = torch.zeros(n, subsets, cells, dtype=torch.bool)
+    for row, seed in enumerate(inputs.seeds.tolist()):
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.rand(subsets, cells, generator=generator).argsort(dim=1)[:, :several]
+        chosen[row].scatter_(1, order, True)
+    chosen = chosen.to(images.device)
+    rows = torch.arange(n * subsets, device=images.device)
+    flat = chosen.flatten(0, 1)
+
+    def make(part: slice) -> Tensor:
+        own = rows[part] // subsets
+        gone = flat[rows[part]][:, number].unsqueeze(1)
+        return start[own].where(gone, images[own])
+
+    without = inputs.scores(make, rows // subsets).unflatten(0, (n, subsets))
+    drops = (inputs.unchanged.unsqueeze(1) - without).transpose(1, 2)
+    return chosen, drops, number
+
+
+def _cell_sums(maps: Tensor, cells: Tensor) -> Tensor:
+    """Sum maps within cells: (N, M, *size) to (N, M, cells)."""
+    sums = maps.new_zeros(*maps.shape[:2], int(cells.max()) + 1)
+    return sums.index_add_(2, cells.flatten(), maps.flatten(2))
+
+
+def _correlation(told: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Pearson's correlation along the last axis and its jackknife standard error."""
+    x, y = told.double(), lost.double()
+    count = x.shape[2]
+    flat_x, flat_y = (v.std(dim=2) <= 1e-6 * v.abs().amax(dim=2) for v in (x, y))
+    x, y = x - x.mean(dim=2, keepdim=True), y - y.mean(dim=2, keepdim=True)
+    x, y = torch.broadcast_tensors(x, y)
+
+    terms = {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}
+    whole = {name: value.sum(dim=2, keepdim=True) for name, value in terms.items()}
+
+    def ratio(sums: dict[str, Tensor], n: int) -> Tensor:
+        covariance = sums["xy"] - sums["x"] * sums["y"] / n
+        spread = (sums["xx"] - sums["x"] ** 2 / n) * (sums["yy"] - sums["y"] ** 2 / n)
+        return covariance / spread.clamp(min=0).sqrt()
+
+    value = ratio(whole, count).squeeze(2)
+    others = ratio({name: whole[name] - terms[name] for name in terms}, count - 1)
+    error = ((others - others.mean(dim=2, keepdim=True)).square().mean(dim=2) * (count - 1)).sqrt()
+    undefined = flat_x | flat_y
+    return value.clamp(-1, 1).where(~undefined, torch.nan), error.where(~undefined, torch.nan)

@@ -1,0 +1,128 @@
+"""How alike two maps are: Spearman's rank correlation and structural similarity, on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from ... import heatmap
+
+_WINDOW = 7
+
+
+def spearman(one: Tensor, other: Tensor) -> Tensor:
+    """Return Spearman's rank correlation of maps; equal values share their mean rank.
+
+    Args:
+        one: (..., *size) maps, with as many axes of space as both have behind their first two.
+        other: of the same shape.
+
+    Returns:
+        (N, K) in [-1, 1]; NaN where a map is constant.
+
+    Example:
+        >>> spearman(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[1.0, 4.0, 9.0]]])).item()
+        1.0
+    """
+    x, y = (_standard_ranks(maps) for maps in (one, other))
+    return (x * y).sum(dim=2).float()
+
+
+def of_pairs(maps: Tensor, similarity: str) -> Tensor:
+    """Return (N, K, K): how alike each two of an image's K maps are.
+
+    Args:
+        maps: (N, K, *size).
+        similarity: a name of :data:`SIMILARITIES`.
+
+    Example:
+        >>> of_pairs(torch.tensor([[[1.0, 2.0, 3.0], [2.0, 4.0, 3.0]]]), "spearman")[0].tolist()
+        [[1.0, 0.5], [0.5, 1.0]]
+    """
+    if similarity == "spearman":  # ranks once for each map, an image at a time for their memory
+        ranks = (_standard_ranks(image.unsqueeze(0))[0] for image in maps)
+        return torch.stack([rows @ rows.mT for rows in ranks]).float()
+    alike = similarity_by_name(similarity)
+    return torch.stack(
+        [alike(maps, maps[:, k : k + 1].expand_as(maps)) for k in range(maps.shape[1])], dim=2
+    )
+
+
+def ssim(one: Tensor, other: Tensor) -> Tensor:
+    """Return the mean structural similarity of heatmaps, by windows of 7 x 7 pixels.
+
+    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE
+    TIP 2004, equation 13, with uniform windows that lie within the map, as scikit-image has it by
+    default. Each map is divided by its maximum first.
+
+    Args:
+        one: (N, K, H, W) maps; negative values count as zero.
+        other: of the same shape.
+
+    Returns:
+        (N, K) in [-1, 1]; NaN where a map has no positive value.
+
+    Raises:
+        ValueError: maps of signals or volumes, or smaller than a window.
+
+    Example:
+        >>> maps = torch.rand(1, 1, 9, 9)
+        >>> round(ssim(maps, maps).item(), 3)
+        1.0
+    """
+    if one.ndim != 4 or min(one.shape[2:]) < _WINDOW:
+        raise ValueError(
+            f"expected maps (N, K, H, W) of at least {_WINDOW} pixels for structural similarity, "
+            f'got {tuple(one.shape)}: choose similarity="spearman"'
+        )
+    known = heatmap.evidence(one) & heatmap.evidence(other)
+    x, y = (heatmap.scale(maps).double() for maps in (one, other))
+    many = _WINDOW**2
+
+    def mean(values: Tensor) -> Tensor:
+        return avg_pool2d(values, _WINDOW, 1)
+
+    mean_x, mean_y = mean(x), mean(y)
+    unbiased = many / (many - 1)
+    var_x = unbiased * (mean(x * x) - mean_x**2)
+    var_y = unbiased * (mean(y * y) - mean_y**2)
+    covariance = unbiased * (mean(x * y) - mean_x * mean_y)
+    light, contrast = 0.01**2, 0.03**2
+    found = (2 * mean_x * mean_y + light) * (2 * covariance + contrast)
+    found = found / ((mean_x**2 + mean_y**2 + light) * (var_x + var_y + contrast))
+    return found.mean(dim=(2, 3)).float().where(known, torch.nan)
+
+
+#: By name.
+SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"spearman": spearman, "ssim": ssim}
+
+
+def similarity_by_name(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a measure of similarity.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in SIMILARITIES:
+        raise ValueError(f"expected a similarity out of {tuple(SIMILARITIES)}, got {name!r}")
+    return SIMILARITIES[name]
+
+
+def _standard_ranks(maps: Tensor) -> Tensor:
+    """Return ranks (N, K, pixels) of mean 0 and length 1; NaN where a map is constant."""
+    ranks = _mean_ranks(maps.flatten(2))
+    ranks = ranks - ranks.mean(dim=2, keepdim=True)
+    length = ranks.square().sum(dim=2, keepdim=True).sqrt()
+    return ranks / length.where(length > 0, torch.nan)
+
+
+def _mean_ranks(values: Tensor) -> Tensor:
+    """Return the rank of each value along the last axis; equal values share the mean of theirs."""
+    values = values.contiguous()
+    ordered = values.sort(dim=-1).values
+    below = torch.searchsorted(ordered, values)
+    upto = torch.searchsorted(ordered, values, right=True)
+    return (below + upto + 1).double() / 2

@@ -1,0 +1,95 @@
+"""Sensitivity: how far an explanation moves when the image hardly does."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from ...explainers import Explainer
+from ...model import check_images
+from ...options import integer
+from ..metric.floors import FLOORS
+from ..metric.inputs import MetricInputs, explained
+from ..metric.options import MetricOptions
+from ..metric.result import MetricResult
+
+#: Noise of one sample is this far from that of the next.
+_SAMPLES = 15_485_863
+
+
+def sensitivity(
+    model: nn.Module,
+    images: Tensor,
+    explainer: Explainer,
+    *,
+    radius: float = 0.02,
+    samples: int = 10,
+    **options: Unpack[MetricOptions],
+) -> MetricResult:
+    r"""Measure how far a map moves at most when noise is added to the image.
+
+    .. math:: \mathrm{SENS} = \max_{\|d\|_\infty \le r} \|\Phi(x + d) - \Phi(x)\| / \|\Phi(x)\|
+
+    Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019
+    (arXiv:1901.09392), section 4, by random draws. :math:`\Phi` are the raw maps, for the targets
+    of the unchanged images. A stable map need not be right: one that ignores the image, such as the
+    floor ``"centre"``, never moves.
+
+    Args:
+        model: the explainer's, in evaluation mode.
+        images: (N, C, *size), as the model takes them.
+        explainer: what explains them; it runs ``samples`` + 1 times.
+        radius: r, in the images' own unit.
+        samples: how many draws of noise.
+        options: see :class:`MetricOptions`.
+
+    Returns:
+        Values of at least 0, lower is better; NaN where there is no evidence in the unchanged
+        image.
+
+    Raises:
+        TypeError: something is of the wrong type, such as a map in place of an explainer.
+        ValueError: something does not fit, or the explainer has another model.
+    """
+    integer("samples", samples)
+    if not radius > 0:
+        raise ValueError(f"expected a radius above 0, got {radius!r}")
+    images = check_images(images).detach()
+    explanation, again = explained(model, images, explainer, **options)
+    inputs = MetricInputs("sensitivity", None, images, explanation, **options)
+    worst = torch.zeros(())
+    floors = {name: torch.zeros(()) for name in inputs.options.floors}
+    before = {name: FLOORS[name](images, inputs.seeds) for name in floors}
+    for sample in range(samples):
+        seeds = inputs.seeds + (sample + 1) * _SAMPLES
+        changed = images + radius * _noise(images, seeds)
+        moved = again(changed).raw
+        worst = torch.maximum(worst.to(moved), _change(explanation.raw, moved))
+        for name, most in floors.items():
+            far = _change(before[name], FLOORS[name](changed, seeds))
+            floors[name] = torch.maximum(most.to(far), far)
+    return MetricResult(
+        metric="sensitivity",
+        values=worst,
+        better="lower",
+        floor_values={name: most.expand_as(worst) for name, most in floors.items()},
+        seed=inputs.options.seed,
+    )
+
+
+def _noise(images: Tensor, seeds: Tensor) -> Tensor:
+    """Return uniform noise within [-1, 1], the same on every device."""
+    draws = [
+        torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(seed))
+        for seed in seeds.tolist()
+    ]
+    return (2 * torch.stack(draws) - 1).to(images)
+
+
+def _change(before: Tensor, after: Tensor) -> Tensor:
+    """Return (N, K): how far maps moved, over their own length; NaN for maps of zeros."""
+    length: Tensor = torch.linalg.vector_norm(before.flatten(2), dim=2)
+    moved: Tensor = torch.linalg.vector_norm((after - before).flatten(2), dim=2)
+    return moved / length.where(length > 0, torch.nan)
