@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: A curve is kept at so many places, evenly from its first step to its last.
 CURVE_POINTS = 51
 
+#: What the column of a floor begins with.
+FLOOR = "floor_"
+
 #: Columns of the table of values before those of the floors, and their types in pandas.
 _COLUMNS = {
     "image": "int64",
@@ -59,7 +62,7 @@ class Question:
     @property
     def columns(self) -> dict[str, str]:
         """The columns of the rows, and their types in pandas."""
-        floors = {f"floor_{name}": "float32" for name in self.floors}
+        floors = {f"{FLOOR}{name}": "float32" for name in self.floors}
         return {**_COLUMNS, **floors, **_CURVE}
 
 
@@ -283,7 +286,7 @@ def _columns(found: Measurement, question: Question) -> dict[str, np.ndarray[Any
         **{name: np.full(n * k, value, dtype=object) for name, value in same.items()},
         "value": found.values.flatten().numpy(),
         **{
-            f"floor_{name}": found.floors.get(name, unknown).flatten().numpy()
+            f"{FLOOR}{name}": found.floors.get(name, unknown).flatten().numpy()
             for name in question.floors
         },
         "curve": np.array([*curve, None], dtype=object)[:-1],

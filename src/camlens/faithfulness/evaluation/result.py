@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,12 +15,13 @@ import torch
 from ...files import write_whole
 from ...regions.intervals import Resampling
 from ..metric.result import MetricResult
-from .measurements import CURVE_POINTS
+from . import plots
+from .measurements import CURVE_POINTS, FLOOR
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
-_FLOOR = "floor_"
 _CURVE = ["curve", "curve_from", "curve_to"]
 
 #: The columns of the table before those of the floors.
@@ -115,6 +116,20 @@ class Evaluation:
         names = list(dict.fromkeys(self.values["metric"]))
         return pd.concat(found).groupby(level=0).mean().reindex(index=names, columns=names)
 
+    def plot(self, metrics: Sequence[str] | None = None) -> Figure:
+        """Draw every method and floor by every metric, with intervals; a panel for each metric.
+
+        Args:
+            metrics: names of those to draw, in this order. None: all.
+
+        Returns:
+            A matplotlib figure; notebooks show it, ``figure.savefig("metrics.png")`` writes it.
+
+        Raises:
+            ValueError: a metric is not in the table, or there is none.
+        """
+        return plots.draw(self.table, metrics)
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``table.parquet``, ``values.parquet`` and ``curves.parquet`` into a folder.
 
@@ -166,13 +181,13 @@ def _table(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    floors = [name for name in rows.columns if name.startswith(_FLOOR)]
+    floors = [name for name in rows.columns if name.startswith(FLOOR)]
     found = []
     gaps = _gaps(rows, seed)
     for (method, metric), part in rows.groupby(["method", "metric"], sort=False, observed=True):
         result = _result(part, floors, seed)
         low, high = result.interval
-        means = {f"{_FLOOR}{name}": one.mean for name, one in _floor_means(result).items()}
+        means = {f"{FLOOR}{name}": one.mean for name, one in _floor_means(result).items()}
         own = {
             **{"method": method, "metric": metric, "better": result.better},
             **{"images": int(torch.isfinite(result.values).any(dim=1).sum())},
@@ -239,7 +254,7 @@ def _result(part: pd.DataFrame, floors: list[str], seed: int) -> MetricResult:
         metric=str(part["metric"].iloc[0]),
         values=filled("value"),
         better="higher" if part["better"].iloc[0] == "higher" else "lower",
-        floor_values={name.removeprefix(_FLOOR): filled(name) for name in known},
+        floor_values={name.removeprefix(FLOOR): filled(name) for name in known},
         seed=seed,
     )
 
