@@ -3,9 +3,10 @@
 ``python benchmarks/faithfulness.py FOLDER WEIGHTS`` with the folder that
 ``../shared/tiny_imagenet/from_snapshot.py`` writes and the weights of
 ``benchmarks/train_tiny_imagenet.py``. It prints three tables: methods by metrics, the agreement of
-the metrics, and what measured placement changes in the pointing games. ``--images 200`` takes a
-part: the first of each class in turn. With ``--out`` the evaluation is kept, to be read by
-``camlens.faithfulness.Evaluation.load``.
+the metrics, and what measured placement changes in the pointing games. ``--images 200`` and
+``--registration 2000`` take a part, the first of each class in turn; 0 leaves a table out. With
+``--out`` the evaluation is kept, to be read by ``camlens.faithfulness.Evaluation.load``; ``--docs``
+writes the tables and the figure of docs/which_map_to_trust.rst.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+import trust_tables
 from safetensors.torch import load_file
 from tiny_imagenet import SIZE, network, normalized, photographs
 from torch import Tensor, nn
@@ -97,7 +100,7 @@ def spread(classes: Tensor, count: int) -> Tensor:
     return (within * (int(classes.max()) + 1) + classes).argsort()[:count].sort().values
 
 
-def registration(model: nn.Module, data: list[tuple[Tensor, ...]], batch: int) -> str:
+def registration(model: nn.Module, data: list[tuple[Tensor, ...]], batch: int) -> pd.DataFrame:
     """Return by how many points measured placement moves the pointing games, image by image."""
     methods = {
         f"{layer} {how}": camlens.GradCAM(model, layer, registration=how)
@@ -108,20 +111,22 @@ def registration(model: nn.Module, data: list[tuple[Tensor, ...]], batch: int) -
     found = measure.evaluate(
         methods, model, data, metrics=games, targets="label", floors=(), batch_size=batch
     )
-    lines = []
+    rows = []
     for game in games:
         for layer in LAYERS:
-            rows = found.values.query("metric == @game")
-            wide = rows.pivot_table(index="image", columns="method", values="value")
+            values = found.values.query("metric == @game")
+            wide = values.pivot_table(index="image", columns="method", values="value")
             gain = 100 * (wide[f"{layer} measured"] - wide[f"{layer} stretched"]).dropna()
             low, high = Resampling(resamples=5000, seed=0).mean(np.asarray(gain)[:, None])
-            before = 100 * wide[f"{layer} stretched"].mean()
-            lines.append(
-                f"| {game} | {layer} | {before:.1f} | {gain.mean():+.2f} | {low[0]:+.2f} to "
-                f"{high[0]:+.2f} | {len(gain)} |"
+            rows.append(
+                {
+                    **{"game": game.replace("_", " "), "layer": layer, "photographs": len(gain)},
+                    "stretched, %": f"{100 * wide[f'{layer} stretched'].mean():.1f}",
+                    "measured adds, points": f"{gain.mean():+.2f}",
+                    "95% interval": f"{low[0]:+.2f} to {high[0]:+.2f}",
+                }
             )
-    head = "| game | layer | stretched, % | measured adds, points | 95% interval | images |\n"
-    return head + "|---|---|---|---|---|---|\n" + "\n".join(lines)
+    return pd.DataFrame(rows)
 
 
 def main() -> None:
@@ -129,41 +134,58 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--registration", type=int, default=10_000)
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--metric", nargs="+", choices=METRICS, default=list(METRICS))
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--docs", type=Path, help="write STEM.csv, _agreement.csv and so on")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     model = network()
     model.load_state_dict(load_file(args.weights))
     model.eval().requires_grad_(False)
     pixels, classes, files = photographs(args.folder, "val")
-    chosen = spread(classes, args.images)
-    images, labels = normalized(pixels[chosen]), classes[chosen]
-    objects = masks(boxes(args.folder, [files[i] for i in chosen.tolist()]))
-    with torch.no_grad():
-        right = [
-            (model(some).argmax(dim=1) == own).float()
-            for some, own in zip(images.split(250), labels.split(250), strict=True)
-        ]
-    data = list(zip(images, labels, objects, strict=True))
+    objects = masks(boxes(args.folder, files))
+
+    def part(count: int) -> list[tuple[Tensor, ...]]:
+        rows = spread(classes, count)
+        return list(zip(normalized(pixels[rows]), classes[rows], objects[rows], strict=True))
+
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}")
-    print(f"{len(data)} photographs, top-1 {torch.cat(right).mean():.1%}\n")
+    print(f"top-1 of all {len(classes)} photographs: {top1(model, pixels, classes):.1%}\n")
+    if args.registration:
+        moved = registration(model, part(args.registration), args.batch)
+        print(moved.to_string(index=False), flush=True)
+        if args.docs is not None:
+            args.docs.parent.mkdir(parents=True, exist_ok=True)
+            moved.to_csv(args.docs.with_name(f"{args.docs.name}_registration.csv"), index=False)
+    if not args.images:
+        return
     found = measure.evaluate(
         {name: METHODS[name](model) for name in args.method},
         model,
-        data,
+        part(args.images),
         metrics={name: METRICS[name] for name in args.metric},
         targets="label",
         batch_size=args.batch,
     )
-    columns = ["metric", "method", "mean", "low", "high", "best_floor"]
+    columns = ["metric", "method", "images", "mean", "low", "high", "best_floor"]
     columns += ["above_floor", "above_low", "above_high", "clear", "level", "seconds"]
     print(found.table.sort_values(["metric", "method"])[columns].round(3).to_string(index=False))
     print(found.agreement().round(2).to_string())
-    print(registration(model, data, args.batch))
+    if args.docs is not None:
+        trust_tables.write(found, args.docs, {})
     if args.out is not None:
         found.save(args.out)
+
+
+@torch.no_grad()
+def top1(model: nn.Module, pixels: Tensor, classes: Tensor) -> float:
+    right = [
+        (model(normalized(some)).argmax(dim=1) == own).float()
+        for some, own in zip(pixels.split(250), classes.split(250), strict=True)
+    ]
+    return float(torch.cat(right).mean())
 
 
 if __name__ == "__main__":
