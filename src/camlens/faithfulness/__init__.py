@@ -22,6 +22,7 @@ from .random_logit import random_logit
 from .randomization import Randomization, randomization
 from .region_ablation import RegionAblation, ablate_regions
 from .road import road
+from .shared_passes import SharedPasses
 from .similarity import spearman, ssim
 from .stability import sensitivity
 from .subsets import infidelity, mu_fidelity, saco
@@ -39,6 +40,7 @@ __all__ = [
     "PlantedEvidence",
     "Randomization",
     "RegionAblation",
+    "SharedPasses",
     "ablate_regions",
     "average_drop",
     "average_gain",

@@ -19,6 +19,7 @@ from ..targets import NO_CLASS, Selection, Targets, probabilities
 from .floors import FLOORS
 from .metric_options import CheckedOptions, MetricOptions
 from .metric_result import Better, MetricResult
+from .shared_passes import SharedPasses
 
 #: Seeds of images are this far from those of another ``seed``; torch uses 32 bits of one on a CPU.
 _IMAGES = 1_000_003
@@ -63,6 +64,7 @@ class MetricInputs:
     ) -> None:
         self.metric, self.images = metric, check_images(images)
         self.options = CheckedOptions(**options)
+        self.shared = self.options.shared or SharedPasses()
         self.explanation = explanation if isinstance(explanation, Explanation) else None
         self.maps = _checked_maps(explanation, images)
         first = self.options.seed * _IMAGES + self.options.first
@@ -78,7 +80,11 @@ class MetricInputs:
         check_mode(module)
         check_keywords(module, options.keywords)
         targets = _targets(self.explanation, options.targets)
-        self.probe = Probe(module, self.images, options.inputs, options.keywords, targets)
+        self.probe = self.shared.once(
+            "probe",
+            [module, self.images, targets, tuple(options.inputs), *options.keywords.items()],
+            lambda: Probe(module, self.images, options.inputs, options.keywords, targets),
+        )
         with torch.no_grad():
             selection = self.probe.unchanged()
         selection.check(selection.scores.unsqueeze(-1))
