@@ -9,11 +9,11 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from ..changed_scores import read_all
 from ..explainers import Explainer
 from ..explanation import Explanation
 from ..methods import gradient, path
 from ..model import check_batched, check_images, check_keywords, check_mode, check_model
-from ..perturbations import check_alone, read_all
 from ..probe import Probe
 from ..targets import NO_CLASS, Selection, Targets, probabilities
 from .floors import FLOORS
@@ -97,7 +97,7 @@ class MetricInputs:
             _check_same(self.explanation, selection)
         self.targets = selection.classes
         self.unchanged = self.followed(selection)
-        self._alone = False
+        self._checked = False
 
     def followed(self, selection: Selection) -> Tensor:
         """Return what is followed of changed images, (m, K): probabilities or scores.
@@ -124,9 +124,6 @@ class MetricInputs:
             make: from a slice of the M to the images, (m, C, *size).
             source: (M,) int64: which of the images each was made from.
         """
-        if not self._alone:
-            check_alone(self.probe, make)
-            self._alone = True
         values = read_all(
             self.probe,
             make,
@@ -135,7 +132,9 @@ class MetricInputs:
             batch_size=self.options.batch_size,
             label=self.metric,
             progress=self.options.progress,
+            check=not self._checked,
         )
+        self._checked = True
         if not values.isfinite().all():
             raise ValueError(
                 f"the scores of images that {self.metric} changed are not finite: look at the "
