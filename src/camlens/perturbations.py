@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from .baselines import Baseline, baseline_images, check_baseline
+from .changed_scores import read_all
 from .explainers import Attribution, Explainer, at_least_float32
 from .layers.measured import inputs_key
 from .methods import path, perturbation
 from .options import each_axis, integer
 from .probe import Probe
-from .progress import progress_bar
-from .targets import Selection
 
 __all__ = ["RISE", "Occlusion", "Perturbation"]
 
@@ -49,11 +48,7 @@ class Perturbation(Explainer):
             source: as :meth:`camlens.probe.Probe.selections` takes it.
         """
         shape = inputs_key(probe)
-        if callable(probe.targets) or shape not in self._measured:  # a callable may mix images
-            check_alone(probe, make)
-        if not callable(probe.targets):
-            self._measured.add(shape)
-        return read_all(
+        scores = read_all(
             probe,
             make,
             source,
@@ -61,7 +56,11 @@ class Perturbation(Explainer):
             batch_size=self.batch_size,
             label=type(self).__name__,
             progress=self._progress,
+            check=callable(probe.targets) or shape not in self._measured,  # a callable may mix them
         )
+        if not callable(probe.targets):
+            self._measured.add(shape)
+        return scores
 
 
 @final
@@ -272,64 +271,6 @@ class RISE(Perturbation):
         return cells, draw
 
 
-def check_alone(probe: Probe, make: Callable[[slice], Tensor]) -> None:
-    """Check that a score does not depend on which other images run beside its own.
-
-    Beside a changed image the first image has to have the score that it has in the call.
-
-    Raises:
-        ValueError: it has another.
-    """
-    with torch.no_grad():
-        pair = torch.cat([probe.images[:1], make(slice(0, 1))])
-        rows = torch.zeros(2, dtype=torch.int64, device=pair.device)
-        beside = probe.changed(pair, rows).run(start=None).scores[0]
-    alone = probe.unchanged().scores.detach()
-    gap = (at_least_float32(beside) - at_least_float32(alone[0])).abs().amax()
-    rounding = 1e-3 if torch.finfo(alone.dtype).eps < 1e-3 else 0.1
-    if gap > rounding * at_least_float32(alone).abs().amax():
-        raise ValueError(
-            "the scores of an image change with the other images of the batch, such as by a "
-            "BatchNorm without running statistics or a softmax over the batch, so that changed "
-            "images cannot be scored together: choose scores that depend on one image alone"
-        )
-
-
 def exact(images: Tensor) -> torch.autocast:
     """Return a context in which sums over many passes are not made in half precision."""
     return torch.autocast(images.device.type, enabled=False)
-
-
-def read_all(
-    probe: Probe,
-    make: Callable[[slice], Tensor],
-    source: Tensor,
-    read: Callable[[Selection], Tensor],
-    *,
-    batch_size: int,
-    label: str,
-    progress: bool | None,
-) -> Tensor:
-    """Return what is read off the scores of M changed images, (M, K), with a progress bar.
-
-    Args:
-        probe: of the call.
-        make: as :meth:`camlens.probe.Probe.selections` takes it.
-        source: as :meth:`camlens.probe.Probe.selections` takes it.
-        read: from the selection of m images to (m, K).
-        batch_size: how many images run at once.
-        label: what stands before the bar.
-        progress: whether it is shown. None: where standard error is a terminal.
-    """
-    values = source.new_empty(0, dtype=torch.float32)
-    first = 0
-    with progress_bar(len(source), label, shown=progress) as advance:
-        for selection in probe.selections(make, source, batch_size=batch_size):
-            some = at_least_float32(read(selection))
-            if first == 0:
-                # In one piece: small parts that are kept would cut up the memory between batches.
-                values = some.new_empty(len(source), some.shape[1])
-            values[first : first + len(some)] = some
-            first += len(some)
-            advance(len(some))
-    return values

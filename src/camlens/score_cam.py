@@ -8,11 +8,12 @@ from typing import Literal, final
 from torch import Tensor, nn
 
 from . import heatmap
+from .changed_scores import read_all
 from .explainers import Attribution, LayerExplainer, at_least_float32
 from .layouts import Layout
 from .methods import perturbation
 from .options import integer
-from .perturbations import exact, read_all
+from .perturbations import exact
 from .probe import Probe
 from .registration import Registration, place
 from .targets import Selection, probabilities

@@ -14,6 +14,7 @@ from .metric.floors import FLOORS
 from .metric.inputs import MetricInputs
 from .metric.options import MetricOptions
 from .metric.result import AboveFloor, Interval, MetricResult
+from .metric.shared_passes import SharedPasses
 from .region_ablation import RegionAblation, ablate_regions
 from .removal.imputation import impute
 from .removal.insertion_deletion import deletion, insertion, rise_blur
@@ -39,6 +40,7 @@ __all__ = [
     "PlantedEvidence",
     "Randomization",
     "RegionAblation",
+    "SharedPasses",
     "ablate_regions",
     "average_drop",
     "average_gain",

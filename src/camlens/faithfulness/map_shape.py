@@ -51,7 +51,7 @@ def sparseness(
     inputs = MetricInputs("sparseness", None, images, explanation, **options)
 
     def values_of(maps: Tensor) -> Tensor:
-        values = maps.flatten(2).abs().double().sort(dim=2).values
+        values = maps.flatten(2).abs().sort(dim=2).values.double()
         n = values.shape[2]
         weights = 2 * torch.arange(1, n + 1, device=values.device, dtype=values.dtype) - n - 1
         return (values * weights).sum(dim=2) / (n * values.sum(dim=2))  # 0 / 0 is NaN

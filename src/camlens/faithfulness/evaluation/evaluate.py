@@ -64,7 +64,8 @@ def evaluate(
             terminal.
 
     Returns:
-        The evaluation. The cost is that of each metric for each method, and for each floor once.
+        The evaluation. The cost is that of each metric for each method, and for each floor once;
+        that of :func:`mu_fidelity` and :func:`infidelity` is the same for any number of methods.
 
     Raises:
         LookupError: there is no metric of a name.

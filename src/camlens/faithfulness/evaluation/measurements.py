@@ -18,6 +18,7 @@ from ...explanation import Explanation
 from ...regions.masks import Regions
 from ...targets import NO_CLASS, Targets
 from ..metric.result import Better, MetricResult
+from ..metric.shared_passes import SharedPasses
 from .named_metrics import Metric, judges, needs_place
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Measurement:
         floors: by name, (N, K) float32.
         curve: (N, K, CURVE_POINTS) float32, or None.
         ends: the first and the last step of the curve.
-        seconds: how long it took, without the floors.
+        seconds: how long it took, without the floors; what methods share counts for the first.
         floor_seconds: how long the floors took, if they were computed.
     """
 
@@ -126,9 +127,9 @@ def measure(
 ) -> list[Measurement]:
     """Measure all metrics of all methods.
 
-    Floors do not depend on the maps that a metric judges: they are computed once, with the first
-    method. Those of a metric that takes an explainer are the metric's own matter, and computed each
-    time.
+    Floors do not depend on the maps that a metric judges, nor do passes such as those of the
+    unchanged images: they are computed once, with the first method that needs them. Floors of a
+    metric that takes an explainer are the metric's own matter, and computed each time.
 
     Args:
         question: what is measured.
@@ -145,7 +146,7 @@ def measure(
     """
     _, first = next(iter(explained.values()))
     asked = first.targets if (first.targets != NO_CLASS).all() else targets
-    found = []
+    found, shared = [], SharedPasses()
     for name, metric in question.metrics.items():
         floors: Mapping[str, Tensor] | None = None
         for method, (explainer, explanation) in explained.items():
@@ -162,6 +163,7 @@ def measure(
                 "first": indexes[0],
                 "batch_size": question.batch_size,
                 "progress": False,
+                "shared": shared,
             }
             with _named(method, name):
                 start = time.perf_counter()

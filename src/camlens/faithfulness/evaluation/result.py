@@ -47,8 +47,9 @@ class Evaluation:
             that interval is above zero; ``behind`` with ``behind_low`` and ``behind_high``, by how
             much it is worse than the metric's best method on the same images, and ``level``,
             whether that interval holds zero; ``floor_random`` and so on, the mean of each floor;
-            and ``seconds`` of the metric and ``floor_seconds`` of its floors, which are computed
-            once for all methods; NaN where no time was kept.
+            and ``seconds`` of the metric, where passes that methods share count for the first one,
+            and ``floor_seconds`` of its floors, which are computed once for all methods; NaN where
+            no time was kept.
         values: a row for each image, target, method and metric: ``image``, ``k``, ``target`` (-1
             where a callable computed the score), ``method``, ``metric``, ``better``, ``value`` and
             a column for each floor. ``value`` is NaN where the metric says nothing of the image.

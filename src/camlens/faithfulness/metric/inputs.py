@@ -9,16 +9,17 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from ...changed_scores import read_all
 from ...explainers import Explainer
 from ...explanation import Explanation
 from ...methods import gradient, path
 from ...model import check_batched, check_images, check_keywords, check_mode, check_model
-from ...perturbations import check_alone, read_all
 from ...probe import Probe
 from ...targets import NO_CLASS, Selection, Targets, probabilities
 from .floors import FLOORS
 from .options import CheckedOptions, MetricOptions
 from .result import Better, MetricResult
+from .shared_passes import SharedPasses
 
 #: Seeds of images are this far from those of another ``seed``; torch uses 32 bits of one on a CPU.
 _IMAGES = 1_000_003
@@ -63,6 +64,7 @@ class MetricInputs:
     ) -> None:
         self.metric, self.images = metric, check_images(images)
         self.options = CheckedOptions(**options)
+        self.shared = self.options.shared or SharedPasses()
         self.explanation = explanation if isinstance(explanation, Explanation) else None
         self.maps = _checked_maps(explanation, images)
         first = self.options.seed * _IMAGES + self.options.first
@@ -78,7 +80,11 @@ class MetricInputs:
         check_mode(module)
         check_keywords(module, options.keywords)
         targets = _targets(self.explanation, options.targets)
-        self.probe = Probe(module, self.images, options.inputs, options.keywords, targets)
+        self.probe = self.shared.once(
+            "probe",
+            [module, self.images, targets, tuple(options.inputs), *options.keywords.items()],
+            lambda: Probe(module, self.images, options.inputs, options.keywords, targets),
+        )
         with torch.no_grad():
             selection = self.probe.unchanged()
         selection.check(selection.scores.unsqueeze(-1))
@@ -91,7 +97,7 @@ class MetricInputs:
             _check_same(self.explanation, selection)
         self.targets = selection.classes
         self.unchanged = self.followed(selection)
-        self._alone = False
+        self._checked = False
 
     def followed(self, selection: Selection) -> Tensor:
         """Return what is followed of changed images, (m, K): probabilities or scores.
@@ -118,9 +124,6 @@ class MetricInputs:
             make: from a slice of the M to the images, (m, C, *size).
             source: (M,) int64: which of the images each was made from.
         """
-        if not self._alone:
-            check_alone(self.probe, make)
-            self._alone = True
         values = read_all(
             self.probe,
             make,
@@ -129,7 +132,9 @@ class MetricInputs:
             batch_size=self.options.batch_size,
             label=self.metric,
             progress=self.options.progress,
+            check=not self._checked,
         )
+        self._checked = True
         if not values.isfinite().all():
             raise ValueError(
                 f"the scores of images that {self.metric} changed are not finite: look at the "

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from ...targets import Targets, check_activation
 from .floors import FLOORS
+from .shared_passes import SharedPasses
 
 #: With the images' seeds added it still is a number of 64 bits.
 _MOST_SEED = 2**40
@@ -31,6 +32,7 @@ class MetricOptions(TypedDict, total=False):
             not depend on the batch it is in.
         batch_size: how many changed images run at once.
         progress: whether a progress bar is shown. None: where standard error is a terminal.
+        shared: keeps what calls for the same images have in common. None: nothing is kept.
     """
 
     targets: Targets
@@ -42,6 +44,7 @@ class MetricOptions(TypedDict, total=False):
     first: int
     batch_size: int
     progress: bool | None
+    shared: SharedPasses | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +60,7 @@ class CheckedOptions:
     first: int = 0
     batch_size: int = 32
     progress: bool | None = None
+    shared: SharedPasses | None = None
 
     def __post_init__(self) -> None:
         """Check the values that no other check would find."""

@@ -74,10 +74,7 @@ def mu_fidelity(
         1.0
     """
     inputs = MetricInputs("mu_fidelity", model, images, explanation, **options)
-    start = baseline_images(check_baseline(baseline), images)
-    chosen, drops, cells = _removed(
-        inputs, start, integer("subsets", subsets, least=3), share, grid
-    )
+    start, chosen, drops, cells = _without_subsets(inputs, baseline, subsets, share, grid)
 
     def sums(maps: Tensor) -> Tensor:
         return torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells).double())
@@ -138,10 +135,7 @@ def infidelity(
         ValueError: something does not fit, see :class:`MetricInputs`.
     """
     inputs = MetricInputs("infidelity", model, images, explanation, **options)
-    start = baseline_images(check_baseline(baseline), images)
-    chosen, drops, cells = _removed(
-        inputs, start, integer("subsets", subsets, least=3), share, grid
-    )
+    start, chosen, drops, cells = _without_subsets(inputs, baseline, subsets, share, grid)
 
     def squares_of(maps: Tensor) -> Tensor:
         told = torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells).double())
@@ -234,6 +228,25 @@ def saco(
         return (signed / weight).where(told & costs.flatten(2).any(dim=2), torch.nan)
 
     return inputs.result(values_of, better="higher")
+
+
+def _without_subsets(
+    inputs: MetricInputs,
+    baseline: Baseline,
+    subsets: int,
+    share: float,
+    grid: int | Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the baseline as images, and what :func:`_removed` does, once for all maps."""
+    start = baseline_images(check_baseline(baseline), inputs.images)
+    options = inputs.options
+    drawn = [options.seed, options.first, subsets, share, grid]
+    removed = inputs.shared.once(
+        "without subsets",
+        [inputs.probe, options.activation, baseline, *drawn],
+        lambda: _removed(inputs, start, subsets, share, grid),
+    )
+    return start, *removed
 
 
 def _removed(

@@ -121,8 +121,9 @@ def _standard_ranks(maps: Tensor) -> Tensor:
 
 def _mean_ranks(values: Tensor) -> Tensor:
     """Return the rank of each value along the last axis; equal values share the mean of theirs."""
-    values = values.contiguous()
-    ordered = values.sort(dim=-1).values
-    below = torch.searchsorted(ordered, values)
-    upto = torch.searchsorted(ordered, values, right=True)
-    return (below + upto + 1).double() / 2
+    ordered, places = values.contiguous().sort(dim=-1)
+    # Searched for in their order, which is faster than in that of the pixels.
+    below = torch.searchsorted(ordered, ordered)
+    upto = torch.searchsorted(ordered, ordered, right=True)
+    ranks = torch.empty_like(below).scatter_(-1, places, below + upto + 1)
+    return ranks.double() / 2

@@ -1,0 +1,100 @@
+"""Scores of many changed images, a batch at a time, and whether they may be scored together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .explainers import at_least_float32
+from .probe import Probe
+from .progress import progress_bar
+from .targets import Selection
+
+
+def read_all(
+    probe: Probe,
+    make: Callable[[slice], Tensor],
+    source: Tensor,
+    read: Callable[[Selection], Tensor],
+    *,
+    batch_size: int,
+    label: str,
+    progress: bool | None,
+    check: bool = False,
+) -> Tensor:
+    """Return what is read off the scores of M changed images, (M, K), with a progress bar.
+
+    Args:
+        probe: of the call.
+        make: as :meth:`camlens.probe.Probe.selections` takes it.
+        source: as :meth:`camlens.probe.Probe.selections` takes it.
+        read: from the selection of m images to (m, K).
+        batch_size: how many images run at once.
+        label: what stands before the bar.
+        progress: whether it is shown. None: where standard error is a terminal.
+        check: whether to check that a score does not depend on which other images run beside its
+            own: beside changed images the first image has to have the score that it has in the
+            call. It runs in the first batch, as one image more.
+
+    Raises:
+        ValueError: such a score depends on them.
+    """
+    values = source.new_empty(0, dtype=torch.float32)
+    first = 0
+    run = _checked if check else _unchecked
+    with progress_bar(len(source), label, shown=progress) as advance:
+        for selection in run(probe, make, source, batch_size):
+            some = at_least_float32(read(selection))
+            if first == 0:
+                # In one piece: small parts that are kept would cut up the memory between batches.
+                values = some.new_empty(len(source), some.shape[1])
+            values[first : first + len(some)] = some
+            first += len(some)
+            advance(len(some))
+    return values
+
+
+def _unchecked(
+    probe: Probe, make: Callable[[slice], Tensor], source: Tensor, batch_size: int
+) -> Iterator[Selection]:
+    return probe.selections(make, source, batch_size=batch_size)
+
+
+@torch.no_grad()
+def _checked(
+    probe: Probe, make: Callable[[slice], Tensor], source: Tensor, batch_size: int
+) -> Iterator[Selection]:
+    """Yield the selections of batches, the first of which also holds the first image, unchanged.
+
+    Raises:
+        ValueError: there it has another score than in the call.
+    """
+    rows = slice(0, batch_size)
+    images = torch.cat([make(rows), probe.images[:1]])
+    part = probe.changed(images, torch.cat([source[rows], source.new_zeros(1)]))
+    selection = part.run(start=None).selection
+    _check_alone(probe.unchanged().scores.detach(), selection.scores[-1])
+    yield Selection(
+        selection.scores[:-1],
+        selection.classes[:-1],
+        selection.class_count,
+        None if selection.logits is None else selection.logits[:-1],
+    )
+
+    def others(rows: slice) -> Tensor:
+        return make(slice(rows.start + batch_size, rows.stop + batch_size))
+
+    yield from probe.selections(others, source[batch_size:], batch_size=batch_size)
+
+
+def _check_alone(alone: Tensor, beside: Tensor) -> None:
+    gap = (at_least_float32(beside) - at_least_float32(alone[0])).abs().amax()
+    rounding = 1e-3 if torch.finfo(alone.dtype).eps < 1e-3 else 0.1
+    if gap > rounding * at_least_float32(alone).abs().amax():
+        raise ValueError(
+            "the scores of an image change with the other images of the batch, such as by a "
+            "BatchNorm without running statistics or a softmax over the batch, so that changed "
+            "images cannot be scored together: choose scores that depend on one image alone"
+        )
