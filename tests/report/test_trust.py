@@ -272,10 +272,12 @@ def test_few_images_are_judged_one_by_one(tmp_path):
                 clear = own["value"] > best if higher else own["value"] < best
                 assert value.text == metric.number(own["value"])
                 assert (value.stands == CLEAR) == clear
-                assert value.above.startswith("over " if clear else "not over ")
+                assert value.above.startswith("better than " if clear else "no better than ")
                 assert metric.number(best) in value.above
     page = write_report(run, tmp_path / "page.html").read_text()
     assert page.count('<table class="grid single"') == 2
+    assert page.count('<path class="curve"') == 4
+    assert 'class="band"' not in page  # no interval of two images
     assert found[0].says in page
 
 

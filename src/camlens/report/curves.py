@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .grids import MIN_IMAGES
 from .trust import decimals
 
 if TYPE_CHECKING:
@@ -62,8 +63,10 @@ class Curves:
 
 
 def curves(evaluation: Evaluation) -> list[Curves]:
-    """Return the curves of each metric that has some."""
+    """Return the curves of each metric that has some; of few images they have no band."""
     table = evaluation.curves
+    if evaluation.values["image"].nunique() < MIN_IMAGES:
+        table = table.assign(low=np.nan, high=np.nan)
     better = dict(zip(evaluation.table["metric"], evaluation.table["better"], strict=True))
     found = []
     for place, (metric, part) in enumerate(table.groupby("metric", sort=False)):

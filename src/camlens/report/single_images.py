@@ -85,7 +85,7 @@ def _value(row: dict[Any, Any] | None, metric: Metric, floors: Sequence[str]) ->
     best = max(beside, key=lambda name: sign * beside[name])
     clear = sign * (row["value"] - beside[best]) > 0
     floor = best.removeprefix(_FLOOR).replace("_", " ")
-    above = f"{'over' if clear else 'not over'} {floor}, {metric.number(beside[best])}"
+    above = f"{'better than' if clear else 'no better than'} {floor}, {metric.number(beside[best])}"
     return Value(text=text, interval="", above=above, stands=CLEAR if clear else BELOW)
 
 
