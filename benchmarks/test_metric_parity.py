@@ -57,6 +57,17 @@ class Recorder(nn.Module):
         count = int(np.prod(shape))
         return torch.cat(self.seen)[-count:].unflatten(0, shape)
 
+    def changed(self, *shape: int) -> Tensor:
+        """Return the images that a metric of camlens changed at last, as (*shape, C, H, W).
+
+        Their first batch ends with an unchanged image, which is checked to have the same score
+        there.
+        """
+        batches: list[Tensor] = []
+        while sum(map(len, batches)) <= int(np.prod(shape)):
+            batches.insert(0, self.seen[-1 - len(batches)])
+        return torch.cat([batches[0][:-1], *batches[1:]]).unflatten(0, shape)
+
 
 class GivenMaps:
     """What torchcam's metrics take for an extractor, with maps that are given."""
@@ -210,7 +221,7 @@ def recorded_subsets(**options: Any) -> tuple[Any, Tensor, camlens.Explanation, 
     explanation = camlens.IntegratedGradients(model, steps=4)(images, targets=TARGETS)
     given = {"subsets": 12, "grid": 5, "activation": "none", "floors": ()}
     found = faithfulness.infidelity(model, images, explanation, **given, **options)
-    return found, images, explanation, model.last(len(images), 12)
+    return found, images, explanation, model.changed(len(images), 12)
 
 
 def captums_infidelity(
@@ -359,7 +370,7 @@ def test_mu_fidelity_is_quantus_faithfulness_correlation(
         activation="none",
         floors=(),
     )
-    chosen = (model.last(len(images), subsets) != images[:, None]).flatten(2)
+    chosen = (model.changed(len(images), subsets) != images[:, None]).flatten(2)
     draws = iter(chosen.transpose(0, 1).flatten(0, 1))  # Quantus goes through the images first
     monkeypatch.setattr(np.random, "choice", lambda *_, **__: next(draws).nonzero()[:, 0].numpy())
     metric = quantus.FaithfulnessCorrelation(
@@ -441,7 +452,7 @@ def test_grad_cam_removes_the_whole_image_where_a_map_is_zero() -> None:
         assert share_removed(RemoveLeastRelevantFirst, percentile, maps) == [240 / 256]
     model, images = Recorder(network()), pictures(count=1, side=16)
     faithfulness.road(model, images, maps, order="most", percentages=(10, 50, 90), floors=())
-    gone = (model.last(1, 3) != images).any(dim=2).flatten(2).sum(dim=2)
+    gone = (model.changed(1, 3) != images).any(dim=2).flatten(2).sum(dim=2)
     assert gone.tolist() == [[26, 128, 230]]
 
 
