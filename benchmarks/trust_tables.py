@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,18 +27,25 @@ def write(evaluation: Evaluation, stem: Path, more: Mapping[str, Mapping[str, st
     lines = [["map", *metrics, *more]]
     for method in table["method"].drop_duplicates():
         own = [cells.get((method, metric)) for metric in metrics]
-        said = ["-" if row is None else f"{row['mean']:.2f}{' *' * row['clear']}" for row in own]
+        said = [
+            "-" if row is None else _number(row["mean"]) + " *" * bool(row["clear"]) for row in own
+        ]
         lines.append([method, *said, *(column.get(method, "-") for column in more.values())])
     for floor in floors:
         name = floor.removeprefix(FLOOR)
         means = [table.loc[table["metric"] == metric, floor].mean() for metric in metrics]
-        said = ["-" if mean != mean else f"{mean:.2f}" for mean in means]  # noqa: PLR0124, NaN
-        lines.append(
-            [f"floor: {name}", *said, *(column.get(name, "-") for column in more.values())]
-        )
+        beside = (column.get(name, "-") for column in more.values())
+        lines.append([f"floor: {name}", *map(_number, means), *beside])
     stem.parent.mkdir(parents=True, exist_ok=True)
     with stem.with_suffix(".csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(lines)
     agreement = evaluation.agreement().round(2)
     agreement.to_csv(stem.with_name(f"{stem.name}_agreement.csv"))
     evaluation.plot().savefig(stem.with_suffix(".png"), dpi=110)
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "-"
+    text = f"{value:.2f}"
+    return text.removeprefix("-") if float(text) == 0 else text
