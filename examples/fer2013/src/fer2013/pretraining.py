@@ -40,7 +40,8 @@ class Recipe:
 
     Attributes:
         epochs: how often each photograph is seen.
-        smallest: pixels to which photographs are shrunk in the first epoch; they grow evenly.
+        smallest: pixels to which photographs are shrunk in the first epoch, at least 32, of which
+            VGG19's five poolings leave one; they grow evenly.
         side: pixels in the last epoch, and when top-1 is measured.
         batch: photographs in a step.
         rate: highest learning rate; it climbs, and falls along a cosine.
@@ -52,7 +53,7 @@ class Recipe:
     """
 
     epochs: int = 15
-    smallest: int = 28
+    smallest: int = 32
     side: int = 48
     batch: int = 128
     rate: float = 0.1
@@ -61,6 +62,14 @@ class Recipe:
     average: float = 0.998
     seed: int = 0
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        if not 32 <= self.smallest <= self.side:
+            raise ValueError(
+                f"expected photographs that grow from at least 32 pixels, got {self.smallest} to "
+                f"{self.side}"
+            )
 
     @property
     def sizes(self) -> list[int]:
@@ -191,7 +200,7 @@ class Pretraining(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Say how the epoch went."""
-        if not self.trainer.sanity_checking and self.trainer.is_global_zero:
+        if self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
             top1 = float(self.trainer.callback_metrics["top1"])
             print(
                 f"epoch {self.current_epoch + 1} of {self.recipe.epochs}: top-1 {top1:.1%}",
