@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0, or 2 if it could not be carried out."""
     options = parser().parse_args(arguments)
     try:
-        if options.command != "train" and "device" in options:
+        if options.command not in ("train", "pretrain") and "device" in options:
             _check_device(options.device)
         _COMMANDS[options.command](options)
     except (ImportError, LookupError, OSError, ValueError) as error:
@@ -78,6 +78,20 @@ def _train(options: argparse.Namespace) -> None:
     if path is not None:
         facts = weights.read_facts(path)
         print(f"{path}: {facts['accuracy']:.2%} on {facts['accuracy_on']} ({facts['averaging']})")
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from .pretraining import Recipe, pretrain
+
+    recipe = Recipe(epochs=options.epochs, limit=options.limit, seed=options.seed)
+    for line in pretrain(
+        options.photographs,
+        options.out,
+        recipe,
+        device=options.device,
+        precision=options.precision,
+    ):
+        print(line)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -218,6 +232,7 @@ def _template(options: argparse.Namespace) -> None:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": _train,
+    "pretrain": _pretrain,
     "evaluate": _evaluate,
     "compare": _compare,
     "demo": _demo,

@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--strategy", default="auto", help=as_lightning)
     train.add_argument("--workers", type=int, default=1, help="loading processes a device")
 
+    _add_pretrain(commands)
+
     evaluate = commands.add_parser(
         "evaluate", help="measure a network: report by class, confusions, calibration, intervals"
     )
@@ -98,6 +100,21 @@ def parser() -> argparse.ArgumentParser:
     for command, default in ((train, "auto"), *on_cpu):
         command.add_argument("--device", default=default, help=f"default {default}")
     return found
+
+
+def _add_pretrain(commands: Any) -> None:
+    pretrain = commands.add_parser(
+        "pretrain", help="train VGG19 on Tiny ImageNet, where ImageNet's weights cannot be had"
+    )
+    pretrain.add_argument(
+        "photographs", type=Path, metavar="FOLDER", help="with train/ and val/, a folder a class"
+    )
+    pretrain.add_argument("--out", type=Path, default=RUNS / "pretrain", help="folder to write to")
+    pretrain.add_argument("--epochs", type=_positive, default=15, help="default 15")
+    pretrain.add_argument("--limit", type=_positive, help="only so many photographs, to try it out")
+    pretrain.add_argument("--seed", type=int, default=0, help="default 0")
+    pretrain.add_argument("--device", default="auto", help="default auto")
+    pretrain.add_argument("--precision", default="bf16-mixed", help="default bf16-mixed")
 
 
 def _positive(text: str) -> int:
