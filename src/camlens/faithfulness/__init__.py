@@ -1,5 +1,6 @@
 """Faithfulness: does the score depend on what the map shows?"""
 
+from .adcc import adcc
 from .evaluate import evaluate
 from .evaluation import Evaluation
 from .floors import FLOORS
@@ -40,6 +41,7 @@ __all__ = [
     "Randomization",
     "RegionAblation",
     "ablate_regions",
+    "adcc",
     "average_drop",
     "average_gain",
     "average_increase",
