@@ -153,15 +153,18 @@ def test_an_error_of_the_method_is_a_reason():
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "words"),
     [
-        camlens.GradCAM(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1)).eval(), "0"),
-        lambda model: model,
-        3,
+        (
+            camlens.GradCAM(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1)).eval(), "0"),
+            r"give the class, GradCAM, or with options of yours lambda model: GradCAM\(model",
+        ),
+        (lambda model: model, "what makes an explainer"),
+        (3, "what makes an explainer"),
     ],
 )
-def test_what_makes_no_explainer(make):
-    with pytest.raises(TypeError, match="what makes an explainer"):
+def test_what_makes_no_explainer(make, words):
+    with pytest.raises(TypeError, match=words):
         check_explainer(make)
 
 

@@ -107,7 +107,9 @@ def check_explainer(
       (:func:`camlens.faithfulness.randomization`).
 
     Args:
-        make: from a model to the explainer, such as a class.
+        make: from a model to the explainer, such as a class, or with options
+            ``lambda model: camlens.RISE(model, masks=500)``. Not an explainer: it belongs to its
+            model and that model's layers, and the checks explain networks of their own.
         transformer: whether the network is a vision transformer and not convolutional; needs timm.
         expected_failures: checks that a method is known to fail; if it passes one of them, that is
             an error too.

@@ -205,6 +205,11 @@ def test_class_mean_weighs_classes_alike():
         class_mean(torch.full((1, 1), torch.nan), torch.tensor([0]))
     with pytest.raises(ValueError, match="expected values"):
         class_mean(values, torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="unknown class"):
+        class_mean(values, torch.tensor([0, -1, 2]))
+    with pytest.raises(TypeError, match="float32"):
+        class_mean(values, torch.tensor([0.0, 1.0, 2.0]))
+    assert class_mean(values, torch.tensor([[0, -1], [0, 1], [2, 1]])) > 0  # NaN is left out
 
 
 def test_a_negative_tolerance_is_an_error(case):

@@ -1,5 +1,6 @@
 """Sparseness, complexity and completeness: closed forms and scipy."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -66,5 +67,12 @@ def test_completeness_needs_signed_attributions_and_has_no_floors():
     for unfit in (metrics.maps(), camlens.GradCAM(model, "1")(images)):
         with pytest.raises(ValueError, match="IntegratedGradients"):
             completeness(model, images, unfit)
+    for complete in (camlens.FullGrad(model), camlens.LayerIntegratedGradients(model, "1")):
+        explanation = complete(images)
+        with pytest.raises(ValueError, match=f"got {explanation.method}, whose maps have lost"):
+            completeness(model, images, explanation)
     paths = camlens.IntegratedGradients(model, progress=False)(images)
+    coarse = dataclasses.replace(paths, raw=paths.raw[..., ::2, ::2], grid=(6, 6))
+    with pytest.raises(ValueError, match="lost their signs"):
+        completeness(model, images, coarse)
     assert completeness(model, images, paths).floors == {}

@@ -16,6 +16,7 @@ from .metric.options import MetricOptions
 from .metric.result import AboveFloor, Interval, MetricResult
 from .metric.shared_passes import SharedPasses
 from .region_ablation import RegionAblation, ablate_regions
+from .removal.adcc import adcc
 from .removal.imputation import impute
 from .removal.insertion_deletion import deletion, insertion, rise_blur
 from .removal.masked_images import average_drop, average_gain, average_increase
@@ -42,6 +43,7 @@ __all__ = [
     "RegionAblation",
     "SharedPasses",
     "ablate_regions",
+    "adcc",
     "average_drop",
     "average_gain",
     "average_increase",

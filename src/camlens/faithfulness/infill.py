@@ -58,7 +58,7 @@ def blurred(images: Tensor) -> Tensor:
     radius = min(math.ceil(3 * sigma), shortest - 1)
     # In float32 or wider: in half precision sums lose digits, and some CPUs take minutes.
     wide = images.to(torch.promote_types(images.dtype, torch.float32))
-    steps = torch.arange(-radius, radius + 1).to(wide)
+    steps = torch.arange(-radius, radius + 1, device=wide.device).to(wide)
     kernel = (-0.5 * (steps / sigma).square()).exp()
     kernel = kernel / kernel.sum()
     blurred = pad(wide, (radius,) * (2 * axes), mode="reflect")

@@ -179,10 +179,11 @@ def class_mean(values: Tensor, classes: Tensor) -> float:
 
     Args:
         values: (N, K), see :class:`MetricResult`; NaN is left out.
-        classes: (N, K) or (N,) int64: of which class each is.
+        classes: (N, K) or (N,) class ids: of which class each is.
 
     Raises:
-        ValueError: the shapes do not fit, or no value is known.
+        TypeError: the classes are no integers.
+        ValueError: the shapes do not fit, no value is known, or the class of one is not (-1).
 
     Example:
         >>> class_mean(torch.tensor([[1.0], [0.0], [1.0]]), torch.tensor([0, 0, 1]))
@@ -198,10 +199,17 @@ def class_mean(values: Tensor, classes: Tensor) -> float:
             f"expected values (N, K) and classes (N, K) or (N,), got {tuple(values.shape)} and "
             f"{tuple(classes.shape)}"
         )
+    if classes.is_floating_point() or classes.dtype == torch.bool:
+        raise TypeError(f"expected classes as integers, got {classes.dtype}")
     known = values.isfinite()
     if not known.any():
         raise ValueError("expected at least one known value, got NaN alone")
     numbers, own = classes.to(values.device).expand_as(values)[known].unique(return_inverse=True)
+    if (numbers < 0).any():
+        raise ValueError(
+            f"expected class ids of at least 0, got {numbers.amin().item()}, which stands for an "
+            "unknown class: leave those images out"
+        )
     total = torch.zeros(len(numbers), dtype=torch.float64, device=values.device)
     total.index_add_(0, own, values[known].double())
     return float((total / own.bincount()).mean())

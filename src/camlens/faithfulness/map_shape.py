@@ -123,7 +123,9 @@ def completeness(
         images: (N, C, *size), as the model takes them.
         explanation: with signed ``gradients``, such as that of
             :class:`camlens.IntegratedGradients`; derivatives count times what the image is more
-            than the baseline.
+            than the baseline. Methods that are complete over biases or a layer's channels
+            (:class:`camlens.FullGrad`, :class:`camlens.LayerIntegratedGradients`) keep no signs of
+            pixels and are refused.
         baseline: as the method took it.
         options: see :class:`MetricOptions`. The score itself is followed, whatever the activation.
 
@@ -135,10 +137,15 @@ def completeness(
         TypeError: something is of the wrong type.
         ValueError: something does not fit, or the explanation has no signed attributions.
     """
-    if not isinstance(explanation, Explanation) or explanation.gradients is None:
+    given = explanation.method if isinstance(explanation, Explanation) else "maps alone"
+    signed = explanation.gradients if isinstance(explanation, Explanation) else None
+    if signed is None or explanation.raw.shape[2:] != signed.shape[3:]:
         raise ValueError(
-            "expected an explanation with signed attributions in the unit of the score, such as "
-            "that of camlens.IntegratedGradients; heatmaps have an arbitrary unit"
+            "expected an explanation with signed attributions of each pixel in the unit of the "
+            "score (its gradients), such as that of camlens.IntegratedGradients or camlens.LRP; "
+            f"got {given}, whose maps have lost their signs or unit, whether or not the method "
+            "itself is complete, as those of biases (FullGrad) and of a layer "
+            "(LayerIntegratedGradients) are"
         )
     options |= {"activation": "none", "floors": ()}
     inputs = MetricInputs("completeness", model, images, explanation, **options)

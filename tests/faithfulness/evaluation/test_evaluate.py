@@ -335,13 +335,14 @@ def another():
     ("change", "error", "match"),
     [
         ({"metrics": ["delet"]}, LookupError, "no metric 'delet': did you mean 'deletion'"),
-        ({"metrics": ["xyz"]}, LookupError, "there are average_drop"),
+        ({"metrics": ["xyz"]}, LookupError, "there are adcc"),
         ({"metrics": "deletion"}, TypeError, "metrics as a list"),
         ({"metrics": []}, ValueError, "at least one metric"),
         ({"metrics": [print]}, TypeError, "expected a metric by name"),
         ({"metrics": [deletion, "deletion"]}, ValueError, "two metrics are called 'deletion'"),
         ({"metrics": ["pointing_game"]}, ValueError, "where the objects are"),
         ({"explainers": []}, ValueError, "expected explainers such as"),
+        ({"explainers": {1: print, "1": print}}, ValueError, "distinct names"),
         ({"explainers": {"a": print}}, TypeError, "got builtin_function"),
         ({"explainers": another}, ValueError, "of another Sequential"),
         ({"floors": "random"}, ValueError, "expected floors out of"),
@@ -375,6 +376,12 @@ def test_an_error_says_which_metric_of_which_method(net, explainers, pictures):
     assert raised.value.__notes__ == ["completeness of cam"]
 
 
+def test_a_list_of_batches_is_not_taken_for_volumes(net, explainers, pictures):
+    with pytest.raises(RuntimeError, match="conv2d") as raised:
+        evaluate(explainers, net, [pictures, pictures])
+    assert "give batches as a DataLoader" in raised.value.__notes__[1]
+
+
 def test_a_model_in_training_mode(explainers, pictures):
     training = nn.Sequential(nn.Flatten(), nn.Linear(432, 2))
     with pytest.raises(ValueError, match="mode"):
@@ -394,3 +401,66 @@ def test_a_label_that_is_no_class_id_is_refused():
     items = [(image, 1.7) for image in images(3)]
     with pytest.raises(ValueError, match="expected a class id"):
         evaluate(camlens.Saliency(model), model, items, targets="label", metrics=["sparseness"])
+
+
+class Scaled(nn.Module):
+    """Multiplies an image by a number of its own, and adds another to a class."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = convolutional()
+
+    def forward(self, x, factor, extra=None):
+        scores = self.inner(x * factor.view(-1, 1, 1, 1))
+        return scores if extra is None else scores + extra.unsqueeze(1) * torch.arange(4.0)
+
+
+@pytest.mark.parametrize("kind", ["items", "loader", "batches"])
+def test_images_bring_further_inputs_of_the_model(kind, pictures):
+    model = Scaled().eval()
+    factors, extras = torch.linspace(0.5, 3, 5), torch.linspace(1, -1, 5)
+    items = [
+        ((image, factor, {"extra": extra}), 0)
+        for image, factor, extra in zip(pictures, factors, extras, strict=True)
+    ]
+    given = {
+        "items": items,
+        "loader": DataLoader(items, batch_size=2),
+        "batches": iter([((pictures, factors, {"extra": extras}), [0] * 5)]),
+    }[kind]
+    cam, saliency = camlens.GradCAM(model, "inner.1"), camlens.Saliency(model)
+    metrics = {
+        "deletion": "deletion",
+        "sensitivity": functools.partial(faithfulness.sensitivity, samples=1),
+    }
+    own = evaluate([cam, saliency], model, given, metrics=metrics, floors=FLOORS, batch_size=2)
+    further = {"inputs": (factors,), "keywords": {"extra": extras}, "floors": FLOORS}
+    rows = own.values.set_index(["method", "metric"])
+    for explainer, method in ((cam, "GradCAM"), (saliency, "Saliency")):
+        explanation = explainer(pictures, factors, extra=extras)
+        expected = {
+            "deletion": deletion(model, pictures, explanation, **further),
+            "sensitivity": metrics["sensitivity"](
+                model, pictures, explainer, targets=explanation.targets, **further
+            ),
+        }
+        for name, one in expected.items():
+            found = rows.loc[(method, name)]
+            assert found["value"].tolist() == pytest.approx(one.values[:, 0].tolist(), abs=1e-5)
+            for floor in FLOORS:
+                values = one.floor_values[floor][:, 0].tolist()
+                assert found[f"floor_{floor}"].tolist() == pytest.approx(values, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("taken", "words"),
+    [
+        ((torch.zeros(2, 3, 8, 8), torch.zeros(3)), "a row for each of 2 images"),
+        ((torch.zeros(2, 3, 8, 8), "x"), "got str"),
+        ((torch.zeros(2, 3, 8, 8), {"extra": torch.zeros(1)}), "a row for each of 2 images"),
+    ],
+)
+def test_further_inputs_that_do_not_fit(taken, words):
+    model = Scaled().eval()
+    with pytest.raises(ValueError, match=words):
+        evaluate(camlens.Saliency(model), model, iter([(taken, None)]), metrics=["sparseness"])

@@ -455,3 +455,18 @@ def test_a_model_without_parameters():
     plain = Plain().eval()
     with pytest.raises(ValueError, match="no parameters"):
         randomization(plain, metrics.images(), camlens.Saliency(plain))
+
+
+@pytest.mark.parametrize("compare", [spearman, ssim])
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        (torch.rand(1, 1, 9, 9), torch.rand(1, 1, 8, 8), "of one shape"),
+        (torch.rand(2, 3, 9, 9), torch.rand(2, 1, 9, 9), "of one shape"),
+        (torch.rand(9, 9), torch.rand(9, 9), "of one shape"),
+        (torch.rand(1, 1, 9, 9), torch.full((1, 1, 9, 9), torch.nan), "finite"),
+    ],
+)
+def test_maps_that_cannot_be_compared(compare, one, other, words):
+    with pytest.raises(ValueError, match=words):
+        compare(one, other)

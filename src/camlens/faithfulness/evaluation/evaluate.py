@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -52,6 +54,8 @@ def evaluate(
             single images; or a ``DataLoader`` or another iterable of batches. Each alone, or as
             (images, labels), or as (images, labels, places) where metrics of localization need
             them: masks (K, *size) or (*size), one box (left, top, right, bottom), or ``Regions``.
+            Of a model with several inputs the images are (images, *inputs), or (images, *inputs,
+            keywords) with a mapping of keyword inputs: ``((image, age), label)``.
         metrics: names of this package's metrics, functions such as
             ``functools.partial(deletion, step=64)``, or a mapping from names of your own to either.
         targets: what to explain, as explainers take it; ``"label"``: each image's own class. (M,)
@@ -100,18 +104,18 @@ def evaluate(
     with progress_bar(total, "evaluate", shown=progress if total else False) as advance:
         for batch in image_batches(dataset, batch_size):
             own = targets_of(asked, batch.indexes, batch.labels, [str(i) for i in batch.indexes])
-            images = batch.images if some is None else batch.images.to(some.device)
-            explained = _explained(chosen, images, own, batch)
+            moved = batch if some is None else batch.to(some.device)
+            explained = _explained(chosen, own, moved)
             found += measure(
-                question,
+                _with_inputs(question, moved),
                 explained,
-                images,
+                moved.images,
                 indexes=batch.indexes,
                 targets=own,
                 where=batch.where,
             )
-            advance(len(images))
-            read = batch.first + len(images)
+            advance(len(batch.images))
+            read = batch.first + len(batch.images)
     if (count := rows_of(asked)) not in (None, read):
         raise ValueError(
             f"expected targets as one class or with a row for each of the {read} images, got "
@@ -126,7 +130,8 @@ def checked_floors(floors: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ValueError: one is none.
     """
-    if isinstance(floors, str) or any(name not in FLOORS for name in floors):
+    named = isinstance(floors, Collection) and not isinstance(floors, str)
+    if not named or any(name not in FLOORS for name in floors):
         raise ValueError(f"expected floors out of {tuple(FLOORS)}, got {floors!r}")
     return tuple(dict.fromkeys(floors))
 
@@ -140,6 +145,8 @@ def _checked_explainers(
             'expected explainers such as {"Grad-CAM": camlens.GradCAM(model)}, got '
             f"{explainers!r:.80}"
         )
+    if isinstance(chosen, Mapping) and len({str(name) for name in chosen}) < len(chosen):
+        raise ValueError(f"expected explainers by distinct names, got {list(chosen)!r:.80}")
     for one in chosen.values() if isinstance(chosen, Mapping) else chosen:
         if not isinstance(one, Explainer):
             raise TypeError(
@@ -155,7 +162,6 @@ def _checked_explainers(
 
 def _explained(
     explainers: Mapping[str, Explainer] | Sequence[Explainer],
-    images: Any,
     targets: Targets,
     batch: ImageBatch,
 ) -> dict[str, tuple[Explainer, Explanation]]:
@@ -166,14 +172,29 @@ def _explained(
     try:
         for one in chosen:
             same = found and (found[0].targets != NO_CLASS).all()
-            found.append(one(images, targets=found[0].targets if same else targets))
+            asked = found[0].targets if same else targets
+            found.append(one(batch.images, *batch.inputs, targets=asked, **batch.keywords))
     except Exception as error:
         error.add_note(f"while explaining the images {batch.first} to {batch.indexes[-1]}")
+        if batch.images.ndim == 5:
+            error.add_note(
+                f"of {tuple(batch.images.shape)}: an element of a sequence is a single image; give "
+                "batches as a DataLoader or an iterator, iter(list)"
+            )
         raise
     names = list(explainers) if named else list(names_of(found))
     return {
         str(name): pair for name, pair in zip(names, zip(chosen, found, strict=True), strict=True)
     }
+
+
+def _with_inputs(question: Question, batch: ImageBatch) -> Question:
+    """Return a question whose metrics run the model with a batch's further inputs."""
+    if not batch.inputs and not batch.keywords:
+        return question
+    given = {"inputs": batch.inputs, "keywords": batch.keywords}
+    metrics = {name: functools.partial(one, **given) for name, one in question.metrics.items()}
+    return dataclasses.replace(question, metrics=metrics)
 
 
 def _seconds(found: Sequence[Measurement]) -> dict[tuple[str, str], tuple[float, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,17 +25,30 @@ class ImageBatch:
         images: (N, C, *size).
         labels: N class ids; -1 where unknown.
         where: where the objects are: one set of masks for each image, or None.
+        inputs: further positional inputs of the model, each with N rows.
+        keywords: keyword inputs of the model, each with N rows.
     """
 
     first: int
     images: Tensor
     labels: tuple[int, ...]
     where: Regions | None
+    inputs: tuple[Tensor, ...] = ()
+    keywords: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
     @property
     def indexes(self) -> range:
         """Positions in the data set."""
         return range(self.first, self.first + len(self.images))
+
+    def to(self, device: torch.device) -> ImageBatch:
+        """Return the batch with what the model takes on a device."""
+        return dataclasses.replace(
+            self,
+            images=self.images.to(device),
+            inputs=tuple(value.to(device) for value in self.inputs),
+            keywords={name: value.to(device) for name, value in self.keywords.items()},
+        )
 
 
 def image_batches(dataset: Any, batch_size: int) -> Iterator[ImageBatch]:
@@ -46,8 +59,10 @@ def image_batches(dataset: Any, batch_size: int) -> Iterator[ImageBatch]:
             an iterable data set whose elements, are single images; or any other iterable, such as a
             ``DataLoader``, whose elements are batches. An element is images alone, a tuple of
             images, labels and places, or an object with ``image``, ``label`` and ``regions`` such
-            as :class:`camlens.dataset.Sample`. Places are masks (K, *size) or (*size), a box of
-            edges (left, top, right, bottom), or ``Regions``.
+            as :class:`camlens.dataset.Sample`. In the place of the images, for a model with several
+            inputs, is a tuple of images, further inputs and, last, a mapping of keyword inputs.
+            Places are masks (K, *size) or (*size), a box of edges (left, top, right, bottom), or
+            ``Regions``.
         batch_size: of single images, how many are put together.
 
     Raises:
@@ -82,7 +97,7 @@ def length_of(dataset: Any) -> int:
 def _batches(dataset: Any, batch_size: int) -> Iterator[ImageBatch]:
     if isinstance(dataset, Tensor):
         for images in dataset.split(batch_size):
-            yield _batch(images, None, None)
+            yield _batch([images], None, None)
     elif _has_single_images(dataset):
         yield from _put_together(_elements(dataset), batch_size)
     elif isinstance(dataset, Iterable) and not isinstance(dataset, (str, bytes)):
@@ -127,7 +142,7 @@ def _put_together(elements: Iterator[Any], batch_size: int) -> Iterator[ImageBat
 
 
 def _single(element: Any) -> ImageBatch:
-    image, label, place = _parts(element)
+    (image, *further), label, place = _parts(element)
     if label is not None and torch.as_tensor(label).numel() != 1:
         raise ValueError(
             f"expected one image and its label, got labels {label!r:.60}: an element of a sequence "
@@ -136,25 +151,37 @@ def _single(element: Any) -> ImageBatch:
     if not isinstance(place, Regions | None):
         place = torch.as_tensor(place).unsqueeze(0)
     label = None if label is None else torch.as_tensor(label).flatten()
-    return _batch(image.unsqueeze(0), label, place)
+    rows = [_rows(one, lambda value: torch.as_tensor(value).unsqueeze(0)) for one in further]
+    return _batch((image.unsqueeze(0), *rows), label, place)
 
 
-def _parts(element: Any) -> tuple[Tensor, Any, Any]:
-    """Return images, labels and places of an element."""
+def _rows(given: Any, change: Callable[[Any], Tensor]) -> Any:
+    if isinstance(given, Mapping):
+        return {name: change(value) for name, value in given.items()}
+    return change(given)
+
+
+def _parts(element: Any) -> tuple[tuple[Any, ...], Any, Any]:
+    """Return what the model takes, the images first, and the labels and places of an element."""
     if isinstance(image := getattr(element, "image", None), Tensor):
-        return image, getattr(element, "label", None), getattr(element, "regions", None)
+        return (image,), getattr(element, "label", None), getattr(element, "regions", None)
     parts = list(element) if isinstance(element, (tuple, list)) else [element]
-    if not 1 <= len(parts) <= 3 or not isinstance(parts[0], Tensor):
+    taken = tuple(parts[0]) if parts and isinstance(parts[0], (tuple, list)) else (*parts[:1],)
+    if not 1 <= len(parts) <= 3 or not taken or not isinstance(taken[0], Tensor):
         raise TypeError(
             "expected an element of the data set as images, (images, labels) or (images, labels, "
-            f"masks, boxes or Regions), the images a tensor, got {type(element).__name__} of "
+            "masks, boxes or Regions), the images a tensor, or a tuple of one and further inputs, "
+            f"got {type(element).__name__} of "
             f"{', '.join(type(part).__name__ for part in parts[:4])}"
         )
-    images, label, place = [*parts, None, None][:3]
-    return images, label, place
+    label, place = [*parts[1:], None, None][:2]
+    return taken, label, place
 
 
-def _batch(images: Tensor, labels: Any, place: Any) -> ImageBatch:
+def _batch(taken: Sequence[Any], labels: Any, place: Any) -> ImageBatch:
+    images, *further = taken
+    keywords = further.pop() if further and isinstance(further[-1], Mapping) else {}
+    _check_further([*further, *keywords.values()], len(images))
     if labels is None:
         labels = torch.full((len(images),), _NO_LABEL)
     known = torch.as_tensor(labels).flatten()
@@ -163,8 +190,24 @@ def _batch(images: Tensor, labels: Any, place: Any) -> ImageBatch:
             f"expected a class id for each of {len(images)} images, got {known.dtype} of "
             f"{tuple(known.shape)}"
         )
-    where = _regions(place, images)
-    return ImageBatch(first=0, images=images, labels=tuple(known.tolist()), where=where)
+    return ImageBatch(
+        first=0,
+        images=images,
+        labels=tuple(known.tolist()),
+        where=_regions(place, images),
+        inputs=tuple(further),
+        keywords=keywords,
+    )
+
+
+def _check_further(further: Sequence[Any], count: int) -> None:
+    for one in further:
+        if not isinstance(one, Tensor) or one.shape[:1] != (count,):
+            got = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
+            raise ValueError(
+                f"expected further inputs of the model as tensors with a row for each of {count} "
+                f"images, got {got}"
+            )
 
 
 def _regions(place: Any, images: Tensor) -> Regions | None:
@@ -199,8 +242,16 @@ def _regions(place: Any, images: Tensor) -> Regions | None:
 
 def _fit(one: ImageBatch, other: ImageBatch) -> bool:
     """Return whether images can be in one batch."""
-    names = [None if part.where is None else part.where.names for part in (one, other)]
-    return one.images.shape[1:] == other.images.shape[1:] and names[0] == names[1]
+    kinds = [
+        (
+            part.images.shape[1:],
+            None if part.where is None else part.where.names,
+            [value.shape[1:] for value in part.inputs],
+            {name: value.shape[1:] for name, value in part.keywords.items()},
+        )
+        for part in (one, other)
+    ]
+    return kinds[0] == kinds[1]
 
 
 def _joined(parts: Sequence[ImageBatch]) -> ImageBatch:
@@ -211,4 +262,10 @@ def _joined(parts: Sequence[ImageBatch]) -> ImageBatch:
         images=torch.cat([part.images for part in parts]),
         labels=tuple(label for part in parts for label in part.labels),
         where=known and Regions(known.names, torch.cat(masks), axes=masks[0].ndim - 2),
+        inputs=tuple(
+            torch.cat(values) for values in zip(*(part.inputs for part in parts), strict=True)
+        ),
+        keywords={
+            name: torch.cat([part.keywords[name] for part in parts]) for name in parts[0].keywords
+        },
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ def random_maps(images: Tensor, seeds: Tensor) -> Tensor:
     """Return uniform noise, other for each image."""
     shape = images.shape[2:]
     return torch.stack(
-        [torch.rand(1, *shape, generator=_generator(seed)) for seed in seeds.tolist()]
+        [torch.rand(1, *shape, **_draw(seed), dtype=torch.float32) for seed in seeds.tolist()]
     ).to(images.device)
 
 
@@ -32,9 +33,10 @@ def blurred_random_maps(images: Tensor, seeds: Tensor) -> Tensor:
 
 def centre_maps(images: Tensor, seeds: Tensor) -> Tensor:
     """Return a Gaussian at the centre, its standard deviation a quarter of each side."""
-    heat = torch.ones((), device=images.device)
+    heat = torch.ones((), device=images.device, dtype=torch.float32)
     for length in images.shape[2:]:
-        middle = (torch.arange(length, device=images.device) + 0.5) / length - 0.5
+        places = torch.arange(length, device=images.device, dtype=torch.float32)
+        middle = (places + 0.5) / length - 0.5
         heat = heat.unsqueeze(-1) * (-8 * middle.square()).exp()
     return heat.expand(len(images), 1, *images.shape[2:])
 
@@ -70,9 +72,9 @@ FLOORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _generator(seed: int) -> torch.Generator:
-    # On the CPU, so that a seed means the same map on every device.
-    return torch.Generator().manual_seed(seed)
+def _draw(seed: int) -> dict[str, Any]:
+    # On the CPU, whatever the default, so that a seed means the same map on every device.
+    return {"generator": torch.Generator("cpu").manual_seed(seed), "device": "cpu"}
 
 
 def _sobel(values: Tensor, axis: int, *, derivative: bool) -> Tensor:

@@ -49,9 +49,9 @@ class MetricInputs:
 
     Raises:
         TypeError: something is of the wrong type.
-        ValueError: shapes or numbers of targets do not fit, maps hold NaN or infinity, the
-            explanation is of other images or another model, or the model has no probability to
-            follow.
+        ValueError: shapes or numbers of targets do not fit, maps or images hold NaN or infinity,
+            the explanation is of other images, another model or other targets, or the model has no
+            probability to follow.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MetricInputs:
         self.maps = _checked_maps(explanation, images)
         first = self.options.seed * _IMAGES + self.options.first
         #: (N,) int64: a seed for each image.
-        self.seeds = torch.arange(len(images)) + first
+        self.seeds = torch.arange(len(images), device="cpu") + first
         if model is not None:
             self._bind(model)
 
@@ -287,31 +287,42 @@ def _checked_maps(explanation: Explanation | Tensor, images: Tensor) -> Tensor:
     if not maps.is_floating_point():
         raise TypeError(f"expected {what} in floating point, got {maps.dtype}")
     maps = maps.detach().to(images.device).float()
-    if not maps.isfinite().all():
-        rows = (~maps.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()[:5]
-        raise ValueError(f"{what} of the images {rows} hold NaN or infinity")
+    # Images too: a network may have finite scores of infinite ones, and some metrics run none.
+    for values, name in ((maps, f"{what} of the images"), (images, "the images")):
+        if not values.isfinite().all():
+            rows = (~values.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()[:5]
+            raise ValueError(f"{name} {rows} hold NaN or infinity: leave those images out")
     return maps
 
 
 def _check_same(explanation: Explanation, selection: Selection) -> None:
-    """Check that an explanation is of this model and these images, by the scores of its classes.
+    """Check that an explanation is of this model, these images and targets, by classes and scores.
 
     Raises:
-        ValueError: they are others, by more than half precision explains.
+        ValueError: its classes are others, or its scores by more than half precision explains.
     """
     known, found = (one.scores.detach().float().cpu() for one in (explanation, selection))
-    classes = explanation.targets.cpu()
-    same = (classes == selection.classes.cpu()) & (classes != NO_CLASS)
+    classes, asked = explanation.targets.cpu(), selection.classes.cpu()
+    same = classes == asked
+    other = ((classes != NO_CLASS) & (asked != NO_CLASS) & ~same).any(dim=1)
+    if other.any():
+        row = int(other.nonzero()[0])
+        raise ValueError(
+            f"the explanation is of other targets than targets= asks for: of image {row} it is of "
+            f"the classes {classes[row].tolist()[:3]} in place of {asked[row].tolist()[:3]}. Leave "
+            "targets= out, or pass the explanation's heatmaps to judge them by other scores"
+        )
     gap = (known - found).abs().where(same, 0).amax(dim=1)
     most = known.abs().maximum(found.abs()).amax()
     if (gap > _OTHER * most).any():
         rows = (gap > _OTHER * most).nonzero().flatten().tolist()
         row = rows[0]
         raise ValueError(
-            f"the explanation is of other images or of another model: of the images {rows[:5]} its "
-            f"scores differ, such as {known[row].tolist()[:3]} in place of "
-            f"{found[row].tolist()[:3]}. Explain these images by this model, or pass the "
-            "explanation's heatmaps to judge them whatever they are of"
+            "the explanation is of other images or of another model, or targets= is another "
+            f"callable than the one it explains: of the images {rows[:5]} its scores differ, such "
+            f"as {known[row].tolist()[:3]} in place of {found[row].tolist()[:3]}. Explain these "
+            "images by this model, or pass the explanation's heatmaps to judge them whatever they "
+            "are of"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypedDict
 
 from ...targets import Targets, check_activation
@@ -65,8 +65,8 @@ class CheckedOptions:
     def __post_init__(self) -> None:
         """Check the values that no other check would find."""
         check_activation(self.activation)
-        unknown = [name for name in self.floors if name not in FLOORS]
-        if isinstance(self.floors, str) or unknown:
+        named = isinstance(self.floors, Collection) and not isinstance(self.floors, str)
+        if not named or any(name not in FLOORS for name in self.floors):
             raise ValueError(f"expected floors out of {tuple(FLOORS)}, got {self.floors!r}")
         for name, least in (("batch_size", 1), ("first", 0), ("seed", 0)):
             value = getattr(self, name)

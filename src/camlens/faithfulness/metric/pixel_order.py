@@ -30,7 +30,7 @@ def ranks(maps: Tensor, seeds: Tensor) -> Tensor:
     # On the CPU, so that a seed means the same order on every device.
     shuffles = torch.stack(
         [
-            torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))
+            torch.randperm(pixels, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
             for seed in seeds.tolist()
         ]
     )

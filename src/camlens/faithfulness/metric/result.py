@@ -94,7 +94,7 @@ class MetricResult:
 
     @property
     def mean(self) -> float:
-        """The mean over the images of the mean over their targets; NaN values are left out."""
+        """The mean over images of the mean over their targets; NaN and infinity are left out."""
         return _mean(_of_images(self.values))
 
     @functools.cached_property

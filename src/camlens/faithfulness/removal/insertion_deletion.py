@@ -138,10 +138,12 @@ def rise_blur(images: Tensor) -> Tensor:
 
 def _rise_kernel() -> Tensor:
     """Return the response of 11 pixels, reflected at both ends, to an impulse in the middle."""
-    offsets = torch.arange(-20, 21)  # scipy cuts the Gaussian off at four standard deviations
+    offsets = torch.arange(
+        -20, 21, device="cpu"
+    )  # scipy cuts the Gaussian off at four standard deviations
     weights = (-0.5 * (offsets.double() / 5).square()).exp()
     weights = weights / weights.sum()
-    places = (torch.arange(11).unsqueeze(1) + offsets) % 22
+    places = (torch.arange(11, device="cpu").unsqueeze(1) + offsets) % 22
     mirrored = places.where(places < 11, 21 - places)
     kernel: Tensor = (weights * (mirrored == 5)).sum(dim=1)
     return kernel

@@ -174,25 +174,38 @@ def _compared(
     better: Better,
 ) -> MetricResult:
     """Compare the probabilities of images and of images times heatmaps."""
-    images, before = inputs.images, _probabilities(inputs.metric, inputs.unchanged)
-    start = baseline_images(check_baseline(baseline), images)
-    n = len(images)
-
-    def values_of(maps: Tensor) -> Tensor:
-        heat, m = heatmap.scale(maps).to(images.dtype).flatten(0, 1), maps.shape[1]
-        rows = torch.arange(n * m, device=images.device)
-
-        def make(part: slice) -> Tensor:
-            own = rows[part] // m
-            return torch.lerp(start[own], images[own], heat[part].unsqueeze(1))
-
-        scores = own_targets(inputs.scores(make, rows // m).unflatten(0, (n, m, 1))).squeeze(2)
-        return compare(before, _probabilities(inputs.metric, scores))
-
-    return inputs.result(values_of, better=better)
+    before = checked_probabilities(inputs.metric, inputs.unchanged)
+    start = baseline_images(check_baseline(baseline), inputs.images)
+    return inputs.result(
+        lambda maps: compare(before, masked_probabilities(inputs, start, heatmap.scale(maps))),
+        better=better,
+    )
 
 
-def _probabilities(metric: str, values: Tensor) -> Tensor:
+def masked_probabilities(inputs: MetricInputs, start: Tensor, heat: Tensor) -> Tensor:
+    """Return (N, K): the probabilities of images that are seen as far as heatmaps say.
+
+    Args:
+        inputs: with the model.
+        start: (N, C, *size): what is seen where a heatmap is 0.
+        heat: (N, M, *size) in [0, 1]; M is K, or 1 for a heatmap that stands for all targets.
+
+    Raises:
+        ValueError: they are no probabilities.
+    """
+    images, (n, m) = inputs.images, heat.shape[:2]
+    flat = heat.to(images.dtype).flatten(0, 1)
+    rows = torch.arange(n * m, device=images.device)
+
+    def make(part: slice) -> Tensor:
+        own = rows[part] // m
+        return torch.lerp(start[own], images[own], flat[part].unsqueeze(1))
+
+    scores = own_targets(inputs.scores(make, rows // m).unflatten(0, (n, m, 1))).squeeze(2)
+    return checked_probabilities(inputs.metric, scores)
+
+
+def checked_probabilities(metric: str, values: Tensor) -> Tensor:
     """Return what is followed, of unchanged or changed images, if it can be probabilities.
 
     Raises:

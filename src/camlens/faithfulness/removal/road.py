@@ -96,7 +96,7 @@ def road(
     inputs = MetricInputs("road", model, images, explanation, **options)
     check_planar(images)
     n, pixels = len(images), images[0, 0].numel()
-    counts = torch.tensor([round(share * pixels) for share in shares])
+    counts = torch.tensor([round(share * pixels) for share in shares], device="cpu")
     if counts.amin() < 1 or counts.amax() == pixels:
         raise ValueError(
             f"expected percentages that remove some and leave some of {pixels} pixels, got "
@@ -131,7 +131,12 @@ def road(
 
 def _noise(images: Tensor, seeds: Tensor) -> Tensor:
     draws = [
-        torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed))
+        torch.randn(
+            images.shape[1:],
+            generator=torch.Generator("cpu").manual_seed(seed),
+            device="cpu",
+            dtype=torch.float32,
+        )
         for seed in seeds.tolist()
     ]
     return torch.stack(draws).to(images)

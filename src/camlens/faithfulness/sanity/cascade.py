@@ -104,11 +104,13 @@ class Cascade:
             module, own = self._model.get_submodule(name), self._own[name]
             together = getattr(module, "running_var", None) is not None
             for number, full, tensor in own:
-                draw = torch.Generator().manual_seed(
+                draw = torch.Generator("cpu").manual_seed(
                     seed * _TENSORS + (own[0][0] if together else number)
                 )
                 # On the CPU, so that a seed means the same order on every device.
-                places = torch.randperm(tensor.numel(), generator=draw, dtype=torch.int32)
+                places = torch.randperm(
+                    tensor.numel(), generator=draw, dtype=torch.int32, device="cpu"
+                )
                 values = tensor.detach().flatten()
                 found[full] = values.index_select(0, places.to(values.device)).view(tensor.shape)
         return found

@@ -110,14 +110,21 @@ def planted_evidence(
     )
 
 
-def made(make: Callable[[nn.Module], Explainer], model: nn.Module) -> Explainer:
+def made(make: object, model: nn.Module) -> Explainer:
     """Make an explainer of a model.
 
     Raises:
         TypeError: what came is none.
     """
-    explainer = make(model) if callable(make) and not isinstance(make, Explainer) else make
-    if isinstance(make, Explainer) or not isinstance(explainer, Explainer):
+    if isinstance(make, Explainer):
+        name = type(make).__name__
+        raise TypeError(
+            f"expected what makes an explainer of a model, got an explainer ({name}) of a model "
+            f"that it cannot be parted from, and small networks have to be explained here: give "
+            f"the class, {name}, or with options of yours lambda model: {name}(model, ...)"
+        )
+    explainer = make(model) if callable(make) else make
+    if not isinstance(explainer, Explainer):
         raise TypeError(
             "expected what makes an explainer of a model, such as camlens.GradCAM or lambda model: "
             f"camlens.RISE(model, masks=500), got {make!r:.80}"

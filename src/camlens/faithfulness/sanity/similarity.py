@@ -17,16 +17,20 @@ def spearman(one: Tensor, other: Tensor) -> Tensor:
     """Return Spearman's rank correlation of maps; equal values share their mean rank.
 
     Args:
-        one: (..., *size) maps, with as many axes of space as both have behind their first two.
+        one: (N, K, *size) maps, signed ones too.
         other: of the same shape.
 
     Returns:
         (N, K) in [-1, 1]; NaN where a map is constant.
 
+    Raises:
+        ValueError: the shapes differ, or a map holds NaN or infinity.
+
     Example:
         >>> spearman(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[1.0, 4.0, 9.0]]])).item()
         1.0
     """
+    _check_pair(one, other)
     x, y = (_standard_ranks(maps) for maps in (one, other))
     return (x * y).sum(dim=2).float()
 
@@ -66,13 +70,15 @@ def ssim(one: Tensor, other: Tensor) -> Tensor:
         (N, K) in [-1, 1]; NaN where a map has no positive value.
 
     Raises:
-        ValueError: maps of signals or volumes, or smaller than a window.
+        ValueError: maps of signals or volumes, or smaller than a window; the shapes differ, or a
+            map holds NaN or infinity.
 
     Example:
         >>> maps = torch.rand(1, 1, 9, 9)
         >>> round(ssim(maps, maps).item(), 3)
         1.0
     """
+    _check_pair(one, other)
     if one.ndim != 4 or min(one.shape[2:]) < _WINDOW:
         raise ValueError(
             f"expected maps (N, K, H, W) of at least {_WINDOW} pixels for structural similarity, "
@@ -109,6 +115,16 @@ def similarity_by_name(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     if name not in SIMILARITIES:
         raise ValueError(f"expected a similarity out of {tuple(SIMILARITIES)}, got {name!r}")
     return SIMILARITIES[name]
+
+
+def _check_pair(one: Tensor, other: Tensor) -> None:
+    if one.shape != other.shape or one.ndim < 3:
+        raise ValueError(
+            f"expected maps (N, K, *size) of one shape, got {tuple(one.shape)} and "
+            f"{tuple(other.shape)}: resize one, such as by camlens.heatmap.resize(maps, size)"
+        )
+    if not (one.isfinite().all() and other.isfinite().all()):  # NaN would have a rank
+        raise ValueError("expected finite maps to compare, got NaN or infinity")
 
 
 def _standard_ranks(maps: Tensor) -> Tensor:

@@ -59,8 +59,8 @@ def sensitivity(
     images = check_images(images).detach()
     explanation, again = explained(model, images, explainer, **options)
     inputs = MetricInputs("sensitivity", None, images, explanation, **options)
-    worst = torch.zeros(())
-    floors = {name: torch.zeros(()) for name in inputs.options.floors}
+    worst = torch.zeros((), device="cpu")
+    floors = dict.fromkeys(inputs.options.floors, worst)
     before = {name: FLOORS[name](images, inputs.seeds) for name in floors}
     for sample in range(samples):
         seeds = inputs.seeds + (sample + 1) * _SAMPLES
@@ -82,7 +82,12 @@ def sensitivity(
 def _noise(images: Tensor, seeds: Tensor) -> Tensor:
     """Return uniform noise within [-1, 1], the same on every device."""
     draws = [
-        torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(seed))
+        torch.rand(
+            images.shape[1:],
+            generator=torch.Generator("cpu").manual_seed(seed),
+            device="cpu",
+            dtype=torch.float32,
+        )
         for seed in seeds.tolist()
     ]
     return (2 * torch.stack(draws) - 1).to(images)
