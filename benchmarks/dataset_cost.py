@@ -66,7 +66,7 @@ class Case:
 
 def base() -> nn.Module:
     """Return the base network of the case study."""
-    from fer2013 import weights
+    from fer2013.networks import weights
 
     return weights.load()
 

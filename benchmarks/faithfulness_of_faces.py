@@ -21,7 +21,8 @@ import camlens
 from camlens import faces, faithfulness, regions
 from camlens.faithfulness import FLOORS
 from camlens.regions.intervals import Resampling
-from fer2013 import data, weights
+from fer2013.data.faces import load, to_batch
+from fer2013.networks import weights
 
 #: Faces of 48 pixels; eight rows of them change in a step.
 STEP = 8 * 48
@@ -94,8 +95,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     model = weights.load()
-    public = data.load(args.data).split("PublicTest")
-    images, labels = data.to_batch(public.images), torch.from_numpy(public.labels).long()
+    public = load(args.data).split("PublicTest")
+    images, labels = to_batch(public.images), torch.from_numpy(public.labels).long()
     images, labels = images[: 2 * args.images], labels[: 2 * args.images]
     with torch.no_grad():
         right = model(images).argmax(dim=1) == labels

@@ -12,11 +12,13 @@ Every method is called in the same way and returns the same kind of result.
 import torch
 
 import camlens
-from fer2013 import data, photos, weights
+from fer2013.data import photographs
+from fer2013.data.faces import CLASSES
+from fer2013.networks import weights
 
 model = weights.load()
-faces = photos.packaged()
-images = photos.to_images(faces)
+faces = photographs.packaged()
+images = photographs.to_images(faces)
 pictures = torch.stack([face.picture for face in faces])
 names = [face.name for face in faces]
 
@@ -24,7 +26,7 @@ with torch.no_grad():
     probabilities = model(images).softmax(dim=1)
 for name, row in zip(names, probabilities, strict=True):
     best = row.argmax()
-    print(f"{name}: {data.CLASSES[best]}, {row[best]:.0%}")
+    print(f"{name}: {CLASSES[best]}, {row[best]:.0%}")
 
 # %%
 # Class activation maps
@@ -80,7 +82,7 @@ for first in (0, 6):
 # legend says how the predicted class's score changes without it.
 
 factorize = camlens.DeepFeatureFactorization(model, layer, concepts=4, signed=True)
-figure = factorize(images).show(pictures, classes=data.CLASSES)
+figure = factorize(images).show(pictures, classes=CLASSES)
 
 # %%
 # Gradients by the image

@@ -12,11 +12,12 @@ may be read in it.
 import torch
 
 import camlens
-from fer2013 import photos, weights
+from fer2013.data import photographs
+from fer2013.networks import weights
 
 model = weights.load()
-faces = photos.packaged()
-images = photos.to_images(faces)
+faces = photographs.packaged()
+images = photographs.to_images(faces)
 pictures = torch.stack([face.picture for face in faces])
 
 blocks = [x for x in camlens.find_layers(model, images) if x.name.count(".") == 1]

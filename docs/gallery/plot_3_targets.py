@@ -11,11 +11,13 @@ What speaks for each of seven emotions in a face, and what for one *rather than*
 import torch
 
 import camlens
-from fer2013 import data, photos, weights
+from fer2013.data import photographs
+from fer2013.data.faces import CLASSES
+from fer2013.networks import weights
 
 model = weights.load()
-face = photos.packaged()[1]
-images, picture = photos.to_images([face]), face.picture[None]
+face = photographs.packaged()[1]
+images, picture = photographs.to_images([face]), face.picture[None]
 explainer = camlens.GradCAM(model, "blocks.block3")
 
 explanation = explainer(images, targets="all")
@@ -36,7 +38,7 @@ def drawn(explanation):
 
 labels = [
     f"{name}\n{score:+.1f}"
-    for name, score in zip(data.CLASSES, explanation.scores[0].tolist(), strict=True)
+    for name, score in zip(CLASSES, explanation.scores[0].tolist(), strict=True)
 ]
 figure = camlens.sheet(drawn(explanation), columns=labels, title="Seven emotions and their scores")
 
@@ -45,7 +47,7 @@ figure = camlens.sheet(drawn(explanation), columns=labels, title="Seven emotions
 # ------------------------------------
 # A function of the output says what to explain: here differences of two scores.
 
-happy, surprise, neutral = (data.CLASSES.index(n) for n in ("happy", "surprise", "neutral"))
+happy, surprise, neutral = (CLASSES.index(n) for n in ("happy", "surprise", "neutral"))
 
 
 def rather_than(logits):

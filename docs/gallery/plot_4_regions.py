@@ -13,11 +13,13 @@ import torch
 
 import camlens
 from camlens import regions
-from fer2013 import data, photos, weights
+from fer2013.data import photographs
+from fer2013.data.faces import CLASSES
+from fer2013.networks import weights
 
 model = weights.load()
-faces = photos.packaged()
-images = photos.to_images(faces)
+faces = photographs.packaged()
+images = photographs.to_images(faces)
 pictures = torch.stack([face.picture for face in faces])
 names = [face.name for face in faces]
 
@@ -28,7 +30,7 @@ outlined = features.draw(pictures)
 explanation = camlens.GradCAM(model, "blocks.block3")(images)
 heat = camlens.heatmap.resize(explanation.raw, pictures.shape[-2:])
 overlaid = features.draw(camlens.overlay(pictures, camlens.heatmap.scale(heat)))
-found = [data.CLASSES[c] for c in explanation.targets[:, 0]]
+found = [CLASSES[c] for c in explanation.targets[:, 0]]
 figure = camlens.sheet(
     torch.cat([outlined, overlaid], dim=1),
     rows=[f"{name}\n{emotion}" for name, emotion in zip(names, found, strict=True)],

@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 import camlens
-from fer2013 import photos, weights
+from fer2013.data import photographs
+from fer2013.networks import weights
 
 model = weights.load()
-faces = photos.packaged()
-images = photos.to_images(faces)
+faces = photographs.packaged()
+images = photographs.to_images(faces)
 picture = faces[1].picture[None]
 happy = 3  # for every network, whatever it predicts
 

@@ -10,11 +10,13 @@ looks like.
 import torch
 
 import camlens
-from fer2013 import data, photos, weights
+from fer2013.data import photographs
+from fer2013.data.faces import CLASSES
+from fer2013.networks import weights
 
 model = weights.load()
-face = photos.packaged()[0]
-images, pictures = photos.to_images([face]), face.picture[None]
+face = photographs.packaged()[0]
+images, pictures = photographs.to_images([face]), face.picture[None]
 explanation = camlens.GradCAM(model, "blocks.block4")(images)
 heat = camlens.heatmap.scale(camlens.heatmap.resize(explanation.raw, pictures.shape[-2:]))
 
@@ -47,9 +49,9 @@ figure = camlens.sheet(
 # an early block. An overlay of zero is a dark veil that looks like a little heat everywhere: show
 # the plain picture instead.
 
-other = photos.packaged()[1]
+other = photographs.packaged()[1]
 empty = camlens.GradCAM(model, "blocks.block1")(
-    photos.to_images([other]), targets=data.CLASSES.index("fear")
+    photographs.to_images([other]), targets=CLASSES.index("fear")
 )
 print("evidence:", empty.evidence.item(), " largest value:", empty.heatmaps.max().item())
 

@@ -7,9 +7,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import faces as made_up
+import made_up_files as made_up
 
-pytest.register_assert_rewrite("same_run")
+pytest.register_assert_rewrite("run_folders")
 
 
 @pytest.fixture(scope="session")

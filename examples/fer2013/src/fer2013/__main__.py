@@ -12,10 +12,10 @@ import torch
 
 import camlens
 
-from . import weights
 from .arguments import RUNS, parser
-from .config import find_run
-from .data import load, to_batch
+from .configurations.recipes import find_run
+from .data.faces import load, to_batch
+from .networks import weights
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,12 +42,12 @@ def _check_device(name: str) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from .splits import divide
-    from .train import Machine, fingerprint, train
+    from .data.splits import divide
+    from .training.train import Machine, fingerprint, train
 
     faces = load(options.data)
     if options.index is not None:
-        from .cleaned import read_index
+        from .data.index import read_index
 
         faces = read_index(options.index, faces)
     config, repeated = find_run(options.name)
@@ -81,7 +81,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from .pretraining import Recipe, pretrain
+    from .training.pretraining import Recipe, pretrain
 
     recipe = Recipe(epochs=options.epochs, limit=options.limit, seed=options.seed)
     for line in pretrain(
@@ -95,15 +95,15 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .evaluation_records import MEASURED
-    from .evaluation_study import Way, study
+    from .evaluation.records import MEASURED
+    from .evaluation.study import InferenceOptions, study
 
     config = weights.config_of(weights.read_facts(options.weights))
     lines = study(
         options.weights,
         load(options.data),
         tests=options.split or (),
-        way=Way(options.averaging, options.device, options.precision),
+        inference=InferenceOptions(options.averaging, options.device, options.precision),
         out=options.out,
         record=MEASURED / f"{config.name}.json" if options.record else None,
     )
@@ -112,24 +112,24 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from .compare import compare
+    from .comparison.table import compare
 
     for line in compare(options.runs, options.out):
         print(line)
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from . import photos
-    from .demo import demo
+    from .data import photographs
+    from .explanations.demo import demo
 
     if options.photo is None and options.box is not None:
         raise ValueError("--box says where the face is in a photograph of your own: name one")
     if options.photo is None:
-        faces = photos.packaged()
+        faces = photographs.packaged()
     elif options.box is None:
-        faces = [photos.find(options.photo, camlens.faces.YuNet(options.yunet))]
+        faces = [photographs.find(options.photo, camlens.faces.YuNet(options.yunet))]
     else:
-        faces = [photos.read(options.photo, options.box)]
+        faces = [photographs.read(options.photo, options.box)]
     for line in demo(weights.load(options.weights), faces, options.out, device=options.device):
         print(line)
 
@@ -141,7 +141,7 @@ def _network(path: Path) -> str:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from .gallery import gallery
+    from .explanations.gallery import gallery
 
     lines = gallery(
         weights.load(options.weights),
@@ -159,8 +159,8 @@ def _explain(options: argparse.Namespace) -> None:
 def _regions(options: argparse.Namespace) -> None:
     import torch
 
-    from .region_study import study
-    from .region_subject import prepare
+    from .regions.study import study
+    from .regions.subject import prepare
 
     # A detector's model file is looked for before anything is computed.
     yunet, mesh = camlens.faces.YuNet(options.yunet), None
@@ -183,15 +183,15 @@ def _regions(options: argparse.Namespace) -> None:
 
 
 def _beside(options: argparse.Namespace) -> None:
-    from .region_comparison import beside
+    from .regions.comparison import beside
 
     for line in beside(options.ours, options.theirs, options.out):
         print(line)
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from .audit import Plan, audit
-    from .train import Machine
+    from .audit.audit import Plan, audit
+    from .training.train import Machine
 
     config = find_run(options.config)[0]
     if options.epochs is not None:
@@ -211,8 +211,8 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _leakage(options: argparse.Namespace) -> None:
-    from .leakage import experiment
-    from .leakage_runs import Plan
+    from .leakage.experiment import experiment
+    from .leakage.runs import Plan
 
     plan = Plan(options.faces, options.epochs, options.seeds, device=options.device)
     for line in experiment(load(options.data), options.out, plan):
@@ -220,7 +220,7 @@ def _leakage(options: argparse.Namespace) -> None:
 
 
 def _template(options: argparse.Namespace) -> None:
-    from .masks import measure_template
+    from .regions.masks import measure_template
 
     faces = load(options.data).split("Training").first(options.limit)
     yunet, mesh = camlens.faces.YuNet(options.yunet), camlens.faces.MediaPipe(options.landmarker)

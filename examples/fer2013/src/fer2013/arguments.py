@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from . import weights
-from .averaging import MEANINGS
-from .config import CONFIGS
-from .data import USAGES
-from .splits import TESTS
+from .configurations.recipes import CONFIGS
+from .data.faces import USAGES
+from .data.splits import TESTS
+from .evaluation.predictions import MEANINGS
+from .networks import weights
 
 DESCRIPTION = "From training and evaluation to what a network looks at, on FER2013's faces."
 

@@ -1,0 +1,1 @@
+"""All networks beside the slide deck's figures."""

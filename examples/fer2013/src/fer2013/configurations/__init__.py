@@ -1,0 +1,1 @@
+"""What a training run needs to know, and the configurations of this project."""

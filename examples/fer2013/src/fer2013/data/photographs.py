@@ -1,0 +1,124 @@
+"""Faces in photographs: two that come with packages, or one's own, cut out as FER2013 is."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+import camlens
+
+from .faces import SIDE, to_batch
+
+#: Where a face lies in a photograph: left, top, width, height in pixels.
+Box = tuple[int, int, int, int]
+
+#: Side of the face in the demo's pictures, in pixels.
+SHOWN = 192
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """A face cut out of a photograph.
+
+    Attributes:
+        name: what to call it.
+        picture: (3, 192, 192) uint8, RGB, for people to look at.
+        pixels: (48, 48) uint8, grey, for the network.
+    """
+
+    name: str
+    picture: Tensor
+    pixels: np.ndarray
+
+
+def cut(image: np.ndarray, box: Box, name: str) -> Face:
+    """Cut a face out of a photograph.
+
+    FER2013's faces fill the crop: brows a quarter from the top, the chin on the lower edge.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        box: the face's square; the photograph must contain all of it.
+        name: what to call it.
+
+    Raises:
+        ValueError: the box is empty or reaches beyond the photograph.
+    """
+    x, y, width, height = box
+    rows, columns = image.shape[:2]
+    if width < 1 or height < 1 or x < 0 or y < 0 or x + width > columns or y + height > rows:
+        raise ValueError(
+            f"the box {x},{y},{width},{height} (left, top, width, height) does not lie inside the "
+            f"{columns}x{rows} photograph"
+        )
+    crop = image[y : y + height, x : x + width]
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    shown = cv2.resize(crop, (SHOWN, SHOWN), interpolation=cv2.INTER_AREA)
+    return Face(
+        name=name,
+        picture=torch.from_numpy(shown).permute(2, 0, 1),
+        pixels=cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA),
+    )
+
+
+def read(path: Path, box: Box) -> Face:
+    """Cut a face out of one's own photograph.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no picture, or the box does not lie inside it.
+    """
+    return cut(_photograph(path), box, path.stem)
+
+
+def find(path: Path, detector: camlens.faces.YuNet) -> Face:
+    """Find the largest face in one's own photograph, and cut it out as FER2013's are.
+
+    The square is where the face template, moved and scaled but not turned, fits YuNet's points
+    best. What of it lies beyond the photograph is filled with the colours at its edge.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no picture, or no face is found.
+    """
+    image = _photograph(path)
+    points = detector(torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)).points[0, 0].numpy()
+    if np.isnan(points).any():
+        raise ValueError(f"found no face in {path}: say where it is with --box x,y,w,h")
+    template = camlens.faces.template_points().numpy()
+    spread = template - template.mean(axis=0)
+    side = round(float((spread * (points - points.mean(axis=0))).sum() / (spread**2).sum()))
+    x, y = np.rint(points.mean(axis=0) - side * template.mean(axis=0)).astype(int)
+    wide = cv2.copyMakeBorder(image, side, side, side, side, cv2.BORDER_REPLICATE)
+    return cut(wide, (int(x) + side, int(y) + side, side, side), path.stem)
+
+
+def _photograph(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no photograph {path}")
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)  # turned as its EXIF data say
+    if image is None:
+        raise ValueError(f"{path} is not a picture that OpenCV can read, such as JPEG or PNG")
+    return image
+
+
+def packaged() -> list[Face]:
+    """Return the faces of the two photographs that come with matplotlib and scikit-image."""
+    from matplotlib.cbook import get_sample_data
+    from skimage.data import astronaut
+
+    hopper = Path(str(get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    return [
+        dataclasses.replace(read(hopper, (168, 116, 196, 196)), name="Grace Hopper"),
+        cut(astronaut(), (166, 57, 112, 112), "Eileen Collins"),
+    ]
+
+
+def to_images(faces: list[Face]) -> Tensor:
+    """Return (N, 1, 48, 48) float32 in [0, 1], as the networks take them."""
+    return to_batch(np.stack([face.pixels for face in faces]))

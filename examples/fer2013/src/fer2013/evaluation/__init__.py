@@ -1,0 +1,1 @@
+"""How good a network is: predictions, accuracy, calibration, and what is kept of them."""

@@ -1,0 +1,1 @@
+"""Explained faces as pictures: the demo's sheet and page, and the galleries."""

@@ -1,0 +1,131 @@
+"""torchvision's ImageNet weights: from a file, from torch's cache, or downloaded once."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .architectures import EmotionVGG
+from .weights import mismatch
+
+
+def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) -> str:
+    """Give a network torchvision's weights, but for the layers of its own head.
+
+    Args:
+        model: gets them.
+        architecture: "vgg19" or "vgg19_bn".
+        file: torchvision's file, or a state dict of the same names as safetensors; default: the
+            one in torch's cache, which is downloaded if it is not there.
+
+    Returns:
+        The file's SHA-256; whether it is the published one says :func:`is_published`.
+
+    Raises:
+        FileNotFoundError: there is no such file, and it could not be downloaded.
+        ValueError: the file is damaged, or holds the weights of another network.
+    """
+    path = locate(architecture) if file is None else file
+    state = _read(path)
+    prefix = "features."
+    features = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if found := mismatch(model.features, features):
+        raise ValueError(
+            f"{path} does not hold torchvision's weights of {architecture}: of its features, "
+            f"{found}"
+        )
+    model.features.load_state_dict(features)
+    _load_head(model, state)
+    return _sha256(path)
+
+
+def is_published(sha256: str, architecture: str) -> bool:
+    """Return whether a digest is that of the file of weights that torchvision published."""
+    return sha256.startswith(_digest_in(_url(architecture)))
+
+
+def _load_head(model: EmotionVGG, state: dict[str, Tensor]) -> None:
+    # The original head's two large layers are ImageNet's too; of ours, none is.
+    layers = [m for m in model.head.modules() if isinstance(m, nn.Linear)]
+    for layer, name in zip(layers, ("classifier.0", "classifier.3"), strict=False):
+        given = {k: state[f"{name}.{k}"] for k in ("weight", "bias") if f"{name}.{k}" in state}
+        if not mismatch(layer, given):
+            layer.load_state_dict(given)
+
+
+def locate(architecture: str) -> Path:
+    """Return the checked file of torchvision's weights, downloading it if it is not there.
+
+    The file's name ends in the first eight digits of its SHA-256.
+
+    Raises:
+        FileNotFoundError: it is not in torch's cache, and could not be downloaded.
+        ValueError: the file in the cache is not the one that torchvision published.
+    """
+    url = _url(architecture)
+    name = url.rsplit("/", 1)[-1]
+    path: Path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Written to a temporary file, checked, and only then renamed.
+            torch.hub.download_url_to_file(url, str(path), _digest_in(name), progress=True)
+        except (http.client.HTTPException, OSError, RuntimeError) as error:
+            raise FileNotFoundError(
+                f"no ImageNet weights of {architecture}: {path} is absent, and {url} could not be "
+                f"downloaded ({error}). Put the file there from another machine, give it with "
+                "--weights FILE, or start from random weights with --weights none."
+            ) from error
+    digest = _sha256(path)
+    if not digest.startswith(_digest_in(name)):
+        raise ValueError(
+            f"{path} is damaged: its SHA-256 begins with {digest[:8]} instead of "
+            f"{_digest_in(name)}. Remove it, and it is downloaded again."
+        )
+    return path
+
+
+def _url(architecture: str) -> str:
+    url: str = torchvision.models.get_model_weights(architecture).DEFAULT.url
+    return url
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_in(name: str) -> str:
+    return name.removesuffix(".pth").rsplit("-", 1)[-1]
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # weights_only: a pickle that would run code is refused.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is damaged, or holds more than tensors, which could execute code: give "
+            "torchvision's own file of weights, or a state dict as safetensors"
+        ) from error
+    except (
+        *(SafetensorError, OSError, RuntimeError, EOFError, ValueError),
+        *(KeyError, zipfile.BadZipFile),
+    ) as error:
+        raise ValueError(f"{path} is not a whole file of weights: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"{path} does not hold a state dict, a name and a tensor each")
+    return state

@@ -1,0 +1,130 @@
+"""Where the parts of FER2013's faces are: template, YuNet, and MediaPipe's mesh as the judge."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+import camlens
+from camlens import regions
+
+from ..data.faces import SIDE
+
+#: The four features, for which a template can be right or wrong; the rest is what they leave.
+FEATURES = ("brows", "eyes", "nose", "mouth")
+
+_SIZE = (SIDE, SIDE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """The regions of N faces, and how many of them follow the face.
+
+    Attributes:
+        regions: of each face; the template's where no face was found.
+        found: (N,) bool, whether YuNet found the face.
+    """
+
+    regions: regions.Regions
+    found: Tensor
+
+
+def locate(images: Tensor, detector: camlens.faces.YuNet) -> Located:
+    """Lay the template over each face where YuNet sees it.
+
+    Args:
+        images: (N, 1, 48, 48) in [0, 1].
+        detector: finds the five points.
+    """
+    points = detector(images).points[:, 0]
+    found = points.isfinite().all(dim=(-2, -1))
+    followed = camlens.faces.from_landmarks(points, _SIZE)
+    template = camlens.faces.face_template(SIDE).to(images.device)
+    masks = followed.masks.where(found[:, None, None, None], template.masks)
+    return Located(regions.Regions(template.names, masks), found)
+
+
+def compare_masks(
+    images: Tensor, yunet: camlens.faces.YuNet, mesh: camlens.faces.MediaPipe, *, count: int = 500
+) -> pd.DataFrame:
+    """Measure the masks of the template and of YuNet against those of MediaPipe's mesh.
+
+    Args:
+        images: (N, 1, 48, 48) in [0, 1].
+        yunet: the detector of five points.
+        mesh: the detector of the whole mesh, taken as the truth.
+        count: how many faces, the first that both find.
+
+    Returns:
+        A row for each region: mean intersection over union of the fixed template and of YuNet +
+        template. The attributes ``faces`` and ``looked_at`` say of how many.
+    """
+    five, whole = (detector(images).points[:, 0] for detector in (yunet, mesh))
+    both = (five.isfinite().all(dim=(-2, -1)) & whole.isfinite().all(dim=(-2, -1))).nonzero()
+    chosen = both.flatten()[:count]
+    truth = camlens.faces.from_landmarks(whole[chosen], _SIZE)
+    tried = {
+        "fixed template": camlens.faces.face_template(SIDE),
+        "YuNet + template": camlens.faces.from_landmarks(five[chosen], _SIZE),
+    }
+    columns = {name: _iou(r.masks, truth.masks).tolist() for name, r in tried.items()}
+    frame = pd.DataFrame({"region": truth.names, **columns})
+    features = frame[frame["region"].isin(FEATURES)].mean(numeric_only=True)
+    mean = pd.DataFrame([{"region": "mean of the four features", **features}])
+    frame = pd.concat([frame, mean], ignore_index=True)
+    frame.attrs = {"faces": len(chosen), "looked_at": len(images)}
+    return frame
+
+
+def _iou(masks: Tensor, truth: Tensor) -> Tensor:
+    """Return (R,) the mean IoU of soft masks; a region that neither has does not count."""
+    both = torch.minimum(masks, truth).sum(dim=(-2, -1))
+    either = torch.maximum(masks, truth).sum(dim=(-2, -1))
+    return (both / either).nanmean(dim=0)
+
+
+def measure_template(
+    images: Tensor, yunet: camlens.faces.YuNet, mesh: camlens.faces.MediaPipe
+) -> tuple[int, dict[str, list[tuple[float, float]]]]:
+    """Measure the face template: half a face, symmetric, in units of the crop's side.
+
+    Args:
+        images: (N, 1, 48, 48) in [0, 1].
+        yunet: the detector of five points.
+        mesh: the detector of the whole mesh.
+
+    Returns:
+        In how many of them both detectors find a face; and for each part of
+        ``camlens.faces.template`` the median points over both halves of these faces: x from the
+        middle, negative on the person's right, y from the top.
+    """
+    five, whole = (detector(images).points[:, 0] for detector in (yunet, mesh))
+    both = five.isfinite().all(dim=(-2, -1)) & whole.isfinite().all(dim=(-2, -1))
+    middle = torch.tensor([0.5, 0.0])
+    points = whole[both].median(dim=0).values / SIDE - middle
+    five = five[both].median(dim=0).values / SIDE - middle
+    order = camlens.faces.MESH
+    right, left = ({p: points[list(order[f"{s}_{p}"])] for p in ("brow", "eye")} for s in _SIDES)
+    halves = {part: _symmetric(right[part], left[part]) for part in right}
+    for part in ("nose", "mouth", "oval"):
+        loop = points[list(order[part])]
+        mirrored = loop[[0, *range(len(loop) - 1, 0, -1)]]
+        halves[part] = _symmetric(loop, mirrored)[: len(loop) // 2 + 1]
+    halves["eye"], halves["oval"] = halves["eye"][::2], halves["oval"][::2]
+    halves["five"] = _symmetric(five, five[[1, 0, 2, 4, 3]])
+    rounded = {
+        part: [(round(x, 3) + 0.0, round(y, 3)) for x, y in half.tolist()]
+        for part, half in halves.items()
+    }
+    return int(both.sum()), rounded
+
+
+_SIDES = ("right", "left")
+
+
+def _symmetric(right: Tensor, left: Tensor) -> Tensor:
+    """Return the mean of points and their mirror images."""
+    return (right + left * torch.tensor([-1.0, 1.0])) / 2

@@ -1,0 +1,96 @@
+"""What happened in each epoch of a run: kept in its checkpoints, written as CSV, drawn."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..files import write_csv
+
+COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+
+
+class History(lightning.Callback):
+    """Collects every epoch's figures.
+
+    They are part of the checkpoint, so a resumed run has those of its first part. ``rate`` is the
+    head's learning rate in the step that follows, ``seconds`` includes validation and saving.
+
+    Args:
+        path: the CSV file, rewritten after each epoch.
+        epochs: how many there will be, to say so.
+    """
+
+    def __init__(self, path: Path, epochs: int) -> None:
+        self.path = path
+        self.epochs = epochs
+        self.rows: list[dict[str, float]] = []
+        self._start = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epochs so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the epochs of the run that goes on."""
+        self.rows = state_dict["rows"]
+
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Start the clock; a resumed run's first epoch is not announced by a hook of its own."""
+        self._start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Add an epoch, and say how it went.
+
+        Raises:
+            ValueError: a loss is no longer a number.
+        """
+        measured = trainer.callback_metrics
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            **{name: measured[name].item() for name in COLUMNS},
+            "rate": trainer.optimizers[0].param_groups[-1]["lr"],
+            "seconds": time.monotonic() - self._start,
+        }
+        self._start = time.monotonic()
+        for part, name in (("training", "train_loss"), ("validation", "val_loss")):
+            if not math.isfinite(row[name]):
+                raise ValueError(
+                    f"the {part} loss of epoch {row['epoch']} is {row[name]}: the run has "
+                    "diverged. What was saved before it is kept; more digits (--precision "
+                    "32-true) or another --seed may help, in another folder with --out"
+                )
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            write_csv(pd.DataFrame(self.rows), self.path)
+            print(
+                f"epoch {row['epoch']} of {self.epochs}: train loss {row['train_loss']:.3f}, "
+                f"accuracy {row['train_accuracy']:.2%}; validation loss {row['val_loss']:.3f}, "
+                f"accuracy {row['val_accuracy']:.2%}; {row['seconds']:.0f} s",
+                flush=True,
+            )
+
+
+def draw(history: pd.DataFrame, title: str) -> Figure:
+    """Return the learning curves: accuracy and loss, training and validation.
+
+    Args:
+        history: columns epoch and :data:`COLUMNS`.
+        title: above both.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure.suptitle(title)
+    for axes, what in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        for part, name in (("train", "training, augmented"), ("val", "validation")):
+            axes.plot(history["epoch"], history[f"{part}_{what}"], label=name)
+        axes.set(xlabel="epoch", ylabel=what)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure

@@ -1,0 +1,121 @@
+"""One training step and one validation step, the same for every configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchmetrics.aggregation import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+from torchvision.transforms import v2
+
+from ..configurations.config import Config
+from ..data.faces import CLASSES
+from ..evaluation.predictions import averaged_logits
+from ..networks import architectures
+from . import optimization
+
+
+class EmotionClassifier(lightning.LightningModule):
+    """A network with its loss, optimiser and metrics.
+
+    Args:
+        config: what to train, and how.
+        run: what else the run's checkpoints are to say of it, "seed" among it.
+        loss: as :func:`fer2013.training.optimization.loss` returns it.
+        continued: whether it starts from the weights of an earlier run.
+    """
+
+    def __init__(
+        self, config: Config, run: dict[str, Any], loss: nn.Module, *, continued: bool = False
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters({**dataclasses.asdict(config), **run})
+        self.config = config
+        self.continued = continued
+        self.seed = int(run["seed"])
+        mixup = config.augmentation.mixup
+        self.mix = v2.MixUp(alpha=mixup, num_classes=len(CLASSES)) if mixup else None
+        model = architectures.build(config)
+        self.model: nn.Module = model.to(memory_format=torch.channels_last)
+        optimization.freeze(self.model, config)
+        self.loss = loss
+        self.train_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
+        # Lightning's own mean rounds the processes' mean number of faces to an integer. A loss that
+        # is not a number stays one.
+        self.val_loss = MeanMetric(nan_strategy=math.nan)
+        self.val_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Return the loss of one augmented batch."""
+        # The step's own random numbers, so that a resumed run draws those it would have drawn.
+        state = np.random.SeedSequence((self.seed, self.global_step, self.global_rank))
+        torch.manual_seed(int(state.generate_state(1, np.uint64)[0] >> 1))
+        images, labels = batch
+        small = self.current_epoch < self.config.small_epochs
+        side = self.config.small_side if small else self.config.side
+        if small:
+            images = interpolate(images, (side, side), mode="bilinear", antialias=True)
+        self._resize_to(side)
+        images, wanted = self.mix(images, labels) if self.mix else (images, labels)
+        logits = self.model(images.contiguous(memory_format=torch.channels_last))
+        loss: Tensor = self.loss(logits.float(), wanted) * self._share(labels)
+        self.train_accuracy(logits, wanted.argmax(dim=1) if self.mix else labels)
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(images)}
+        self.log("train_loss", loss, sync_dist=True, **options)
+        self.log("train_accuracy", self.train_accuracy, **options)
+        return loss
+
+    def _resize_to(self, side: int) -> None:
+        if isinstance(self.model, architectures.EmotionVGG):
+            self.model.side = side
+
+    def _share(self, labels: Tensor) -> Tensor | float:
+        """Return what makes the mean over the processes' losses the loss of their faces together.
+
+        A class-weighted loss is divided by the sum of its own faces' weights, and processes have
+        faces of other classes.
+        """
+        weight = self.loss.weight
+        if self.trainer.world_size == 1 or not isinstance(weight, Tensor):
+            return 1.0
+        total = weight[labels].sum()
+        mean: Any = self.trainer.strategy.reduce(total.clone(), reduce_op="mean")
+        share: Tensor = total / mean
+        return share
+
+    def on_train_start(self) -> None:
+        """End at once a run that had stopped early, and was then killed before it was measured."""
+        stopper: Any = self.trainer.early_stopping_callback
+        if stopper is not None and stopper.wait_count >= stopper.patience:
+            self.trainer.should_stop = True
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Measure the plain cross-entropy and the accuracy.
+
+        Ten crops would cost a third of an epoch, so the picture itself stands for them here.
+        """
+        images, labels = batch
+        averaging = "single" if self.config.averaging == "ten-crop" else self.config.averaging
+        self._resize_to(self.config.side)
+        logits = averaged_logits(self.model, images, averaging)
+        self.val_accuracy(logits, labels)
+        loss = nn.functional.cross_entropy(logits.float(), labels)
+        self.val_loss.update(loss, len(images))
+        self.log("val_loss", self.val_loss, batch_size=len(images), prog_bar=True)
+        self.log("val_accuracy", self.val_accuracy, batch_size=len(images), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser, with its schedule if there is one."""
+        optimizer = optimization.optimizer(self.model, self.config, continued=self.continued)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = optimization.schedule(optimizer, self.config, steps)
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -1,0 +1,332 @@
+"""Pretraining on Tiny ImageNet: a substitute for ImageNet's weights where they cannot be had.
+
+VGG19 with BatchNorm is trained; folding BatchNorm into the convolutions gives the plain VGG19 of
+configurations 1 to 4. Both are written under torchvision's names, so that ``train --weights FILE``
+takes them as it takes torchvision's own files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.models import vgg19_bn
+
+from ..data.tiny_imagenet import CLASSES, photographs
+from ..files import write_whole
+from .checkpoints import WholeCheckpoints, read
+from .lightning_messages import suppress_messages
+
+#: Of each channel of photographs in [0, 1]; EmotionVGG has torchvision's own.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Split = tuple[Tensor, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is pretrained.
+
+    Attributes:
+        epochs: how often each photograph is seen.
+        smallest: pixels to which photographs are shrunk in the first epoch, at least 32, of which
+            VGG19's five poolings leave one; they grow evenly.
+        side: pixels in the last epoch, and when top-1 is measured.
+        batch: photographs in a step.
+        rate: highest learning rate; it climbs, and falls along a cosine.
+        weight_decay: of weights with more than one dimension.
+        label_smoothing: of the cross-entropy.
+        average: decay a step of the weights' exponential moving average; 0 keeps the weights.
+        seed: of weights, order and augmentation.
+        limit: only so many photographs of each split, to try it out.
+    """
+
+    epochs: int = 15
+    smallest: int = 32
+    side: int = 48
+    batch: int = 128
+    rate: float = 0.1
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    average: float = 0.998
+    seed: int = 0
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        if not 32 <= self.smallest <= self.side:
+            raise ValueError(
+                f"expected photographs that grow from at least 32 pixels, got {self.smallest} to "
+                f"{self.side}"
+            )
+
+    @property
+    def sizes(self) -> list[int]:
+        """The side of the photographs in each epoch, a multiple of 4."""
+        grown = torch.linspace(self.smallest, self.side, self.epochs)
+        sizes: list[int] = grown.div(4).round().mul(4).int().tolist()
+        return sizes
+
+
+def network() -> nn.Module:
+    """Return torchvision's VGG19 with BatchNorm, with a mean over places and one linear layer."""
+    model: Any = vgg19_bn(num_classes=CLASSES)
+    model.avgpool = nn.AdaptiveAvgPool2d(1)
+    model.classifier = nn.Linear(512, CLASSES)
+    found: nn.Module = model
+    return found
+
+
+def folded(features: nn.Sequential) -> nn.Sequential:
+    """Return the features of a plain VGG, equal to those with BatchNorm in evaluation mode.
+
+    Args:
+        features: convolutions, each followed by BatchNorm and ReLU, and poolings.
+    """
+    layers: list[nn.Module] = []
+    for layer in features:
+        if isinstance(layer, nn.BatchNorm2d):
+            convolution = layers.pop()
+            if not isinstance(convolution, nn.Conv2d):
+                raise TypeError(
+                    f"expected a convolution before BatchNorm, got {type(convolution).__name__}"
+                )
+            layers.append(fuse_conv_bn_eval(convolution.eval(), layer.eval()))
+        else:
+            layers.append(layer)
+    return nn.Sequential(*layers)
+
+
+class Batches:
+    """Shuffled, flipped and cropped batches; an epoch's depend on the seed and the epoch alone.
+
+    Args:
+        split: photographs (N, 3, H, W) uint8 and classes (N,), on the device that trains.
+        recipe: its batch and seed.
+        epoch: from 0.
+    """
+
+    def __init__(self, split: Split, recipe: Recipe, epoch: int) -> None:
+        self.pixels, self.classes = split
+        self.batch, self.size = recipe.batch, recipe.sizes[epoch]
+        self.draw = torch.Generator().manual_seed(recipe.seed * 10_007 + epoch)
+
+    def __len__(self) -> int:
+        """Return how many there are; what is left over waits for the next epoch."""
+        return len(self.classes) // self.batch
+
+    def __iter__(self) -> Iterator[Split]:
+        """Yield images (batch, 3, size, size), normalised, and classes."""
+        order = torch.randperm(len(self.classes), generator=self.draw)
+        for rows in order[: len(self) * self.batch].view(-1, self.batch):
+            chosen = rows.to(self.pixels.device)
+            images = normalized(self.pixels[chosen])
+            flipped = (torch.rand(len(rows), generator=self.draw) < 0.5).to(images.device)
+            images = images.where(~flipped.view(-1, 1, 1, 1), images.flip(3))
+            yield self._cropped(images), self.classes[chosen]
+
+    def _cropped(self, images: Tensor) -> Tensor:
+        """Cut a square of half to all of the side out of each eighth of a batch, and resize it."""
+        side = images.shape[-1]
+        parts = []
+        for part in images.chunk(8):
+            cut = int(torch.randint(side // 2, side + 1, (), generator=self.draw))
+            top, left = torch.randint(side - cut + 1, (2,), generator=self.draw).tolist()
+            cut_out = part[:, :, top : top + cut, left : left + cut]
+            parts.append(resized(cut_out, self.size))
+        return torch.cat(parts)
+
+
+def normalized(pixels: Tensor) -> Tensor:
+    """Return photographs (N, 3, H, W) uint8 as networks with torchvision's weights take them."""
+    mean, deviation = (pixels.new_tensor(v, dtype=torch.float32) for v in (_MEAN, _DEVIATION))
+    return (pixels.float() / 255 - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """Return images with sides of so many pixels."""
+    if images.shape[-1] == side:
+        return images
+    return functional.interpolate(
+        images, side, mode="bilinear", antialias=True, align_corners=False
+    )
+
+
+class Pretraining(lightning.LightningModule):
+    """A classifier of photographs with its loss, optimiser and measure.
+
+    Args:
+        model: (N, 3, H, W) -> (N, classes) logits.
+        train: photographs and classes.
+        recipe: how it is trained.
+    """
+
+    def __init__(self, model: nn.Module, train: Split, recipe: Recipe) -> None:
+        super().__init__()
+        self.save_hyperparameters(dataclasses.asdict(recipe))
+        self.model = model.to(memory_format=torch.channels_last)
+        self.photographs, self.recipe = train, recipe
+
+    def train_dataloader(self) -> Batches:
+        """Return the batches of the current epoch, made on the device."""
+        pixels, classes = self.photographs
+        self.photographs = pixels.to(self.device), classes.to(self.device)
+        return Batches(self.photographs, self.recipe, self.current_epoch)
+
+    def training_step(self, batch: Split, _: int) -> Tensor:
+        """Return the loss of a batch."""
+        images, classes = batch
+        logits = self.model(images.contiguous(memory_format=torch.channels_last))
+        return functional.cross_entropy(
+            logits.float(), classes, label_smoothing=self.recipe.label_smoothing
+        )
+
+    def validation_step(self, batch: Split, _: int) -> None:
+        """Measure top-1 at the final size."""
+        pixels, classes = batch
+        right = self.model(resized(normalized(pixels), self.recipe.side)).argmax(dim=1) == classes
+        self.log("top1", right.float().mean(), batch_size=len(classes))
+
+    def on_validation_epoch_end(self) -> None:
+        """Say how the epoch went."""
+        if self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
+            top1 = float(self.trainer.callback_metrics["top1"])
+            print(
+                f"epoch {self.current_epoch + 1} of {self.recipe.epochs}: top-1 {top1:.1%}",
+                flush=True,
+            )
+
+    def configure_optimizers(self) -> Any:
+        """Return SGD and one cycle of its rate."""
+        parts = (
+            [p for p in self.parameters() if p.ndim > 1],
+            [p for p in self.parameters() if p.ndim <= 1],
+        )
+        decays = self.recipe.weight_decay, 0.0
+        optimizer = torch.optim.SGD(
+            [{"params": p, "weight_decay": d} for p, d in zip(parts, decays, strict=True)],
+            self.recipe.rate,
+            momentum=0.9,
+            nesterov=True,
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            self.recipe.rate,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            pct_start=0.2,
+            cycle_momentum=False,
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def fit(
+    model: nn.Module,
+    folder: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    device: str = "auto",
+    precision: Any = "bf16-mixed",
+) -> float:
+    """Train a classifier of Tiny ImageNet's photographs; resume where a run stopped.
+
+    Args:
+        model: (N, 3, H, W) -> (N, 200) logits; it has the averaged weights afterwards.
+        folder: see :func:`fer2013.data.tiny_imagenet.photographs`.
+        out: the folder of ``last.ckpt``, which is written after each epoch.
+        recipe: how it is trained.
+        device: Lightning's accelerator.
+        precision: Lightning's.
+
+    Returns:
+        Top-1 on the validation photographs, which nothing was selected on.
+
+    Raises:
+        FileNotFoundError: there are no photographs.
+        ValueError: ``out`` holds a run of another recipe, or there is no whole batch.
+    """
+    last = out / "last.ckpt"
+    if last.is_file():
+        begun = read(last)["hyper_parameters"]
+        if begun != dataclasses.asdict(recipe):
+            raise ValueError(
+                f"{out} holds a run of another recipe, {begun}: give the same one, or another "
+                "folder with --out"
+            )
+    train = photographs(folder, "train", limit=recipe.limit)
+    val = photographs(folder, "val", limit=recipe.limit)
+    if len(train[1]) < recipe.batch:
+        raise ValueError(
+            f"expected at least one batch of {recipe.batch} photographs, got {len(train[1])}"
+        )
+    task = Pretraining(model, train, recipe)
+    with suppress_messages():
+        trainer = lightning.Trainer(
+            accelerator=device,
+            devices=1,
+            precision=precision,
+            max_epochs=recipe.epochs,
+            reload_dataloaders_every_n_epochs=1,
+            callbacks=[
+                ModelCheckpoint(out, "last", enable_version_counter=False),
+                *([EMAWeightAveraging(decay=recipe.average)] if recipe.average else []),
+            ],
+            logger=False,
+            num_sanity_val_steps=0,
+            # Its thread takes a tenth of a core from a step's own threads.
+            enable_progress_bar=False,
+            enable_model_summary=sys.stderr.isatty(),
+            plugins=[WholeCheckpoints()],
+        )
+        loader = DataLoader(TensorDataset(*val), batch_size=500)
+        trainer.fit(task, val_dataloaders=loader, ckpt_path=last if last.is_file() else None)
+        (found,) = trainer.validate(task, loader, verbose=False)
+    return float(found["top1"])
+
+
+def pretrain(
+    folder: Path, out: Path, recipe: Recipe, *, device: str = "auto", precision: Any = "bf16-mixed"
+) -> list[str]:
+    """Pretrain VGG19 with BatchNorm, and write it and the plain VGG19 that it folds into.
+
+    Args:
+        folder: see :func:`fer2013.data.tiny_imagenet.photographs`.
+        out: the folder of ``vgg19_bn.safetensors`` and ``vgg19.safetensors``.
+        recipe: how it is trained.
+        device: Lightning's accelerator.
+        precision: Lightning's.
+
+    Returns:
+        What was written, a line each.
+
+    Raises:
+        FileNotFoundError: there are no photographs.
+        ValueError: as :func:`fit`.
+    """
+    lightning.seed_everything(recipe.seed, verbose=False)
+    model = network()
+    top1 = fit(model, folder, out, recipe, device=device, precision=precision)
+    model = model.cpu().float().eval()
+    facts = {"pretrained_on": "Tiny ImageNet", "top1": f"{top1:.4f}", "epochs": str(recipe.epochs)}
+    lines = [f"top-1 on Tiny ImageNet's validation photographs: {top1:.1%}"]
+    features: Any = model.features
+    for name, part in (("vgg19_bn", features), ("vgg19", folded(features))):
+        state = {f"features.{k}": v.contiguous() for k, v in part.state_dict().items()}
+        path = out / f"{name}.safetensors"
+        write_whole(path, safetensors_bytes(state, metadata=facts))
+        lines.append(f"{path}: give it to train with --weights")
+    return lines

@@ -1,0 +1,238 @@
+"""The audit as a command: lists, figures, sheets, and an index that train accepts."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_twins import as_faces, pictures, twinned
+
+from fer2013.__main__ import main
+from fer2013.audit import audit, out_of_sample
+from fer2013.audit.ferplus import COLUMNS
+from fer2013.configurations.recipes import CONFIGS
+from fer2013.data.duplicates import Duplicates, find
+from fer2013.data.faces import CLASSES, USAGES, load
+from fer2013.data.index import read_index, write_index
+from fer2013.networks import weights
+from fer2013.training.train import Machine
+
+CPU = Machine(device="cpu", precision="32-true", workers=0)
+SHORT = dataclasses.replace(CONFIGS["first"], epochs=1, batch_size=7)
+
+
+def as_csv(faces, path):
+    rows = [
+        f"{label},{' '.join(map(str, image.ravel()))},{USAGES[usage]}"
+        for image, label, usage in zip(faces.images, faces.labels, faces.usages, strict=True)
+    ]
+    path.write_text("\n".join(["emotion,pixels,Usage", *rows]) + "\n", encoding="ascii")
+    return path
+
+
+def votes_of(faces, path):
+    """Write votes that say surprise of every face."""
+    table = pd.DataFrame(0, index=range(len(faces)), columns=list(COLUMNS))
+    table["surprise"] = 10
+    table.insert(0, "Usage", np.array(USAGES)[faces.usages])
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Return the folder of one audit by the command, with votes and an index."""
+    folder = tmp_path_factory.mktemp("audit")
+    data = as_csv(twinned(), folder / "fer2013.csv")
+    votes = votes_of(twinned(), folder / "votes.csv")
+    command = ["audit", "--data", str(data), "--out", str(folder / "out"), "--shown", "3"]
+    assert main([*command, "--drop", "duplicates,blanks", "--ferplus", str(votes)]) == 0
+    return folder
+
+
+def test_every_issue_is_listed(done):
+    table = pd.read_csv(done / "out" / "issues.csv").set_index("name")
+    blank = table[table["issue"] == "blank"]
+    assert blank.index.tolist() == [38, 39]
+    by = {issue: sorted(some.index) for issue, some in table.groupby("issue")}
+    assert by["exact twin"] == [0, 1, 2, 5, 6, 30, 38, 39]
+    assert by["near twin"] == [31]
+    assert by["mirrored twin"] == [3, 4]
+    assert by["conflicting twins"] == [5, 6, 38, 39]
+    row = table.loc[31]
+    assert (row["given"], row["usage"], row["twins"]) == ("disgust", "PublicTest", "1;2")
+    assert 0.97 <= row["score"] < 1
+    assert set(table["ferplus"]) == {"surprise"}
+
+
+def test_the_summary_counts(done):
+    summary = json.loads((done / "out" / "summary.json").read_text())
+    exact, _, every = summary["twins"].values()
+    assert exact["groups by splits"] == {
+        "PublicTest": 1,
+        "Training": 2,
+        "Training + PublicTest": 1,
+    }
+    assert every["groups"] == 5
+    assert every["conflicting groups"] == 2
+    assert every["with a twin in Training"] == {"Training": 6, "PublicTest": 2}
+    assert every["redundant in Training"] == 5
+    assert summary["blank"] == {"Training": 0, "PublicTest": 2}
+    labels = summary["labels"]["test"]
+    assert labels["faces"] == 12 - 2 - 2
+    assert labels["left out"] == {"blank": 2, "twin in Training": 2}
+    votes = labels["contradicted by FER+"]
+    decided = votes["flagged"]["decided"] + votes["not flagged"]["decided"]
+    assert decided == 8
+    contradicted = votes["flagged"]["contradicted"] + votes["not flagged"]["contradicted"]
+    judged = [i for i in range(28, 38) if i not in {30, 31}]
+    surprise = CLASSES.index("surprise")
+    assert contradicted == sum(twinned().labels[i] != surprise for i in judged)
+
+
+def test_the_sheets_are_there(done):
+    assert (done / "out" / "twins.png").read_bytes().startswith(b"\x89PNG")
+    assert len(pd.read_csv(done / "out" / "confusions_test.csv")) == 21
+
+
+def test_train_takes_the_index_only_with_its_data(done, tmp_path, capsys):
+    faces = load(done / "fer2013.csv")
+    kept = read_index(done / "out" / "index.csv", faces)
+    assert np.setdiff1d(faces.names.astype(int), kept.names.astype(int)).tolist() == [0, 1, 2, 4, 6]
+    np.testing.assert_array_equal(kept.labels, faces.labels[np.isin(faces.names, kept.names)])
+    as_csv(faces.take(np.arange(1, 40)), tmp_path / "fer2013.csv")
+    command = ["train", "first", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert main([*command, "--index", str(done / "out" / "index.csv")]) == 2
+    assert "was made for other data: it names 39, which is not there" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def index(tmp_path):
+    faces = as_faces(pictures(6), range(6), [0, 0, 0, 0, 1, 2])
+    path = tmp_path / "index.csv"
+    write_index(faces, np.array(["", "blanks", "", "", "", ""]), path)
+    return faces, path, pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def test_labels_can_be_changed_by_hand(index):
+    faces, path, table = index
+    table.loc[2, "label"] = "neutral"
+    table.loc[3, "keep"] = "0"
+    table.iloc[::-1].to_csv(path, index=False)  # in any order
+    kept = read_index(path, faces)
+    assert kept.names.tolist() == ["0", "2", "4", "5"]
+    assert kept.labels.tolist() == [0, CLASSES.index("neutral"), 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("label", "bored", "line 2: expected a label out of angry, .* got 'bored'"),
+        ("keep", "yes", "line 2: expected a keep out of 0, 1, got 'yes'"),
+        ("name", "1", "names the face 1 twice"),
+        ("name", "99", "made for other data: it names 99, which is not there"),
+        ("digest", "0" * 12, "1 of 6 faces differ in pixels or split, first 0"),
+        ("usage", "PublicTest", "1 of 6 faces differ in pixels or split, first 0"),
+    ],
+)
+def test_wrong_indices_are_refused(index, column, value, message):
+    faces, path, table = index
+    table.loc[0, column] = value
+    table.to_csv(path, index=False)
+    with pytest.raises(ValueError, match=message):
+        read_index(path, faces)
+
+
+def test_what_is_no_index_is_refused(index, tmp_path):
+    faces, path, table = index
+    with pytest.raises(FileNotFoundError, match="audit --drop"):
+        read_index(tmp_path / "none.csv", faces)
+    table.drop(columns="digest").to_csv(path, index=False)
+    with pytest.raises(ValueError, match="lacks the columns digest"):
+        read_index(path, faces)
+    table.assign(keep="0").to_csv(path, index=False)
+    with pytest.raises(ValueError, match="keeps no face"):
+        read_index(path, faces)
+    table.iloc[:4].to_csv(path, index=False)
+    with pytest.raises(ValueError, match="it lacks 4; 0 of its faces"):
+        read_index(path, faces)
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"drop": ("twins",)}, "expected to drop some of duplicates, blanks, labels, got twins"),
+        ({"drop": ("labels",)}, "give --folds"),
+        ({"folds": 1}, "expected 0 folds, or 2 and more, got 1"),
+        ({"shown": 0}, "at least 1 face a sheet"),
+    ],
+)
+def test_plans_that_do_not_go_together_write_nothing(plan, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        list(audit.audit(twinned(), tmp_path / "out", audit.Plan(**plan)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_hardly_trained_networks_drop_no_labels(tmp_path):
+    faces = as_faces(pictures(49), [i % 7 for i in range(49)], [0] * 35 + [1] * 14)
+    plan = audit.Plan(folds=2, config=SHORT, drop=("labels",), machine=CPU)
+    with pytest.raises(ValueError, match=r"agree with at least 50% of the labels .* got \d+\.\d%"):
+        list(audit.audit(faces, tmp_path, plan))
+    assert [path.name for path in tmp_path.iterdir()] == ["folds"]
+
+
+def test_twins_are_in_the_same_fold():
+    faces = as_faces(pictures(70), [i % 7 for i in range(70)], [0] * 63 + [1] * 7)
+    pairs = np.array([[0, 7], [7, 14], [1, 9]])
+    groups = Duplicates(
+        pairs, np.full(3, "near"), np.ones(3), (np.array([0, 7, 14]), np.array([1, 9]))
+    )
+    folds = out_of_sample.folds_of(faces, groups.group_of(70), 3)
+    assert folds[0] == folds[7] == folds[14]
+    assert folds[1] == folds[9]
+    assert folds[63:].tolist() == [-1] * 7
+    assert np.bincount(folds[:63]).min() >= 18
+    with pytest.raises(ValueError, match="9 faces for 10 folds"):
+        out_of_sample.folds_of(faces, np.arange(70), 10)
+    with pytest.raises(ValueError, match="at least 2 folds"):
+        out_of_sample.folds_of(faces, np.arange(70), 1)
+
+
+def test_a_network_that_has_seen_the_faces_is_refused(tmp_path):
+    folds = np.zeros(40, int)
+    with pytest.raises(ValueError, match="'base' starts from 'first', which was trained on"):
+        out_of_sample.held_out(CONFIGS["base"], twinned(), folds, tmp_path)
+
+
+def test_folds_are_judged_by_networks_without_them(tmp_path, monkeypatch):
+    faces = as_faces(pictures(49), [i % 7 for i in range(49)], [0] * 28 + [1] * 14 + [2] * 7)
+    folds = out_of_sample.folds_of(faces, np.arange(49), 2)
+    seen = []
+
+    def remembered(config, part, **options):
+        seen.append(part)
+        return real(config, part, **options)
+
+    real = out_of_sample.train
+    monkeypatch.setattr(out_of_sample, "train", remembered)
+    found, paths = out_of_sample.held_out(SHORT, faces, folds, tmp_path, machine=CPU)
+    for fold, part in enumerate(seen):
+        held = faces.names[folds == fold]
+        assert set(part.names[part.usages == 0]) == set(faces.names[:28]) - set(held)
+        assert part.names[part.usages == 2].tolist() == held.tolist()
+    assert np.isnan(found[28:]).all()
+    np.testing.assert_allclose(found[:28].sum(axis=1), 1)
+    before = [path.stat().st_mtime_ns for path in paths]
+    again, _ = out_of_sample.held_out(SHORT, faces, folds, tmp_path, machine=CPU)
+    np.testing.assert_array_equal(again, found)
+    assert [path.stat().st_mtime_ns for path in paths] == before
+
+
+def test_test_faces_with_a_twin_in_training_are_not_judged():
+    faces = twinned()
+    judged = out_of_sample.judge_tests(weights.SHIPPED, faces, find(faces))
+    assert judged.where.tolist() == [28, 29, 32, 33, 34, 35, 36, 37]
+    training = faces.take(faces.usages == 0)
+    assert out_of_sample.judge_tests(weights.SHIPPED, training, find(training)) is None

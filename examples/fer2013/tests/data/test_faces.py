@@ -1,0 +1,154 @@
+"""The three layouts give the same faces, by class name; what is broken is named."""
+
+import subprocess
+import sys
+
+import cv2
+import made_up_files as made_up
+import numpy as np
+import pytest
+
+from fer2013.data import faces
+
+
+def as_set(loaded):
+    rows = zip(loaded.images, loaded.labels, loaded.usages, strict=True)
+    return {(image.tobytes(), int(label), int(usage)) for image, label, usage in rows}
+
+
+def test_all_layouts_hold_the_same_faces(tmp_path, csv_file):
+    made_up.write_csv(tmp_path / "icml_face_data.csv", "emotion, Usage, pixels")
+    made_up.write_folders(tmp_path / "folders")
+    expected = as_set(faces.load(csv_file))
+    assert len(expected) == len(made_up.ROWS)
+    assert as_set(faces.load(csv_file.parent)) == expected
+    assert as_set(faces.load(tmp_path)) == expected
+    assert as_set(faces.load(tmp_path / "folders")) == expected
+
+
+def test_classes_go_by_name(tmp_path):
+    """Sorted folders put neutral before sad; the CSV files' codes put sad (4) first."""
+    made_up.write_folders(tmp_path)
+    loaded = faces.load(tmp_path)
+    for image, label in zip(loaded.images, loaded.labels, strict=True):
+        assert image[6 * label : 6 * label + 6].min() == 220
+
+
+def test_official_splits_are_kept(csv_file):
+    loaded = faces.load(csv_file)
+    assert [len(loaded.split(usage)) for usage in faces.USAGES] == [28, 14, 14]
+    with pytest.raises(ValueError, match="expected a split out of"):
+        loaded.split("Validation")
+
+
+def test_a_missing_split(tmp_path):
+    made_up.write_folders(tmp_path)
+    for file in tmp_path.glob("test/*/PrivateTest*"):
+        file.unlink()
+    with pytest.raises(ValueError, match="holds no PrivateTest faces"):
+        faces.load(tmp_path).split("PrivateTest")
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no FER2013 at .*expected fer2013\.csv or"):
+        faces.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("0,1 2 3,Training", "line 2: expected 2304 pixels, got 3"),
+        ("7," + "0 " * 2304 + ",Training", "line 2: expected an emotion 0 to 6, got 7"),
+        ("0," + "0 " * 2304 + ",Test", "line 2: expected one of the official splits"),
+        ("0," + "256 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
+        ("sad," + "0 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
+        ("0", "line 2: not an emotion's number and pixels"),
+        ("0," + "-1 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
+        ("0," + "0.5 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
+        ("3.0," + "0 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
+        ("-1," + "0 " * 2304 + ",Training", "line 2: expected an emotion 0 to 6, got -1"),
+        ("," + "0 " * 2304 + ",Training", "line 2: not an emotion's number and pixels"),
+        ("0," + "0 " * 2305 + ",Training", "line 2: expected 2304 pixels, got 2305"),
+        ("0," + "0," * 2304 + "Training", "line 2: expected 2304 pixels, got 1"),
+        ('0,"' + "0 " * 70_000 + ",Training", "is not a CSV file as UTF-8: field larger"),
+    ],
+)
+def test_broken_rows(tmp_path, row, message):
+    path = tmp_path / "fer2013.csv"
+    path.write_text("emotion,pixels,Usage\n" + row + "\n")
+    with pytest.raises(ValueError, match=message):
+        faces.load(path)
+
+
+@pytest.mark.parametrize("last", ["Tr", "", None])
+def test_a_truncated_csv(tmp_path, csv_file, last):
+    """A copy that broke off in its last row, wherever that was."""
+    lines = csv_file.read_text().splitlines()
+    row = lines[10].rsplit(",", 1)[0]
+    lines[10:] = [row[:4000] if last is None else f"{row},{last}"]
+    (tmp_path / "fer2013.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"line 11: expected (2304 pixels|one of the official)"):
+        faces.load(tmp_path)
+
+
+def test_a_csv_with_a_byte_order_mark(tmp_path, csv_file):
+    path = tmp_path / "fer2013.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + csv_file.read_bytes().replace(b"\n", b"\r\n"))
+    assert as_set(faces.load(path)) == as_set(faces.load(csv_file))
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / "fer2013.csv"
+    path.write_bytes(b"\x89PNG\r\n\xff\xfe")
+    with pytest.raises(ValueError, match="is not a CSV file as UTF-8"):
+        faces.load(path)
+    path.write_bytes(b"emotion,pixels,Usage\n0," + b"\xff" * 9 + b",Training\n")
+    with pytest.raises(ValueError, match="is not a CSV file as UTF-8"):
+        faces.load(path)
+
+
+def test_a_csv_of_something_else(tmp_path):
+    path = tmp_path / "fer2013.csv"
+    path.write_text("emotion,pixels\n")
+    with pytest.raises(ValueError, match=r"FER2013 also has \['Usage'\]"):
+        faces.load(path)
+    path.write_text("emotion,pixels,Usage\n")
+    with pytest.raises(ValueError, match="holds no faces"):
+        faces.load(path)
+
+
+def test_broken_folders(tmp_path):
+    made_up.write_folders(tmp_path)
+    file = next(tmp_path.glob("train/happy/*"))
+    file.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="expected a readable 48x48 picture, it is unreadable"):
+        faces.load(tmp_path)
+    cv2.imwrite(str(file), np.zeros((48, 64), np.uint8))
+    with pytest.raises(ValueError, match="expected a readable 48x48 picture, it is 64x48"):
+        faces.load(tmp_path)
+    file.unlink()
+    stray = file.with_name("holiday.png")
+    cv2.imwrite(str(stray), np.zeros((48, 48), np.uint8))
+    with pytest.raises(ValueError, match=r"holiday\.png: expected one of the official splits"):
+        faces.load(tmp_path)
+    stray.unlink()
+    (tmp_path / "train" / "contempt").mkdir()
+    with pytest.raises(ValueError, match="expected a folder named after one of"):
+        faces.load(tmp_path)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("layout", ["csv", "icml", "folders"])
+def test_real_images_in_every_layout(shared, tmp_path, layout):
+    script = shared / "fer2013" / "expand.py"
+    options = ["--layout", layout, "--out", str(tmp_path), "--limit", "60"]
+    subprocess.run([sys.executable, str(script), *options], check=True)
+    loaded = faces.load(tmp_path)
+    with np.load(shared / "fer2013" / "fer2013_train_public.npz") as archive:
+        for usage, name in enumerate(faces.USAGES[:2]):
+            first = np.flatnonzero(archive["usage"] == usage)[:60]
+            part = loaded.split(name)
+            expected = np.bincount(archive["label"][first], minlength=7)
+            assert np.bincount(part.labels, minlength=7).tolist() == expected.tolist()
+            if layout != "folders":  # JPEG changes pixels, and folders the order
+                assert (part.images == archive["images"][first]).all()

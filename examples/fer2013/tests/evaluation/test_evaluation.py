@@ -1,0 +1,285 @@
+"""The measures against numbers known by hand, and the files that an evaluation leaves."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from fer2013.__main__ import main
+from fer2013.comparison import deck
+from fer2013.configurations.recipes import CONFIGS
+from fer2013.data import splits
+from fer2013.data.faces import CLASSES, load
+from fer2013.evaluation import report
+from fer2013.evaluation.accuracy import evaluate, measure, wilson
+from fer2013.evaluation.calibration import calibration, reliability
+from fer2013.evaluation.predictions import averaged_logits, predict
+from fer2013.evaluation.records import default_folder, remember
+from fer2013.evaluation.report import confusions, layout, tables
+from fer2013.evaluation.study import InferenceOptions, study
+from fer2013.networks import architectures, weights
+
+
+def sure(labels, logit=3.0):
+    """Return logits of the given classes."""
+    return logit * nn.functional.one_hot(torch.as_tensor(labels), len(CLASSES)).float()
+
+
+def by_hand(correct, count, z=1.959963984540054):
+    p = correct / count
+    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    return middle - half, middle + half
+
+
+@pytest.mark.parametrize(("correct", "count"), [(2459, 3589), (4243, 7178), (1, 7), (7, 7)])
+def test_the_wilson_interval_is_the_textbooks(correct, count):
+    assert wilson(correct, count) == pytest.approx(by_hand(correct, count), abs=1e-9)
+
+
+def test_calibration_by_hand():
+    # One face at .8 for its true class, one at .6 for a wrong one and .4 for the true one.
+    probabilities = torch.tensor([[0.8, 0.2], [0.6, 0.4]])
+    found = calibration(probabilities.log(), torch.tensor([0, 1]))
+    assert found.error == pytest.approx((abs(1 - 0.8) + abs(0 - 0.6)) / 2, abs=1e-6)
+    assert found.log_loss == pytest.approx(-(math.log(0.8) + math.log(0.4)) / 2, abs=1e-6)
+    assert found.brier == pytest.approx((2 * 0.2**2 + 2 * 0.6**2) / 2, abs=1e-6)
+    filled = found.bins[found.bins["faces"] > 0]
+    assert filled["confidence"].tolist() == pytest.approx([0.6, 0.8], abs=1e-6)
+    assert filled["accuracy"].tolist() == [0, 1]
+    assert len(found.as_dict()["bins"]) == 2
+
+
+def test_the_reliability_bins_are_those_of_the_error():
+    logits, labels = torch.randn(500, 7).double(), torch.randint(7, (500,))
+    found = calibration(logits, labels)
+    bins = found.bins.dropna()
+    gaps = (bins["accuracy"] - bins["confidence"]).abs()
+    assert (gaps * bins["faces"]).sum() / 500 == pytest.approx(found.error, abs=1e-6)
+    probabilities = logits.softmax(dim=1)
+    theirs = multiclass_calibration_error(probabilities, labels, 7, n_bins=15)
+    assert found.error == pytest.approx(theirs.item(), abs=1e-6)
+
+
+def test_a_face_on_a_border_is_in_the_upper_bin_and_certainty_in_the_last():
+    found = reliability(np.array([0.25, 0.5, 1.0]), np.array([True, False, True]), bins=4)
+    assert found["faces"].tolist() == [0, 1, 1, 1]
+
+
+def test_an_evaluation_counts():
+    labels = np.array([0, 0, 1, 3, 3, 3])
+    found = measure(sure([0, 1, 1, 3, 3, 6]), labels)
+    assert (found.correct, found.count) == (4, 6)
+    assert found.accuracy == 4 / 6
+    assert found.interval == wilson(4, 6)
+    assert found.confusion[0, 1] == 1
+    assert found.confusion[3, 6] == 1
+    assert found.confusion.sum() == 6
+    assert found.report["happy"]["recall"] == pytest.approx(2 / 3)
+    counts, shares = confusions(found.confusion)
+    assert counts.loc["happy", "neutral"] == 1
+    assert shares.loc["happy", "happy"] == pytest.approx(2 / 3)
+    assert shares.loc["sad"].isna().all()  # no face, no share
+
+
+def test_the_report_has_the_decks_layout_and_numbers():
+    lines = [line.split() for line in layout(deck.REPORT).splitlines()]
+    assert lines[0] == ["Label", "Precision", "Recall", "F1-score", "Support"]
+    assert [line[0] for line in lines[1:8]] == sorted(CLASSES)
+    assert lines[1] == ["angry", "0.52", "0.48", "0.50", "958"]
+    assert lines[7] == ["surprise", "0.77", "0.73", "0.75", "831"]
+    assert lines[8] == ["accuracy", "0.59", "7178"]
+    assert lines[9] == ["macro", "avg", "0.60", "0.59", "0.59", "7178"]
+    assert lines[10] == ["weighted", "avg", "0.60", "0.59", "0.59", "7178"]
+
+
+def test_the_decks_averages_follow_from_its_rows():
+    rows = pd.DataFrame({name: deck.REPORT[name] for name in CLASSES}).T
+    assert rows["support"].sum() == deck.TEST_FACES
+    # The rows are rounded to two digits themselves.
+    for name in ("precision", "recall", "f1-score"):
+        assert rows[name].mean() == pytest.approx(deck.REPORT["macro avg"][name], abs=0.01)
+    # A weighted recall is the accuracy.
+    recall = (rows["recall"] * rows["support"]).sum() / deck.TEST_FACES
+    assert recall == pytest.approx(deck.CONFIGURATIONS["config4"].test / 100, abs=0.005)
+
+
+def test_the_tables_hold_the_same_numbers():
+    found = tables(measure(sure([0, 1, 1, 3]), np.array([0, 0, 1, 3])))
+    report = found["report"].set_index("Label")
+    assert list(report.index)[-3:] == ["accuracy", "macro avg", "weighted avg"]
+    assert report.loc["angry", "Recall"] == 0.5
+    assert report.loc["accuracy", "F1-score"] == 0.75
+    assert found["confusion"].set_index("true").loc["angry", "disgust"] == 1
+    assert len(found["reliability"]) == 15
+
+
+def test_nothing_to_measure_and_nothing_to_trust(csv_file):
+    faces = load(csv_file)
+    model = architectures.build(CONFIGS["base"])
+    with pytest.raises(ValueError, match="at least one face"):
+        evaluate(model, faces.take(np.zeros(len(faces), bool)))
+    with pytest.raises(ValueError, match=r"finite logits, got NaN or infinite ones for 1 of 2"):
+        measure(torch.tensor([[torch.nan] * 7, [0.0] * 7]), np.array([0, 1]))
+    with pytest.raises(ValueError, match="a precision out of float32, bfloat16, got 'half'"):
+        predict(model, faces, precision="half")
+
+
+def test_bfloat16_is_the_same_to_its_own_precision(csv_file):
+    model, faces = weights.load(), load(csv_file).split("PublicTest")
+    whole = predict(model, faces)
+    half = predict(model, faces, precision="bfloat16")
+    assert half.dtype == torch.float32
+    assert 0 < (half - whole).abs().max() < 0.3
+
+
+def test_views_are_averaged_in_float32():
+    class Halves(nn.Module):
+        def forward(self, images):
+            # 1 and 1 + 2**-7 are neighbours in bfloat16: their mean is not one of its numbers.
+            return images[:, 0, 0, :1].bfloat16().expand(-1, 7)
+
+    image = torch.full((1, 1, 48, 48), 1.0)
+    image[..., -1] += 2**-7
+    assert averaged_logits(Halves(), image, "mirror")[0, 0] == 1 + 2**-8
+
+
+def test_test_sets_are_what_they_are_called(csv_file):
+    faces = load(csv_file)
+    both = splits.members(faces, "deck-test")
+    assert (both == (faces.usages > 0)).all()
+    public = faces.take(faces.usages < 2)
+    with pytest.raises(
+        ValueError,
+        match="deck-test needs PublicTest and PrivateTest, and the data holds no PrivateTest faces",
+    ):
+        splits.members(public, "deck-test")
+    with pytest.raises(ValueError, match=r"a test set out of .*deck-test, got 'test'"):
+        splits.members(faces, "test")
+
+
+@pytest.fixture
+def twins(csv_file):
+    """Faces of which the first of PublicTest is a copy of the first of Training."""
+    faces = load(csv_file)
+    images = faces.images.copy()
+    public = np.flatnonzero(faces.usages == 1)
+    images[public[0]] = images[0]
+    return dataclasses.replace(faces, images=images)
+
+
+def test_a_study_measures_with_and_without_twins(tmp_path, twins):
+    lines = "\n".join(study(weights.SHIPPED, twins, out=tmp_path))
+    assert "PublicTest, 14 faces, mean of the logits over the picture and its mirror" in lines
+    assert "the epoch was chosen on these faces" in lines
+    values = json.loads((tmp_path / "PublicTest-mirror" / "evaluation.json").read_text())
+    model = weights.load()
+    full = evaluate(model, twins.split("PublicTest"))
+    assert values["accuracy"] == full.accuracy
+    assert values["interval"] == pytest.approx(list(full.interval))
+    assert values["selected on it"]
+    assert values["averaging"] == "mirror"
+    assert values["precision"] == "float32"
+    assert values["training"]["selected_on"] == "FER2013 PublicTest, 3589 faces"
+    assert values["deduplicated"]["twins"] >= 1
+    fewer = values["deduplicated"]["n"]
+    assert fewer == 14 - values["deduplicated"]["twins"]
+    private = json.loads((tmp_path / "PrivateTest-mirror" / "evaluation.json").read_text())
+    assert not private["selected on it"]
+    for name in ("report.csv", "confusion.csv", "reliability.csv"):
+        assert len(pd.read_csv(tmp_path / "PublicTest-mirror" / name)) >= 7
+        assert (tmp_path / "PublicTest-mirror" / "deduplicated" / name).is_file()
+    for name in ("confusion.png", "reliability.png"):
+        assert (tmp_path / "PublicTest-mirror" / name).read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_missing_is_said_and_never_replaced(tmp_path, twins):
+    public = twins.take(twins.usages == 1)
+    lines = "\n".join(
+        study(weights.SHIPPED, public, out=tmp_path, inference=InferenceOptions("single"))
+    )
+    assert "PrivateTest: the data holds none" in lines
+    assert "de-duplicated: not measured, the data holds no Training faces" in lines
+    assert [path.name for path in tmp_path.iterdir()] == ["PublicTest-single"]
+    with pytest.raises(ValueError, match="holds no PrivateTest faces"):
+        list(study(weights.SHIPPED, public, tests=["PrivateTest"], out=tmp_path))
+    training = twins.take(twins.usages == 0)
+    with pytest.raises(ValueError, match="name what to measure on, --split Training"):
+        list(study(weights.SHIPPED, training, out=tmp_path))
+
+
+def test_results_of_before_remain_on_a_full_disk(tmp_path, twins, monkeypatch):
+    public = twins.take(twins.usages == 1)
+    list(study(weights.SHIPPED, public, out=tmp_path))
+    folder = tmp_path / "PublicTest-mirror"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "draw_reliability", full)
+    with pytest.raises(OSError, match="No space left"):
+        list(
+            study(
+                weights.SHIPPED,
+                public,
+                out=tmp_path,
+                inference=InferenceOptions("mirror", precision="bfloat16"),
+            )
+        )
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["PublicTest-mirror"]
+
+
+def test_evaluations_of_a_run_are_kept_in_its_folder(tmp_path):
+    path = tmp_path / "runs" / "config5" / "config5.safetensors"
+    path.parent.mkdir(parents=True)
+    assert default_folder(path).as_posix() == "out/evaluate/config5"
+    (path.parent / "run.json").write_text("{}")
+    assert default_folder(path) == path.parent / "evaluation"
+
+
+def test_a_record_holds_one_evaluation_of_each_kind_and_of_the_same_weights(tmp_path):
+    record = tmp_path / "measured" / "x.json"
+
+    def values(averaging, accuracy, sha256="a"):
+        known = {"on": "PublicTest", "averaging": averaging, "accuracy": accuracy}
+        return {**known, "weights": {"sha256": sha256}}
+
+    def held():
+        found = json.loads(record.read_text())["evaluations"]
+        return [(one["averaging"], one["accuracy"]) for one in found]
+
+    for averaging, accuracy in (("single", 0.5), ("mirror", 0.6), ("single", 0.55)):
+        remember(values(averaging, accuracy), record)
+    assert held() == [("mirror", 0.6), ("single", 0.55)]
+    remember(values("ten-crop", 0.7, "b"), record)
+    assert held() == [("ten-crop", 0.7)]
+    record.write_text("{}")
+    with pytest.raises(ValueError, match="is no record of evaluations"):
+        remember(values("single", 0.5), record)
+
+
+def test_the_command_line(tmp_path, csv_file, capsys):
+    words = ["evaluate", "--data", str(csv_file), "--out", str(tmp_path), "--averaging", "single"]
+    assert main([*words, "--split", "deck-test"]) == 0
+    assert "deck-test, 28 faces, the picture itself" in capsys.readouterr().out
+    wrong = tmp_path / "wrong.safetensors"
+    wrong.write_bytes(b"no weights")
+    assert main([*words, "--weights", str(wrong)]) == 2
+    assert "is not a whole safetensors file" in capsys.readouterr().err
+    facts = {
+        **weights.read_facts(),
+        "network": "vgg19",
+        "config": dataclasses.asdict(CONFIGS["config1"]),
+    }
+    weights.save(weights.load().state_dict(), facts, wrong)
+    assert main([*words, "--weights", str(wrong)]) == 2
+    assert "holds the weights of another network" in capsys.readouterr().err

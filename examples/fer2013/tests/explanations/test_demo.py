@@ -1,0 +1,124 @@
+"""The commands, as a person calls them."""
+
+import re
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from made_up_faces import made_up_faces, write_csv
+
+import camlens
+from fer2013.__main__ import main
+from fer2013.data import photographs
+
+
+def test_the_demo_explains_two_photographs(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "new" / "sheet.png")]) == 0
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^Grace Hopper, \w+ \(\d+%\): hottest", printed, re.MULTILINE)) == 2
+    assert "Eileen Collins, happy" in printed  # she smiles
+    assert "12x12 grid" in printed
+    assert "sheet.png" in printed
+    sheet = cv2.imread(str(tmp_path / "new" / "sheet.png"))
+    assert sheet.shape[0] > 4 * photographs.SHOWN
+    assert sheet.shape[1] > 6 * photographs.SHOWN
+    assert sheet.std() > 20
+
+
+def test_the_demo_measures_the_regions(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "sheet.png")]) == 0
+    printed = capsys.readouterr().out
+    density, effect = (
+        dict(zip(table.split("\n")[0].split(), map(float, row.split()), strict=True))
+        for table in re.findall(r"( +brows .*?)\n\n", printed, re.DOTALL)
+        for row in re.findall(r"Eileen Collins, happy +(.*)", table)
+    )
+    assert list(density)[:4] == ["brows", "eyes", "nose", "mouth"]
+    assert density["mouth"] > 1.5
+    assert density["forehead"] < 0.5
+    assert max(effect, key=effect.get) == "mouth"  # without her smile she is not happy
+    assert re.search(r"Eileen Collins, happy: [+-]0\.\d\d", printed)
+
+
+@pytest.mark.shared
+def test_the_demo_finds_the_face_itself(tmp_path, capsys, shared):
+    pytest.importorskip("pooch")
+    from skimage.data import astronaut
+
+    cv2.imwrite(str(tmp_path / "her.png"), astronaut()[:, :, ::-1])
+    model = shared / "models" / "face_detection_yunet_2026may.onnx"
+    found = photographs.find(tmp_path / "her.png", camlens.faces.YuNet(model))
+    by_hand = photographs.packaged()[1]
+    likeness = np.corrcoef(found.pixels.ravel(), by_hand.pixels.ravel())[0, 1]
+    assert likeness > 0.6  # a few pixels apart, of 48
+    arguments = ["demo", str(tmp_path / "her.png"), "--yunet", str(model)]
+    assert main([*arguments, "--out", str(tmp_path / "sheet.png")]) == 0
+    assert "her, happy" in capsys.readouterr().out
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((200, 200, 3), 90, np.uint8))
+    with pytest.raises(
+        ValueError, match=r"found no face in .*grey\.png: say where it is with --box"
+    ):
+        photographs.find(tmp_path / "grey.png", camlens.faces.YuNet(model))
+
+
+def test_the_demo_explains_ones_own_photograph(tmp_path, capsys):
+    face = photographs.packaged()[1]
+    photo = np.full((300, 400, 3), 90, np.uint8)
+    photo[20:212, 100:292] = face.picture.permute(1, 2, 0).numpy()[:, :, ::-1]
+    cv2.imwrite(str(tmp_path / "me.png"), photo)
+    arguments = ["demo", str(tmp_path / "me.png"), "--box", "100,20,192,192"]
+    assert main([*arguments, "--out", str(tmp_path / "me_sheet.png")]) == 0
+    assert "me, happy" in capsys.readouterr().out
+    assert (tmp_path / "me_sheet.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["photo.png", "--yunet", "no.onnx"], "no.onnx"),
+        (["--box", "0,0,5,5"], "name one"),
+        (["missing.png", "--box", "0,0,5,5"], "there is no photograph missing.png"),
+    ],
+)
+def test_what_the_demo_cannot_do(arguments, message, capsys):
+    assert main(["demo", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_box_beyond_the_picture_and_a_file_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match="does not lie inside the 20x10 photograph"):
+        photographs.cut(np.zeros((10, 20, 3), np.uint8), (15, 0, 10, 10), "x")
+    with pytest.raises(ValueError, match="does not lie inside"):
+        photographs.cut(np.zeros((10, 20, 3), np.uint8), (0, 0, 0, 5), "x")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ValueError, match="not a picture that OpenCV can read"):
+        photographs.read(tmp_path / "text.png", (0, 0, 1, 1))
+
+
+def test_evaluate_prints_the_accuracy_and_the_report(csv_file, tmp_path, capsys):
+    assert main(["evaluate", "--data", str(csv_file), "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "PublicTest, 14 faces, mean of the logits" in printed
+    assert re.search(r"accuracy +\d+\.\d\d% \[", printed)
+    assert re.search(r"surprise +\d\.\d\d +\d\.\d\d +\d\.\d\d +2", printed)
+
+
+def test_train_says_what_has_to_be_trained_before(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_csv(made_up_faces(training=20, public=1), tmp_path / "fer2013.csv")  # a batch is 128
+    assert main(["train", "base", "--data", str(tmp_path)]) == 2
+    assert "run 'python -m fer2013 train first' first" in capsys.readouterr().err
+
+
+def test_evaluate_without_data(tmp_path, capsys):
+    assert main(["evaluate", "--data", str(tmp_path)]) == 2
+    assert "no FER2013 at" in capsys.readouterr().err
+
+
+def test_the_module_runs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "fer2013", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "train" in done.stdout

@@ -1,0 +1,55 @@
+"""VGG19 with a head of ours: what it makes of grey faces of any size."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+import camlens
+from fer2013.configurations.recipes import CONFIGS
+from fer2013.networks import architectures
+
+
+def built(name, **changes):
+    torch.manual_seed(0)
+    return architectures.build(dataclasses.replace(CONFIGS[name], **changes)).eval()
+
+
+def test_whole_faces_are_shrunk_to_the_side_of_the_crops_that_were_trained_on():
+    model, faces = built("config5"), torch.rand(2, 1, 48, 48)
+    assert CONFIGS["config5"].side == CONFIGS["config5"].augmentation.crop == 44
+    with torch.no_grad():
+        whole = model(faces)
+        shrunk = interpolate(faces, (44, 44), mode="bilinear")
+        assert torch.equal(whole, model(shrunk))
+        normal = (shrunk - model.mean) / model.deviation
+        assert torch.equal(whole, model.head(model.features(normal)))
+
+
+def test_grey_is_repeated_and_normalised_as_imagenets_pictures():
+    model, faces = built("config1"), torch.rand(1, 1, 48, 48)
+    mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    channels = [(faces - m) / d for m, d in zip(mean, deviation, strict=True)]
+    with torch.no_grad():
+        expected = model.head(model.features(torch.cat(channels, dim=1)))
+        torch.testing.assert_close(model(faces), expected)
+
+
+@pytest.mark.parametrize(
+    ("side", "grid"), [(44, (2, 2)), (48, (3, 3)), (96, (6, 6)), (224, (14, 14))]
+)
+def test_a_larger_side_has_a_finer_grid_over_the_same_faces(side, grid):
+    explanation = camlens.GradCAM(built("config1", side=side), "features.34")(
+        torch.rand(1, 1, 48, 48)
+    )
+    assert explanation.grid == grid
+    assert explanation.heatmaps.shape == (1, 1, 48, 48)
+
+
+def test_the_two_heads():
+    kinds = [type(m).__name__ for m in built("config1").head]
+    assert kinds == ["AdaptiveAvgPool2d", "Flatten", "Linear", "ReLU", "Dropout", "Linear"]
+    original = built("config4-original-head").head
+    assert [m.out_features for m in original if isinstance(m, torch.nn.Linear)] == [4096, 4096, 7]
+    assert original[0].output_size == (7, 7)

@@ -1,0 +1,160 @@
+"""Pretraining on photographs that are made up, and the plain VGG19 that BatchNorm folds into."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models import vgg19, vgg19_bn
+
+from fer2013.configurations.recipes import CONFIGS
+from fer2013.data.tiny_imagenet import photographs
+from fer2013.networks import architectures
+from fer2013.training import pretraining
+from fer2013.training.initial_weights import initialise
+from fer2013.training.pretraining import Batches, Recipe, folded
+
+TINY = Recipe(epochs=2, smallest=32, side=32, batch=8, average=0.9)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three classes, each of another colour."""
+    place = tmp_path_factory.mktemp("tiny")
+    noise = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4)):
+        for number, name in enumerate(("n01", "n02", "n03")):
+            (place / split / name).mkdir(parents=True)
+            for row in range(count):
+                pixels = noise.integers(0, 60, (64, 64, 3), dtype=np.uint8)
+                pixels[:, :, number] += 150
+                Image.fromarray(pixels).save(place / split / name / f"{row}.JPEG")
+    return place
+
+
+def test_photographs_by_class_and_in_turn(folder):
+    pixels, classes = photographs(folder, "val")
+    assert pixels.shape == (12, 3, 64, 64)
+    assert classes.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    strongest = pixels.float().mean(dim=(2, 3)).argmax(dim=1)
+    assert strongest.tolist() == classes.tolist()
+    again, _ = photographs(folder, "val")  # from the array that was kept
+    assert torch.equal(again, pixels)
+    few, some = photographs(folder, "val", limit=4)
+    assert some.tolist() == [0, 1, 2, 0]
+    assert few.float().mean(dim=(2, 3)).argmax(dim=1).tolist() == some.tolist()
+
+
+def test_no_photographs_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected Tiny ImageNet as"):
+        photographs(tmp_path, "train")
+
+
+def test_batches_depend_on_seed_and_epoch_alone(folder):
+    split = photographs(folder, "train")
+    first, second = (list(Batches(split, TINY, 0)) for _ in range(2))
+    assert len(first) == len(Batches(split, TINY, 0)) == 3
+    for (images, classes), (others, known) in zip(first, second, strict=True):
+        assert torch.equal(images, others)
+        assert torch.equal(classes, known)
+        assert images.shape == (8, 3, 32, 32)
+        assert images.mean(dim=(2, 3)).argmax(dim=1).tolist() == classes.tolist()
+    assert sorted(torch.cat([c for _, c in first]).tolist()) == [0] * 8 + [1] * 8 + [2] * 8
+    other = next(iter(Batches(split, TINY, 1)))[0]
+    assert not torch.equal(other, first[0][0])
+
+
+def test_sizes_grow():
+    assert Recipe(epochs=5, smallest=32, side=48).sizes == [32, 36, 40, 44, 48]
+    assert Recipe(epochs=1).sizes == [32]
+    with pytest.raises(ValueError, match="at least 32 pixels, got 28 to 48"):
+        Recipe(smallest=28)
+
+
+def trained_like(model):
+    """Give BatchNorm statistics and factors that are not 0 and 1."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor in (layer.running_mean, layer.bias.data):
+                tensor.copy_(0.2 * torch.randn(tensor.shape, generator=generator))
+            for tensor in (layer.running_var, layer.weight.data):
+                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+    return model.eval()
+
+
+@torch.no_grad()
+def test_folding_batchnorm_changes_no_output():
+    torch.manual_seed(0)
+    features = trained_like(vgg19_bn(num_classes=2)).features
+    plain = folded(features)
+    images = torch.randn(2, 3, 48, 48)
+    expected = features(images)
+    assert expected.abs().max() > 0.01
+    torch.testing.assert_close(plain(images), expected, rtol=1e-4, atol=1e-4 * expected.max())
+    names = vgg19(num_classes=2).features.state_dict()
+    assert {k: v.shape for k, v in plain.state_dict().items()} == {
+        k: v.shape for k, v in names.items()
+    }
+
+
+def test_folding_something_else_is_an_error():
+    with pytest.raises(TypeError, match="expected a convolution before BatchNorm, got ReLU"):
+        folded(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+
+
+def test_a_stopped_run_resumes_with_the_same_weights(folder, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(TINY, epochs=6, rate=0.3)
+    options = {"device": "cpu", "precision": "32-true"}
+    whole = small()
+    top1 = pretraining.fit(whole, folder, tmp_path / "whole", recipe, **options)
+    assert top1 == 1.0  # three colours
+
+    class StopError(Exception):
+        pass
+
+    def stop(self):
+        if self.current_epoch == 3:
+            raise StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining.Pretraining, "on_train_epoch_start", stop, raising=False)
+        with pytest.raises(StopError):
+            pretraining.fit(small(), folder, tmp_path / "part", recipe, **options)
+    resumed = small()
+    assert pretraining.fit(resumed, folder, tmp_path / "part", recipe, **options) == 1.0
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value)
+    with pytest.raises(ValueError, match="holds a run of another recipe"):
+        pretraining.fit(small(), folder, tmp_path / "part", TINY, **options)
+
+
+@pytest.mark.slow
+def test_what_is_written_starts_the_decks_configurations(folder, tmp_path):
+    lines = pretraining.pretrain(folder, tmp_path, TINY, device="cpu")
+    assert lines[0].startswith("top-1 on Tiny ImageNet")
+    images = torch.rand(2, 1, 48, 48)
+    found = {}
+    for network, config in (("vgg19_bn", "config5-first"), ("vgg19", "config3")):
+        chosen = dataclasses.replace(
+            CONFIGS[config], weights=str(tmp_path / f"{network}.safetensors")
+        )
+        model = architectures.build(chosen)
+        initialise(model, chosen, tmp_path)
+        with torch.no_grad():
+            found[network] = model.eval().features((images - model.mean) / model.deviation)
+    torch.testing.assert_close(found["vgg19"], found["vgg19_bn"], rtol=1e-3, atol=1e-4)

@@ -1,0 +1,74 @@
+"""The command ``train``: stopped or killed it leaves what goes on; what is wrong, it says."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from made_up_faces import made_up_faces, write_csv
+from run_folders import assert_same_run
+
+from fer2013.__main__ import main
+
+COMMAND = [sys.executable, "-m", "fer2013", "train"]
+OPTIONS = ["--device", "cpu", "--precision", "32-true", "--epochs", "3", "--data"]
+
+
+@pytest.fixture(scope="module")
+def csv_of_batches(tmp_path_factory):
+    """20 faces of each class: one batch of 128."""
+    path = tmp_path_factory.mktemp("data") / "fer2013.csv"
+    write_csv(made_up_faces(training=20), path)
+    return str(path)
+
+
+def kill_after_first_checkpoint(command, folder, how):
+    # A shell's background jobs, this suite may be one, ignore Ctrl-C and hand that on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        end = time.monotonic() + 120
+        while not (folder / "last.ckpt").is_file() and time.monotonic() < end:
+            time.sleep(0.02)
+        process.send_signal(how)
+        return process.wait(60)
+    finally:
+        process.kill()
+
+
+def test_ctrl_c_ends_a_run_without_a_result(csv_of_batches, tmp_path):
+    command = [*COMMAND, "first", *OPTIONS, csv_of_batches, "--out", str(tmp_path)]
+    assert kill_after_first_checkpoint(command, tmp_path, signal.SIGINT) != 0
+    assert (tmp_path / "last.ckpt").is_file()
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_killed_process_goes_on(csv_of_batches, tmp_path, capsys):
+    command = [*COMMAND, "first", *OPTIONS, csv_of_batches, "--out", str(tmp_path / "killed")]
+    kill_after_first_checkpoint(command, tmp_path / "killed", signal.SIGKILL)
+    assert not list((tmp_path / "killed").glob("*.safetensors"))
+    assert main(command[3:]) == 0
+    assert "goes on from" in capsys.readouterr().out
+    # and a run can be repeated from its folder, seed and precision included
+    again = ["train", str(tmp_path / "killed"), "--device", "cpu", "--data", csv_of_batches]
+    assert main([*again, "--out", str(tmp_path / "straight")]) == 0
+    assert_same_run(tmp_path / "straight", tmp_path / "killed")
+
+
+def test_the_command_says_what_is_wrong(csv_of_batches, tmp_path, capsys):
+    command = ["train", "first", *OPTIONS, csv_of_batches, "--out", str(tmp_path)]
+    (tmp_path / "last.ckpt").write_bytes(b"")
+    assert main(command) == 2
+    assert "Remove it to start the run again" in capsys.readouterr().err
+    (tmp_path / "last.ckpt").unlink()
+    absent = "mps" if torch.cuda.is_available() else "cuda"
+    assert main([*command, "--device", absent]) == 2
+    assert "this machine has no such accelerator" in capsys.readouterr().err
+    assert main([*command, "--devices", "3"]) == 2
+    assert "a number of devices that divides the batch of 128" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
