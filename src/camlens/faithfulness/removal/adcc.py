@@ -29,8 +29,8 @@ def adcc(
 ) -> MetricResult:
     r"""Combine average drop, coherency and complexity, so that none of them alone can be gamed.
 
-    .. math:: 3 \Big/ \Big(\frac{1}{\mathrm{Coh}} + \frac{1}{1 - \mathrm{Com}}
-              + \frac{1}{1 - \mathrm{AD}}\Big)
+    .. math:: 3 \left(\frac{1}{\mathrm{Coh}} + \frac{1}{1 - \mathrm{Com}}
+              + \frac{1}{1 - \mathrm{AD}}\right)^{-1}
 
     AD is :func:`average_drop`. Com is the mean of the heatmap, the share of the image that it
     shows. Coh is (r + 1) / 2 with Pearson's correlation r of the heatmap and of that of the image
