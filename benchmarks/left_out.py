@@ -8,6 +8,7 @@ the same for the method that camlens has instead. Other libraries' methods with 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import captum.attr
