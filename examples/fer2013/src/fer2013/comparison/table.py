@@ -159,7 +159,7 @@ def _described(config: Config, source: str) -> dict[str, Any]:
 
 
 def per_class(results: Sequence[Result]) -> pd.DataFrame:
-    """Return each emotion's F1: of the deck's configuration 4, and of each network of ours.
+    """Return each emotion's F1: of the deck's configuration 4, and of each network trained here.
 
     Only what follows its configuration to the letter is here, by the configuration's own way of
     averaging where that was measured, on the test set that is nearest to the deck's.

@@ -43,7 +43,7 @@ class Config:
     """What a training run needs to know.
 
     Attributes:
-        network: "base", or torchvision's "vgg19" or "vgg19_bn" with a head of ours.
+        network: "base", or torchvision's "vgg19" or "vgg19_bn" with the head that ``head`` names.
         weights: where to start: "none" is random weights, "imagenet" torchvision's, any other
             name that configuration's run.
         frozen: how many of VGG19's ``features``, from the first, are not trained.

@@ -1,4 +1,4 @@
-"""The networks: a plain convolutional one for 48x48 grey faces, and VGG19 with a head of ours."""
+"""The networks: a plain convolutional one for 48x48 grey faces, and VGG19 with a new head."""
 
 from __future__ import annotations
 

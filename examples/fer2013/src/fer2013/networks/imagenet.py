@@ -54,7 +54,7 @@ def is_published(sha256: str, architecture: str) -> bool:
 
 
 def _load_head(model: EmotionVGG, state: dict[str, Tensor]) -> None:
-    # The original head's two large layers are ImageNet's too; of ours, none is.
+    # The two large layers of the original head come from ImageNet too; our own head starts random.
     layers = [m for m in model.head.modules() if isinstance(m, nn.Linear)]
     for layer, name in zip(layers, ("classifier.0", "classifier.3"), strict=False):
         given = {k: state[f"{name}.{k}"] for k in ("weight", "bias") if f"{name}.{k}" in state}
