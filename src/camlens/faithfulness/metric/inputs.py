@@ -15,7 +15,8 @@ from ...explanation import Explanation
 from ...methods import gradient, path
 from ...model import check_batched, check_images, check_keywords, check_mode, check_model
 from ...probe import Probe
-from ...targets import NO_CLASS, Selection, Targets, probabilities
+from ...targets import Selection, Targets, probabilities
+from .checks import check_same, checked_maps, explained_targets
 from .floors import FLOORS
 from .options import CheckedOptions, MetricOptions
 from .result import Better, MetricResult
@@ -23,9 +24,6 @@ from .shared_passes import SharedPasses
 
 #: Seeds of images are this far from those of another ``seed``; torch uses 32 bits of one on a CPU.
 _IMAGES = 1_000_003
-
-#: Scores of an explanation that differ by this part of the largest are not of the same images.
-_OTHER = 0.1
 
 #: Methods whose ``gradients`` are derivatives, where the values alone cannot tell.
 _DERIVATIVES = ("Saliency", "Deconvnet", "GuidedBackprop", "GuidedGradCAM", "SmoothGrad")
@@ -66,7 +64,7 @@ class MetricInputs:
         self.options = CheckedOptions(**options)
         self.shared = self.options.shared or SharedPasses()
         self.explanation = explanation if isinstance(explanation, Explanation) else None
-        self.maps = _checked_maps(explanation, images)
+        self.maps = checked_maps(explanation, images)
         first = self.options.seed * _IMAGES + self.options.first
         #: (N,) int64: a seed for each image.
         self.seeds = torch.arange(len(images), device="cpu") + first
@@ -79,7 +77,7 @@ class MetricInputs:
         check_batched(model, self.images)
         check_mode(module)
         check_keywords(module, options.keywords)
-        targets = _targets(self.explanation, options.targets)
+        targets = explained_targets(self.explanation, options.targets)
         self.probe = self.shared.once(
             "probe",
             [module, self.images, targets, tuple(options.inputs), *options.keywords.items()],
@@ -94,7 +92,7 @@ class MetricInputs:
                 f"{tuple(self.maps.shape)}"
             )
         if self.explanation is not None:
-            _check_same(self.explanation, selection)
+            check_same(self.explanation, selection)
         self.targets = selection.classes
         self.unchanged = self.followed(selection)
         self._checked = False
@@ -261,78 +259,3 @@ def explained(
 def _close(one: Tensor, other: Tensor) -> bool:
     """Return whether maps are equal but for rounding, however small their values are."""
     return bool((one - other).abs().amax() <= 1e-5 * one.abs().amax())
-
-
-def _checked_maps(explanation: Explanation | Tensor, images: Tensor) -> Tensor:
-    if isinstance(explanation, Explanation):
-        maps, what = explanation.heatmaps, "the explanation's heatmaps"
-    elif isinstance(explanation, Tensor):
-        maps, what = explanation, "maps"
-    else:
-        raise TypeError(
-            "expected an explanation, or maps as a tensor (N, K, *size), got "
-            f"{type(explanation).__name__}"
-        )
-    size = tuple(images.shape[2:])
-    if maps.ndim != images.ndim or maps.shape[0] != len(images) or 0 in maps.shape:
-        raise ValueError(
-            f"expected {what} as (N, K, *size) of {len(images)} images of {size}, got "
-            f"{tuple(maps.shape)}"
-        )
-    if tuple(maps.shape[2:]) != size:
-        raise ValueError(
-            f"expected {what} of the images' size {size}, got {tuple(maps.shape[2:])}: resize "
-            f"them, such as by camlens.heatmap.resize(maps, {size})"
-        )
-    if not maps.is_floating_point():
-        raise TypeError(f"expected {what} in floating point, got {maps.dtype}")
-    maps = maps.detach().to(images.device).float()
-    # Images too: a network may have finite scores of infinite ones, and some metrics run none.
-    for values, name in ((maps, f"{what} of the images"), (images, "the images")):
-        if not values.isfinite().all():
-            rows = (~values.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()[:5]
-            raise ValueError(f"{name} {rows} hold NaN or infinity: leave those images out")
-    return maps
-
-
-def _check_same(explanation: Explanation, selection: Selection) -> None:
-    """Check that an explanation is of this model, these images and targets, by classes and scores.
-
-    Raises:
-        ValueError: its classes are others, or its scores by more than half precision explains.
-    """
-    known, found = (one.scores.detach().float().cpu() for one in (explanation, selection))
-    classes, asked = explanation.targets.cpu(), selection.classes.cpu()
-    same = classes == asked
-    other = ((classes != NO_CLASS) & (asked != NO_CLASS) & ~same).any(dim=1)
-    if other.any():
-        row = int(other.nonzero()[0])
-        raise ValueError(
-            f"the explanation is of other targets than targets= asks for: of image {row} it is of "
-            f"the classes {classes[row].tolist()[:3]} in place of {asked[row].tolist()[:3]}. Leave "
-            "targets= out, or pass the explanation's heatmaps to judge them by other scores"
-        )
-    gap = (known - found).abs().where(same, 0).amax(dim=1)
-    most = known.abs().maximum(found.abs()).amax()
-    if (gap > _OTHER * most).any():
-        rows = (gap > _OTHER * most).nonzero().flatten().tolist()
-        row = rows[0]
-        raise ValueError(
-            "the explanation is of other images or of another model, or targets= is another "
-            f"callable than the one it explains: of the images {rows[:5]} its scores differ, such "
-            f"as {known[row].tolist()[:3]} in place of {found[row].tolist()[:3]}. Explain these "
-            "images by this model, or pass the explanation's heatmaps to judge them whatever they "
-            "are of"
-        )
-
-
-def _targets(explanation: Explanation | None, targets: Targets) -> Targets:
-    """Return what the maps explain."""
-    if targets is not None or explanation is None:
-        return targets
-    if (explanation.targets == NO_CLASS).any():
-        raise ValueError(
-            "the explanation's scores were computed by a callable, which it does not contain: "
-            "pass the same callable as targets="
-        )
-    return explanation.targets
