@@ -14,7 +14,8 @@ from fer2013.data.tiny_imagenet import photographs
 from fer2013.networks import architectures
 from fer2013.training import pretraining
 from fer2013.training.initial_weights import initialise
-from fer2013.training.pretraining import Batches, Recipe, folded
+from fer2013.training.photograph_batches import Batches
+from fer2013.training.pretraining import Recipe, folded
 
 TINY = Recipe(epochs=2, smallest=32, side=32, batch=8, average=0.9)
 
@@ -54,15 +55,16 @@ def test_no_photographs_is_an_error(tmp_path):
 
 def test_batches_depend_on_seed_and_epoch_alone(folder):
     split = photographs(folder, "train")
-    first, second = (list(Batches(split, TINY, 0)) for _ in range(2))
-    assert len(first) == len(Batches(split, TINY, 0)) == 3
+    options = {"batch": 8, "size": 32, "seed": 0}
+    first, second = (list(Batches(split, epoch=0, **options)) for _ in range(2))
+    assert len(first) == len(Batches(split, epoch=0, **options)) == 3
     for (images, classes), (others, known) in zip(first, second, strict=True):
         assert torch.equal(images, others)
         assert torch.equal(classes, known)
         assert images.shape == (8, 3, 32, 32)
         assert images.mean(dim=(2, 3)).argmax(dim=1).tolist() == classes.tolist()
     assert sorted(torch.cat([c for _, c in first]).tolist()) == [0] * 8 + [1] * 8 + [2] * 8
-    other = next(iter(Batches(split, TINY, 1)))[0]
+    other = next(iter(Batches(split, epoch=1, **options)))[0]
     assert not torch.equal(other, first[0][0])
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,7 @@ from ..data.tiny_imagenet import CLASSES, photographs
 from ..files import write_whole
 from .checkpoints import WholeCheckpoints, read
 from .lightning_messages import suppress_messages
-
-#: Of each channel of photographs in [0, 1]; EmotionVGG has torchvision's own.
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-Split = tuple[Tensor, Tensor]
+from .photograph_batches import Batches, Split, normalized, resized
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,61 +103,6 @@ def folded(features: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class Batches:
-    """Shuffled, flipped and cropped batches; an epoch's depend on the seed and the epoch alone.
-
-    Args:
-        split: photographs (N, 3, H, W) uint8 and classes (N,), on the device that trains.
-        recipe: its batch and seed.
-        epoch: from 0.
-    """
-
-    def __init__(self, split: Split, recipe: Recipe, epoch: int) -> None:
-        self.pixels, self.classes = split
-        self.batch, self.size = recipe.batch, recipe.sizes[epoch]
-        self.draw = torch.Generator().manual_seed(recipe.seed * 10_007 + epoch)
-
-    def __len__(self) -> int:
-        """Return how many there are; what is left over waits for the next epoch."""
-        return len(self.classes) // self.batch
-
-    def __iter__(self) -> Iterator[Split]:
-        """Yield images (batch, 3, size, size), normalised, and classes."""
-        order = torch.randperm(len(self.classes), generator=self.draw)
-        for rows in order[: len(self) * self.batch].view(-1, self.batch):
-            chosen = rows.to(self.pixels.device)
-            images = normalized(self.pixels[chosen])
-            flipped = (torch.rand(len(rows), generator=self.draw) < 0.5).to(images.device)
-            images = images.where(~flipped.view(-1, 1, 1, 1), images.flip(3))
-            yield self._cropped(images), self.classes[chosen]
-
-    def _cropped(self, images: Tensor) -> Tensor:
-        """Cut a square of half to all of the side out of each eighth of a batch, and resize it."""
-        side = images.shape[-1]
-        parts = []
-        for part in images.chunk(8):
-            cut = int(torch.randint(side // 2, side + 1, (), generator=self.draw))
-            top, left = torch.randint(side - cut + 1, (2,), generator=self.draw).tolist()
-            cut_out = part[:, :, top : top + cut, left : left + cut]
-            parts.append(resized(cut_out, self.size))
-        return torch.cat(parts)
-
-
-def normalized(pixels: Tensor) -> Tensor:
-    """Return photographs (N, 3, H, W) uint8 as networks with torchvision's weights take them."""
-    mean, deviation = (pixels.new_tensor(v, dtype=torch.float32) for v in (_MEAN, _DEVIATION))
-    return (pixels.float() / 255 - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)
-
-
-def resized(images: Tensor, side: int) -> Tensor:
-    """Return images with sides of so many pixels."""
-    if images.shape[-1] == side:
-        return images
-    return functional.interpolate(
-        images, side, mode="bilinear", antialias=True, align_corners=False
-    )
-
-
 class Pretraining(lightning.LightningModule):
     """A classifier of photographs with its loss, optimiser and measure.
 
@@ -182,7 +122,14 @@ class Pretraining(lightning.LightningModule):
         """Return the batches of the current epoch, made on the device."""
         pixels, classes = self.photographs
         self.photographs = pixels.to(self.device), classes.to(self.device)
-        return Batches(self.photographs, self.recipe, self.current_epoch)
+        recipe, epoch = self.recipe, self.current_epoch
+        return Batches(
+            self.photographs,
+            batch=recipe.batch,
+            size=recipe.sizes[epoch],
+            seed=recipe.seed,
+            epoch=epoch,
+        )
 
     def training_step(self, batch: Split, _: int) -> Tensor:
         """Return the loss of a batch."""
