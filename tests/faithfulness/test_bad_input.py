@@ -148,7 +148,7 @@ def test_an_explanation_is_not_judged_by_other_targets():
         faithfulness.deletion(model, images, of_sum, targets=lambda out: 9 + out[:, 0])
 
 
-@pytest.mark.parametrize("name", [one for one in OF_MAPS if one not in SUBSETS[:2]])
+@pytest.mark.parametrize("name", OF_MAPS)
 def test_random_numbers_do_not_depend_on_defaults(name):
     """Neither on torch's default device, where no other generator can draw, nor on its dtype."""
     model, images, maps = metrics.convolutional(), metrics.images(), metrics.maps()

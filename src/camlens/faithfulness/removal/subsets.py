@@ -279,10 +279,11 @@ def _removed(
             f"expected a share that is at least one of the grid's {cells} cells and not all, got "
             f"{share!r}"
         )
-    chosen = torch.zeros(n, subsets, cells, dtype=torch.bool)
+    chosen = torch.zeros(n, subsets, cells, dtype=torch.bool, device="cpu")
     for row, seed in enumerate(inputs.seeds.tolist()):
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.rand(subsets, cells, generator=generator).argsort(dim=1)[:, :several]
+        generator = torch.Generator("cpu").manual_seed(seed)
+        drawn = torch.rand(subsets, cells, generator=generator, device="cpu", dtype=torch.float32)
+        order = drawn.argsort(dim=1)[:, :several]
         chosen[row].scatter_(1, order, True)
     chosen = chosen.to(images.device)
     rows = torch.arange(n * subsets, device=images.device)
