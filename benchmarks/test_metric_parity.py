@@ -468,9 +468,8 @@ class Decided(nn.Module):
         return one_hot(scores.argmax(dim=1), scores.shape[1]).float()
 
 
-def test_road_is_quantus_of_one_channel() -> None:
-    """Without noise, as the accuracy of what was predicted."""
-    model, images, maps = network(1), pictures(1, count=12), distinct_maps(12)
+def assert_road_is_quantus(model: nn.Module, images: Tensor, maps: Tensor) -> None:
+    """Of one channel, without noise, as the accuracy of what was predicted."""
     predicted = model(images).argmax(dim=1)
     percentages = [10, 30, 50, 70, 90]
     metric = quantus.ROAD(percentages=percentages, noise=0.0)
@@ -488,6 +487,10 @@ def test_road_is_quantus_of_one_channel() -> None:
     )
     assert 0 < ours.mean < 1
     assert_equal(ours.curve[:, 0].mean(dim=0), [theirs[p] for p in percentages])
+
+
+def test_road_is_quantus_of_one_channel() -> None:
+    assert_road_is_quantus(network(1), pictures(1, count=12), distinct_maps(12))
 
 
 def test_imputation_is_quantus_of_colour_images() -> None:

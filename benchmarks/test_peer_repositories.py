@@ -22,9 +22,9 @@ import quantus
 import torch
 from quantus.helpers.model.models import LeNet
 from test_metric_parity import (
-    Decided,
     Recorder,
     assert_equal,
+    assert_road_is_quantus,
     distinct_maps,
     of_quantus,
     pictures,
@@ -107,24 +107,7 @@ def test_mu_fidelity_is_faithfulness_correlation(
 
 def test_road_is_road(digits: Digits) -> None:
     model, images, _, maps = digits
-    predicted = model(images).argmax(dim=1)
-    percentages = [10, 30, 50, 70, 90]
-    theirs = of_quantus(
-        quantus.ROAD(percentages=percentages, noise=0.0), model, images, maps, predicted
-    )
-    ours = faithfulness.road(
-        Decided(model).eval(),
-        images,
-        maps,
-        order="most",
-        percentages=percentages,
-        noise=0.0,
-        targets=predicted,
-        activation="none",
-        floors=(),
-    )
-    assert 0 < ours.mean < 1
-    assert_equal(ours.curve[:, 0].mean(dim=0), [theirs[p] for p in percentages])
+    assert_road_is_quantus(model, images, maps)
 
 
 @pytest.mark.parametrize(
