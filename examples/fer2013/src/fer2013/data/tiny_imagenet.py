@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +27,16 @@ def photographs(folder: Path, split: str, *, limit: int | None = None) -> tuple[
     Raises:
         FileNotFoundError: there are no such files.
     """
-    files = sorted((folder / split).glob("*/*.JPEG"))
-    if not files:
+    names = sorted({file.parent.name for file in (folder / split).glob("*/*.JPEG")})
+    if not names:
         raise FileNotFoundError(
             f"expected Tiny ImageNet as {folder / split}/<class>/*.JPEG, found none"
         )
-    names = sorted({file.parent.name for file in files})
+    of_classes = [sorted((folder / split / name).glob("*.JPEG")) for name in names]
+    files = list(itertools.chain(*of_classes))
     if limit is not None:
-        within = [0] * len(names)
-        order = []
-        for file in files:
-            place = names.index(file.parent.name)
-            order.append((within[place], place))
-            within[place] += 1
-        files = [file for _, file in sorted(zip(order, files, strict=True))][:limit]
+        in_turn = itertools.chain(*itertools.zip_longest(*of_classes))
+        files = [file for file in in_turn if file is not None][:limit]
     classes = torch.tensor([names.index(file.parent.name) for file in files])
     kept = folder / f"{split}.npy"
     if limit is None and kept.is_file():
