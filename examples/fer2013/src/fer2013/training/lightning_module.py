@@ -19,6 +19,7 @@ from ..configurations.config import Config
 from ..data.faces import CLASSES
 from ..evaluation.predictions import averaged_logits
 from ..networks import architectures
+from ..networks.matrix_convolution import use_matrix_products
 from . import optimization
 
 
@@ -44,6 +45,7 @@ class EmotionClassifier(lightning.LightningModule):
         self.mix = v2.MixUp(alpha=mixup, num_classes=len(CLASSES)) if mixup else None
         model = architectures.build(config)
         self.model: nn.Module = model.to(memory_format=torch.channels_last)
+        use_matrix_products(self.model)
         optimization.freeze(self.model, config)
         self.loss = loss
         self.train_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
