@@ -71,7 +71,6 @@ def _train(options: argparse.Namespace) -> None:
             options.num_nodes,
             options.strategy,
             options.precision or repeated.get("precision", "bf16-mixed"),
-            options.workers,
         ),
         runs=RUNS,
     )

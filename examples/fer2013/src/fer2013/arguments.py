@@ -45,7 +45,6 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--devices", type=_positive, default=1, help=as_lightning)
     train.add_argument("--num-nodes", type=_positive, default=1, help=as_lightning)
     train.add_argument("--strategy", default="auto", help=as_lightning)
-    train.add_argument("--workers", type=int, default=1, help="loading processes a device")
 
     _add_pretrain(commands)
 

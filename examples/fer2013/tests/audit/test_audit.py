@@ -18,7 +18,7 @@ from fer2013.data.index import read_index, write_index
 from fer2013.networks import weights
 from fer2013.training.train import Machine
 
-CPU = Machine(device="cpu", precision="32-true", workers=0)
+CPU = Machine(device="cpu", precision="32-true")
 SHORT = dataclasses.replace(CONFIGS["first"], epochs=1, batch_size=7)
 
 

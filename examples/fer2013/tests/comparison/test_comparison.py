@@ -11,7 +11,7 @@ import torch
 from fer2013.__main__ import main
 from fer2013.comparison import deck
 from fer2013.comparison.report import WIDTH, as_text
-from fer2013.comparison.results import RANDOM, SELECTED, collect, deviations
+from fer2013.comparison.results import RANDOM, SELECTED, collect, deviations, network
 from fer2013.comparison.table import compare, per_class, rows
 from fer2013.configurations.recipes import CONFIGS
 from fer2013.data.faces import CLASSES
@@ -53,6 +53,7 @@ def evaluation(path, averaging, correct, count=3589):
     part = {"n": count, "correct": correct, "report": report(correct / count, count)}
     return {
         **part,
+        "confusion": {"counts": []},
         "weights": {"file": path.name, "sha256": digest(path)},
         "training": weights.read_facts(path),
         "selected on it": True,
@@ -115,7 +116,7 @@ def test_without_runs_the_package_answers(tmp_path):
 def test_the_packages_own_record_is_read_as_it_is(tmp_path):
     results, skipped = collect(tmp_path)
     assert not skipped
-    base = [r for r in results if r.config.name == "base" and not r.distinct]
+    base = [r for r in results if r.config.name == "base"]
     assert [(r.correct, r.count, r.averaging) for r in base] == [(2459, 3589, "mirror")]
 
 
@@ -139,19 +140,37 @@ def test_a_run_from_imagenet_is_a_result(tmp_path):
     assert row["accuracy"] == pytest.approx(100 * round(0.5 * 3589) / 3589)
 
 
+def test_other_photographs_to_pretrain_on_are_named_and_the_commands_for_imagenet_stay(tmp_path):
+    path = tmp_path / "config3" / "config3.safetensors"
+    config = dataclasses.replace(CONFIGS["config3"], weights="runs/pretrain/vgg19.safetensors")
+    last = {"train_accuracy": 0.7, "val_accuracy": 0.6}
+    facts = {"pretrained_on": "Tiny ImageNet", "seed": 2, "last_epoch": last}
+    make_run(path.parent, config, accuracy=0.5, **facts)
+    found = table(tmp_path, tmp_path / "none")
+    wanted = only(found, configuration="config3", network="VGG19 pretrained on ImageNet")
+    assert (wanted["status"], wanted["command"][:42]) == (
+        "unmeasured",
+        "python -m fer2013 train config3 --data DAT",
+    )
+    ours = only(found, configuration="config3", network="VGG19 pretrained on Tiny ImageNet")
+    assert (ours["training"], ours["validation"]) == (70, 60)
+    assert ours["note"] == f"seed 2; {SELECTED}"
+
+
 def test_what_is_not_the_protocol_is_said():
     config1, config5 = CONFIGS["config1"], CONFIGS["config5"]
     assert deviations(config1, {"trained_on": "FER2013 Training, 22967 faces"}) == ()
     # torchvision's file, given by its path, and another network's of the same shape
     given = dataclasses.replace(config1, weights="vgg19.pth")
-    published = {"imagenet_sha256": "dcbb9e9d" + 56 * "0"}
-    assert deviations(given, published) == ()
-    assert deviations(given, {"imagenet_sha256": 64 * "0"}) == (
-        "from vgg19.pth, which is not the file torchvision published",
+    for seen in ("ImageNet", "Tiny ImageNet"):
+        assert deviations(given, {"pretrained_on": seen}) == ()
+        assert network(given, {"pretrained_on": seen}) == f"VGG19 pretrained on {seen}"
+    assert deviations(given, {"pretrained_on": "vgg19.pth"}) == (
+        "from vgg19.pth, of which nothing is known",
     )
     assert deviations(config1, {"index": "12ab"}) == ("trained and selected with the index 12ab",)
     other = dataclasses.replace(config1, weights="x.safetensors")
-    assert "not ImageNet's" in deviations(other, {"started_from": {}})[0]
+    assert "not pretrained on photographs" in deviations(other, {"started_from": {}})[0]
     short = dataclasses.replace(config5, epochs=2, weights="imagenet")
     few = {"trained_on": "FER2013 Training, 1600 faces"}
     assert deviations(short, few) == (
@@ -177,11 +196,13 @@ def test_a_runs_evaluations_stand_beside_what_its_training_measured(tmp_path):
     (measured / "config5.json").write_text(json.dumps(record))
     found = table(tmp_path / "runs", measured)
     ours = found[(found["configuration"] == "config5") & (found["faces"] == 3589)]
+    assert ours["distinct"].dropna().tolist() == pytest.approx(
+        [100 * (n - 89) / 3500 for n in (2500, 2548, 2520)]
+    )
     # The training's own ten-crop figure and the record's are the same weights' once more.
     assert dict(zip(ours["averaging"], ours["accuracy"], strict=True)) == pytest.approx(
         {"single": 100 * 2500 / 3589, "ten-crop": 100 * 2548 / 3589, "mirror": 100 * 2520 / 3589}
     )
-    assert len(found[found["faces"] == 3500]) == 3  # without twins
     classes = per_class(collect(tmp_path / "runs", measured)[0])
     assert classes["config5, ours (PublicTest)"].tolist() == pytest.approx([2548 / 3589] * 7)
     assert classes["config4, the deck (deck-test)"].tolist() == [
@@ -250,7 +271,10 @@ def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):
     assert main(["compare"]) == 0
     said = capsys.readouterr().out
     assert max(map(len, as_text(table(tmp_path / "runs", tmp_path / "none")).splitlines())) <= WIDTH
-    assert "59.11 (58.0-60.2) unmeasured" in said
+    line = next(line for line in said.splitlines() if line.startswith("config4 "))
+    assert line.split() == [
+        *("config4", "VGG19", "pretrained", "on", "ImageNet", ">90/83", "59.11", "unmeasured")
+    ]
     assert "68.51 (67.0-70.0)" in said
     assert "figures on different test sets are not the same" in " ".join(said.split())
     assert "70.80  VGG19, ImageNet weights, 224 px, on PrivateTest" in said

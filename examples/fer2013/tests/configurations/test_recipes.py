@@ -165,7 +165,7 @@ def test_a_run_is_repeated_on_its_own_faces(tmp_path, monkeypatch, capsys):
     data = fingerprint(divide(made_up_faces(), "standard", seed=4))
     run |= {"seed": 4, "precision": "32-true", "data": data}
     (tmp_path / "run.json").write_text(json.dumps(run))
-    train = ["train", "run.json", "--device", "cpu", "--workers", "0", "--data"]
+    train = ["train", "run.json", "--device", "cpu", "--data"]
     assert main([*train, "other.csv"]) == 2
     assert "run.json was trained on other faces, labels or splits" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -79,7 +79,10 @@ def test_a_whole_file_of_torchvision(tmp_path):
     config = dataclasses.replace(CONFIGS["config3"], weights=str(tmp_path / FILE))
     model = architectures.build(config)
     digest = hashlib.sha256((tmp_path / FILE).read_bytes()).hexdigest()
-    assert initialise(model, config, tmp_path) == {"imagenet_sha256": digest}
+    assert initialise(model, config, tmp_path) == {
+        "weights_sha256": digest,
+        "pretrained_on": FILE,
+    }
     for name, value in model.features.state_dict(prefix="features.").items():
         assert torch.equal(value, state[name])
     bn = dataclasses.replace(CONFIGS["config5"], weights=config.weights)
@@ -108,10 +111,12 @@ def test_weights_that_are_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"'base' starts from 'first'.*train first' first"):
         initialise(base, CONFIGS["base"], tmp_path)
     config = dataclasses.replace(CONFIGS["first"], weights="imagenet")
-    with pytest.raises(ValueError, match=r"base network has no ImageNet weights.*--weights none"):
+    with pytest.raises(ValueError, match=r"base network has no pretrained weights.*--weights none"):
         initialise(base, config, tmp_path)
     config = dataclasses.replace(CONFIGS["first"], weights=str(tmp_path / "x.pth"))
-    with pytest.raises(FileNotFoundError, match="expected the weights none, imagenet or a file"):
+    with pytest.raises(
+        FileNotFoundError, match="expected the weights none, imagenet, pretrain or a file"
+    ):
         initialise(base, config, tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no weights file"):
         imagenet.load_into(Small(), "vgg19", tmp_path / "x.pth")

@@ -34,8 +34,8 @@ def recipe(kind, **changes):
     return dataclasses.replace(CONFIGS[kind], **values)
 
 
-def machine(workers=0):
-    return Machine(device="cpu", precision="32-true", workers=workers)
+def machine():
+    return Machine(device="cpu", precision="32-true")
 
 
 def stop_at(monkeypatch, epoch, batch):
@@ -49,10 +49,10 @@ def stop_at(monkeypatch, epoch, batch):
     monkeypatch.setattr(EmotionClassifier, "training_step", step)
 
 
-@pytest.mark.parametrize(("name", "workers"), [("first", 1), ("config5-first", 1), ("config3", 0)])
-def test_a_resumed_run_ends_as_a_straight_one(name, workers, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_resumed_run_ends_as_a_straight_one(name, tmp_path, monkeypatch):
     faces, config = made_up_faces(), recipe(name)
-    options = {"machine": machine(workers), "seed": 5}
+    options = {"machine": machine(), "seed": 5}
     train(config, faces, out=tmp_path / "straight", **options)
     # in the middle of the second epoch, and before the first step of the third
     for place in ((1, 2), (2, 0)):
@@ -110,7 +110,7 @@ def test_a_run_killed_in_its_first_epoch_starts_again(stopped):
         ({"config": recipe("first", rate=0.2)}, "rate"),
         ({"config": recipe("config3")}, "name, .*"),
         ({"seed": 1}, "seed"),
-        ({"machine": Machine(device="cpu", precision="bf16-mixed", workers=0)}, "precision"),
+        ({"machine": Machine(device="cpu", precision="bf16-mixed")}, "precision"),
         ({"faces": made_up_faces(seed=1)}, "data"),
     ],
 )

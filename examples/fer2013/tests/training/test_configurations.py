@@ -12,7 +12,7 @@ import pytest
 import torch
 from made_up_faces import made_up_faces
 
-from fer2013.configurations.config import from_dict
+from fer2013.configurations.config import Augmentation, from_dict
 from fer2013.configurations.recipes import CONFIGS
 from fer2013.data.faces import CLASSES, Faces
 from fer2013.data.splits import divide
@@ -22,7 +22,7 @@ from fer2013.training import optimization
 from fer2013.training.lightning_module import EmotionClassifier
 from fer2013.training.train import Machine, train
 
-CPU = Machine(device="cpu", precision="32-true", workers=0)
+CPU = Machine(device="cpu", precision="32-true")
 FILES = ["best.ckpt", "curves.png", "history.csv", "last.ckpt", "metrics.json", "run.json"]
 
 
@@ -177,6 +177,7 @@ def test_the_configured_loss_is_what_is_trained_on(name, folder, monkeypatch):
     monkeypatch.setattr(EmotionClassifier, "training_step", watched)
     config = dataclasses.replace(CONFIGS[name], weights="none", epochs=1, dropout=0.0)
     config = dataclasses.replace(config, batch_size=20, split="standard")
+    config = dataclasses.replace(config, augmentation=Augmentation(mirror=0.0, rotation=0.0))
     faces = made_up_faces(training=4, public=1)
     rare = faces.labels == 3
     rare[rare.nonzero()[0][0]] = False

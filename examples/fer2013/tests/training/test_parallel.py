@@ -11,13 +11,21 @@ import pytest
 import torch
 from made_up_faces import made_up_faces, write_csv
 
+from fer2013.configurations.config import Augmentation
 from fer2013.configurations.recipes import CONFIGS
 from fer2013.networks import weights
 
-# VGG19 has no BatchNorm, whose statistics are each process's own; dropout's random numbers are,
-# too. Augmentation is a face's own, and class weights are those of all faces of a step.
+# VGG19 has no BatchNorm, whose statistics are each process's own; the random numbers of dropout and
+# augmentation are, too. Class weights are those of all faces of a step.
 CONFIG = dataclasses.replace(
-    CONFIGS["config3"], name="two", weights="none", dropout=0.0, epochs=2, batch_size=16, rate=0.01
+    CONFIGS["config3"],
+    name="two",
+    weights="none",
+    dropout=0.0,
+    augmentation=Augmentation(mirror=0.0, rotation=0.0),
+    epochs=2,
+    batch_size=16,
+    rate=0.01,
 )
 
 
@@ -43,7 +51,7 @@ def folders(tmp_path_factory):
     write_csv(faces, root / "fer2013.csv")
     record = {"config": dataclasses.asdict(CONFIG), "seed": 3, "precision": "32-true"}
     (root / "run.json").write_text(json.dumps(record))
-    common = [str(root), "--data", str(root), "--device", "cpu", "--workers", "0"]
+    common = [str(root), "--data", str(root), "--device", "cpu"]
     one = run(common, root / "one")
     two = run([*common, "--devices", "2", "--strategy", "ddp"], root / "two")
     yield root, one, two

@@ -30,7 +30,7 @@ def test_the_network_is_as_described():
 
 
 def test_augmentation_moves_the_face_and_keeps_its_range():
-    image = torch.rand(1, 48, 48)
+    image = torch.rand(1, 1, 48, 48)
     moved = augment(SHORT.augmentation)(image)
     assert moved.shape == image.shape
     assert not torch.equal(moved, image)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from ..evaluation.accuracy import wilson
 from ..evaluation.predictions import MEANINGS
 from ..evaluation.records import MEASURED, digest
 from ..networks import weights
-from ..networks.imagenet import is_published
+from ..training.initial_weights import PRETRAIN
 
 #: How many faces the whole of FER2013 gives each split to train on.
 WHOLE = {"standard": 28709, "deck": 22967}
 
 SELECTED = "the epoch was chosen on these faces, which flatters it a little"
-DISTINCT = "without the faces that have a twin in Training"
 RANDOM = "random weights, not the protocol: no result of this configuration"
+
+_NETWORKS = {"base": "base CNN", "vgg19": "VGG19", "vgg19_bn": "VGG19-BN"}
+_PRETRAINED = {"imagenet": "ImageNet", PRETRAIN: "Tiny ImageNet"}
 
 # What a file says when it is damaged, or another version's.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
@@ -37,11 +39,14 @@ class Result:
     Attributes:
         config: what it was trained with.
         source: the run's folder, or "package".
+        facts: what is known of its training.
         on: the test set; empty if there is no figure.
         averaging: over which views of a face.
         count: faces, 0 if there is no figure.
         correct: how many of them it is right about.
         report: scikit-learn's, by class name.
+        confusion: (7, 7) counts as lists, rows true, in the order of the classes; empty if unknown.
+        distinct: faces without a twin in Training, and how many it is right about; None if unknown.
         deviations: what keeps the run from being its configuration's protocol.
         notes: what a reader should know of the figure.
         sha256: of the weights.
@@ -50,11 +55,14 @@ class Result:
 
     config: Config
     source: str
+    facts: dict[str, Any]
     on: str = ""
     averaging: str = ""
     count: int = 0
     correct: int = 0
     report: dict[str, Any] = dataclasses.field(default_factory=dict)
+    confusion: list[list[int]] = dataclasses.field(default_factory=list)
+    distinct: tuple[int, int] | None = None
     deviations: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     sha256: str = ""
@@ -71,9 +79,15 @@ class Result:
         return wilson(self.correct, self.count)
 
     @property
-    def distinct(self) -> bool:
-        """Return whether faces with a twin in Training were left out."""
-        return DISTINCT in self.notes
+    def network(self) -> str:
+        """Return the network and what its weights have seen, in words."""
+        return network(self.config, self.facts)
+
+    @property
+    def substituted(self) -> bool:
+        """Return whether it was pretrained on other photographs than its configuration says."""
+        wanted = CONFIGS.get(self.config.name)
+        return wanted is not None and self.network != network(wanted, {})
 
 
 def collect(runs: Path, measured: Path = MEASURED) -> tuple[list[Result], list[str]]:
@@ -100,14 +114,45 @@ def collect(runs: Path, measured: Path = MEASURED) -> tuple[list[Result], list[s
     found += _of_facts(weights.read_facts(), "package", digest(weights.SHIPPED))
     kept: dict[tuple[Any, ...], Result] = {}
     for result in found:
-        what = (result.on, result.averaging, result.distinct)
         of = result.sha256 or result.source
-        kept.setdefault((result.config.name, of, *what), result)
+        kept.setdefault((result.config.name, of, result.on, result.averaging), result)
     return list(kept.values()), skipped
 
 
-def of_evaluation(values: dict[str, Any], source: str) -> Iterator[Result]:
-    """Return the full and, if there is one, the de-duplicated result of an evaluation's JSON.
+def representative(results: Sequence[Result]) -> list[Result]:
+    """Return the figures that follow their configurations, the best choice of each run first.
+
+    That is the test set nearest to the deck's, and the configuration's own way of averaging; other
+    photographs to pretrain on are no departure here.
+    """
+    order = ("deck-test", "PrivateTest", "PublicTest")
+
+    def place(result: Result) -> tuple[str, int, bool, int]:
+        test = order.index(result.on) if result.on in order else len(order)
+        other = result.averaging != result.config.averaging
+        return result.config.name, test, other, int(result.facts.get("seed", 0))
+
+    return sorted((r for r in results if r.count and not r.deviations), key=place)
+
+
+def network(config: Config, facts: dict[str, Any]) -> str:
+    """Return a network and what its weights had seen before these faces, in words.
+
+    Args:
+        config: its configuration.
+        facts: of its training; without them, what the configuration asks for.
+    """
+    name = _NETWORKS[config.network]
+    if config.network == "base":
+        return name
+    if config.weights == "none":
+        return f"{name}, random weights"
+    seen = facts.get("pretrained_on", _PRETRAINED.get(config.weights))
+    return f"{name} pretrained on {seen}" if seen else f"{name} from {Path(config.weights).stem}"
+
+
+def of_evaluation(values: dict[str, Any], source: str) -> Result:
+    """Return the result of an evaluation's JSON.
 
     Raises:
         KeyError: it is something else.
@@ -116,24 +161,28 @@ def of_evaluation(values: dict[str, Any], source: str) -> Iterator[Result]:
     """
     facts = values["training"]
     config = weights.config_of(facts)
-    selected = (SELECTED,) if values["selected on it"] else ()
-    parts = [(values, selected)]
-    if isinstance(values["deduplicated"], dict):
-        parts.append((values["deduplicated"], (*selected, DISTINCT)))
-    for part, notes in parts:
-        yield Result(
-            config,
-            source,
-            on=values["on"],
-            averaging=values["averaging"],
-            count=int(part["n"]),
-            correct=int(part["correct"]),
-            report=part["report"],
-            deviations=deviations(config, facts),
-            notes=notes,
-            sha256=values["weights"]["sha256"],
-            command=values["command"],
-        )
+    fewer = values["deduplicated"]
+    return Result(
+        config,
+        source,
+        facts,
+        on=values["on"],
+        averaging=values["averaging"],
+        count=int(values["n"]),
+        correct=int(values["correct"]),
+        report=values["report"],
+        confusion=values["confusion"]["counts"],
+        distinct=(int(fewer["n"]), int(fewer["correct"])) if isinstance(fewer, dict) else None,
+        deviations=deviations(config, facts),
+        notes=_notes(facts, selected=values["selected on it"]),
+        sha256=values["weights"]["sha256"],
+        command=values["command"],
+    )
+
+
+def _notes(facts: dict[str, Any], *, selected: bool) -> tuple[str, ...]:
+    seed = int(facts.get("seed", 0))
+    return (*([f"seed {seed}"] if seed else []), *([SELECTED] if selected else []))
 
 
 def deviations(config: Config, facts: dict[str, Any]) -> tuple[str, ...]:
@@ -151,17 +200,15 @@ def deviations(config: Config, facts: dict[str, Any]) -> tuple[str, ...]:
     ]
     if "index" in facts:
         found.append(f"trained and selected with the index {facts['index']}")
-    if config.weights == "none" and wanted.weights == "imagenet":
-        found.append(RANDOM)
-    elif "started_from" in facts and wanted.weights == "imagenet":
-        found.append("from another network's weights, not ImageNet's")
-    elif wanted.weights == "imagenet" != config.weights and not is_published(
-        str(facts.get("imagenet_sha256")), config.network
-    ):
-        found.append(
-            f"from {Path(config.weights).name}, which is not the file torchvision published"
-        )
-    elif wanted.weights not in (config.weights, "imagenet"):
+    if wanted.weights in _PRETRAINED:
+        seen = facts.get("pretrained_on", _PRETRAINED.get(config.weights))
+        if config.weights == "none":
+            found.append(RANDOM)
+        elif "started_from" in facts:
+            found.append("from another network's weights, not pretrained on photographs")
+        elif seen not in _PRETRAINED.values():
+            found.append(f"from {Path(config.weights).name}, of which nothing is known")
+    elif config.weights != wanted.weights:
         found.append(f"from {Path(config.weights).name}, not {wanted.weights}")
     count = re.search(r"(\d+) faces", str(facts.get("trained_on", "")))
     if count and int(count[1]) != WHOLE[config.split]:
@@ -174,20 +221,22 @@ def _of_run(folder: Path, skipped: list[str]) -> list[Result]:
     config = find(str(folder / "run.json"))
     path = folder / f"{config.name}.safetensors"
     if not path.is_file():
-        unfinished = Result(config, str(folder), deviations=deviations(config, {}))
-        return [dataclasses.replace(unfinished, notes=(_progress(folder, config),))]
+        facts = json.loads((folder / "run.json").read_text("utf-8"))
+        notes = (*_notes(facts, selected=False), _progress(folder, config))
+        departs = deviations(config, facts)
+        return [Result(config, str(folder), facts, deviations=departs, notes=notes)]
     facts, sha256 = weights.read_facts(path), digest(path)
     if weights.config_of(facts) != config:
         raise ValueError(f"{path} was trained with another configuration than run.json says")
     found: list[Result] = []
     for file in sorted(folder.glob("evaluation/*/evaluation.json")):
         try:
-            results = list(of_evaluation(json.loads(file.read_text("utf-8")), str(folder)))
+            result = of_evaluation(json.loads(file.read_text("utf-8")), str(folder))
         except _DAMAGED as error:
             skipped.append(f"{file} is not an evaluation: {error!r}")
             continue
-        if results[0].sha256 == sha256:
-            found += results
+        if result.sha256 == sha256:
+            found.append(result)
         else:
             skipped.append(f"{file} is of other weights than {path}: run evaluate again")
     return [*found, *_of_facts(facts, str(folder), sha256)]
@@ -204,7 +253,7 @@ def _progress(folder: Path, config: Config) -> str:
 
 def _recorded(path: Path) -> list[Result]:
     values = json.loads(path.read_text("utf-8"))
-    found = [r for part in values["evaluations"] for r in of_evaluation(part, "package")]
+    found = [of_evaluation(part, "package") for part in values["evaluations"]]
     # The record of the network that comes with the package must be of the file that comes with it.
     if any(r.config.name == "base" and r.sha256 != digest(weights.SHIPPED) for r in found):
         raise ValueError(f"it is of other weights than {weights.SHIPPED.name}")
@@ -221,13 +270,14 @@ def _of_facts(facts: dict[str, Any], source: str, sha256: str) -> list[Result]:
         Result(
             config,
             source,
+            facts,
             on=on,
             averaging=averagings[facts["averaging"]],
             count=count,
             correct=round(facts["accuracy"] * count),
             report=facts["report"],
             deviations=deviations(config, facts),
-            notes=(SELECTED,) if "selected" in facts["accuracy_on"] else (),
+            notes=_notes(facts, selected="selected" in facts["accuracy_on"]),
             sha256=sha256,
         )
     ]

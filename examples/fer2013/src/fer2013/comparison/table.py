@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from ..configurations.recipes import CONFIGS
 from ..evaluation.records import MEASURED
 from ..evaluation.report import ROWS
 from ..files import write_csv, write_figure, write_json
-from . import deck
+from ..training.initial_weights import PRETRAIN
+from . import deck, verdicts
 from .report import as_text, draw, notes
-from .results import RANDOM, Result, collect
+from .results import RANDOM, Result, collect, representative
 
 #: What has a row even where nothing was measured.
 ALWAYS = ("base", "config1", "config2", "config3", "config4", "config5")
@@ -26,7 +29,8 @@ def compare(runs: Path, out: Path, *, measured: Path = MEASURED) -> Iterator[str
 
     Args:
         runs: the folder of the runs; it need not be there.
-        out: the folder of comparison.csv, per_class.csv, comparison.json and comparison.png.
+        out: the folder of comparison.csv, per_class.csv, verdicts.csv, comparison.json and
+            comparison.png.
         measured: the records that come with the package.
 
     Raises:
@@ -37,6 +41,10 @@ def compare(runs: Path, out: Path, *, measured: Path = MEASURED) -> Iterator[str
     yield as_text(table)
     yield ""
     yield from notes(table)
+    judged = verdicts.judge(results)
+    yield "\nwhat the deck concludes, and whether it holds here:"
+    for verdict in judged:
+        yield f"  {verdict.words}"
     yield "\nF1 by emotion, each network on the test set in its heading:"
     yield classes.round(2).to_string(index=False)
     yield "\npublished, by other protocols:"
@@ -46,10 +54,12 @@ def compare(runs: Path, out: Path, *, measured: Path = MEASURED) -> Iterator[str
         yield f"skipped: {line}"
     write_csv(table, out / "comparison.csv")
     write_csv(classes, out / "per_class.csv")
+    write_csv(pd.DataFrame(map(dataclasses.asdict, judged)), out / "verdicts.csv")
     write_figure(draw(table), out / "comparison.png", dpi=110)
     found = {
         "deck": deck.SOURCE,
         "rows": table.astype(object).where(table.notna(), None).to_dict("records"),
+        "verdicts": [dataclasses.asdict(verdict) for verdict in judged],
         "f1": classes.astype(object).where(classes.notna(), None).to_dict("records"),
         "published": [
             dict(zip(("what", "percent", "on", "source"), row, strict=True)) for row in deck.OTHERS
@@ -68,16 +78,17 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
 
     Returns:
         Columns configuration, source, network, split; deck_training, deck_validation (as the deck
-        writes them), deck_test, deck_low, deck_high; accuracy, low, high (percent, NaN where
-        there is none); on, faces, averaging; status ("measured", "unmeasured", "no result" or
-        "unfinished"); note; command.
+        writes them), deck_test, deck_low, deck_high; training and validation (of the last epoch),
+        accuracy, low, high and distinct (without faces that have a twin in Training), in percent,
+        NaN where there is none; on, faces, averaging; status ("measured", "unmeasured", "no
+        result" or "unfinished"); note; command.
     """
     names = [*ALWAYS, *(name for name in CONFIGS if name not in ALWAYS)]
     names += sorted({result.config.name for result in results} - set(names))
     found: list[dict[str, Any]] = []
     for name in names:
         ours = [result for result in results if result.config.name == name]
-        faithful = any(not result.deviations for result in ours)
+        faithful = any(not result.deviations and not result.substituted for result in ours)
         if name in ALWAYS and not faithful:
             found.append(_unmeasured(CONFIGS[name]))
         found += [_measured(result) for result in ours]
@@ -87,7 +98,10 @@ def rows(results: Sequence[Result]) -> pd.DataFrame:
 def commands(config: Config) -> str:
     """Return what measures a configuration: the one training, and its test."""
     given = f" --weights {config.weights}" if config.weights in ("imagenet", "none") else ""
-    first = f"python -m fer2013 train {config.weights} --data DATA && " if not given else ""
+    before = (
+        "pretrain FOLDER" if config.weights == PRETRAIN else f"train {config.weights} --data DATA"
+    )
+    first = f"python -m fer2013 {before} && " if not given else ""
     test = "deck-test" if config.split == "deck" else "PublicTest"
     return (
         f"{first}python -m fer2013 train {config.name} --data DATA{given} && "
@@ -98,7 +112,7 @@ def commands(config: Config) -> str:
 
 def _unmeasured(config: Config) -> dict[str, Any]:
     return {
-        **_described(config, ""),
+        **_described(Result(config, "", {})),
         "status": "unmeasured",
         "note": "",
         "command": commands(config),
@@ -111,7 +125,7 @@ def _measured(result: Result) -> dict[str, Any]:
     named = result.source == "package" or Path(result.source).name == result.config.name
     where = [] if named else [f"the run in {result.source}"]
     row = {
-        **_described(result.config, result.source),
+        **_described(result),
         "status": "measured",
         "note": "; ".join([*where, *result.deviations, *result.notes]),
         "command": result.command,
@@ -122,6 +136,10 @@ def _measured(result: Result) -> dict[str, Any]:
         return {**row, "status": "no result", "note": "; ".join([*where, *result.deviations])}
     low, high = result.interval
     figures = {"accuracy": 100 * result.accuracy, "low": 100 * low, "high": 100 * high}
+    for column, name in (("training", "train_accuracy"), ("validation", "val_accuracy")):
+        figures[column] = 100 * result.facts.get("last_epoch", {}).get(name, math.nan)
+    if result.distinct is not None:
+        figures["distinct"] = 100 * result.distinct[1] / result.distinct[0]
     return {
         **row,
         **figures,
@@ -131,16 +149,19 @@ def _measured(result: Result) -> dict[str, Any]:
     }
 
 
-def _described(config: Config, source: str) -> dict[str, Any]:
+def _described(result: Result) -> dict[str, Any]:
     """Return a row's first columns, with the deck's figures where it has any."""
+    config = result.config
     row: dict[str, Any] = {
         "configuration": config.name,
-        "source": source,
-        "network": config.network,
+        "source": result.source,
+        "network": result.network,
         "split": config.split,
         **dict.fromkeys(("deck_training", "deck_validation"), ""),
-        **dict.fromkeys(("deck_test", "deck_low", "deck_high"), float("nan")),
-        **dict.fromkeys(("accuracy", "low", "high"), float("nan")),
+        **dict.fromkeys(("deck_test", "deck_low", "deck_high"), math.nan),
+        **dict.fromkeys(
+            ("training", "validation", "accuracy", "low", "high", "distinct"), math.nan
+        ),
         "on": "",
         "faces": 0,
         "averaging": "",
@@ -161,8 +182,7 @@ def _described(config: Config, source: str) -> dict[str, Any]:
 def per_class(results: Sequence[Result]) -> pd.DataFrame:
     """Return each emotion's F1: of the deck's configuration 4, and of each network trained here.
 
-    Only what follows its configuration to the letter is here, by the configuration's own way of
-    averaging where that was measured, on the test set that is nearest to the deck's.
+    Only what follows its configuration is here, at most with other photographs to pretrain on.
 
     Returns:
         Columns emotion, and one for each network, named with its test set.
@@ -171,15 +191,8 @@ def per_class(results: Sequence[Result]) -> pd.DataFrame:
         "emotion": ROWS,
         f"config4, the deck ({deck.TEST})": [deck.REPORT[name]["f1-score"] for name in ROWS],
     }
-    faithful = [r for r in results if r.count and not r.deviations and not r.distinct]
-    for result in sorted(faithful, key=_preference):
+    for result in representative(results):
         title = f"{result.config.name}, ours ({result.on})"
         if not any(name.startswith(f"{result.config.name}, ours") for name in table):
             table[title] = [result.report[emotion]["f1-score"] for emotion in ROWS]
     return pd.DataFrame(table)
-
-
-def _preference(result: Result) -> tuple[str, int, bool]:
-    order = ("deck-test", "PrivateTest", "PublicTest")
-    place = order.index(result.on) if result.on in order else len(order)
-    return result.config.name, place, result.averaging != result.config.averaging

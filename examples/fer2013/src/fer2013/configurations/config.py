@@ -11,6 +11,7 @@ class Augmentation:
     """How a training face is changed each time it is seen; 0, or (1, 1), is not at all.
 
     Attributes:
+        mirror: probability of the mirror image.
         rotation: most degrees either way.
         shift: most of the side, across and down.
         scale: factors of the size.
@@ -25,6 +26,7 @@ class Augmentation:
         mixup: beta parameter of the blending of pairs of faces and labels.
     """
 
+    mirror: float = 0.5
     rotation: float = 10.0
     shift: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
@@ -44,8 +46,8 @@ class Config:
 
     Attributes:
         network: "base", or torchvision's "vgg19" or "vgg19_bn" with the head that ``head`` names.
-        weights: where to start: "none" is random weights, "imagenet" torchvision's, any other
-            name that configuration's run.
+        weights: where to start: "none" is random weights, "imagenet" torchvision's, "pretrain" what
+            that command writes, any other name that configuration's run.
         frozen: how many of VGG19's ``features``, from the first, are not trained.
         head: "average" is global average, 512, ReLU, dropout, 7; "torchvision" the original one.
         side: to this the network resizes the 48x48 faces; 96 and 224 are for a finer grid.

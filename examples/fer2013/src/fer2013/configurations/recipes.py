@@ -143,7 +143,10 @@ _RUNS = (
     _CONFIG2,
     # "Last 9 layers" read as modules: features[-9:] holds only 4 convolutions.
     dataclasses.replace(_CONFIG2, name="config2-modules", frozen=28),
+    # Controls: what do class weights do, and what pretraining?
+    dataclasses.replace(_CONFIG2, name="config2-unweighted", class_weights=False),
     _CONFIG3,
+    dataclasses.replace(_CONFIG3, name="config3-random", weights="none"),
     _CONFIG4,
     dataclasses.replace(_CONFIG4, name="config4-original-head", head="torchvision"),
     _CONFIG5_FIRST,

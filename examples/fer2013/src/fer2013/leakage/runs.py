@@ -68,7 +68,7 @@ def train_and_select(
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("images", "labels", "usages", "names")
     )
-    machine = Machine(device=plan.device, precision="32-true", workers=0)
+    machine = Machine(device=plan.device, precision="32-true")
     path = train(
         plan.config(start),
         Faces(images, labels, usages, names),

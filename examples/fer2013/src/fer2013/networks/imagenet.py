@@ -1,4 +1,4 @@
-"""torchvision's ImageNet weights: from a file, from torch's cache, or downloaded once."""
+"""Weights under torchvision's names: of ImageNet, downloaded once, or of a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torchvision
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from .architectures import EmotionVGG
 from .weights import mismatch
 
 
-def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) -> str:
+def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) -> dict[str, str]:
     """Give a network torchvision's weights, but for the layers of its own head.
 
     Args:
@@ -28,7 +28,8 @@ def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) ->
             one in torch's cache, which is downloaded if it is not there.
 
     Returns:
-        The file's SHA-256; whether it is the published one says :func:`is_published`.
+        ``weights_sha256`` of the file, and ``pretrained_on``: "ImageNet" if it is the file that
+        torchvision published, what a safetensors file says of itself, else the file's name.
 
     Raises:
         FileNotFoundError: there is no such file, and it could not be downloaded.
@@ -45,12 +46,18 @@ def load_into(model: EmotionVGG, architecture: str, file: Path | None = None) ->
         )
     model.features.load_state_dict(features)
     _load_head(model, state)
-    return _sha256(path)
+    digest = _sha256(path)
+    return {"weights_sha256": digest, "pretrained_on": _pretrained_on(path, digest, architecture)}
 
 
-def is_published(sha256: str, architecture: str) -> bool:
-    """Return whether a digest is that of the file of weights that torchvision published."""
-    return sha256.startswith(_digest_in(_url(architecture)))
+def _pretrained_on(path: Path, digest: str, architecture: str) -> str:
+    if digest.startswith(_digest_in(_url(architecture))):
+        return "ImageNet"
+    if path.suffix != ".safetensors":
+        return path.name
+    with safe_open(path, framework="pt") as file:
+        said: str = (file.metadata() or {}).get("pretrained_on", path.name)
+    return said
 
 
 def _load_head(model: EmotionVGG, state: dict[str, Tensor]) -> None:

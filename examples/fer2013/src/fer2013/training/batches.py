@@ -3,60 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from ..configurations.config import Config
 from ..data.faces import Faces, to_batch
 from ..data.splits import Parts
-from .augmentation import augment
 
 _VALIDATION_BATCH = 256
 
 
-class FaceDataset(Dataset[tuple[Tensor, int]]):
-    """Faces as torch items: ((1, h, w) float32 in [0, 1], class index).
-
-    Args:
-        faces: the faces.
-        transform: what is done to a face each time, by torch's random numbers.
-        seed: of those. What is done to a face depends on this, the epoch and the face alone: not
-            on the workers, nor on what came before, so that a resumed run goes on as it would
-            have.
-    """
-
-    def __init__(
-        self, faces: Faces, transform: Callable[[Tensor], Tensor] | None = None, *, seed: int = 0
-    ) -> None:
-        self.images = to_batch(faces.images)
-        self.labels = faces.labels
-        self.transform = transform
-        self.seed = seed
-
-    def __len__(self) -> int:
-        """Return the number of faces."""
-        return len(self.labels)
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        """Return a face as it is in an epoch, and its class index, by (epoch, index)."""
-        epoch, index = key
-        image = self.images[index]
-        if self.transform is not None:
-            state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(state[0] >> 1))
-                image = self.transform(image)
-        return image, int(self.labels[index])
+def dataset(faces: Faces) -> TensorDataset:
+    """Return faces as torch items: ((1, h, w) float32 in [0, 1], () int64 class)."""
+    return TensorDataset(to_batch(faces.images), torch.from_numpy(faces.labels))
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """One process's share of a :class:`FaceDataset`'s keys, (epoch, index).
+class EpochSampler(Sampler[int]):
+    """One process's share of the faces of an epoch.
 
     What all processes take in step k does not depend on how many they are, and no face is there
     twice: shuffled shares leave out what does not divide, the others may differ by one face.
@@ -86,13 +54,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
         """Return the size of the share."""
         return len(self.share)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Iterate over the keys."""
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the faces' numbers."""
         order = np.arange(self.count)
         if self.shuffle:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
         for place in self.share:
-            yield self.epoch, int(order[place])
+            yield int(order[place])
 
 
 class FaceDataModule(lightning.LightningDataModule):
@@ -101,21 +69,16 @@ class FaceDataModule(lightning.LightningDataModule):
     Args:
         config: its batch is that of all processes together.
         parts: the faces.
-        seed: of the order and the augmentation.
-        workers: processes that load and augment the faces, for each of the processes.
+        seed: of the order.
         epoch: the first one to be trained. Lightning tells a sampler the epoch only after the
             loaders have begun to fetch, so a resumed run would see its first batches again.
     """
 
-    def __init__(
-        self, config: Config, parts: Parts, *, seed: int, workers: int, epoch: int = 0
-    ) -> None:
+    def __init__(self, config: Config, parts: Parts, *, seed: int, epoch: int = 0) -> None:
         super().__init__()
         self.batch_size = config.batch_size
-        self.train = FaceDataset(parts.train, augment(config.augmentation), seed=seed)
-        self.validation = FaceDataset(parts.validation)
+        self.train, self.validation = dataset(parts.train), dataset(parts.validation)
         self.seed = seed
-        self.workers = workers
         self.epoch = epoch
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -128,8 +91,6 @@ class FaceDataModule(lightning.LightningDataModule):
             self.batch_size // share["world"],
             sampler=sampler,
             drop_last=True,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:

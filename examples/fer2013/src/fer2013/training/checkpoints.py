@@ -19,6 +19,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from ..configurations.config import Config
 from ..files import write_whole
 
+#: What ``run.json`` says of the weights that a run began with.
+ORIGIN = ("started_from", "weights_sha256", "pretrained_on")
+
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it into it.
@@ -141,7 +144,7 @@ def read_progress(config: Config, run: Mapping[str, Any], out: Path) -> Progress
         checkpoint=last if saved else None,
         epochs=saved["epoch"] + 1 if saved else 0,
         weights=made if made.is_file() else None,
-        origin={k: v for k, v in recorded.items() if k in ("started_from", "imagenet_sha256")},
+        origin={k: v for k, v in recorded.items() if k in ORIGIN},
     )
 
 

@@ -7,8 +7,8 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-# run.json is in the folder before the first checkpoint, on purpose; the workers are an option of
-# the command; the last is Lightning's own use of torch.
+# run.json is in the folder before the first checkpoint, on purpose; faces are in memory, so that
+# workers would only cost; the last is Lightning's own use of torch.
 _WARNINGS = (
     r"Checkpoint directory .* exists and is not empty",
     r"The '\w+_dataloader' does not have many workers",

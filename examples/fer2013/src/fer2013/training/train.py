@@ -42,7 +42,6 @@ class Machine:
         num_nodes: machines.
         strategy: such as "auto" or "ddp".
         precision: such as "bf16-mixed" or "32-true".
-        workers: processes that load and augment the faces, for each of the devices.
     """
 
     device: str = "auto"
@@ -50,7 +49,6 @@ class Machine:
     num_nodes: int = 1
     strategy: str = "auto"
     precision: Any = "bf16-mixed"
-    workers: int = 1
 
 
 def train(
@@ -96,7 +94,7 @@ def train(
     classifier = EmotionClassifier(config, run, loss, continued=continued)
     resumed = before.checkpoint is not None
     origin = before.origin if resumed else initialise(classifier.model, config, runs)
-    batches = FaceDataModule(config, parts, seed=seed, workers=machine.workers, epoch=before.epochs)
+    batches = FaceDataModule(config, parts, seed=seed, epoch=before.epochs)
     with suppress_messages():
         trainer, best = _trainer(config, machine, out)
         if trainer.is_global_zero:
@@ -107,7 +105,9 @@ def train(
     rows = pd.read_csv(out / "history.csv")
     write_figure(history.draw(rows, f"{config.name}, seed {seed}"), out / "curves.png", dpi=120)
     path = out / f"{config.name}.safetensors"
-    export(config, {**run, **origin}, Path(best.best_model_path), parts, path)
+    last = {name: float(rows[name].iloc[-1]) for name in history.COLUMNS}
+    facts = {**run, **origin, "epochs_trained": len(rows), "last_epoch": last}
+    export(config, facts, Path(best.best_model_path), parts, path)
     return path
 
 
