@@ -97,14 +97,16 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .evaluation.records import MEASURED
     from .evaluation.study import InferenceOptions, study
 
-    config = weights.config_of(weights.read_facts(options.weights))
+    config, folder = weights.config_of(weights.read_facts(options.weights)), options.weights.parent
+    # A run with another seed has a folder of another name.
+    name = folder.name if (folder / "run.json").is_file() else config.name
     lines = study(
         options.weights,
         load(options.data),
         tests=options.split or (),
         inference=InferenceOptions(options.averaging, options.device, options.precision),
         out=options.out,
-        record=MEASURED / f"{config.name}.json" if options.record else None,
+        record=MEASURED / f"{name}.json" if options.record else None,
     )
     for line in lines:
         print(line, flush=True)

@@ -40,8 +40,7 @@ class Recipe:
     Attributes:
         epochs: how often each photograph is seen.
         smallest: pixels to which photographs are shrunk in the first epoch, at least 32, of which
-            VGG19's five poolings leave one; they grow slowly at first (a cubic), since small ones
-            are cheap.
+            VGG19's five poolings leave one; they grow late, since small ones are cheap.
         side: pixels in the last epoch, and when top-1 is measured.
         batch: photographs in a step.
         rate: highest learning rate; it climbs, and falls along a cosine.
@@ -74,7 +73,7 @@ class Recipe:
     @property
     def sizes(self) -> list[int]:
         """The side of the photographs in each epoch, a multiple of 4."""
-        grown = self.smallest + (self.side - self.smallest) * torch.linspace(0, 1, self.epochs) ** 3
+        grown = self.smallest + (self.side - self.smallest) * torch.linspace(0, 1, self.epochs) ** 6
         sizes: list[int] = grown.div(4).round().mul(4).int().tolist()
         return sizes
 
@@ -234,6 +233,7 @@ def fit(
             devices=1,
             precision=precision,
             max_epochs=recipe.epochs,
+            check_val_every_n_epoch=5,
             reload_dataloaders_every_n_epochs=1,
             callbacks=[
                 ModelCheckpoint(out, "last", enable_version_counter=False),
