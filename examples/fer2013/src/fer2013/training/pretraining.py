@@ -30,7 +30,10 @@ from .lightning_messages import suppress_messages
 from .photograph_batches import Batches, Split, normalized, resized
 
 #: Steps between updates of the averaged weights, which cost as much as a fused optimiser's.
-_EVERY = 8
+_AVERAGED_EVERY = 8
+
+#: Epochs between measurements on the validation photographs.
+_MEASURED_EVERY = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,9 +143,11 @@ class Pretraining(lightning.LightningModule):
         """Return the loss of a batch."""
         images, classes = batch
         logits = self.model(images.contiguous(memory_format=torch.channels_last))
-        return functional.cross_entropy(
+        loss = functional.cross_entropy(
             logits.float(), classes, label_smoothing=self.recipe.label_smoothing
         )
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(classes))
+        return loss
 
     def validation_step(self, batch: Split, _: int) -> None:
         """Measure top-1 at the final size."""
@@ -150,14 +155,23 @@ class Pretraining(lightning.LightningModule):
         right = self.model(resized(normalized(pixels), self.recipe.side)).argmax(dim=1) == classes
         self.log("top1", right.float().mean(), batch_size=len(classes))
 
-    def on_validation_epoch_end(self) -> None:
-        """Say how the epoch went."""
-        if self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
-            top1 = float(self.trainer.callback_metrics["top1"])
+    def on_train_epoch_end(self) -> None:
+        """Say how far the run is."""
+        loss = self.trainer.callback_metrics.get("loss")
+        # A run that was stopped as an epoch ended has no steps of it to tell of.
+        if self.trainer.is_global_zero and loss is not None:
+            side = self.recipe.sizes[self.current_epoch]
             print(
-                f"epoch {self.current_epoch + 1} of {self.recipe.epochs}: top-1 {top1:.1%}",
+                f"epoch {self.current_epoch + 1} of {self.recipe.epochs}, {side} pixels: training "
+                f"loss {float(loss):.2f}",
                 flush=True,
             )
+
+    def on_validation_epoch_end(self) -> None:
+        """Say how good the averaged weights are."""
+        if self.trainer.state.fn == "fit" and self.trainer.is_global_zero:
+            top1 = float(self.trainer.callback_metrics["top1"])
+            print(f"top-1 {top1:.1%} on the validation photographs", flush=True)
 
     def configure_optimizers(self) -> Any:
         """Return SGD and one cycle of its rate."""
@@ -233,12 +247,19 @@ def fit(
             devices=1,
             precision=precision,
             max_epochs=recipe.epochs,
-            check_val_every_n_epoch=5,
+            check_val_every_n_epoch=_MEASURED_EVERY,
             reload_dataloaders_every_n_epochs=1,
             callbacks=[
-                ModelCheckpoint(out, "last", enable_version_counter=False),
+                ModelCheckpoint(
+                    out, "last", save_on_train_epoch_end=True, enable_version_counter=False
+                ),
                 *(
-                    [EMAWeightAveraging(decay=recipe.average**_EVERY, update_every_n_steps=_EVERY)]
+                    [
+                        EMAWeightAveraging(
+                            decay=recipe.average**_AVERAGED_EVERY,
+                            update_every_n_steps=_AVERAGED_EVERY,
+                        )
+                    ]
                     if recipe.average
                     else []
                 ),
