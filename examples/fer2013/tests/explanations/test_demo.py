@@ -14,7 +14,7 @@ from fer2013.__main__ import main
 from fer2013.data import photographs
 
 
-def test_the_demo_explains_two_photographs(tmp_path, capsys):
+def test_the_demo_explains_two_photographs_and_measures_the_regions(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "new" / "sheet.png")]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^Grace Hopper: \w+ \(\d+%\), \w+ \(\d+%\)$", printed, re.MULTILINE)
@@ -25,11 +25,6 @@ def test_the_demo_explains_two_photographs(tmp_path, capsys):
     assert sheet.shape[0] > 4 * photographs.SHOWN
     assert sheet.shape[1] > 6 * photographs.SHOWN
     assert sheet.std() > 20
-
-
-def test_the_demo_measures_the_regions(tmp_path, capsys):
-    assert main(["demo", "--out", str(tmp_path / "sheet.png")]) == 0
-    printed = capsys.readouterr().out
     density, effect = (
         dict(zip(table.split("\n")[0].split(), map(float, row.split()), strict=True))
         for table in re.findall(r"( +brows .*?)\n\n", printed, re.DOTALL)

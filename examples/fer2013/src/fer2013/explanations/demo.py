@@ -17,7 +17,7 @@ from ..data.photographs import SHOWN, Face, to_images
 from ..evaluation.predictions import averaged_logits
 from ..files import write_figure
 from ..networks.architectures import finest_layer
-from .pictures import as_pictures, columns, explainers, rows
+from .pictures import as_pictures, beside, columns, explainers
 
 
 def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu") -> list[str]:
@@ -43,7 +43,7 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
     outlined = parts.pick(*parts.names[:-1]).draw(photographs)  # the background has no outline
     drawn = columns(photographs, {name: one.cpu() for name, one in explained.items()})
     figure = camlens.sheet(
-        rows([outlined.squeeze(1), as_pictures(images.cpu())], drawn),
+        beside([outlined.squeeze(1), as_pictures(images.cpu())], drawn),
         rows=[
             f"{face.name}\n{rank}:\n{CLASSES[c]} {probabilities[n, c]:.0%}"
             for n, face in enumerate(faces)

@@ -5,6 +5,7 @@ The sheets show FER2013 faces, so they are for their reader's own eyes and must 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ..data.faces import CLASSES, SIDE, USAGES, Faces, to_batch
 from ..evaluation.predictions import predict
 from ..files import write_csv, write_figure
 from ..networks.architectures import finest_layer
-from .pictures import as_pictures, columns, explainers, rows, where
+from .pictures import as_pictures, beside, columns, explainers, where
 
 
 def gallery(
@@ -56,47 +57,43 @@ def gallery(
     """
     if count < 1:
         raise ValueError(f"expected at least 1 face a sheet, got {count}")
-    usage = USAGES[int(faces.usages[0])]
     probabilities = predict(model, faces, averaging="single", device=device).softmax(dim=1)
-    methods = explainers(model, layer or finest_layer(model))
-    yield from _resolution(methods["Grad-CAM"](to_batch(faces.images[:1]).to(device)))
     predicted, labels = probabilities.argmax(dim=1), torch.from_numpy(faces.labels)
-    right = predicted == labels
+    right, usage = predicted == labels, USAGES[int(faces.usages[0])]
     yield (
         f"{network}: {int(right.sum()):,} of {len(faces):,} {usage} faces right, "
         "from the picture itself"
     )
     yield f"shown are the first of each kind in the order of the data, at most {count}"
+    methods = explainers(model, layer or finest_layer(model))
+    yield from _resolution(methods["Grad-CAM"](to_batch(faces.images[:1]).to(device)))
     index: list[dict[str, Any]] = []
-    for emotion in CLASSES:
-        for kind, same in (("correct", right), ("wrong", ~right)):
-            file = f"{emotion}_{kind}.png"
-            found = ((labels == CLASSES.index(emotion)) & same).nonzero().flatten()
-            chosen = found[:count]
-            if not len(chosen):
-                (out / file).unlink(missing_ok=True)  # an earlier network's
-                yield f"{emotion}: no face {kind}, no sheet"
-                continue
-            images = to_batch(faces.images[chosen.numpy()]).to(device)
-            targets = predicted[chosen, None]
-            if kind == "wrong":
-                targets = torch.stack([predicted, labels], dim=1)[chosen]
-            explained = {
-                name: method(images, targets=targets.to(device)).cpu()
-                for name, method in methods.items()
-            }
-            own = _rows(faces.take(chosen.numpy()), probabilities[chosen], explained)
-            backgrounds = as_pictures(images.cpu())
-            sheet = camlens.sheet(
-                rows([backgrounds], columns(backgrounds, explained)),
-                rows=[_caption(row) for row in own],
-                columns=["face", *explained],
-                title=f"{emotion}, classified {kind}ly: {network}, {usage}; "
-                f"Grad-CAM {where(explained['Grad-CAM'])}",
-            )
-            write_figure(sheet, out / file)
-            index += [{"sheet": file, **row} for row in own]
-            yield f"{emotion}: {file} has {len(chosen)} of {len(found)} {kind}"
+    for emotion, kind in itertools.product(CLASSES, ("correct", "wrong")):
+        file = f"{emotion}_{kind}.png"
+        of_kind = (labels == CLASSES.index(emotion)) & (right == (kind == "correct"))
+        found = of_kind.nonzero().flatten()
+        chosen = found[:count]
+        if not len(chosen):
+            (out / file).unlink(missing_ok=True)  # an earlier network's
+            yield f"{emotion}: no face {kind}, no sheet"
+            continue
+        shown, images = faces.take(chosen.numpy()), to_batch(faces.images[chosen.numpy()])
+        targets = torch.stack([predicted, labels], dim=1)[chosen, : 1 + (kind == "wrong")]
+        explained = {
+            name: method(images.to(device), targets=targets.to(device)).cpu()
+            for name, method in methods.items()
+        }
+        rows = _rows(shown, probabilities[chosen], explained)
+        index += [{"sheet": file, **row} for row in rows]
+        faces_shown = as_pictures(images)
+        sheet = camlens.sheet(
+            beside([faces_shown], columns(faces_shown, explained)),
+            rows=[_caption(row) for row in rows],
+            columns=["face", *explained],
+            title=f"{emotion}, {kind}: {network}, {usage}; Grad-CAM {where(explained['Grad-CAM'])}",
+        )
+        write_figure(sheet, out / file)
+        yield f"{emotion}: {file} has {len(chosen)} of {len(found)} {kind}"
     table = pd.DataFrame(index)
     write_csv(table, out / "index.csv")
     maps = table[["evidence Grad-CAM", "evidence Grad-CAM++"]]

@@ -53,7 +53,7 @@ def columns(backgrounds: Tensor, explained: dict[str, camlens.Explanation]) -> l
     return drawn
 
 
-def rows(backgrounds: list[Tensor], drawn: list[Tensor]) -> Tensor:
+def beside(backgrounds: list[Tensor], drawn: list[Tensor]) -> Tensor:
     """Put the columns of a sheet side by side.
 
     Args:
