@@ -38,7 +38,7 @@ def sentences(runs: pd.DataFrame, summary: pd.DataFrame, share: float) -> Iterat
 
 def _gaps(runs: pd.DataFrame, a: tuple[str, str], b: tuple[str, str]) -> str:
     """Return the accuracy of an arm's kind of faces minus another's, the mean and each seed's."""
-    by_seed = runs.set_index(["arm", "faces", "seed"])["accuracy"]
+    by_seed = runs.set_index(["arm", "faces", "seed"])["accuracy"].sort_index()
     gaps = 100 * (by_seed[a] - by_seed[b])
     return f"{gaps.mean():+.1f} points (by seed: {', '.join(f'{gap:+.1f}' for gap in gaps)})"
 
