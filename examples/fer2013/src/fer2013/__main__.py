@@ -191,7 +191,8 @@ def _beside(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from .audit.audit import Plan, audit
+    from .audit.audit import audit
+    from .audit.out_of_sample import Plan
     from .training.train import Machine
 
     config = find_run(options.config)[0]

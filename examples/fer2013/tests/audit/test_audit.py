@@ -11,11 +11,11 @@ from made_up_twins import as_faces, pictures, twinned
 from fer2013.__main__ import main
 from fer2013.audit import audit, out_of_sample
 from fer2013.audit.ferplus import COLUMNS
+from fer2013.audit.out_of_sample import Plan
 from fer2013.configurations.recipes import CONFIGS
 from fer2013.data.duplicates import Duplicates, find
 from fer2013.data.faces import CLASSES, USAGES, load
 from fer2013.data.index import read_index, write_index
-from fer2013.networks import weights
 from fer2013.training.train import Machine
 
 CPU = Machine(device="cpu", precision="32-true")
@@ -171,13 +171,13 @@ def test_what_is_no_index_is_refused(index, tmp_path):
 )
 def test_plans_that_do_not_go_together_write_nothing(plan, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        list(audit.audit(twinned(), tmp_path / "out", audit.Plan(**plan)))
+        list(audit.audit(twinned(), tmp_path / "out", Plan(**plan)))
     assert not (tmp_path / "out").exists()
 
 
 def test_hardly_trained_networks_drop_no_labels(tmp_path):
     faces = as_faces(pictures(49), [i % 7 for i in range(49)], [0] * 35 + [1] * 14)
-    plan = audit.Plan(folds=2, config=SHORT, drop=("labels",), machine=CPU)
+    plan = Plan(folds=2, config=SHORT, drop=("labels",), machine=CPU)
     with pytest.raises(ValueError, match=r"agree with at least 50% of the labels .* got \d+\.\d%"):
         list(audit.audit(faces, tmp_path, plan))
     assert [path.name for path in tmp_path.iterdir()] == ["folds"]
@@ -196,14 +196,12 @@ def test_twins_are_in_the_same_fold():
     assert np.bincount(folds[:63]).min() >= 18
     with pytest.raises(ValueError, match="9 faces for 10 folds"):
         out_of_sample.folds_of(faces, np.arange(70), 10)
-    with pytest.raises(ValueError, match="at least 2 folds"):
-        out_of_sample.folds_of(faces, np.arange(70), 1)
 
 
 def test_a_network_that_has_seen_the_faces_is_refused(tmp_path):
-    folds = np.zeros(40, int)
+    plan = Plan(config=CONFIGS["base"])
     with pytest.raises(ValueError, match="'base' starts from 'first', which was trained on"):
-        out_of_sample.held_out(CONFIGS["base"], twinned(), folds, tmp_path)
+        out_of_sample.held_out(twinned(), np.zeros(40, int), tmp_path, plan)
 
 
 def test_folds_are_judged_by_networks_without_them(tmp_path, monkeypatch):
@@ -217,7 +215,8 @@ def test_folds_are_judged_by_networks_without_them(tmp_path, monkeypatch):
 
     real = out_of_sample.train
     monkeypatch.setattr(out_of_sample, "train", remembered)
-    found, paths = out_of_sample.held_out(SHORT, faces, folds, tmp_path, machine=CPU)
+    plan = Plan(config=SHORT, machine=CPU)
+    found, paths = out_of_sample.held_out(faces, folds, tmp_path, plan)
     for fold, part in enumerate(seen):
         held = faces.names[folds == fold]
         assert set(part.names[part.usages == 0]) == set(faces.names[:28]) - set(held)
@@ -225,14 +224,14 @@ def test_folds_are_judged_by_networks_without_them(tmp_path, monkeypatch):
     assert np.isnan(found[28:]).all()
     np.testing.assert_allclose(found[:28].sum(axis=1), 1)
     before = [path.stat().st_mtime_ns for path in paths]
-    again, _ = out_of_sample.held_out(SHORT, faces, folds, tmp_path, machine=CPU)
+    again, _ = out_of_sample.held_out(faces, folds, tmp_path, plan)
     np.testing.assert_array_equal(again, found)
     assert [path.stat().st_mtime_ns for path in paths] == before
 
 
 def test_test_faces_with_a_twin_in_training_are_not_judged():
     faces = twinned()
-    judged = out_of_sample.judge_tests(weights.SHIPPED, faces, find(faces))
+    judged = out_of_sample.judge_tests(faces, find(faces), Plan())
     assert judged.where.tolist() == [28, 29, 32, 33, 34, 35, 36, 37]
     training = faces.take(faces.usages == 0)
-    assert out_of_sample.judge_tests(weights.SHIPPED, training, find(training)) is None
+    assert out_of_sample.judge_tests(training, find(training), Plan()) is None

@@ -9,7 +9,7 @@ import camlens
 from fer2013.__main__ import main
 from fer2013.configurations.recipes import CONFIGS
 from fer2013.data.faces import CLASSES, Faces
-from fer2013.explanations import gallery, methods, pictures
+from fer2013.explanations import gallery, pictures
 from fer2013.networks import architectures, weights
 
 
@@ -71,7 +71,7 @@ def test_an_emotion_without_faces_has_no_sheet_and_leaves_no_old_one(faces, tmp_
     (tmp_path / f"{said}_wrong.png").write_bytes(b"an earlier network's")
     lines = list(gallery.gallery(weights.load(), few, tmp_path, network="base"))
     assert f"{said}: no face wrong, no sheet" in lines
-    assert f"{said}: {said}_correct.png has 1 of 1 right" in lines
+    assert f"{said}: {said}_correct.png has 1 of 1 correct" in lines
     assert {path.name for path in tmp_path.iterdir()} == {f"{said}_correct.png", "index.csv"}
 
 
@@ -100,19 +100,6 @@ def test_a_face_without_evidence_is_shown_as_it_is():
     (column,) = pictures.columns(backgrounds, {"Grad-CAM": explanation})
     assert torch.equal(column[0, 0], backgrounds[0])
     assert (column[1, 0] != backgrounds[1]).float().mean() > 0.9
-
-
-def test_batches_are_one_explanation():
-    model = weights.load()
-    images, targets = torch.rand(70, 1, 48, 48), torch.randint(7, (70, 2))
-    explainer = camlens.GuidedGradCAM(model, "blocks.block4")
-    whole = methods.in_batches(explainer, images, targets)
-    single = explainer(images[69:], targets=targets[69:])
-    one = methods.take(whole, torch.tensor([69]), 1)
-    torch.testing.assert_close(one.raw, single.raw[:, :1], rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(one.gradients, single.gradients[:, :1], rtol=1e-3, atol=1e-6)
-    assert one.targets.tolist() == targets[69:, :1].tolist()
-    assert methods.in_batches(explainer, images[:2], targets[:2], gradients=False).gradients is None
 
 
 def test_the_last_layer_of_vgg19_is_said_to_be_coarse(faces, tmp_path):

@@ -84,7 +84,7 @@ def test_a_redrawn_split_is_known_by_heart_and_a_rerun_says_the_same(tmp_path):
 def test_the_command_writes_and_says_what_it_found(tmp_path):
     plan = dataclasses.replace(PLAN, faces=70, epochs=1)
     lines = list(experiment.experiment(noise(30, 60, 30), tmp_path, plan))
-    assert any(line.startswith("copies on both sides of the split: ") for line in lines)
+    assert any(line.startswith("copies: leakage adds ") for line in lines)
     runs = pd.read_csv(tmp_path / "leakage.csv")
     both = runs[(runs["arm"] == "copies on both sides") & (runs["faces"] == ALL)]
     assert both["n"].tolist() == [14]
@@ -134,7 +134,8 @@ def test_gaps_are_said_in_points_and_by_seed():
     assert row["low"] == pytest.approx(0.582, abs=1e-3)  # Wilson's interval of 130 of 200
     assert row["high"] == pytest.approx(0.713, abs=1e-3)
     lines = list(sentences(runs, summary, 0.065))
-    assert "  leakage adds +22.5 points (by seed: +20.0, +25.0)" in lines
-    assert "  on validation, redrawing adds +49.5 points (by seed: +45.0, +54.0)" in lines
-    assert "  after redrawing, validation is above PublicTest by +20.0 points" in "".join(lines)
+    assert "copies: leakage adds +22.5 points (by seed: +20.0, +25.0)" in lines
+    assert "redrawn: on validation, redrawing adds +49.5 points (by seed: +45.0, +54.0)" in lines
+    assert "after redrawing, validation is above PublicTest by +20.0 points" in "".join(lines)
+    assert "65.0% 58.2% 71.3%" in " ".join("".join(lines).split())
     assert any("6.5% have a copy in the rest" in line for line in lines)

@@ -41,11 +41,11 @@ class Blind:
 
 
 def test_a_face_that_is_not_found_has_the_template():
-    located = masks.locate(torch.zeros(2, 1, 48, 48), Blind([True, False]))
+    located, found = masks.locate(torch.zeros(2, 1, 48, 48), Blind([True, False]))
     template = camlens.faces.face_template(48)
-    assert located.found.tolist() == [True, False]
-    assert torch.equal(located.regions.masks[1], template.masks[0])
-    mouth = located.regions.pick("mouth").masks[0, 0]
+    assert found.tolist() == [True, False]
+    assert torch.equal(located.masks[1], template.masks[0])
+    mouth = located.pick("mouth").masks[0, 0]
     whole = template.pick("mouth").masks.sum().item()
     assert mouth.sum().item() == pytest.approx(whole / 4, rel=0.05)
     rows = torch.arange(48) + 0.5
@@ -69,16 +69,13 @@ def test_the_decks_layer_resolves_none_of_its_features(subject):
 
 
 def test_a_measured_number_is_that_of_a_single_call(subject):
-    import camlens
-
     table = study.measure(subject)
     assert len(table) == 14 * 2 * 8 * len(study.METHODS) * len(subject.layers)
     explained = camlens.LayerCAM(subject.model, "blocks.block3")(
         subject.images[3:4], targets=subject.targets[3:4]
     )
-    where = subject.located.regions
-    one = regions.Regions(where.names, where.masks[3:4])
-    expected = regions.score(explained, one).density[0, 1].tolist()
+    where = subject.regions
+    expected = regions.score(explained, where.of_images(slice(3, 4))).density[0, 1].tolist()
     rows = table[(table["method"] == "LayerCAM") & (table["layer"] == "blocks.block3")]
     rows = rows[(rows["image"] == 3) & (rows["k"] == 1)]
     assert rows["region"].tolist() == list(where.names)
@@ -114,17 +111,14 @@ def test_an_unknown_layer_fails_before_anything_is_computed(csv_file):
 
 
 def test_the_check_in_bfloat16_is_nearly_that_in_float32(subject):
-    where, options = subject.located.regions, {"targets": subject.targets}
     reduced = dataclasses.replace(subject, precision=torch.bfloat16)
-    exact, rounded = (
-        camlens.faithfulness.ablate_regions(one.scores, one.images, where, **options).excess
-        for one in (subject, reduced)
-    )
+    exact, rounded = (one.ablate(4).excess for one in (subject, reduced))
     assert not torch.equal(exact, rounded)
     # bfloat16's step between 1 and 2, the size of these logits
     assert (rounded - exact).abs().mean() < 2**-7
+    few, where = slice(4), subject.regions.of_images(slice(4))
     plain = camlens.faithfulness.ablate_regions(
-        subject.model, subject.images, where, **options
+        subject.model, subject.images[few], where, targets=subject.targets[few], batch=64
     ).excess
     assert torch.equal(exact, plain)
 

@@ -7,8 +7,8 @@ of ``fer2013.csv``.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,36 +32,6 @@ COLUMNS = {
 
 #: What :func:`majority` says where no class has the most votes, and where the most are for none.
 TIED, OTHER = -2, -1
-
-
-@dataclasses.dataclass(frozen=True)
-class Contradiction:
-    """How many of some labels the votes contradict.
-
-    Attributes:
-        count: faces on which the votes have one winner.
-        contradicted: of them, those whose winner is not the given label.
-        tied: faces beyond ``count``, whose votes are tied.
-        interval: 95% Wilson interval of the fraction, (nan, nan) of no faces.
-    """
-
-    count: int
-    contradicted: int
-    tied: int
-    interval: tuple[float, float]
-
-    @property
-    def fraction(self) -> float:
-        """Return the fraction of labels that the votes contradict; NaN of no faces."""
-        return self.contradicted / self.count if self.count else float("nan")
-
-    def __str__(self) -> str:
-        """Return a sentence's part."""
-        low, high = self.interval
-        return (
-            f"{self.contradicted} of {self.count} ({self.fraction:.1%}, 95% interval {low:.1%} to "
-            f"{high:.1%}; {self.tied} more are tied)"
-        )
 
 
 def read_votes(path: Path, faces: Faces) -> np.ndarray:
@@ -108,9 +78,8 @@ def _rows(path: Path, table: pd.DataFrame, faces: Faces) -> np.ndarray:
             "FER+'s votes belong to the rows of fer2013.csv, and the faces of folders have no row "
             f"numbers ({faces.names[0]}): give the CSV file as --data"
         ) from error
-    theirs = table["Usage"].to_numpy()
     for index, usage in enumerate(USAGES):
-        ours, total = int((faces.usages == index).sum()), int((theirs == usage).sum())
+        ours, total = int((faces.usages == index).sum()), int((table["Usage"] == usage).sum())
         # A subset's rows would be other faces', without a word.
         if ours and ours != total:
             raise ValueError(
@@ -118,12 +87,11 @@ def _rows(path: Path, table: pd.DataFrame, faces: Faces) -> np.ndarray:
                 "the whole of FER2013, row by row"
             )
     names = np.array(USAGES)[faces.usages]
-    inside = rows < len(table)
-    if not inside.all() or (wrong := theirs[rows] != names).any():
-        face = int((~inside).argmax() if not inside.all() else wrong.argmax())
-        theirs_here = theirs[rows[face]] if inside[face] else "no row"
+    there = table["Usage"].reindex(rows, fill_value="no row").to_numpy()
+    if (wrong := there != names).any():
+        face = int(wrong.argmax())
         raise ValueError(
-            f"{path}: row {rows[face]} is {names[face]} in the data and {theirs_here} here, so its "
+            f"{path}: row {rows[face]} is {names[face]} in the data and {there[face]} here, so its "
             "rows are other faces': take the original order of both files"
         )
     return rows
@@ -146,14 +114,26 @@ def majority(votes: np.ndarray) -> np.ndarray:
     return winners
 
 
-def contradiction(labels: np.ndarray, winners: np.ndarray) -> Contradiction:
+def contradiction(labels: np.ndarray, winners: np.ndarray) -> dict[str, Any]:
     """Count the labels that the votes contradict.
 
     Args:
         labels: (N,) given classes.
         winners: (N,) as :func:`majority` returns them.
+
+    Returns:
+        "decided", the faces on which the votes have one winner; "contradicted", those of them whose
+        winner is not the given label; "fraction" and its 95% Wilson "interval", None of no faces;
+        "tied", the other faces; "text", all of it in words.
     """
     decided = winners != TIED
     count, wrong = int(decided.sum()), int((decided & (winners != labels)).sum())
-    interval = wilson(wrong, count) if count else (float("nan"), float("nan"))
-    return Contradiction(count, wrong, len(labels) - count, interval)
+    found = {"decided": count, "contradicted": wrong, "tied": len(labels) - count}
+    if not count:
+        return {**found, "fraction": None, "interval": None, "text": "0 of 0 (no votes decided)"}
+    low, high = wilson(wrong, count)
+    text = (
+        f"{wrong} of {count} ({wrong / count:.1%}, 95% interval {low:.1%} to {high:.1%}; "
+        f"{found['tied']} more are tied)"
+    )
+    return {**found, "fraction": wrong / count, "interval": [low, high], "text": text}

@@ -41,6 +41,12 @@ class LabelIssues:
     joint: np.ndarray
     confusion: np.ndarray
 
+    @property
+    def doubtful(self) -> np.ndarray:
+        """Return the indices of the flagged labels, the most doubtful first."""
+        flagged = np.flatnonzero(self.flagged)
+        return flagged[np.argsort(self.quality[flagged], kind="stable")]
+
 
 def find_issues(labels: np.ndarray, probabilities: np.ndarray) -> LabelIssues:
     """Find doubtful labels.
@@ -70,6 +76,7 @@ def find_issues(labels: np.ndarray, probabilities: np.ndarray) -> LabelIssues:
             "are the weights damaged?"
         )
     joint = compute_confident_joint(labels, probabilities)
+    suggested = probabilities.argmax(axis=1)
     with warnings.catch_warnings():
         # A class of one face or none: nothing of it is flagged, as the docstring says.
         warnings.filterwarnings("ignore", "May not flag all label issues", UserWarning)
@@ -77,12 +84,10 @@ def find_issues(labels: np.ndarray, probabilities: np.ndarray) -> LabelIssues:
         flagged = find_label_issues(labels, probabilities, confident_joint=joint, n_jobs=1)
     return LabelIssues(
         flagged=flagged,
-        suggested=probabilities.argmax(axis=1),
+        suggested=suggested,
         quality=get_label_quality_scores(labels, probabilities, method="self_confidence"),
         joint=joint,
-        confusion=confusion_matrix(
-            labels, probabilities.argmax(axis=1), labels=list(range(len(CLASSES)))
-        ),
+        confusion=confusion_matrix(labels, suggested, labels=list(range(len(CLASSES)))),
     )
 
 
@@ -90,38 +95,35 @@ def rank_confusions(issues: LabelIssues) -> pd.DataFrame:
     """Rank the pairs of emotions by how often one is taken for the other.
 
     Returns:
-        A row for each of the 21 pairs, the most frequent of the confident joint first: ``a``,
-        ``b``; ``joint`` faces labelled a and confidently b or the other way round, their ``share``
-        of all such faces and ``rate`` among the faces labelled a or b; ``confused``, the faces
-        that the network takes for the other one; the ranks by these two.
+        A row for each of the 21 pairs, the most frequent of the confident joint first: ``rank``,
+        ``a``, ``b``; ``joint`` faces labelled a and confidently b or the other way round, and their
+        ``share`` of all such faces; ``confused``, the faces that the network takes for the other
+        one; ``rank by confused``.
     """
-    given = issues.confusion.sum(axis=1)
-    rows = []
-    for a, b in zip(*np.triu_indices(len(CLASSES), 1), strict=True):
-        joint = int(issues.joint[a, b] + issues.joint[b, a])
-        confused = int(issues.confusion[a, b] + issues.confusion[b, a])
-        pair = {"a": CLASSES[a], "b": CLASSES[b], "joint": joint}
-        pair["rate"] = joint / max(1, int(given[a] + given[b]))
-        rows.append({**pair, "confused": confused})
-    table = pd.DataFrame(rows)
-    table.insert(3, "share", table["joint"] / max(1, int(table["joint"].sum())))
-    ranks = table["confused"].rank(ascending=False, method="min").astype(int)
-    table["rank by confused"] = ranks
-    table["rank by rate"] = table["rate"].rank(ascending=False, method="min").astype(int)
-    table = table.sort_values(["joint", "confused"], ascending=False, kind="stable")
-    table.insert(0, "rank", table["joint"].rank(ascending=False, method="min").astype(int))
-    return table.reset_index(drop=True)
+    a, b = np.triu_indices(len(CLASSES), 1)
+    joint, confused = ((counts + counts.T)[a, b] for counts in (issues.joint, issues.confusion))
+    names = np.array(CLASSES)
+    table = pd.DataFrame({"a": names[a], "b": names[b], "joint": joint})
+    table["share"] = joint / max(1, joint.sum())
+    table["confused"] = confused
+    for place, (name, column) in ((0, ("rank", "joint")), (6, ("rank by confused", "confused"))):
+        table.insert(place, name, table[column].rank(ascending=False, method="min").astype(int))
+    return table.sort_values(
+        ["joint", "confused"], ascending=False, kind="stable", ignore_index=True
+    )
 
 
 def verdict(ranked: pd.DataFrame, a: str = "surprise", b: str = "neutral") -> str:
     """Say whether a pair of emotions is the one that the labels confuse most."""
-    pair = ranked[ranked["a"].isin((a, b)) & ranked["b"].isin((a, b))].iloc[0]
-    first = ranked.iloc[0]
+    pair, first = (
+        ranked[ranked["a"].isin((a, b)) & ranked["b"].isin((a, b))].iloc[0],
+        ranked.iloc[0],
+    )
     leads = "is" if pair["rank"] == 1 else "is not"
     return (
         f"{a}/{b} {leads} the leading confusion: rank {pair['rank']} of {len(ranked)} in the "
         f"confident joint ({pair['joint']} faces, {pair['share']:.1%} of all confident "
         f"disagreements), rank {pair['rank by confused']} by plain predictions "
-        f"({pair['confused']} faces), rank {pair['rank by rate']} as a rate of both emotions' "
-        f"faces; first is {first['a']}/{first['b']} ({first['joint']} faces, {first['share']:.1%})"
+        f"({pair['confused']} faces); first is {first['a']}/{first['b']} ({first['joint']} faces, "
+        f"{first['share']:.1%})"
     )

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ..configurations.config import Config
+from ..configurations.recipes import CONFIGS
 from ..data.duplicates import Duplicates, blanks, twins
 from ..data.faces import CLASSES, USAGES, Faces
 from ..evaluation.predictions import predict
@@ -16,7 +17,33 @@ from ..networks import weights
 from ..training.train import Machine, train
 from .label_issues import LabelIssues, find_issues
 
-_ANY = Machine()
+_ON_CPU = Machine(device="cpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What an audit does beyond looking for twins and blanks.
+
+    Attributes:
+        weights: the network that judges the test faces' labels.
+        folds: how many networks judge Training's labels, each trained without its fold; 0 none.
+        config: how those are trained.
+        drop: what the index leaves out, out of :data:`fer2013.audit.audit.DROPS`; empty writes no
+            index.
+        ferplus: FER+'s ``fer2013new.csv``.
+        shown: how many faces and groups the sheets have.
+        seed: of the folds and their training.
+        machine: where everything is computed.
+    """
+
+    weights: Path = weights.SHIPPED
+    folds: int = 0
+    config: Config = CONFIGS["first"]
+    drop: tuple[str, ...] = ()
+    ferplus: Path | None = None
+    shown: int = 10
+    seed: int = 0
+    machine: Machine = _ON_CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +55,7 @@ class Judged:
         how: by which networks, in words.
         where: (M,) the faces' indices in the data.
         issues: of these faces.
-        paths: the networks' weights.
-        network: (M,) int64, which of them judged a face.
+        networks: of each face, the weights of the one that judged it.
         left_out: how many faces of the source nobody could judge fairly, by reason.
     """
 
@@ -37,14 +63,11 @@ class Judged:
     how: str
     where: np.ndarray
     issues: LabelIssues
-    paths: tuple[Path, ...]
-    network: np.ndarray
+    networks: list[Path]
     left_out: dict[str, int]
 
 
-def judge_tests(
-    path: Path, faces: Faces, duplicates: Duplicates, *, device: str = "cpu"
-) -> Judged | None:
+def judge_tests(faces: Faces, duplicates: Duplicates, plan: Plan) -> Judged | None:
     """Let a trained network judge PublicTest and PrivateTest.
 
     Faces with a twin in Training are left out, since the network may have learnt the twin's label
@@ -59,45 +82,32 @@ def judge_tests(
     where = np.flatnonzero(test & ~blank & ~leaked)
     if not len(where):
         return None
-    facts = weights.read_facts(path)
-    issues = find_issues(
-        faces.labels[where], probabilities_of(path, faces.take(where), device=device)
-    )
+    facts = weights.read_facts(plan.weights)
+    probabilities = probabilities_of(plan.weights, faces.take(where), plan.machine.device)
     return Judged(
         "test",
-        f"{path.name}, trained on {facts.get('trained_on', 'unknown faces')}; its epoch was "
-        f"selected on {facts.get('selected_on', 'unknown faces')}",
+        f"{plan.weights.name}, trained on {facts.get('trained_on', 'unknown faces')}; its epoch "
+        f"was selected on {facts.get('selected_on', 'unknown faces')}",
         where,
-        issues,
-        (path,),
-        np.zeros(len(where), np.int64),
+        find_issues(faces.labels[where], probabilities),
+        [plan.weights] * len(where),
         {"blank": int(blank.sum()), "twin in Training": int(leaked.sum())},
     )
 
 
-def judge_training(
-    config: Config,
-    faces: Faces,
-    duplicates: Duplicates,
-    out: Path,
-    *,
-    folds: int,
-    seed: int = 0,
-    machine: Machine = _ANY,
-) -> Judged:
+def judge_training(faces: Faces, duplicates: Duplicates, out: Path, plan: Plan) -> Judged:
     """Let networks judge the Training faces on which they did not train; see :func:`held_out`."""
-    dealt = folds_of(faces, duplicates.group_of(len(faces)), folds, seed=seed)
-    probabilities, paths = held_out(config, faces, dealt, out, seed=seed, machine=machine)
+    dealt = folds_of(faces, duplicates.group_of(len(faces)), plan.folds, seed=plan.seed)
+    probabilities, paths = held_out(faces, dealt, out, plan)
     blank = (dealt >= 0) & blanks(faces)
     where = np.flatnonzero((dealt >= 0) & ~blank)
     return Judged(
         "Training",
-        f"{folds} networks {config.name!r} of {config.epochs} epochs at most, each trained without "
-        "the fold that it judges; twins are in the same fold",
+        f"{plan.folds} networks {plan.config.name!r} of {plan.config.epochs} epochs at most, each "
+        "trained without the fold that it judges; twins are in the same fold",
         where,
         find_issues(faces.labels[where], probabilities[where]),
-        tuple(paths),
-        dealt[where],
+        [paths[fold] for fold in dealt[where]],
         {"blank": int(blank.sum())},
     )
 
@@ -108,20 +118,18 @@ def folds_of(faces: Faces, groups: np.ndarray, count: int, *, seed: int = 0) -> 
     Args:
         faces: FER2013.
         groups: (N,) int64; see :meth:`fer2013.data.duplicates.Duplicates.group_of`.
-        count: how many folds.
+        count: how many folds, at least 2.
         seed: of the deal.
 
     Returns:
         (N,) int64, the fold from 0, and -1 for other faces than Training's.
 
     Raises:
-        ValueError: fewer than two folds, or a class has fewer Training faces than there are folds.
+        ValueError: a class has fewer Training faces than there are folds.
     """
-    if count < 2:
-        raise ValueError(f"expected at least 2 folds, got {count}")
     training = np.flatnonzero(faces.usages == USAGES.index("Training"))
     labels = faces.labels[training]
-    rarest = np.bincount(labels)[np.unique(labels)].min() if len(training) else 0
+    rarest = np.unique(labels, return_counts=True)[1].min(initial=len(labels))
     if rarest < count:
         raise ValueError(
             f"expected at least as many Training faces of each class as folds, got {rarest} faces "
@@ -135,13 +143,7 @@ def folds_of(faces: Faces, groups: np.ndarray, count: int, *, seed: int = 0) -> 
 
 
 def held_out(
-    config: Config,
-    faces: Faces,
-    folds: np.ndarray,
-    out: Path,
-    *,
-    seed: int = 0,
-    machine: Machine = _ANY,
+    faces: Faces, folds: np.ndarray, out: Path, plan: Plan
 ) -> tuple[np.ndarray, list[Path]]:
     """Train a network without each fold, and let it judge the fold.
 
@@ -150,12 +152,10 @@ def held_out(
     not trained again, and one that was stopped goes on.
 
     Args:
-        config: how to train.
         faces: FER2013.
         folds: as :func:`folds_of` returns them.
         out: a folder for the folds' runs, ``fold1`` and so on.
-        seed: of the training.
-        machine: where to compute.
+        plan: how and where to train.
 
     Returns:
         (N, 7) float64 probabilities, NaN for faces without a fold, and the weights of each fold.
@@ -164,6 +164,7 @@ def held_out(
         ValueError: the configuration starts from a network that has seen the faces, or what
             :func:`fer2013.training.train.train` raises.
     """
+    config = plan.config
     if config.weights not in {"none", "imagenet"}:
         raise ValueError(
             f"{config.name!r} starts from {config.weights!r}, which was trained on the faces that "
@@ -173,13 +174,12 @@ def held_out(
     private = USAGES.index("PrivateTest")
     for fold in range(folds.max() + 1):
         held = folds == fold
-        usages = np.where(held, private, faces.usages)
-        shown = dataclasses.replace(faces, usages=usages)
+        shown = dataclasses.replace(faces, usages=np.where(held, private, faces.usages))
         part = shown.take(held | (faces.usages != private))
         folder = out / f"fold{fold + 1}"
-        train(config, part, out=folder, seed=seed, machine=machine)
+        train(config, part, out=folder, seed=plan.seed, machine=plan.machine)
         paths.append(folder / f"{config.name}.safetensors")
-        probabilities[held] = probabilities_of(paths[-1], faces.take(held), machine.device)
+        probabilities[held] = probabilities_of(paths[-1], faces.take(held), plan.machine.device)
     return probabilities, paths
 
 
@@ -191,7 +191,7 @@ def probabilities_of(path: Path, faces: Faces, device: str = "cpu") -> np.ndarra
         faces,
         averaging=config.averaging,
         crop=config.augmentation.crop,
-        device="cpu" if device == "auto" else device,
+        device=device,
     )
     found: np.ndarray = logits.double().softmax(dim=1).numpy()
     return found

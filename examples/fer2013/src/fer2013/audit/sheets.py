@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 import camlens
 
@@ -22,6 +21,9 @@ _MEMBERS = 5  # of a group of twins that are shown
 def label_sheet(faces: Faces, judged: Judged, count: int) -> Figure | None:
     """Draw the most doubtful labels, with the evidence for the given and for the predicted class.
 
+    The probabilities in the captions are those of the picture itself, which is what the heatmaps
+    explain.
+
     Args:
         faces: all of the data.
         judged: some of it.
@@ -30,46 +32,24 @@ def label_sheet(faces: Faces, judged: Judged, count: int) -> Figure | None:
     Returns:
         None if no label is doubtful.
     """
-    flagged = np.flatnonzero(judged.issues.flagged)
-    order = flagged[np.argsort(judged.issues.quality[flagged], kind="stable")][:count]
-    if not len(order):
-        return None
-    targets = np.stack([faces.labels[judged.where], judged.issues.suggested], axis=1)
     pictures, captions = [], []
-    for place in order:
-        shown, probabilities = _explained(
-            weights.load(judged.paths[judged.network[place]]),
-            to_batch(faces.images[judged.where[[place]]]),
-            torch.from_numpy(targets[[place]]),
-        )
-        pictures.append(shown)
-        captions.append(_caption(faces, int(judged.where[place]), targets[place], probabilities))
+    for place in judged.issues.doubtful[:count]:
+        index = judged.where[place]
+        targets = torch.tensor([[faces.labels[index], judged.issues.suggested[place]]])
+        model, images = weights.load(judged.networks[place]), to_batch(faces.images[[index]])
+        explanation = camlens.GradCAM(model, finest_layer(model))(images, targets=targets)
+        face = as_pictures(images)
+        pictures.append(torch.cat([face, columns(face, {"Grad-CAM": explanation})[0][0]]))
+        with torch.no_grad():
+            probabilities = model(images).softmax(dim=1)[0]
+        given, predicted = (f"{CLASSES[c]} {probabilities[c]:.0%}" for c in targets[0].tolist())
+        name = f"{USAGES[faces.usages[index]]} {faces.names[index]}"
+        captions.append(f"{name}\ngiven: {given}\npredicted: {predicted}")
+    if not captions:
+        return None
     title = f"Doubtful labels ({judged.source}): FER2013 faces, do not publish"
     names = ["face", "evidence for the\ngiven label", "evidence for the\npredicted class"]
     return camlens.sheet(torch.stack(pictures), rows=captions, columns=names, title=title)
-
-
-def _explained(
-    model: torch.nn.Module, images: Tensor, targets: Tensor
-) -> tuple[Tensor, list[float]]:
-    """Return (3, 3, S, S) uint8, a face and both heatmaps, and the probabilities of both classes.
-
-    The probabilities are those of the picture itself, which is what the heatmaps explain.
-    """
-    explanation = camlens.GradCAM(model, finest_layer(model))(images, targets=targets)
-    with torch.no_grad():
-        probabilities = model(images).softmax(dim=1)[0, targets[0]]
-    face = as_pictures(images)
-    heat = columns(face, {"Grad-CAM": explanation})[0]
-    return torch.cat([face, heat[0]]), probabilities.tolist()
-
-
-def _caption(faces: Faces, index: int, target: np.ndarray, probabilities: list[float]) -> str:
-    given, predicted = (CLASSES[c] for c in target)
-    return (
-        f"{USAGES[faces.usages[index]]} {faces.names[index]}\n"
-        f"given: {given} {probabilities[0]:.0%}\npredicted: {predicted} {probabilities[1]:.0%}"
-    )
 
 
 def duplicate_sheet(faces: Faces, duplicates: Duplicates, count: int) -> Figure | None:
@@ -95,10 +75,11 @@ def duplicate_sheet(faces: Faces, duplicates: Duplicates, count: int) -> Figure 
     most = min(_MEMBERS, max(len(members) for members in groups))
     pictures, captions = [], []
     for members in groups:
-        shown = _ends(members, faces.usages, most)
-        faces_shown = as_pictures(to_batch(faces.images[shown]))
-        blanked = faces_shown.new_full((most - len(shown), *faces_shown.shape[1:]), 255)
-        pictures.append(torch.cat([faces_shown, blanked]))
+        # Test faces come first, so that a leaked one is shown however many twins it has.
+        shown = members[np.argsort(-faces.usages[members], kind="stable")][:most]
+        drawn = as_pictures(to_batch(faces.images[shown]))
+        empty = drawn.new_full((most - len(shown), *drawn.shape[1:]), 255)
+        pictures.append(torch.cat([drawn, empty]))
         lines = [
             f"{USAGES[faces.usages[i]]} {faces.names[i]}: {CLASSES[faces.labels[i]]}" for i in shown
         ]
@@ -106,10 +87,3 @@ def duplicate_sheet(faces: Faces, duplicates: Duplicates, count: int) -> Figure 
         captions.append("\n".join([*lines, *more]))
     title = "Twins, in the order of their captions: FER2013 faces, do not publish"
     return camlens.sheet(torch.stack(pictures), rows=captions, title=title)
-
-
-def _ends(members: np.ndarray, usages: np.ndarray, most: int) -> np.ndarray:
-    """Return some members of a group, of each of its splits at least one."""
-    first = np.array([members[usages[members] == usage][0] for usage in set(usages[members])])
-    others = np.setdiff1d(members, first)[: most - len(first)]
-    return np.sort(np.concatenate([first, others]))[:most]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..data.duplicates import KINDS, Duplicates, conflicting, redundant, twins
 from ..data.faces import CLASSES, USAGES, Faces
-from .ferplus import OTHER, TIED, contradiction
+from .ferplus import contradiction
 from .label_issues import rank_confusions, verdict
 from .out_of_sample import Judged
 
@@ -33,16 +33,10 @@ def listing(
     rows: list[dict[str, Any]] = [{"row": i, "issue": "blank"} for i in np.flatnonzero(blank)]
     rows += _twin_rows(faces, duplicates)
     for one in judged:
-        flagged = np.flatnonzero(one.issues.flagged)
-        for place in flagged[np.argsort(one.issues.quality[flagged], kind="stable")]:
-            rows.append(
-                {
-                    "row": one.where[place],
-                    "issue": "label",
-                    "suggested": CLASSES[one.issues.suggested[place]],
-                    "score": one.issues.quality[place],
-                }
-            )
+        for place in one.issues.doubtful:
+            suggested, quality = CLASSES[one.issues.suggested[place]], one.issues.quality[place]
+            issue = {"issue": "label", "suggested": suggested, "score": quality}
+            rows.append({"row": one.where[place], **issue})
     columns = ["row", "issue", "suggested", "score", "group", "twins"]
     table = pd.DataFrame(rows, columns=columns).astype({"row": int, "group": "Int64"})
     where = table["row"].to_numpy()
@@ -53,38 +47,33 @@ def listing(
 
 
 def _twin_rows(faces: Faces, duplicates: Duplicates) -> list[dict[str, Any]]:
-    kind: dict[int, int] = {}
-    best: dict[int, float] = {}
-    numbers = (KINDS.index(str(name)) for name in duplicates.kinds)
-    for pair, number, value in zip(
-        duplicates.pairs.tolist(), numbers, duplicates.correlations.tolist(), strict=True
-    ):
-        for face in pair:
-            kind[face] = min(kind.get(face, len(KINDS)), number)
-            best[face] = max(best.get(face, 0.0), value)
+    kinds = [KINDS.index(str(name)) for name in duplicates.kinds]
+    pairs = pd.DataFrame({"kind": kinds, "correlation": duplicates.correlations})
+    # Of each face the first kind, which says all, and the best twin.
+    both = pd.concat([pairs.assign(face=duplicates.pairs[:, side]) for side in (0, 1)])
+    best = both.groupby("face").agg({"kind": "min", "correlation": "max"})
     disagree = conflicting(faces, duplicates)
     rows = []
     for number, members in enumerate(duplicates.groups):
-        counts = Counter(faces.labels[members].tolist()).most_common(2)
-        alone = len(counts) == 1 or counts[0][1] > counts[1][1]
+        frequent = pd.Series(faces.labels[members]).mode()
         for face in members.tolist():
             shared = {
                 "row": face,
-                "score": best[face],
+                "score": best["correlation"][face],
                 "group": number,
                 "twins": ";".join(faces.names[members[members != face]]),
             }
-            rows.append({**shared, "issue": f"{KINDS[kind[face]]} twin"})
+            rows.append({**shared, "issue": f"{KINDS[best['kind'][face]]} twin"})
             if disagree[number]:
-                suggested = CLASSES[counts[0][0]] if alone else ""
+                suggested = CLASSES[frequent[0]] if len(frequent) == 1 else ""
                 rows.append({**shared, "issue": "conflicting twins", "suggested": suggested})
     return rows
 
 
-def name_winners(winners: np.ndarray) -> np.ndarray:
-    """Return (N,) str: the class that FER+'s votes chose, "tied" or "other"."""
-    names = {**dict(enumerate(CLASSES)), TIED: "tied", OTHER: "other"}
-    return np.array([names[code] for code in winners.tolist()])
+def by_split(faces: Faces, which: np.ndarray) -> dict[str, int]:
+    """Count some faces, (N,) bool, in each official split that the data has."""
+    there = np.unique(faces.usages)
+    return {USAGES[usage]: int(which[faces.usages == usage].sum()) for usage in there}
 
 
 def twin_figures(faces: Faces, duplicates: Duplicates) -> dict[str, Any]:
@@ -93,20 +82,15 @@ def twin_figures(faces: Faces, duplicates: Duplicates) -> dict[str, Any]:
     for level, kinds in LEVELS.items():
         some = duplicates.only(*kinds)
         splits = Counter(
-            " + ".join(USAGES[usage] for usage in sorted(set(faces.usages[members].tolist())))
+            " + ".join(USAGES[usage] for usage in np.unique(faces.usages[members]))
             for members in some.groups
         )
-        leaked = twins(faces, some)
         figures[level] = {
             "groups": len(some.groups),
             "groups by splits": dict(sorted(splits.items())),
-            "faces": int(sum(len(members) for members in some.groups)),
+            "faces": sum(len(members) for members in some.groups),
             "conflicting groups": int(conflicting(faces, some).sum()),
-            "with a twin in Training": {
-                usage: int(leaked[faces.usages == index].sum())
-                for index, usage in enumerate(USAGES)
-                if (faces.usages == index).any()
-            },
+            "with a twin in Training": by_split(faces, twins(faces, some)),
             "redundant in Training": int(redundant(faces, some).sum()),
         }
     return figures
@@ -114,8 +98,7 @@ def twin_figures(faces: Faces, duplicates: Duplicates) -> dict[str, Any]:
 
 def label_figures(faces: Faces, judged: Judged, winners: np.ndarray | None) -> dict[str, Any]:
     """Count doubtful labels, and say what FER+'s votes make of them where they are there."""
-    issues = judged.issues
-    labels = faces.labels[judged.where]
+    issues, labels = judged.issues, faces.labels[judged.where]
     figures: dict[str, Any] = {
         "judged by": judged.how,
         "faces": len(judged.where),
@@ -123,32 +106,14 @@ def label_figures(faces: Faces, judged: Judged, winners: np.ndarray | None) -> d
         "flagged": int(issues.flagged.sum()),
         "flagged fraction": float(issues.flagged.mean()),
         "accuracy": float((issues.suggested == labels).mean()),
-        "flagged by given label": {
-            name: int(issues.flagged[labels == index].sum()) for index, name in enumerate(CLASSES)
-        },
-        "confident joint": issues.joint.tolist(),
-        "confusion": issues.confusion.tolist(),
         "surprise and neutral": verdict(rank_confusions(issues)),
     }
     if winners is not None:
         votes = winners[judged.where]
-        kinds = {"flagged": issues.flagged, "not flagged": ~issues.flagged}
         figures["contradicted by FER+"] = {
-            kind: _as_dict(labels[some], votes[some]) for kind, some in kinds.items()
+            kind: contradiction(labels[some], votes[some])
+            for kind, some in (("flagged", issues.flagged), ("not flagged", ~issues.flagged))
         }
         agree = issues.flagged & (votes == issues.suggested)
-        figures["contradicted by FER+"]["flagged, votes for the suggestion"] = int(agree.sum())
+        figures["flagged, and FER+ votes for the suggestion"] = int(agree.sum())
     return figures
-
-
-def _as_dict(labels: np.ndarray, votes: np.ndarray) -> dict[str, Any]:
-    found = contradiction(labels, votes)
-    low, high = found.interval if found.count else (None, None)
-    return {
-        "decided": found.count,
-        "contradicted": found.contradicted,
-        "fraction": found.fraction if found.count else None,
-        "interval": [low, high],
-        "tied": found.tied,
-        "text": str(found) if found.count else "no votes decided",
-    }

@@ -5,15 +5,14 @@ The sheets show FER2013 faces, so they are for their reader's own eyes and must 
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 
 import camlens
 from camlens import regions
@@ -22,46 +21,7 @@ from ..data.faces import CLASSES, SIDE, USAGES, Faces, to_batch
 from ..evaluation.predictions import predict
 from ..files import write_csv, write_figure
 from ..networks.architectures import finest_layer
-from .methods import explain_all, take, where
-from .pictures import as_pictures, columns
-
-
-@dataclasses.dataclass(frozen=True)
-class _Group:
-    """The faces of one sheet.
-
-    Attributes:
-        emotion: their true class.
-        right: whether that was predicted.
-        chosen: (n,) places in the split.
-        total: of how many.
-    """
-
-    emotion: str
-    right: bool
-    chosen: Tensor
-    total: int
-
-    @property
-    def file(self) -> str:
-        return f"{self.emotion}_{'correct' if self.right else 'wrong'}.png"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shown:
-    """The faces of all sheets with what the network says of them and why; N faces, in order.
-
-    Attributes:
-        faces: the faces.
-        targets: (N, 2), the predicted and the true class.
-        probabilities: (N, 2), theirs.
-        explained: by the name of the method.
-    """
-
-    faces: Faces
-    targets: Tensor
-    probabilities: Tensor
-    explained: dict[str, camlens.Explanation]
+from .pictures import as_pictures, beside, columns, explainers, where
 
 
 def gallery(
@@ -99,32 +59,47 @@ def gallery(
         raise ValueError(f"expected at least 1 face a sheet, got {count}")
     probabilities = predict(model, faces, averaging="single", device=device).softmax(dim=1)
     predicted, labels = probabilities.argmax(dim=1), torch.from_numpy(faces.labels)
-    usage = USAGES[int(faces.usages[0])]
+    right, usage = predicted == labels, USAGES[int(faces.usages[0])]
     yield (
-        f"{network}: {int((predicted == labels).sum()):,} of {len(faces):,} {usage} faces right, "
+        f"{network}: {int(right.sum()):,} of {len(faces):,} {usage} faces right, "
         "from the picture itself"
     )
     yield f"shown are the first of each kind in the order of the data, at most {count}"
-    groups = _groups(labels, predicted, count)
-    chosen = torch.cat([group.chosen for group in groups])
-    targets = torch.stack([predicted, labels], dim=1)[chosen]
-    images = to_batch(faces.images[chosen.numpy()]).to(device)
-    explained = explain_all(model, layer or finest_layer(model), images, targets.to(device))
-    explained = {name: explanation.cpu() for name, explanation in explained.items()}
-    yield from _resolution(explained["Grad-CAM"])
-    shown = _Shown(
-        faces.take(chosen.numpy()), targets, probabilities[chosen].gather(1, targets), explained
-    )
-    yield from _write(groups, shown, out, f"{network}, {usage}")
-
-
-def _groups(labels: Tensor, predicted: Tensor, count: int) -> list[_Group]:
-    found = []
-    for index, emotion in enumerate(CLASSES):
-        for right in (True, False):
-            rows = ((labels == index) & ((predicted == labels) == right)).nonzero().flatten()
-            found.append(_Group(emotion, right, rows[:count], len(rows)))
-    return found
+    methods = explainers(model, layer or finest_layer(model))
+    yield from _resolution(methods["Grad-CAM"](to_batch(faces.images[:1]).to(device)))
+    index: list[dict[str, Any]] = []
+    for emotion, kind in itertools.product(CLASSES, ("correct", "wrong")):
+        file = f"{emotion}_{kind}.png"
+        of_kind = (labels == CLASSES.index(emotion)) & (right == (kind == "correct"))
+        found = of_kind.nonzero().flatten()
+        chosen = found[:count]
+        if not len(chosen):
+            (out / file).unlink(missing_ok=True)  # an earlier network's
+            yield f"{emotion}: no face {kind}, no sheet"
+            continue
+        shown, images = faces.take(chosen.numpy()), to_batch(faces.images[chosen.numpy()])
+        targets = torch.stack([predicted, labels], dim=1)[chosen, : 1 + (kind == "wrong")]
+        explained = {
+            name: method(images.to(device), targets=targets.to(device)).cpu()
+            for name, method in methods.items()
+        }
+        rows = _rows(shown, probabilities[chosen], explained)
+        index += [{"sheet": file, **row} for row in rows]
+        faces_shown = as_pictures(images)
+        sheet = camlens.sheet(
+            beside([faces_shown], columns(faces_shown, explained)),
+            rows=[_caption(row) for row in rows],
+            columns=["face", *explained],
+            title=f"{emotion}, {kind}: {network}, {usage}; Grad-CAM {where(explained['Grad-CAM'])}",
+        )
+        write_figure(sheet, out / file)
+        yield f"{emotion}: {file} has {len(chosen)} of {len(found)} {kind}"
+    table = pd.DataFrame(index)
+    write_csv(table, out / "index.csv")
+    maps = table[["evidence Grad-CAM", "evidence Grad-CAM++"]]
+    yield f"maps without evidence: {int((maps == 'no').to_numpy().sum())} of {maps.size}"
+    yield f"wrote {out / 'index.csv'}"
+    yield "The sheets show FER2013 faces: they are for your own eyes and must not be published."
 
 
 def _resolution(explanation: camlens.Explanation) -> Iterator[str]:
@@ -137,41 +112,27 @@ def _resolution(explanation: camlens.Explanation) -> Iterator[str]:
         yield f"cells too coarse to tell these from their surroundings: {', '.join(lost)}"
 
 
-def _write(groups: list[_Group], shown: _Shown, out: Path, title: str) -> Iterator[str]:
-    rows, start = [], 0
-    for group in groups:
-        own = torch.arange(start, start + len(group.chosen))
-        start += len(own)
-        kind = "right" if group.right else "wrong"
-        if not len(own):
-            (out / group.file).unlink(missing_ok=True)  # an earlier network's
-            yield f"{group.emotion}: no face {kind}, no sheet"
-            continue
-        write_figure(_sheet(group, own, shown, title), out / group.file)
-        rows += _rows(group, own, shown)
-        yield f"{group.emotion}: {group.file} has {len(own)} of {group.total} {kind}"
-    table = pd.DataFrame(rows)
-    write_csv(table, out / "index.csv")
-    maps = table[["evidence Grad-CAM", "evidence Grad-CAM++"]]
-    yield f"maps without evidence: {int((maps == 'no').to_numpy().sum())} of {maps.size}"
-    yield f"wrote {out / 'index.csv'}"
-    yield "The sheets show FER2013 faces: they are for your own eyes and must not be published."
-
-
-def _sheet(group: _Group, own: Tensor, shown: _Shown, title: str) -> Figure:
-    """Return the sheet of some faces: a row for each face and explained class."""
-    roles = 1 if group.right else 2
-    explained = {name: take(one, own, roles) for name, one in shown.explained.items()}
-    backgrounds = as_pictures(to_batch(shown.faces.images[own.numpy()]))
-    pictures = [backgrounds.unsqueeze(1).expand(-1, roles, -1, -1, -1)]
-    pictures += columns(backgrounds, explained)
-    kind = "classified rightly" if group.right else "classified wrongly"
-    return camlens.sheet(
-        torch.stack([picture.flatten(0, 1) for picture in pictures], dim=1),
-        rows=[_caption(row) for row in _rows(group, own, shown)],
-        columns=["face", *explained],
-        title=f"{group.emotion}, {kind}: {title}; Grad-CAM {where(explained['Grad-CAM'])}",
-    )
+def _rows(
+    faces: Faces, probabilities: torch.Tensor, explained: dict[str, camlens.Explanation]
+) -> list[dict[str, Any]]:
+    """Return what a sheet shows: a row for each face and explained class."""
+    targets = explained["Grad-CAM"].targets.tolist()
+    return [
+        {
+            "face": faces.names[n],
+            "true": CLASSES[faces.labels[n]],
+            "predicted": CLASSES[classes[0]],
+            "role": ("predicted", "true")[k],
+            "explained": CLASSES[c],
+            "probability": probabilities[n, c].item(),
+            **{
+                f"evidence {name}": "yes" if one.evidence[n, k] else "no"
+                for name, one in explained.items()
+            },
+        }
+        for n, classes in enumerate(targets)
+        for k, c in enumerate(classes)
+    ]
 
 
 def _caption(row: dict[str, Any]) -> str:
@@ -184,24 +145,3 @@ def _caption(row: dict[str, Any]) -> str:
     if lost := [k.removeprefix("evidence ") for k, value in row.items() if value == "no"]:
         lines.append(f"no evidence: {', '.join(lost)}")
     return "\n".join(lines)
-
-
-def _rows(group: _Group, own: Tensor, shown: _Shown) -> list[dict[str, Any]]:
-    """Return the index of a sheet: a row for each face and explained class."""
-    rows = []
-    for n in own.tolist():
-        predicted, true = (CLASSES[c] for c in shown.targets[n].tolist())
-        for k, role in enumerate(("predicted",) if group.right else ("predicted", "true")):
-            row: dict[str, Any] = {
-                "sheet": group.file,
-                "face": shown.faces.names[n],
-                "true": true,
-                "predicted": predicted,
-                "role": role,
-                "explained": (predicted, true)[k],
-                "probability": shown.probabilities[n, k].item(),
-            }
-            for name, one in shown.explained.items():
-                row[f"evidence {name}"] = "yes" if one.evidence[n, k] else "no"
-            rows.append(row)
-    return rows

@@ -1,14 +1,31 @@
-"""Explanations of faces as the columns of a contact sheet."""
+"""The four methods that the pictures show, and what they say as the columns of a sheet."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 import camlens
 
 from ..data.photographs import SHOWN
+
+
+def explainers(model: nn.Module, layer: str) -> dict[str, camlens.Explainer]:
+    """Return the four methods that the pictures show, by their names."""
+    return {
+        "Grad-CAM": camlens.GradCAM(model, layer),
+        "Grad-CAM++": camlens.GradCAMPlusPlus(model, layer),
+        "guided backprop": camlens.GuidedBackprop(model),
+        "guided Grad-CAM": camlens.GuidedGradCAM(model, layer),
+    }
+
+
+def where(explanation: camlens.Explanation) -> str:
+    """Say at which layer a map was made, and how coarse it is."""
+    h, w = explanation.grid
+    cell = explanation.size[0] / h
+    return f"at {', '.join(explanation.layers)}, {h}x{w} cells of {cell:.3g} pixels"
 
 
 def columns(backgrounds: Tensor, explained: dict[str, camlens.Explanation]) -> list[Tensor]:
@@ -34,6 +51,21 @@ def columns(backgrounds: Tensor, explained: dict[str, camlens.Explanation]) -> l
         else:
             drawn.append(enlarged(camlens.render.signed(explanation.gradients)))
     return drawn
+
+
+def beside(backgrounds: list[Tensor], drawn: list[Tensor]) -> Tensor:
+    """Put the columns of a sheet side by side.
+
+    Args:
+        backgrounds: of each column that is the same for all targets (N, 3, S, S) uint8.
+        drawn: as :func:`columns` returns them.
+
+    Returns:
+        (N * K, columns, 3, S, S) uint8, a row for each face and target, as
+        :func:`camlens.sheet` takes them.
+    """
+    same = [picture.unsqueeze(1).expand_as(drawn[0]) for picture in backgrounds]
+    return torch.stack([*same, *drawn], dim=2).flatten(0, 1)
 
 
 def enlarged(pictures: Tensor) -> Tensor:

@@ -22,11 +22,11 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from ..data.duplicates import find
-from ..data.faces import CLASSES, USAGES, Faces
+from ..data.faces import USAGES, Faces
 from ..evaluation.accuracy import wilson
 from ..files import write_csv, write_figure
 from .report import draw, sentences
-from .runs import Plan, right, train_and_select
+from .runs import Plan, right, train_and_judge
 
 _HELD = 0.2
 # The warm start takes this part of the faces, for it trains three times a seed.
@@ -52,10 +52,9 @@ def experiment(faces: Faces, out: Path, plan: Plan) -> Iterator[str]:
     training = faces.split("Training")
     looked_at = faces.take(faces.usages != USAGES.index("PrivateTest"))
     groups = find(looked_at).group_of(len(looked_at))
-    lone = np.bincount(groups)[groups] == 1
     own = groups[looked_at.usages == USAGES.index("Training")]
     # Faces with copies stay out of the second experiment, so that nothing else leaks.
-    only = looked_at.take(lone)
+    only = looked_at.take(np.bincount(groups)[groups] == 1)
     rows = []
     for seed in range(plan.seeds):
         rows += copies_across(training, own, out / f"copies_{seed}", plan, seed=seed)
@@ -93,27 +92,23 @@ def copies_across(
     Returns:
         A row for each split and kind of validation face.
     """
-    sizes = np.bincount(groups)[groups]
+    copied = np.bincount(groups)[groups] > 1
     chosen = _enriched(groups, plan.faces, np.random.default_rng((seed, 1)))
-    part, own = faces.take(chosen), groups[chosen]
+    part, own, copied = faces.take(chosen), groups[chosen], copied[chosen]
     rows = []
     for arm, held in (
         ("copies on both sides", _held_out(part, seed)),
         ("copies kept together", _held_groups(part, own, seed)),
     ):
-        trained = np.setdiff1d(np.arange(len(part)), held)
-        path = train_and_select(
-            part.take(trained), part.take(held), out / arm.replace(" ", "_"), plan, seed
-        )
-        copied = sizes[chosen][held] > 1
-        leaked = np.isin(own[held], own[trained])
+        _, correct = train_and_judge(part, held, out / arm.replace(" ", "_"), plan, seed)
+        leaked = np.isin(own[held], np.delete(own, held))
         kinds = {
             "all validation faces": np.ones(len(held), bool),
             "a copy was trained on": leaked,
-            "copied, no copy was trained on": copied & ~leaked,
-            "without copies": ~copied,
+            "copied, no copy was trained on": copied[held] & ~leaked,
+            "without copies": ~copied[held],
         }
-        rows += _rows("copies", arm, seed, right(path, part.take(held), plan), kinds)
+        rows += _rows("copies", arm, seed, correct, kinds)
     return rows
 
 
@@ -152,18 +147,15 @@ def redrawn_split(faces: Faces, out: Path, plan: Plan, *, seed: int) -> list[dic
         ("goes on, same split", first),
         ("goes on, redrawn split", _held_out(part, seed + 1000)),
     ):
-        trained = np.setdiff1d(np.arange(len(part)), held)
         folder = out / arm.replace(", ", "_").replace(" ", "_")
-        path = train_and_select(
-            part.take(trained), part.take(held), folder, plan, seed, start=start
-        )
+        path, correct = train_and_judge(part, held, folder, plan, seed, start=start)
         before = ~np.isin(held, first)
         kinds = {
             "all validation faces": np.ones(len(held), bool),
             "trained on before": before,
             "never trained on": ~before,
         }
-        rows += _rows("redrawn", arm, seed, right(path, part.take(held), plan), kinds)
+        rows += _rows("redrawn", arm, seed, correct, kinds)
         every = {"PublicTest, never seen": np.ones(len(unseen), bool)}
         rows += _rows("redrawn", arm, seed, right(path, unseen, plan), every)
         start = str(path) if start == "none" else start
@@ -177,9 +169,9 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
     """
     key = ["experiment", "arm", "faces"]
     found = runs.groupby(key, sort=False)[["n", "right"]].sum().reset_index()
-    bounds = [wilson(right, n) for right, n in zip(found["right"], found["n"], strict=True)]
     found["accuracy"] = found["right"] / found["n"]
-    return found.assign(low=[low for low, _ in bounds], high=[high for _, high in bounds])
+    found[["low", "high"]] = [*map(wilson, found["right"], found["n"])]
+    return found
 
 
 def _held_out(faces: Faces, seed: int) -> np.ndarray:
@@ -206,7 +198,6 @@ def _rows(
             "n": int(which.sum()),
             "right": int(correct[which].sum()),
             "accuracy": float(correct[which].mean()),
-            "chance": 1 / len(CLASSES),
         }
         for kind, which in kinds.items()
         if which.any()

@@ -59,38 +59,43 @@ class Plan:
         )
 
 
-def train_and_select(
-    trained: Faces, held: Faces, out: Path, plan: Plan, seed: int, *, start: str = "none"
-) -> Path:
-    """Train on one part and select on the other, as if they were the official ones."""
-    parts = [_shrunk(trained, "Training", plan.side), _shrunk(held, "PublicTest", plan.side)]
-    images, labels, usages, names = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("images", "labels", "usages", "names")
-    )
+def train_and_judge(
+    faces: Faces, held: np.ndarray, out: Path, plan: Plan, seed: int, *, start: str = "none"
+) -> tuple[Path, np.ndarray]:
+    """Train on some faces and select on the others, as if they were the official splits.
+
+    Args:
+        faces: all of them.
+        held: (n,) indices of those to select on.
+        out: the run's folder.
+        plan: how large it is.
+        seed: of the training.
+        start: the weights to start from, "none" or a file.
+
+    Returns:
+        The weights of the best epoch, and what they are right about, (n,) bool.
+    """
+    usages = np.full(len(faces), USAGES.index("Training"))
+    usages[held] = USAGES.index("PublicTest")
+    # First those to train on, then those to select on, each in their order.
+    order = np.argsort(usages, kind="stable")
+    parts = dataclasses.replace(_shrunk(faces, plan.side), usages=usages).take(order)
     machine = Machine(device=plan.device, precision="32-true")
-    path = train(
-        plan.config(start),
-        Faces(images, labels, usages, names),
-        out=out,
-        seed=seed,
-        machine=machine,
-    )
+    path = train(plan.config(start), parts, out=out, seed=seed, machine=machine)
     if path is None:
         raise ValueError("expected a single process, got several: run it without --devices")
-    return path
+    return path, right(path, faces.take(held), plan)
 
 
-def _shrunk(faces: Faces, usage: str, side: int) -> Faces:
+def _shrunk(faces: Faces, side: int) -> Faces:
     size = (side, side)
     images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in faces.images]
-    usages = np.full(len(faces), USAGES.index(usage))
-    return Faces(np.stack(images), faces.labels, usages, faces.names)
+    return dataclasses.replace(faces, images=np.stack(images))
 
 
 def right(path: Path, faces: Faces, plan: Plan) -> np.ndarray:
     """Return (N,) bool: what the best epoch's network is right about."""
-    small = _shrunk(faces, "PublicTest", plan.side)
+    small = _shrunk(faces, plan.side)
     logits = predict(weights.load(path), small, averaging="single", device=plan.device)
     right: np.ndarray = logits.argmax(dim=1).numpy() == faces.labels
     return right

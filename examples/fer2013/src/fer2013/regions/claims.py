@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 #: The slide deck's reading of its Grad-CAM pictures. The upper lip is part of the mouth's region.
@@ -68,25 +69,43 @@ def judge(density: pd.DataFrame, effect: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row for each claim and region: source, emotion, region, n, density, lift and excess with
         their intervals, and verdict.
+
+    Raises:
+        ValueError: a summary is of several methods, layers or k.
     """
-    rows = []
-    for source, claims in CLAIMS.items():
-        for emotion, regions in claims.items():
-            for region in regions:
-                where, cost = (_row(t, emotion, region) for t in (density, effect))
-                rows.append(
-                    {
-                        "source": source,
-                        "emotion": emotion,
-                        "region": region,
-                        "n": int(where["n"]),
-                        **_interval("density", where, "mean", "low", "high"),
-                        **_interval("lift", where, "lift", "lift_low", "lift_high"),
-                        **_interval("excess", cost, "mean", "low", "high"),
-                        "verdict": _verdict(where, cost),
-                    }
-                )
-    return pd.DataFrame(rows)
+    claimed = pd.DataFrame(
+        [
+            (source, emotion, region)
+            for source, claims in CLAIMS.items()
+            for emotion, parts in claims.items()
+            for region in parts
+        ],
+        columns=["source", "emotion", "region"],
+    )
+    tables = [summary.set_index(["target", "region"]) for summary in (density, effect)]
+    if any(table.index.has_duplicates for table in tables):
+        raise ValueError("expected a summary of one method, layer and k, got several: filter it")
+    key = pd.MultiIndex.from_frame(claimed[["emotion", "region"]])
+    where, cost = (table.reindex(key).reset_index(drop=True) for table in tables)
+    mean, lift = ("mean", "low", "high"), ("lift", "lift_low", "lift_high")
+    numbers = {
+        f"{name}{end}": table[column]
+        for name, table, columns in (
+            ("density", where, mean),
+            ("lift", where, lift),
+            ("excess", cost, mean),
+        )
+        for end, column in zip(("", " low", " high"), columns, strict=True)
+    }
+    # Without any face there is no row.
+    enough = where["enough"].eq(True) & cost["enough"].eq(True)
+    above = (where["low"] > 1) & (where["lift_low"] > 1) & (cost["low"] > 0)
+    verdict = np.select(
+        [where["note"] == NOT_RESOLVABLE, ~enough, above],
+        [NOT_RESOLVABLE, TOO_FEW, SUPPORTED],
+        NOT_SUPPORTED,
+    )
+    return claimed.assign(n=where["n"].fillna(0).astype(int), **numbers, verdict=verdict)
 
 
 def overall(judged: pd.DataFrame) -> pd.DataFrame:
@@ -95,43 +114,19 @@ def overall(judged: pd.DataFrame) -> pd.DataFrame:
     Beside it stand the claim's regions that are supported, and those that the score needs (whose
     excess is above 0), whatever the heatmaps show.
     """
+    order = (SUPPORTED, NOT_SUPPORTED, TOO_FEW, NOT_RESOLVABLE)
     rows = []
     for (source, emotion), parts in judged.groupby(["source", "emotion"], sort=False):
-        verdicts = set(parts["verdict"])
-        worst = (v for v in (NOT_RESOLVABLE, TOO_FEW, NOT_SUPPORTED, SUPPORTED) if v in verdicts)
+        supported = parts["region"][parts["verdict"] == SUPPORTED]
+        needed = parts["region"][parts["excess low"] > 0]
         rows.append(
             {
                 "source": source,
                 "emotion": emotion,
                 "regions": ", ".join(parts["region"]),
-                "supported": _listed(parts["region"][parts["verdict"] == SUPPORTED]),
-                "needed": _listed(parts["region"][parts["excess low"] > 0]),
-                "verdict": next(worst),
+                "supported": ", ".join(supported) or "none",
+                "needed": ", ".join(needed) or "none",
+                "verdict": max(parts["verdict"], key=order.index),
             }
         )
     return pd.DataFrame(rows)
-
-
-def _listed(regions: pd.Series) -> str:
-    return ", ".join(regions) or "none"
-
-
-def _row(summary: pd.DataFrame, emotion: str, region: str) -> pd.Series:
-    rows = summary[(summary["target"] == emotion) & (summary["region"] == region)]
-    if len(rows) > 1:
-        raise ValueError("expected a summary of one method, layer and k, got several: filter it")
-    missing = {"n": 0, "enough": False, "note": "only 0 images"}
-    return rows.iloc[0] if len(rows) else pd.Series(missing).reindex(summary.columns)
-
-
-def _interval(name: str, row: pd.Series, mean: str, low: str, high: str) -> dict[str, float]:
-    return {name: row[mean], f"{name} low": row[low], f"{name} high": row[high]}
-
-
-def _verdict(where: pd.Series, cost: pd.Series) -> str:
-    if where["note"] == NOT_RESOLVABLE:
-        return NOT_RESOLVABLE
-    if not (where["enough"] and cost["enough"]):
-        return TOO_FEW
-    supported = where["low"] > 1 and where["lift_low"] > 1 and cost["low"] > 0
-    return SUPPORTED if supported else NOT_SUPPORTED

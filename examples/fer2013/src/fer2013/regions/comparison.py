@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,29 +11,10 @@ from matplotlib.figure import Figure
 
 from camlens import regions
 
-from ..data.faces import CLASSES
 from ..files import write_csv, write_figure
-from .report import FACTS
+from .report import FACTS, by_class, only, words
 
-_METHOD = "GradCAM"
 _VALUES = {"density": "density of the heat", "excess": "excess, in the network's own logits"}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Study:
-    """What one folder holds of Grad-CAM at its first layer, for the predicted class.
-
-    Attributes:
-        name: the network, the layer and its grid.
-        values: for each emotion and region the density and the excess with their intervals.
-        verdicts: of each claim.
-        labels: (N,) the faces' true classes, which tell whether two studies saw the same faces.
-    """
-
-    name: str
-    values: pd.DataFrame
-    verdicts: pd.DataFrame
-    labels: list[str]
 
 
 def beside(ours: Path, theirs: Path, out: Path) -> Iterator[str]:
@@ -55,24 +35,22 @@ def beside(ours: Path, theirs: Path, out: Path) -> Iterator[str]:
         FileNotFoundError: a folder holds no whole study.
         ValueError: the studies are of other faces, or of the same network and layer.
     """
-    studies = [_read(ours), _read(theirs)]
-    if studies[0].labels != studies[1].labels:
+    (first, verdicts, faces), (second, others, other_faces) = _read(ours), _read(theirs)
+    if faces != other_faces:
         raise ValueError(
-            f"{ours} and {theirs} are of other faces ({len(studies[0].labels)} and "
-            f"{len(studies[1].labels)}): run both with the same --data, --split and --limit"
+            f"{ours} and {theirs} are of other faces ({len(faces)} and {len(other_faces)}): run "
+            "both with the same --data, --split and --limit"
         )
-    if studies[0].name == studies[1].name:
-        raise ValueError(f"expected the studies of two networks, both are of {studies[0].name}")
-    values = pd.concat([s.values.assign(network=s.name) for s in studies])
+    name, other = (values["network"].iloc[0] for values in (first, second))
+    if name == other:
+        raise ValueError(f"expected the studies of two networks, both are of {name}")
+    values = pd.concat([first, second]).sort_values("emotion", key=by_class, kind="stable")
     write_csv(values, out / "beside.csv")
     for value, meaning in _VALUES.items():
         yield f"\n{meaning} (Grad-CAM of the predicted class; mean [95% interval]):"
         yield _printed(values, value)
-    verdicts = studies[0].verdicts.merge(
-        studies[1].verdicts,
-        on=["source", "emotion", "regions"],
-        suffixes=tuple(f", {s.name}" for s in studies),
-    )
+    claim = ["source", "emotion", "regions"]
+    verdicts = verdicts.merge(others, on=claim, suffixes=(f", {name}", f", {other}"))
     write_csv(verdicts, out / "beside_verdicts.csv")
     yield "\nclaims:"
     yield verdicts.to_string(index=False)
@@ -80,7 +58,13 @@ def beside(ours: Path, theirs: Path, out: Path) -> Iterator[str]:
     yield f"\nwrote {out}"
 
 
-def _read(folder: Path) -> _Study:
+def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Return what one folder holds of Grad-CAM at its first layer, for the predicted class.
+
+    These are for each emotion and region the density and the excess with their intervals, the
+    verdict of each claim, and the faces' true classes, which tell whether two studies saw the same
+    faces.
+    """
     names = (FACTS, "table.parquet", "density.csv", "effect.csv", "verdicts.csv")
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise FileNotFoundError(
@@ -88,59 +72,48 @@ def _read(folder: Path) -> _Study:
             f"'python -m fer2013 regions --out {folder}' first"
         )
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    layer = facts["layers"][0]
-    density, effect, verdicts = (
-        _main(pd.read_csv(folder / name), layer)
-        for name in ("density.csv", "effect.csv", "verdicts.csv")
+    main = {"method": "GradCAM", "layer": facts["layers"][0]}
+    density, effect = (
+        only(pd.read_csv(folder / name), **main, k=0).rename(columns={"target": "emotion"})
+        for name in ("density.csv", "effect.csv")
     )
-    key = ["target", "region"]
-    columns = [*key, "n", "mean", "low", "high"]
-    values = density[[*columns, "note"]].merge(
-        effect[columns].drop(columns="n"), on=key, suffixes=("_density", "_excess")
+    verdicts = only(pd.read_csv(folder / "verdicts.csv"), **main).drop(columns=list(main))
+    key, numbers = ["emotion", "region"], ["mean", "low", "high"]
+    values = density[[*key, "n", *numbers, "note"]].merge(
+        effect[[*key, *numbers]], on=key, suffixes=("_density", "_excess")
     )
+    network = f"{facts['network']} at {main['layer']} ({density['grid'].iloc[0]})"
     faces = regions.read(folder / "table.parquet").drop_duplicates("image").sort_values("image")
-    return _Study(
-        f"{facts['network']} at {layer} ({density['grid'].iloc[0]})",
-        values.rename(columns={"target": "emotion"}),
-        verdicts[["source", "emotion", "regions", "supported", "needed", "verdict"]],
-        faces["label"].astype(str).tolist(),
-    )
-
-
-def _main(table: pd.DataFrame, layer: str) -> pd.DataFrame:
-    """Return the rows of Grad-CAM at one layer, of the predicted class."""
-    rows = table[(table["method"] == _METHOD) & (table["layer"] == layer)]
-    return rows[rows["k"] == 0] if "k" in rows else rows
+    return values.assign(network=network), verdicts, faces["label"].astype(str).tolist()
 
 
 def _printed(values: pd.DataFrame, value: str) -> str:
-    mean, low, high = (values[f"{part}_{value}"] for part in ("mean", "low", "high"))
-    words = [
-        "-" if pd.isna(m) else f"{m:.2f}" if pd.isna(a) else f"{m:.2f} [{a:.2f}, {b:.2f}]"
-        for m, a, b in zip(mean, low, high, strict=True)
-    ]
-    wide = values.assign(cell=words).pivot_table(
-        index=["emotion", "network"], columns="region", values="cell", aggfunc="first", sort=False
+    """Return emotions and networks by regions, as text."""
+    mean = f"mean_{value}"
+    cells = words(values, mean, f"low_{value}", f"high_{value}").where(values[mean].notna(), "-")
+    wide = values.assign(cell=cells).pivot_table(
+        "cell", ["emotion", "network"], "region", aggfunc="first", sort=False
     )
-    order = [emotion for emotion in CLASSES if emotion in set(values["emotion"])]
-    return str(wide.reindex(order, level="emotion").to_string(na_rep="-"))
+    return str(
+        wide.sort_index(
+            level="emotion", key=by_class, sort_remaining=False, kind="stable"
+        ).to_string()
+    )
 
 
 def _draw(values: pd.DataFrame) -> Figure:
     """Draw each emotion's densities and excesses, both networks in each plot."""
-    emotions = [emotion for emotion in CLASSES if emotion in set(values["emotion"])]
-    names, networks = list(values["region"].unique()), list(values["network"].unique())
+    emotions, names = values["emotion"].unique(), list(values["region"].unique())
     figure = Figure(figsize=(2.1 * len(emotions) + 1, 6.4), layout="constrained")
     grid = figure.subplots(2, len(emotions), sharey=True, sharex="row", squeeze=False)
-    for row, (value, meaning) in zip(grid, _VALUES.items(), strict=True):
+    for row, (value, meaning), chance in zip(grid, _VALUES.items(), (1, 0), strict=True):
         for axes, emotion in zip(row, emotions, strict=True):
-            axes.axvline(1 if value == "density" else 0, color="0.6", linewidth=0.8)
-            for place, network in enumerate(networks):
-                own = values[(values["emotion"] == emotion) & (values["network"] == network)]
-                own = own.set_index("region").reindex(names)
+            axes.axvline(chance, color="0.6", linewidth=0.8)
+            same = values[values["emotion"] == emotion]
+            for place, (network, own) in enumerate(same.groupby("network", sort=False)):
                 mean, low, high = (own[f"{part}_{value}"] for part in ("mean", "low", "high"))
                 spread = [(mean - low).clip(lower=0).fillna(0), (high - mean).fillna(0)]
-                heights = [i + 0.3 * (place - 0.5) for i in range(len(names))]
+                heights = own["region"].map(names.index) + 0.3 * (place - 0.5)
                 axes.errorbar(mean, heights, xerr=spread, fmt="o", markersize=3.5, label=network)
             axes.set_title(emotion, fontsize=10)
             axes.set_yticks(range(len(names)), names)

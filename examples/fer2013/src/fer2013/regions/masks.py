@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pandas as pd
 import torch
 from torch import Tensor
@@ -19,32 +17,32 @@ FEATURES = ("brows", "eyes", "nose", "mouth")
 _SIZE = (SIDE, SIDE)
 
 
-@dataclasses.dataclass(frozen=True)
-class Located:
-    """The regions of N faces, and how many of them follow the face.
-
-    Attributes:
-        regions: of each face; the template's where no face was found.
-        found: (N,) bool, whether YuNet found the face.
-    """
-
-    regions: regions.Regions
-    found: Tensor
-
-
-def locate(images: Tensor, detector: camlens.faces.YuNet) -> Located:
+def locate(images: Tensor, detector: camlens.faces.YuNet) -> tuple[regions.Regions, Tensor]:
     """Lay the template over each face where YuNet sees it.
 
     Args:
         images: (N, 1, 48, 48) in [0, 1].
         detector: finds the five points.
+
+    Returns:
+        The regions of each face, the template's where no face was found; and (N,) bool, whether one
+        was.
     """
     points = detector(images).points[:, 0]
     found = points.isfinite().all(dim=(-2, -1))
     followed = camlens.faces.from_landmarks(points, _SIZE)
     template = camlens.faces.face_template(SIDE).to(images.device)
     masks = followed.masks.where(found[:, None, None, None], template.masks)
-    return Located(regions.Regions(template.names, masks), found)
+    return regions.Regions(template.names, masks), found
+
+
+def _both(
+    images: Tensor, yunet: camlens.faces.YuNet, mesh: camlens.faces.MediaPipe
+) -> tuple[Tensor, Tensor]:
+    """Return the five points, (M, 5, 2), and the mesh, (M, 478, 2), of faces that both find."""
+    five, whole = (detector(images).points[:, 0] for detector in (yunet, mesh))
+    both = five.isfinite().all(dim=(-2, -1)) & whole.isfinite().all(dim=(-2, -1))
+    return five[both], whole[both]
 
 
 def compare_masks(
@@ -60,22 +58,20 @@ def compare_masks(
 
     Returns:
         A row for each region: mean intersection over union of the fixed template and of YuNet +
-        template. The attributes ``faces`` and ``looked_at`` say of how many.
+        template. The attribute ``faces`` says of how many.
     """
-    five, whole = (detector(images).points[:, 0] for detector in (yunet, mesh))
-    both = (five.isfinite().all(dim=(-2, -1)) & whole.isfinite().all(dim=(-2, -1))).nonzero()
-    chosen = both.flatten()[:count]
-    truth = camlens.faces.from_landmarks(whole[chosen], _SIZE)
+    five, whole = (points[:count] for points in _both(images, yunet, mesh))
+    truth = camlens.faces.from_landmarks(whole, _SIZE)
     tried = {
         "fixed template": camlens.faces.face_template(SIDE),
-        "YuNet + template": camlens.faces.from_landmarks(five[chosen], _SIZE),
+        "YuNet + template": camlens.faces.from_landmarks(five, _SIZE),
     }
     columns = {name: _iou(r.masks, truth.masks).tolist() for name, r in tried.items()}
     frame = pd.DataFrame({"region": truth.names, **columns})
     features = frame[frame["region"].isin(FEATURES)].mean(numeric_only=True)
     mean = pd.DataFrame([{"region": "mean of the four features", **features}])
     frame = pd.concat([frame, mean], ignore_index=True)
-    frame.attrs = {"faces": len(chosen), "looked_at": len(images)}
+    frame.attrs = {"faces": len(five)}
     return frame
 
 
@@ -101,14 +97,14 @@ def measure_template(
         ``camlens.faces.template`` the median points over both halves of these faces: x from the
         middle, negative on the person's right, y from the top.
     """
-    five, whole = (detector(images).points[:, 0] for detector in (yunet, mesh))
-    both = five.isfinite().all(dim=(-2, -1)) & whole.isfinite().all(dim=(-2, -1))
+    found = _both(images, yunet, mesh)
     middle = torch.tensor([0.5, 0.0])
-    points = whole[both].median(dim=0).values / SIDE - middle
-    five = five[both].median(dim=0).values / SIDE - middle
+    five, points = (each.median(dim=0).values / SIDE - middle for each in found)
     order = camlens.faces.MESH
-    right, left = ({p: points[list(order[f"{s}_{p}"])] for p in ("brow", "eye")} for s in _SIDES)
-    halves = {part: _symmetric(right[part], left[part]) for part in right}
+    halves = {
+        part: _symmetric(*(points[list(order[f"{side}_{part}"])] for side in ("right", "left")))
+        for part in ("brow", "eye")
+    }
     for part in ("nose", "mouth", "oval"):
         loop = points[list(order[part])]
         mirrored = loop[[0, *range(len(loop) - 1, 0, -1)]]
@@ -119,10 +115,7 @@ def measure_template(
         part: [(round(x, 3) + 0.0, round(y, 3)) for x, y in half.tolist()]
         for part, half in halves.items()
     }
-    return int(both.sum()), rounded
-
-
-_SIDES = ("right", "left")
+    return len(found[0]), rounded
 
 
 def _symmetric(right: Tensor, left: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ has learnt nothing, and must not pass.
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,29 +25,7 @@ _PERIOD = 4  # pixels of one dark and light stripe
 _STRENGTH = 0.35
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How often planted evidence is found.
-
-    Attributes:
-        region: where it was planted.
-        accuracy: of the trained network on new pictures, in [0, 1].
-        found: share of the correctly classified pictures whose heatmap has a density over 3 on
-            the region and whose score falls most without that region.
-        density: mean density on the region.
-        found_shuffled: as ``found``, of all pictures, by the network with shuffled weights.
-        density_shuffled: mean density of the shuffled network.
-    """
-
-    region: str
-    accuracy: float
-    found: float
-    density: float
-    found_shuffled: float
-    density_shuffled: float
-
-
-def planted(images: Tensor, region: str, *, seed: int = 0, steps: int = 150) -> Outcome:
+def planted(images: Tensor, region: str, *, seed: int = 0, steps: int = 150) -> dict[str, Any]:
     """Plant evidence, train a network on it, and look where Grad-CAM and the check find it.
 
     Args:
@@ -55,6 +33,13 @@ def planted(images: Tensor, region: str, *, seed: int = 0, steps: int = 150) -> 
         region: a region of the face template.
         seed: of everything random.
         steps: training steps of 64 pictures.
+
+    Returns:
+        ``region``; ``accuracy`` of the trained network on new pictures, in [0, 1]; ``found``, the
+        share of the correctly classified pictures whose heatmap has a density over 3 on the region
+        and whose score falls most without that region; ``density``, the mean on the region;
+        ``found_shuffled`` and ``density_shuffled``, the same of all pictures, by the network with
+        shuffled weights.
     """
     held = min(200, len(images) // 4)
     mask = camlens.faces.face_template(SIDE).pick(region).masks[0]
@@ -65,10 +50,11 @@ def planted(images: Tensor, region: str, *, seed: int = 0, steps: int = 150) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _trained(pictures[:-held], labels[:-held], steps)
-        accuracy, found, density = _judge(model, pictures[-held:], labels[-held:], region)
+        found = _judge(model, pictures[-held:], labels[-held:], region)
         _shuffle(model)
-        _, found_shuffled, density_shuffled = _judge(model, pictures[-held:], None, region)
-    return Outcome(region, accuracy, found, density, found_shuffled, density_shuffled)
+        shuffled = _judge(model, pictures[-held:], None, region)
+    del shuffled["accuracy"]
+    return {"region": region, **found, **{f"{k}_shuffled": v for k, v in shuffled.items()}}
 
 
 def plant(images: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
@@ -100,20 +86,21 @@ def _trained(pictures: Tensor, labels: Tensor, steps: int) -> nn.Module:
 
 def _judge(
     model: nn.Module, pictures: Tensor, labels: Tensor | None, region: str
-) -> tuple[float, float, float]:
+) -> dict[str, float]:
     """Return accuracy, how often the planted region is found, and its mean density."""
     template = camlens.faces.face_template(SIDE)
     explanation = camlens.GradCAM(model)(pictures)
     scores = regions.score(explanation, template)
-    ablation = camlens.faithfulness.ablate_regions(
-        model, pictures, template, targets=explanation.targets
-    )
+    ablation = camlens.faithfulness.ablate_regions(model, pictures, template, targets=explanation)
     place = template.names.index(region)
     density = scores.density[:, 0, place].nan_to_num(0)  # no evidence is not found
     found = (density > LEAST_DENSITY) & (ablation.excess[:, 0].argmax(dim=-1) == place)
     right = torch.ones_like(found) if labels is None else explanation.targets[:, 0] == labels
-    mean = [x[right].float().mean().item() for x in (found, density)]
-    return right.float().mean().item(), mean[0], mean[1]
+    return {
+        "accuracy": right.float().mean().item(),
+        "found": found[right].float().mean().item(),
+        "density": density[right].mean().item(),
+    }
 
 
 def _shuffle(model: nn.Module) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +13,11 @@ import camlens
 from camlens import regions
 
 from ..data.faces import CLASSES, SIDE
-from ..explanations.methods import in_batches
-from ..files import write_csv, write_json
+from ..files import write_json
 from . import claims
 from .masks import compare_masks
 from .planted_evidence import planted
-from .report import FACTS, compare_methods, report
+from .report import FACTS, report, say
 from .subject import Subject
 
 #: What is compared.
@@ -28,8 +26,6 @@ METHODS = (camlens.GradCAM, camlens.GradCAMPlusPlus, camlens.LayerCAM, camlens.G
 #: Where evidence is planted.
 PLANTED = ("brows", "eyes", "nose", "mouth", "cheeks", "forehead", "chin")
 
-_BATCH = 64
-_OTHER_INFILLS = ("mean", "inpaint")
 _FILLED = 500  # faces for the other infills, which only show that the choice matters little
 
 
@@ -40,46 +36,32 @@ def measure(subject: Subject) -> pd.DataFrame:
         :func:`camlens.regions.table` of all of them; k is 0 for the predicted class and 1 for the
         runner-up.
     """
-    where = subject.located.regions
-    ablation = camlens.faithfulness.ablate_regions(
-        subject.scores, subject.images, where, targets=subject.targets, batch=_BATCH
-    )
-    tables = []
-    for method in METHODS:
-        for layer in subject.layers:
-            explainer = method(subject.model, layer)
-            explanation = in_batches(explainer, subject.images, subject.targets, gradients=False)
-            tables.append(
-                regions.table(
-                    regions.score(explanation, where),
-                    labels=subject.labels,
-                    predictions=subject.targets[:, 0],
-                    ablation=ablation,
-                    classes=CLASSES,
-                )
-            )
+    ablation = subject.ablate()
+    tables = [
+        regions.table(
+            regions.score(subject.explain(method, layer), subject.regions),
+            labels=subject.labels,
+            predictions=subject.targets[:, 0],
+            ablation=ablation,
+            classes=CLASSES,
+        )
+        for method in METHODS
+        for layer in subject.layers
+    ]
     return pd.concat(tables, ignore_index=True)
 
 
 def compare_infills(subject: Subject) -> pd.DataFrame:
     """Measure the ablation with each infill on the same first faces: mean excess by region."""
-    some = subject.first(_FILLED)
     rows = []
-    for infill in ("blur", *_OTHER_INFILLS):
-        ablation = camlens.faithfulness.ablate_regions(
-            some.scores,
-            some.images,
-            some.located.regions,
-            targets=some.targets[:, :1],
-            infill=infill,
-            batch=_BATCH,
-        )
-        for region, drop, excess in zip(
-            ablation.names, ablation.drop[:, 0].T, ablation.excess[:, 0].T, strict=True
-        ):
-            means = {"drop": drop.nanmean().item(), "excess": excess.nanmean().item()}
-            rows.append({"infill": infill, "region": region, "faces": len(some.images), **means})
-    return pd.DataFrame(rows)
+    for infill in ("blur", "mean", "inpaint"):
+        ablation = subject.ablate(_FILLED, infill)
+        table = pd.DataFrame({"infill": infill, "region": ablation.names})
+        table["faces"] = len(ablation.drop)
+        for name in ("drop", "excess"):
+            table[name] = getattr(ablation, name)[:, 0].nanmean(dim=0).tolist()
+        rows.append(table)
+    return pd.concat(rows)
 
 
 def facial_action(subject: Subject) -> pd.DataFrame:
@@ -90,11 +72,11 @@ def facial_action(subject: Subject) -> pd.DataFrame:
         emotion's own regions, the same for the masks of the other emotions, and the mean iou
         (IoU with the hottest pixels of the same area).
     """
-    explainer = camlens.GradCAM(subject.model, subject.layers[0])
-    explanation = in_batches(explainer, subject.images, subject.targets, gradients=False)
-    where = subject.located.regions
+    explanation = subject.explain(camlens.GradCAM, subject.layers[0])
     names = tuple(claims.ACTION_UNITS)
-    masks = [where.pick(*parts).masks.sum(dim=1) for parts in claims.ACTION_UNITS.values()]
+    masks = [
+        subject.regions.pick(*parts).masks.sum(dim=1) for parts in claims.ACTION_UNITS.values()
+    ]
     units = regions.Regions(names, torch.stack(masks, dim=1).clamp(0, 1))
     iou = regions.score(explanation, units).iou[:, 0]
     heat = explanation.heatmaps[:, :1].flatten(2)
@@ -103,17 +85,12 @@ def facial_action(subject: Subject) -> pd.DataFrame:
     rows = []
     for index, name in enumerate(names):
         said = subject.targets[:, 0] == CLASSES.index(name)
-        others = [i for i in range(len(names)) if i != index]
-        rows.append(
-            {
-                "emotion": name,
-                "faces": int(said.sum()),
-                "cosine": cosine[said, index].nanmean().item(),
-                "cosine, other emotions' masks": cosine[said][:, others].nanmean().item(),
-                "iou": iou[said, index].nanmean().item(),
-                "iou, other emotions' masks": iou[said][:, others].nanmean().item(),
-            }
-        )
+        own = torch.arange(len(names)) == index
+        row = {"emotion": name, "faces": int(said.sum())}
+        for measure, values in (("cosine", cosine[said]), ("iou", iou[said])):
+            row[measure] = values[:, own].nanmean().item()
+            row[f"{measure}, other emotions' masks"] = values[:, ~own].nanmean().item()
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -126,9 +103,9 @@ def at_the_decks_layer(subject: Subject) -> pd.DataFrame:
         A row for each region: its area in pixels, a cell's, for what part of the faces it is
         resolvable, and the deck's claims that rest on it; the attribute ``grid`` is the layer's.
     """
-    some = subject.first(64)
-    explainer = camlens.GradCAM(vgg19(weights=None).to(some.images.device).eval(), "features.34")
-    scores = regions.score(explainer(some.images.expand(-1, 3, -1, -1)), some.located.regions)
+    images, some = subject.images[:64], subject.regions.of_images(slice(64))
+    explainer = camlens.GradCAM(vgg19(weights=None).to(images.device).eval(), "features.34")
+    scores = regions.score(explainer(images.expand(-1, 3, -1, -1)), some)
     cell = SIDE * SIDE / (scores.grid[0] * scores.grid[1])
     frame = pd.DataFrame(
         {
@@ -161,34 +138,24 @@ def study(
     network: str = "base",
 ) -> Iterator[str]:
     """Carry out the whole study, and say what was found, line by line."""
-    out.mkdir(parents=True, exist_ok=True)
     write_facts(subject, network, out)
-    found = subject.located.found.float().mean()
+    found = subject.found.float().mean()
     yield f"{len(subject.images)} faces, {found:.1%} followed by YuNet, the rest by the template"
     if mesh is not None:
         compared = compare_masks(subject.images[:1000], yunet, mesh)
-        write_csv(compared, out / "masks.csv")
-        yield f"\nmasks against MediaPipe's mesh, mean IoU over {compared.attrs['faces']} faces:"
-        yield compared.round(3).to_string(index=False)
+        title = f"masks against MediaPipe's mesh, mean IoU over {compared.attrs['faces']} faces"
+        yield from say(title, compared, out / "masks.csv")
     deck = at_the_decks_layer(subject)
-    write_csv(deck, out / "deck_layer.csv")
-    yield f"\nVGG19's last convolution at 48x48 has a grid of {deck.attrs['grid']}:"
-    yield deck.round(2).to_string(index=False)
+    title = f"VGG19's last convolution at 48x48 has a grid of {deck.attrs['grid']}"
+    yield from say(title, deck, out / "deck_layer.csv")
     unclear = set(deck["region"][deck["resolvable in"] < 0.5])
     for emotion, parts in claims.DECK.items():
         lost = [part for part in parts if part in unclear]
         verdict = f"{claims.NOT_RESOLVABLE} ({', '.join(lost)})" if lost else "resolvable"
         yield f"the deck's claim for {emotion} ({', '.join(parts)}): {verdict}"
-    outcomes = [dataclasses.asdict(planted(subject.images[:2000].cpu(), r)) for r in PLANTED]
-    write_csv(pd.DataFrame(outcomes), out / "planted.csv")
-    yield "\nplanted evidence:"
-    yield pd.DataFrame(outcomes).round(3).to_string(index=False)
-    table = measure(subject)
-    yield ""
-    yield from report(table, out)
-    write_csv(compare_methods(table), out / "methods.csv")
-    for name, frame in (("infills", compare_infills(subject)), ("units", facial_action(subject))):
-        write_csv(frame, out / f"{name}.csv")
-        yield f"\n{name}:"
-        yield frame.round(3).to_string(index=False)
+    outcomes = pd.DataFrame([planted(subject.images[:2000].cpu(), r) for r in PLANTED])
+    yield from say("planted evidence", outcomes, out / "planted.csv")
+    yield from report(measure(subject), out)
+    yield from say("infills", compare_infills(subject), out / "infills.csv")
+    yield from say("units", facial_action(subject), out / "units.csv")
     yield f"\nwrote {out}"
