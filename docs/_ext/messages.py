@@ -1,4 +1,4 @@
-"""A message in "Troubleshooting" that camlens does not raise is a warning, and so fails the build."""
+"""Warn of a message on the page "Troubleshooting" that camlens does not raise, so the build fails."""
 
 from __future__ import annotations
 
