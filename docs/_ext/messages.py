@@ -1,4 +1,4 @@
-"""Warn of a message on the page "Troubleshooting" that camlens does not raise, so the build fails."""
+"""Fail the build for a message on the page "Troubleshooting" that camlens does not raise."""
 
 from __future__ import annotations
 
