@@ -45,9 +45,9 @@ figure = camlens.sheet(
 #
 # No evidence
 # -----------
-# A map without positive values is zero, and says so, like Grad-CAM for "fear" in a happy face at an
-# early block. An overlay of zero is a dark veil that looks like a little heat everywhere, so show
-# the plain picture instead.
+# A map without positive values is zero, and its ``evidence`` is False, as for Grad-CAM of "fear" in
+# a happy face at an early block. An overlay of zero is a dark veil that looks like a little heat
+# everywhere, so show the plain picture instead.
 
 other = photographs.packaged()[1]
 empty = camlens.GradCAM(model, "blocks.block1")(
