@@ -20,6 +20,7 @@ extensions = [
     "myst_parser",  # benchmarks/results.md and CHANGELOG.md are shown as they are
     "bare_source",
     "mathml",
+    "messages",
     "public_names",
     "starred",
 ]

@@ -70,11 +70,10 @@ for first in (0, 6):
     )
 
 # %%
-# CAM, Grad-CAM, HiResCAM, XGrad-CAM and layer integrated gradients are *the same* here, and have to
-# be: behind this block there is nothing but a mean over the grid and a linear layer, so that a
-# channel's gradient is the same at every cell (:doc:`/theory/hires_cam`), and what a cell is worth
-# is what the score loses without it. For any other head, CAM would be an error. Eigen-CAM does not
-# know the class.
+# CAM, Grad-CAM, HiResCAM, XGrad-CAM and layer integrated gradients must be *the same* here: only a
+# mean over the grid and a linear layer follow this block, so a channel's gradient is the same at
+# every cell (:doc:`/theory/hires_cam`), and a cell contributes exactly what the score loses without
+# it. For any other head, CAM raises an error. Eigen-CAM ignores the class.
 #
 # Concepts
 # --------
@@ -87,8 +86,8 @@ figure = factorize(images).show(pictures, classes=CLASSES)
 # %%
 # Gradients by the image
 # ----------------------
-# At the resolution of the network's input. Grey is zero, light positive, dark negative. LRP shares
-# the score itself out over the pixels, layer by layer.
+# These maps have the resolution of the network's input. Grey is zero, light is positive, dark is
+# negative. LRP distributes the score itself over the pixels, layer by layer.
 
 gradients = {
     "saliency": camlens.Saliency(model),
@@ -111,14 +110,14 @@ gap = full.measures["completeness_gap"].flatten()
 print(f"FullGrad's gradients miss the score by up to {gap.max():.1f}")
 
 # %%
-# FullGrad's gap says that its map leaves something out. Here it is a constant that is no layer's
-# bias: the network subtracts a mean from the image itself.
+# FullGrad's gap says that its map leaves something out. Here, it is a constant that is not the bias
+# of a layer: the network itself subtracts a mean from the image.
 
 # %%
 # Perturbations
 # -------------
-# No gradient: the image is changed, and the score looked at. What is explained here are
-# probabilities, which a softmax behind the network gives. What is hidden is grey.
+# These methods use no gradient: they change the image and measure the score. Here they explain
+# probabilities, from a softmax behind the network. Hidden parts are grey.
 
 likely = torch.nn.Sequential(model, torch.nn.Softmax(dim=1)).eval()
 grey = 0.508  # the mean of the training set
@@ -149,7 +148,7 @@ print(f"standard error: {error.mean() / rise.raw.max():.2f} of the maximum")
 # %%
 # Paths
 # -----
-# Averages of gradients: on the way from a grey image, from other images, and over noisy images.
+# Averages of gradients: along the line from a grey image, from other images, and over noisy images.
 
 paths = {
     "integrated gradients": camlens.IntegratedGradients(model, baseline=grey, tolerance=0.05),

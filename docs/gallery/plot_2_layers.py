@@ -45,8 +45,8 @@ figure = camlens.sheet(
 )
 
 # %%
-# Early blocks answer to edges and shadows, whatever the class; late ones to larger parts, on
-# fewer cells. Neither is the truth about the network: each is a statement about one layer.
+# Early blocks respond to edges and shadows, whatever the class; late ones to larger parts, on fewer
+# cells. Neither is the truth about the network: each describes one layer.
 #
 # Several layers can be fused: each map is divided by its maximum, resized to the finest grid, and
 # the mean is taken.

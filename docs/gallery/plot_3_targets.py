@@ -2,7 +2,7 @@
 All classes from one forward pass
 =================================
 
-What speaks for each of seven emotions in a face, and what for one *rather than* another.
+What speaks for each of seven emotions in a face, and for one emotion *rather than* another.
 """
 
 # %%

@@ -2,7 +2,7 @@
 Is the claim true?
 ==================
 
-"It looks at the mouth" as a number, what chance would give, and whether the score needs the place.
+Turn "it looks at the mouth" into a number, compare it with chance, and test the score without it.
 """
 
 # %%
@@ -39,9 +39,9 @@ figure = camlens.sheet(
 )
 
 # %%
-# ``density`` is a region's share of the heat over its share of the area: 1 is what a map without
-# any preference has. ``excess`` is what the score loses when the region is blurred, beyond what
-# the same blur costs at random places of the face.
+# ``density`` is a region's share of the heat divided by its share of the area: 1 is what a uniform
+# map has. ``excess`` is what the score loses when the region is blurred, beyond what the same blur
+# costs at random places of the face.
 
 scores = regions.score(explanation, face)
 ablation = camlens.faithfulness.ablate_regions(
@@ -54,9 +54,9 @@ for n, name in enumerate(names):
         print(f"  {region:12} density {density:4.1f}   excess {excess:+5.2f}")
 
 # %%
-# Both as a picture: what the map claims to the right, what the score needs upwards. Were the
-# claims true, the points would rise from left to right. ``agreement`` is the rank correlation
-# of the two over the regions of a map.
+# The chart shows what the map claims from left to right, and what the score needs from bottom to
+# top. If the claims were true, the points would rise from left to right. ``agreement`` is the rank
+# correlation of the two over the regions of a map.
 
 from matplotlib.figure import Figure  # noqa: E402
 

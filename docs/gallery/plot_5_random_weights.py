@@ -2,13 +2,13 @@
 Does the map depend on the weights?
 ===================================
 
-A picture that stays the same when the network forgets what it has learnt explains no decision
+A picture that stays the same after the network has lost what it learned explains no decision
 (Adebayo et al. 2018, arXiv:1810.03292).
 """
 
 # %%
-# Three methods, for the trained network and for copies whose last layers are replaced by random
-# ones, from the top down: the head, then also the last block, then everything.
+# Three methods explain the trained network, and copies whose layers get random weights from the top
+# down: first the head, then also the last block, then everything.
 
 import copy
 

@@ -45,9 +45,9 @@ figure = camlens.sheet(
 #
 # No evidence
 # -----------
-# A map with nothing positive in it is zero, and says so: Grad-CAM for "fear" in a happy face, at
-# an early block. An overlay of zero is a dark veil that looks like a little heat everywhere: show
-# the plain picture instead.
+# A map without positive values is zero, and its ``evidence`` is False, as for Grad-CAM of "fear" in
+# a happy face at an early block. An overlay of zero is a dark veil that looks like a little heat
+# everywhere, so show the plain picture instead.
 
 other = photographs.packaged()[1]
 empty = camlens.GradCAM(model, "blocks.block1")(
