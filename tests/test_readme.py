@@ -1,4 +1,4 @@
-"""The README's ten lines, run as they stand but for the download and the photograph's name."""
+"""The README's code, run as it stands but for the download and the photograph's name."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def blocks(tmp_path):
     photo = str(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
     found = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     for said, meant in {
-        "weights=ResNet50_Weights.DEFAULT": "weights=None",
+        '"torchvision:resnet50"': '"torchvision:resnet50", weights="none"',
         '"photo.jpg"': repr(photo),
         '"heatmap.png"': repr(str(tmp_path / "heatmap.png")),
     }.items():
@@ -30,7 +30,7 @@ def blocks(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_ten_lines_run(blocks, tmp_path):
+def test_a_photograph_is_explained(blocks, tmp_path):
     names = {}
     exec(blocks[0], names)
     assert names["explanation"].grid == (7, 7)
