@@ -127,14 +127,14 @@ def test_unreadable_images_are_listed(run, words, images):
 @pytest.mark.parametrize(
     ("more", "wrong"),
     [
-        (("--metric", "insert"), (2, "there is no metric 'insert': did you mean 'insertion'?")),
+        (("--metric", "insert"), (2, "unknown metric 'insert': did you mean 'insertion'?")),
         (("--metric", "road", "--metric", "road"), (2, "expected each --metric once")),
         (("--metric", "tests.cli.conftest:net"), (2, "as a function")),
-        (("--metric", "pointing_game"), (1, "asks where the objects are")),
+        (("--metric", "pointing_game"), (1, "needs the places of the objects")),
         (("--floor", "noise"), (2, "expected --floor as random")),
         (("--seed", "-1"), (2, "than or equal to 0")),
         (("--activation", "relu"), (2, "relu")),
-        (("--target", "joy"), (2, "there is no class 'joy'")),
+        (("--target", "joy"), (2, "unknown class 'joy'")),
     ],
 )
 def test_usage_errors(run, words, images, more, wrong):

@@ -575,7 +575,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
         ({"regions": "face"}, r"Regions, as a function of pictures or as \"own\", got 'face'"),
         ({"regions": "own"}, "noise/0.png' has none"),
         ({"regions": None, "infill": "blur"}, "there are none: give regions= too"),
-        ({"infill": "black"}, "an infill out of"),
+        ({"infill": "black"}, "an infill from"),
         ({"targets": "best"}, '"label"'),
         ({"targets": [1, 2]}, r"expected targets as one class, \(40,\)"),
         ({"targets": 3}, "expected classes 0 to 2"),
