@@ -190,7 +190,7 @@ def test_what_cannot_be_compared(run, model, images, folder):
         (("bare", "bare"), 1, "bare has no regions to compare"),
         (("a", "other"), 1, "contain different images"),
         (("a", "absent"), 1, "absent"),
-        (("a", "a", "--method", "LayerCAM"), 2, "has no method 'LayerCAM'; it has GradCAM"),
+        (("a", "a", "--method", "LayerCAM"), 2, "has no method 'LayerCAM': choose from GradCAM"),
     ):
         got = run("compare", *pair)
         assert (got.code, message in got.err) == (code, True), got.err

@@ -32,7 +32,7 @@ def judged(name, model, images, maps, **options):
         (torch.rand(2, 1, 10, 12), ValueError, r"size \(12, 10\), got \(10, 12\)"),
         (torch.rand(3, 1, 12, 10), ValueError, "2 images"),
         (torch.rand(2, 12, 10), ValueError, r"\(N, K, \*size\)"),
-        (torch.full((2, 1, 12, 10), torch.nan), ValueError, r"images \[0, 1\] hold NaN"),
+        (torch.full((2, 1, 12, 10), torch.nan), ValueError, r"images \[0, 1\] contain NaN"),
         (torch.ones(2, 1, 12, 10, dtype=torch.int64), TypeError, "floating point"),
         ([[0.0]], TypeError, "got list"),
     ],
