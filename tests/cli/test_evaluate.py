@@ -89,7 +89,7 @@ def test_interrupted_and_repeated(run, words, images, folder, monkeypatch):
     assert files(folder / "run") == files(folder / "whole")
     got = run(*words, "--out", "run", "--seed", "1")
     assert got.code == 1
-    assert "seed is 0 there, and 1 now" in flat(got.err)
+    assert "seed was 0 and is now 1" in flat(got.err)
 
 
 def test_localization_takes_the_object_from_a_file(run, words, images, folder):

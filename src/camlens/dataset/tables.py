@@ -91,8 +91,8 @@ class Shard:
         import pyarrow as pa
 
         predictions, confidences = found.predictions.tolist(), found.confidences.tolist()
-        # Kept values are copied, by this thread or into Arrow's memory. If they stayed between large
-        # tensors of the computing thread, the C library could not reuse the memory of those.
+        # Kept values are copied, by this thread or into Arrow's memory. Left between large tensors
+        # of the computing thread, they would keep the C library from reusing that memory.
         small = pa.array(thumbnails(found.pictures), pa.binary())
         for row, thumbnail in enumerate(small):
             prediction = predictions[row]

@@ -178,8 +178,7 @@ class ShardTask:
         if there - wanted:
             raise ValueError(
                 f"{self.path} contains {shard_name(max(there))}, but a data set of {items} items "
-                f"has {len(wanted)} shards: the folder belongs to a longer data set; choose another "
-                "folder"
+                f"has {len(wanted)} shards: the run is of a longer data set; choose another folder"
             )
         if there == wanted:
             clear_parts(self.path)

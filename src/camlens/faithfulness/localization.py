@@ -56,8 +56,8 @@ def pointing_game(
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: the arguments do not match, see :class:`MetricInputs`, a mask is out of [0, 1], or
-            a box's edges are out of order or not finite.
+        ValueError: the arguments do not match, see :class:`MetricInputs`; a mask is outside [0, 1];
+            or a box's edges are out of order or not finite.
 
     Example:
         >>> maps = torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]]])

@@ -53,7 +53,8 @@ def sufficiency(
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: the arguments do not match, see :class:`MetricInputs`, or ``keep`` is out of range.
+        ValueError: the arguments do not match, see :class:`MetricInputs`, or ``keep`` is out of
+            range.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 1, bias=False)).eval()
