@@ -214,8 +214,8 @@ def test_what_cannot_be_read_is_listed_and_the_rest_done(run, model, folder):
     words = ("cut.png", "hopper.png", "text.jpg", "absent.png", "noise.png", ".")
     got = run("explain", *words, *model, "--out", "out")
     assert got.code == 1
-    assert "cut.png is damaged or cut off" in got.err
-    assert "text.jpg is no image of a known format" in got.err
+    assert "cut.png is damaged or truncated" in got.err
+    assert "text.jpg is not an image of a known format" in got.err
     assert "there is no file absent.png" in got.err
     assert ". is a folder" in got.err
     assert "4 of 6 photographs could not be explained" in got.err

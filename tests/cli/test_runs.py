@@ -97,7 +97,7 @@ def test_thumbnails_are_not_read_to_count(run, words, images, monkeypatch):
     assert got.json["images"] == 13
     (row,) = got.json["unreadable"]
     assert (row["image"], row["name"]) == (13, "sad/cut.png")
-    assert "no image of a known format" in row["reason"]
+    assert "not an image of a known format" in row["reason"]
     assert asked
     assert not any(columns is None or "thumbnail" in columns for columns in asked)
 
