@@ -23,7 +23,7 @@ SUFFIXES = (".json", ".safetensors", ".png", ".bmp", ".tif", ".tiff")
 
 _LABEL_MAPS = (".png", ".bmp", ".tif", ".tiff")
 
-#: The file beside label maps that names the labels.
+#: The file with the names of the labels, in the folder of the label maps.
 NAMES = "names.json"
 
 Box = tuple[float, float, float, float]

@@ -99,7 +99,7 @@ class Transform:
         """Return the model's input for a picture.
 
         Args:
-            picture: (3, H, W) uint8 RGB, as :func:`camlens.loading.read_photograph` gives it.
+            picture: (3, H, W) uint8 RGB, as :func:`camlens.loading.read_photograph` returns it.
 
         Returns:
             The input, (C, h, w) float32, as the transform returns it, and its picture, (3, h, w)
