@@ -54,7 +54,7 @@ def dataset(
 ) -> None:
     """Explain all images of a folder and its subfolders, and write a run.
 
-    An image's label is its direct subfolder of DIR, if a class of the model has that name.
+    An image's label is the direct subfolder of DIR that contains it, if a class has that name.
     Repeating an interrupted command resumes after the last finished shard. Images that cannot be
     read are listed, and the exit code is then 1.
     """

@@ -61,8 +61,8 @@ class Unreadable:
 class Folder(Dataset[Sample]):
     """A data set of the image files below a folder, sorted by their paths.
 
-    An image's class is the name of its direct subfolder of ``root``, such as ``cat`` for
-    ``root/cat/001.png``; images directly in ``root`` have no class.
+    An image's class is the name of the direct subfolder of ``root`` that contains it, such as
+    ``cat`` for ``root/cat/001.png``; images directly in ``root`` have no class.
 
     Args:
         root: the folder.

@@ -91,7 +91,7 @@ class Run:
 
     @functools.cached_property
     def regions(self) -> pd.DataFrame | None:
-        """:func:`camlens.regions.table`, a row for each image, target and region; or None."""
+        """The table of regions, see :func:`camlens.regions.table`; None for a run without any."""
         return self._read("regions.parquet", list(COLUMNS)) if self.scored else None
 
     @functools.cached_property
