@@ -157,10 +157,10 @@ def test_an_error_of_the_method_is_a_reason():
     [
         (
             camlens.GradCAM(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1)).eval(), "0"),
-            r"give the class, GradCAM, or with options of yours lambda model: GradCAM\(model",
+            r"pass the class, GradCAM, or with options lambda model: GradCAM\(model",
         ),
-        (lambda model: model, "what makes an explainer"),
-        (3, "what makes an explainer"),
+        (lambda model: model, "a function that creates an explainer"),
+        (3, "a function that creates an explainer"),
     ],
 )
 def test_what_makes_no_explainer(make, words):

@@ -89,7 +89,7 @@ def test_interrupted_and_repeated(run, words, images, folder, monkeypatch):
     assert files(folder / "run") == files(folder / "whole")
     got = run(*words, "--out", "run", "--seed", "1")
     assert got.code == 1
-    assert "seed is 0 there, and 1 now" in flat(got.err)
+    assert "seed was 0 and is now 1" in flat(got.err)
 
 
 def test_localization_takes_the_object_from_a_file(run, words, images, folder):
@@ -127,14 +127,14 @@ def test_unreadable_images_are_listed(run, words, images):
 @pytest.mark.parametrize(
     ("more", "wrong"),
     [
-        (("--metric", "insert"), (2, "there is no metric 'insert': did you mean 'insertion'?")),
+        (("--metric", "insert"), (2, "unknown metric 'insert': did you mean 'insertion'?")),
         (("--metric", "road", "--metric", "road"), (2, "expected each --metric once")),
         (("--metric", "tests.cli.conftest:net"), (2, "as a function")),
-        (("--metric", "pointing_game"), (1, "asks where the objects are")),
+        (("--metric", "pointing_game"), (1, "needs the places of the objects")),
         (("--floor", "noise"), (2, "expected --floor as random")),
         (("--seed", "-1"), (2, "than or equal to 0")),
         (("--activation", "relu"), (2, "relu")),
-        (("--target", "joy"), (2, "there is no class 'joy'")),
+        (("--target", "joy"), (2, "unknown class 'joy'")),
     ],
 )
 def test_usage_errors(run, words, images, more, wrong):

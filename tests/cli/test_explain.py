@@ -33,7 +33,7 @@ def test_files_hold_what_the_library_gives(run, model, folder, hopper):
     assert got.code == 0, got.err
     flat = " ".join(got.err.split())
     assert flat.startswith(
-        "Note: nothing says how the model's images are prepared, so it is fed each photograph's "
+        "Note: the model's preprocessing is unknown, so its input is each photograph's "
         "pixels in [0, 1], at its own size, without normalisation."
     )
     words = ("--mean", "0", "--crop", "64")
@@ -214,8 +214,8 @@ def test_what_cannot_be_read_is_listed_and_the_rest_done(run, model, folder):
     words = ("cut.png", "hopper.png", "text.jpg", "absent.png", "noise.png", ".")
     got = run("explain", *words, *model, "--out", "out")
     assert got.code == 1
-    assert "cut.png is damaged or cut off" in got.err
-    assert "text.jpg is no image of a known format" in got.err
+    assert "cut.png is damaged or truncated" in got.err
+    assert "text.jpg is not an image of a known format" in got.err
     assert "there is no file absent.png" in got.err
     assert ". is a folder" in got.err
     assert "4 of 6 photographs could not be explained" in got.err
@@ -268,7 +268,7 @@ def test_nothing_but_an_earlier_calls_results_is_replaced(run, model, folder, na
     got = run("explain", "hopper.png", *([name] if given else []), *words)
     assert got.code == 1
     flat = " ".join(got.err.split())
-    assert f"{name} is there and is no result of an earlier call, and would be replaced" in flat
+    assert f"{name} exists, is not a result of an earlier call and would be replaced" in flat
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -292,7 +292,7 @@ def test_a_run_of_another_command_is_not_replaced(run, model, folder):
     before = (folder / "out" / "run" / "manifest.json").read_bytes()
     got = run("explain", "hopper.png", *model, "--out", "out")
     assert got.code == 1
-    assert "out/run is there and is no result of an earlier call" in " ".join(got.err.split())
+    assert "out/run exists, is not a result of an earlier call" in " ".join(got.err.split())
     assert (folder / "out" / "run" / "manifest.json").read_bytes() == before
     masks = folder / "hopper.safetensors"
     masks.write_bytes(b"mine")
@@ -443,7 +443,7 @@ def test_a_method_of_ones_own(run, model, hopper, folder):
     assert torch.allclose(saved.raw, expected.raw)
     got = run("explain", "hopper.png", *model, "--method", "tests.cli.conftest:net")
     assert got.code == 2
-    assert "as a class of camlens.Explainer" in " ".join(got.err.replace("\u2502", " ").split())
+    assert "as a subclass of camlens.Explainer" in " ".join(got.err.replace("\u2502", " ").split())
 
 
 @pytest.mark.parametrize(
@@ -451,16 +451,16 @@ def test_a_method_of_ones_own(run, model, hopper, folder):
     [
         (("--sise", "3"), "No such option"),
         (("--target", "9"), "expected classes 0 to 4"),
-        (("--method", "gradcamm"), "there is no method"),
+        (("--method", "gradcamm"), "unknown method"),
         (
             ("--target", "1,happy", "--classes", "names.txt"),
             "each --target once, got 'happy' again",
         ),
         (("--target", "predicted,top2"), "leave predicted out"),
         (("--target", "2", "--classes", "numbers.txt"), "the number of one class and the name of"),
-        (("--target", "all", "--classes", "numbers.txt"), "the name of a class: give the class's"),
-        (("--target", "top0"), "of at least 1 class"),
-        (("--target", "1,,2"), "words with commas"),
+        (("--target", "all", "--classes", "numbers.txt"), "the name of a class: use the class's"),
+        (("--target", "top0"), "with N of at least 1"),
+        (("--target", "1,,2"), "words separated by commas"),
         (("--classes", "absent.txt"), "absent.txt: No such file"),
         (("--classes", "two.txt"), "expected a name for each of the model's 5 classes, got 2"),
         (("--method", "no.such.module:Thing"), "there is no module 'no'"),
@@ -478,14 +478,18 @@ def test_an_error_is_a_json_document_too(run, model, folder, words, message):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--method", "gradcamm"), 2, "there is no method 'gradcamm'; did you mean GradCAM"),
+        (("--method", "gradcamm"), 2, "unknown method 'gradcamm'; did you mean GradCAM"),
         (("--layer", "44"), 2, "has no layer '44'; near names: 4"),
         (("--size", "0"), 2, "expected --size as N or HxW"),
         (("--mean", "a"), 2, "expected --mean as numbers with commas"),
         (("--mean", "1,2"), 2, "expected one mean for all channels"),
-        (("--target", "happy"), 2, "the classes' names are unknown, give them with --classes"),
-        (("--target", "hapy", "--classes", "names.txt"), 2, "no class 'hapy'; did you mean happy"),
-        (("--target", "all", "--target", "1"), 2, "expected --target all alone"),
+        (("--target", "happy"), 2, "the class names are unknown, pass them with --classes"),
+        (
+            ("--target", "hapy", "--classes", "names.txt"),
+            2,
+            "unknown class 'hapy'; did you mean happy",
+        ),
+        (("--target", "all", "--target", "1"), 2, "expected only --target all"),
         (
             ("--regions", "faces"),
             2,
@@ -496,7 +500,7 @@ def test_an_error_is_a_json_document_too(run, model, folder, words, message):
             2,
             "expected --activation as softmax, sigmoid, none, got 'sigmoyd'; did you mean sigmoid",
         ),
-        (("--infill", "blur"), 2, "--infill removes regions, but there are none: give --regions"),
+        (("--infill", "blur"), 2, "--infill removes regions, but there are none: add --regions"),
         (
             ("--infill", "blurr", "--regions", "template"),
             2,
@@ -505,9 +509,9 @@ def test_an_error_is_a_json_document_too(run, model, folder, words, message):
         (
             ("--layer", "1", "--method", "GuidedBackprop"),
             2,
-            "--layer means nothing to GuidedBackprop: leave it out",
+            "--layer has no effect on GuidedBackprop: leave it out",
         ),
-        (("--device", "gpu"), 2, "there is no device 'gpu'"),
+        (("--device", "gpu"), 2, "'gpu' is not available on this machine"),
         (("--classes", "absent.txt"), 1, "absent.txt: No such file"),
         (("--out", "hopper.png"), 1, "expected hopper.png as a folder for the results"),
         (("--target", "9"), 1, "expected classes 0 to 4, got \\[9\\]: the model has 5 outputs"),
@@ -542,7 +546,7 @@ def test_a_model_that_fails_says_what_may_help(run):
     got = run("explain", "hopper.png", "--model", "tests.cli.test_explain:only_small")
     assert got.code == 1
     flat = " ".join(got.err.split())
-    assert re.search(r"RuntimeError: .*while explaining hopper.png; .*say so with --size", flat)
+    assert re.search(r"RuntimeError: .*while explaining hopper.png; .*set it with --size", flat)
     got = run(
         "explain", "hopper.png", "--model", "tests.cli.test_explain:only_small", "--size", "8"
     )
@@ -567,7 +571,7 @@ def test_unsafe_pickle(run, model, folder):
     assert "--unsafe-pickle" in got.err
     assert run("explain", "hopper.png", "--model", "net.pt", "--unsafe-pickle").code == 0
     text = " ".join(run("explain", "--help").out.replace("\u2502", " ").split())
-    assert "can run any code of whoever made the file" in text
+    assert "the file can run any code with your permissions" in text
     assert "exported programs (.pt2)" in text
 
 
@@ -603,4 +607,4 @@ def test_methods_that_need_python_say_so(run, model, method, argument):
     got = run("explain", "hopper.png", *model, "--method", method, "--out", "out")
     assert got.code == 2
     said = " ".join(got.err.replace("│", " ").split())
-    assert f"needs its {argument} as well as a model: make it in Python" in said
+    assert f"needs {argument} as well as a model: create it in Python" in said

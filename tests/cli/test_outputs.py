@@ -37,5 +37,7 @@ def test_prepare(tmp_path):
     assert (tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(NotADirectoryError, match=r"is a file: name another with --out"):
+        with pytest.raises(
+            NotADirectoryError, match=r"is a file: choose another folder with --out"
+        ):
             prepare(path)

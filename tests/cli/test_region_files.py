@@ -66,7 +66,7 @@ def test_a_folder_holds_a_file_for_each(tmp_path):
     files = RegionFiles(tmp_path)
     assert files.of(Path("cat/one.jpg"), SIZE, SEEN, BOX).masks.mean() == 1
     assert files.of(Path("dog/two.png"), SIZE, SEEN, BOX).masks.mean() == 0.5
-    with pytest.raises(LookupError, match=r"holds no regions of dog/three.png: expected three"):
+    with pytest.raises(LookupError, match=r"contains no regions of dog/three.png: expected three"):
         files.of(Path("dog/three.png"), SIZE, SEEN, BOX)
     before = files.fingerprint()
     (tmp_path / "names.json").write_text("{}")  # names labels, of which there are none
@@ -86,9 +86,7 @@ def test_a_file_is_found_by_the_longest_part_of_the_path_whatever_else_is_given(
     assert files.of(Path("/photos/cat/1.png"), SIZE, SEEN, BOX).masks.mean() == 1
     assert files.of(Path("/photos/dog/1.png"), SIZE, SEEN, BOX).masks.mean() == 0.5
     files.check([Path("/photos/cat/1.png"), Path("/photos/dog/1.png")])
-    with pytest.raises(
-        ValueError, match=r"1.json could be the regions of .*dog/1.png and of .*cow"
-    ):
+    with pytest.raises(ValueError, match=r"1.json matches both .*dog/1.png and .*cow"):
         files.check([Path("/photos/dog/1.png"), Path("/photos/cow/1.png")])
 
 
@@ -97,7 +95,7 @@ def test_boxes_of_each_photograph_in_one_file(tmp_path):
     files = made(tmp_path / "boxes.json", boxes)
     assert files.of(Path("cat/one.jpg"), SIZE, SEEN, BOX).masks.mean() == 1
     assert files.of(Path("cat/two.png"), SIZE, SEEN, BOX).masks.mean() == 0.5
-    with pytest.raises(LookupError, match=r"boxes.json holds no regions of three.png"):
+    with pytest.raises(LookupError, match=r"boxes.json contains no regions of three.png"):
         files.of(Path("three.png"), SIZE, SEEN, BOX)
 
 
@@ -106,14 +104,14 @@ def test_boxes_of_each_photograph_in_one_file(tmp_path):
     [
         ("a.json", b"{", "as a JSON object"),
         ("a.json", b"[1]", "as a JSON object"),
-        ("a.json", b"{}", "names no region"),
+        ("a.json", b"{}", "contains no region"),
         ("a.json", b'{"eye": [1, 2, 3]}', r"\[left, top, right, bottom\].*for 'eye'"),
         ("a.json", b'{"eye": [1, 2, NaN, 3]}', r"\[left, top, right, bottom\]"),
-        ("a.json", b'{"eye": [9, 0, 1, 2]}', "holds no pixel of x.jpg, which is 96 pixels wide"),
-        ("a.json", b'{"eye": [200, 0, 300, 9]}', "holds no pixel of x.jpg"),
-        ("a.json", b'{"eye": [0, 0, 1, 2], "eye": [0, 0, 1, 3]}', "'eye' is named twice"),
-        ("a.safetensors", b"cut", "holds no masks"),
-        ("a.png", b"cut", "is no label map"),
+        ("a.json", b'{"eye": [9, 0, 1, 2]}', "contains no pixel of x.jpg, which is 96 pixels wide"),
+        ("a.json", b'{"eye": [200, 0, 300, 9]}', "contains no pixel of x.jpg"),
+        ("a.json", b'{"eye": [0, 0, 1, 2], "eye": [0, 0, 1, 3]}', "'eye' occurs twice"),
+        ("a.safetensors", b"cut", "to contain masks"),
+        ("a.png", b"cut", "is not a label map"),
     ],
 )
 def test_what_is_wrong_names_the_file(tmp_path, name, content, message):
@@ -125,14 +123,16 @@ def test_what_is_wrong_names_the_file(tmp_path, name, content, message):
 
 def test_other_sizes_kinds_and_unknown_places(tmp_path, labels):
     small = made(tmp_path / "small.png", labels[:10], {"1": "left"})
-    with pytest.raises(ValueError, match=r"is of 10 x 96 pixels, but x.jpg of 48 x 96"):
+    with pytest.raises(ValueError, match=r"has 10 x 96 pixels, but x.jpg has 48 x 96"):
         small.of(Path("x.jpg"), SIZE, SEEN, BOX)
-    with pytest.raises(ValueError, match=r"where in x.jpg the model's picture lies is unknown"):
+    with pytest.raises(
+        ValueError, match=r"the position of the model's picture in x.jpg is unknown"
+    ):
         small.of(Path("x.jpg"), SIZE, SEEN, None)
     coloured = made(tmp_path / "coloured.png", np.zeros((*SIZE, 3), dtype=np.uint8), {"1": "a"})
     with pytest.raises(ValueError, match=r"expected grey or palette pixels.*got RGB"):
         coloured.of(Path("x.jpg"), SIZE, SEEN, BOX)
-    with pytest.raises(FileNotFoundError, match="there is no file or folder"):
+    with pytest.raises(FileNotFoundError, match="expected a file or folder of regions"):
         RegionFiles(tmp_path / "absent.json")
     (tmp_path / "notes.txt").write_text("no")
     with pytest.raises(ValueError, match=r"expected regions as .json"):
@@ -141,7 +141,7 @@ def test_other_sizes_kinds_and_unknown_places(tmp_path, labels):
 
 def test_label_maps_need_names(tmp_path, labels):
     Image.fromarray(labels).save(tmp_path / "map.png")
-    with pytest.raises(FileNotFoundError, match=r"names.json, which names the labels"):
+    with pytest.raises(FileNotFoundError, match=r"names.json with the names of the labels"):
         RegionFiles(tmp_path / "map.png").of(Path("x.jpg"), SIZE, SEEN, BOX)
 
 
@@ -179,7 +179,9 @@ def test_that_faces_were_not_looked_for_is_told(run, model, tmp_path):
     words = (*model, "--regions", "template", "--mean", "0")
     got = run("explain", "hopper.png", *words, env={"CAMLENS_YUNET": str(tmp_path / "none")})
     assert got.code == 0
-    assert re.search("was not checked, since YuNet's file is not here", " ".join(got.err.split()))
+    assert re.search(
+        "could not check .*, since YuNet's model file is missing", " ".join(got.err.split())
+    )
 
 
 @pytest.mark.shared

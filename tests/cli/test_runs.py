@@ -60,7 +60,7 @@ def test_a_folder_becomes_a_run(run, words, images, folder):
 def test_without_the_classes_names_there_are_no_labels(run, model, images, folder):
     got = run("dataset", "images", *model, "--out", "run")
     assert got.code == 0, got.err
-    assert "no label: name the classes with --classes FILE" in " ".join(got.err.split())
+    assert "no label: pass the class names with --classes FILE" in " ".join(got.err.split())
     assert Run(folder / "run").images["label"].isna().all()
 
 
@@ -97,7 +97,7 @@ def test_thumbnails_are_not_read_to_count(run, words, images, monkeypatch):
     assert got.json["images"] == 13
     (row,) = got.json["unreadable"]
     assert (row["image"], row["name"]) == (13, "sad/cut.png")
-    assert "no image of a known format" in row["reason"]
+    assert "not an image of a known format" in row["reason"]
     assert asked
     assert not any(columns is None or "thumbnail" in columns for columns in asked)
 
@@ -125,7 +125,7 @@ def not_small():
         (("--infill", "gray"), "expected --infill as blur, mean, inpaint, got 'gray'"),
         (
             ("--layer", "1", "--method", "Saliency", "--method", "Deconvnet"),
-            "--layer means nothing to Saliency, Deconvnet: leave it out",
+            "--layer has no effect on Saliency, Deconvnet: leave it out",
         ),
     ],
 )
@@ -147,7 +147,7 @@ def test_another_size_into_the_same_run_is_refused(run, words, images):
 
 def test_an_empty_folder_and_none(run, model, folder):
     (folder / "empty").mkdir()
-    for name, message in (("empty", "there is no image file"), ("absent", "does not exist")):
+    for name, message in (("empty", "there are no image files"), ("absent", "does not exist")):
         got = run("dataset", name, *model, "--out", "run")
         assert got.code == 1
         assert message in got.err
@@ -188,9 +188,9 @@ def test_what_cannot_be_compared(run, model, images, folder):
     run("dataset", "images", *model, "--out", "a", "--regions", "template")
     for pair, code, message in (
         (("bare", "bare"), 1, "bare has no regions to compare"),
-        (("a", "other"), 1, "are of different images"),
+        (("a", "other"), 1, "contain different images"),
         (("a", "absent"), 1, "absent"),
-        (("a", "a", "--method", "LayerCAM"), 2, "has no method 'LayerCAM'; it has GradCAM"),
+        (("a", "a", "--method", "LayerCAM"), 2, "has no method 'LayerCAM': choose from GradCAM"),
     ):
         got = run("compare", *pair)
         assert (got.code, message in got.err) == (code, True), got.err
@@ -215,7 +215,7 @@ def test_a_rank_says_that_the_others_have_the_rest(run, words, images, monkeypat
     monkeypatch.setenv("WORLD_SIZE", "2")
     got = run(*words, "--out", "run", "--shard-size", "4")
     assert got.code == 0, got.err
-    assert "the shards of rank 0 of 2 are done" in got.out
+    assert "rank 0 of 2 has finished its shards" in got.out
     assert run(*words, "--out", "run", "--shard-size", "4", "--json").json["complete"] is False
     monkeypatch.setenv("RANK", "1")
     assert "images explained into run" in run(*words, "--out", "run", "--shard-size", "4").out
@@ -232,7 +232,9 @@ def test_a_class_file_keeps_the_positions_of_names(tmp_path, encoding):
 def test_a_class_file_that_names_nothing_is_refused(tmp_path, content):
     path = tmp_path / "names.txt"
     path.write_bytes(content)
-    with pytest.raises(typer.BadParameter, match=r"names\.txt (names no class|is no UTF-8 text)"):
+    with pytest.raises(
+        typer.BadParameter, match=r"names\.txt (contains no class names|is not UTF-8 text)"
+    ):
         options.class_names(path)
 
 
@@ -242,5 +244,5 @@ def test_a_name_of_two_classes_is_refused(run, images):
     got = run("dataset", "images", *model, "--out", "run")
     assert got.code == 1
     assert "the classes [0, 2] are all named 'sad'" in " ".join(got.err.split())
-    with pytest.raises(typer.BadParameter, match="2 classes are named 'SAD': give the number"):
+    with pytest.raises(typer.BadParameter, match="2 classes are named 'SAD': use the number"):
         targets.read(["SAD"], ["sad", "happy", "sad"])

@@ -97,7 +97,7 @@ def test_an_error_keeps_the_shards_before_it(tmp_path, whole):
     Odd.__name__ = "Noise"
     with pytest.raises(TypeError, match="items as a tensor") as error:
         run(tmp_path, dataset=Odd(40))
-    assert error.value.__notes__ == ["item 30 of the data set"]
+    assert error.value.__notes__ == ["in item 30 of the data set"]
     assert len(list(tmp_path.glob("shard-*"))) == 3
     run(tmp_path)
     assert files(tmp_path) == whole

@@ -119,7 +119,7 @@ def test_rows_of_another_number_of_items_are_refused(tmp_path, targets):
 
 
 def test_concepts_are_not_shared_by_batches(tmp_path):
-    with pytest.raises(ValueError, match="those of one batch each"):
+    with pytest.raises(ValueError, match="each batch would have its own concepts"):
         run(tmp_path, explainer=DeepFeatureFactorization(net(), "1", shared=True))
 
 
@@ -219,7 +219,7 @@ def test_what_is_the_machines_fault_ends_the_run_and_is_tried_again(tmp_path, er
     Unlucky.__name__ = "Noise"
     with pytest.raises(type(error)) as raised:
         run(tmp_path, dataset=Unlucky(12))
-    assert raised.value.__notes__[-1].startswith("item 9 of the data set")
+    assert raised.value.__notes__[-1].startswith("in item 9 of the data set")
     assert [path.name for path in tmp_path.glob("shard-*")] == ["shard-00000"]
     assert run(tmp_path, 12).unreadable["image"].tolist() == [5]
 
@@ -298,7 +298,7 @@ def test_a_samples_own_regions(tmp_path):
     np.testing.assert_allclose(found.regions["share"], expected.share.flatten(), rtol=1e-4)
     assert found.regions["region"].tolist() == ["left", "right"] * 3 + ["up", "down"]
     small = Sample(torch.rand(1, 16, 16), regions=HALVES.resize((8, 8)))
-    with pytest.raises(ValueError, match=r"size, \(16, 16\), got 1 of \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"size, \(16, 16\), got 1 of size \(8, 8\)"):
         run(tmp_path / "small", dataset=[small], regions="own")
 
 
@@ -306,7 +306,7 @@ def test_a_samples_own_regions(tmp_path):
     ("wrong", "match"),
     [
         (lambda pictures: pictures, "return camlens.regions.Regions, got Tensor"),
-        (lambda pictures: HALVES.resize((8, 8)), r"of \(16, 16\), got 1 of \(8, 8\)"),
+        (lambda pictures: HALVES.resize((8, 8)), r"of size \(16, 16\), got 1 of size \(8, 8\)"),
     ],
 )
 def test_a_function_that_finds_no_regions_is_refused(tmp_path, wrong, match):
@@ -456,7 +456,7 @@ def test_a_caller_that_intercepts_functions_intercepts_the_models(tmp_path):
     assert count.calls >= 3  # one for each batch
     a, b = Run(tmp_path / "plain"), Run(tmp_path / "counted")
     pd.testing.assert_frame_equal(a.maps, b.maps)
-    with pytest.raises(ValueError, match=r"modes.function_modes is null there"), Count():
+    with pytest.raises(ValueError, match=r"modes.function_modes was null"), Count():
         run(tmp_path / "plain", 9)  # another mode may change numbers
 
 
@@ -565,17 +565,17 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
         ({"dataset": "faces/"}, r"Folder\(path, transform\)"),
         ({"dataset": 7}, "map-style data set, with __getitem__ and __len__, got int"),
         ({"dataset": iter([])}, "map-style data set, with __getitem__ and __len__"),
-        ({"dataset": {1: 2}.values()}, r"Give list\(dataset\) where the items fit"),
+        ({"dataset": {1: 2}.values()}, r"Pass list\(dataset\) if the items fit"),
         ({"dataset": []}, "the data set has no images"),
         ({"dataset": ["a"]}, "items as a tensor"),
         ({"dataset": [torch.rand(16, 16)]}, r"expected an image as \(C, H, W\)"),
-        ({"dataset": [torch.zeros(1, 16, 16).byte()]}, "of floating point"),
-        ({"dataset": Stream()}, r"got Stream: a run is continued at an item's position"),
+        ({"dataset": [torch.zeros(1, 16, 16).byte()]}, "floating point as the model"),
+        ({"dataset": Stream()}, r"got Stream: a run resumes at an item's position"),
         ({"num_workers": -1}, "num_workers as a whole number of at least 0, got -1"),
         ({"regions": "face"}, r"Regions, as a function of pictures or as \"own\", got 'face'"),
         ({"regions": "own"}, "noise/0.png' has none"),
-        ({"regions": None, "infill": "blur"}, "there are none: give regions= too"),
-        ({"infill": "black"}, "an infill out of"),
+        ({"regions": None, "infill": "blur"}, "there are none: pass regions= too"),
+        ({"infill": "black"}, "an infill from"),
         ({"targets": "best"}, '"label"'),
         ({"targets": [1, 2]}, r"expected targets as one class, \(40,\)"),
         ({"targets": 3}, "expected classes 0 to 2"),
@@ -661,6 +661,6 @@ def test_explaining_by_position_only(tmp_path):
 
 def test_a_missing_library_is_told_before_anything_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tqdm" else name)
-    with pytest.raises(ImportError, match=r'need tqdm: pip install "camlens\[data\]"'):
+    with pytest.raises(ImportError, match=r'needs tqdm: pip install "camlens\[data\]"'):
         run(tmp_path / "run")
     assert not (tmp_path / "run").exists()

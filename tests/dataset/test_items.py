@@ -130,7 +130,7 @@ def test_a_folder_that_is_none_or_has_no_images(tmp_path):
     with pytest.raises(NotADirectoryError, match="does not exist"):
         Folder(tmp_path / "none", grey)
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match="there is no image file in"):
+    with pytest.raises(ValueError, match="there are no image files in"):
         Folder(tmp_path, grey)
 
 

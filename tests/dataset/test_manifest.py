@@ -38,24 +38,24 @@ BASE = {"targets": one, "infill": None}
     [
         ({"explainer": GradCAM(net(1), "1")}, "a weight or a buffer of the model differs"),
         ({"explainer": GradCAM(with_gelu(net()), "1")}, "the code of the model's classes differs"),
-        ({"explainer": HiResCAM(net(), "1")}, r'methods\[0\].method is "GradCAM" there, and "Hi'),
-        ({"explainer": GradCAM(net(), "0")}, r'methods\[0\].layers\[0\] is "1" there, and "0" now'),
+        ({"explainer": HiResCAM(net(), "1")}, r'methods\[0\].method was "GradCAM" and is now "Hi'),
+        ({"explainer": GradCAM(net(), "0")}, r'methods\[0\].layers\[0\] was "1" and is now "0"'),
         ({"explainer": GradCAM(net())}, r"methods\[0\]"),
         ({"explainer": GradCAM(net(), "1", layout=layouts.nchw)}, "options.layout"),
         ({"explainer": [GradCAM(net(), "1")] * 1 + [HiResCAM(net(), "1")]}, "of one model"),
-        ({"targets": None}, 'targets is .* there, and "predicted" now'),
+        ({"targets": None}, 'targets was .* and is now "predicted"'),
         ({"targets": lambda outputs: outputs[:, 2]}, "the targets function differs"),
         ({"targets": scaled(2.0)}, "targets"),
         ({"regions": HALVES.pick("left")}, "the regions differ"),
         ({"regions": None}, "region_source"),
-        ({"infill": "blur"}, 'infill is null there, and "blur" now'),
-        ({"activation": "sigmoid"}, 'activation is "softmax" there, and "sigmoid" now'),
-        ({"classes": ["a", "b", "c"]}, "classes is null"),
-        ({"heatmaps": "float16"}, 'heatmaps is "uint8" there, and "float16" now'),
-        ({"batch_size": 4}, "batch_size is 3 there, and 4 now"),
-        ({"shard_size": 4}, "shard_size is 8 there, and 4 now"),
-        ({"picture": torch.sigmoid}, "picture is null there"),
-        ({"items": 12}, "dataset.items is 10 there, and 12 now"),
+        ({"infill": "blur"}, 'infill was null and is now "blur"'),
+        ({"activation": "sigmoid"}, 'activation was "softmax" and is now "sigmoid"'),
+        ({"classes": ["a", "b", "c"]}, "classes was null"),
+        ({"heatmaps": "float16"}, 'heatmaps was "uint8" and is now "float16"'),
+        ({"batch_size": 4}, "batch_size was 3 and is now 4"),
+        ({"shard_size": 4}, "shard_size was 8 and is now 4"),
+        ({"picture": torch.sigmoid}, "picture was null"),
+        ({"items": 12}, "dataset.items was 10 and is now 12"),
     ],
 )
 def test_another_run_into_the_same_folder_is_refused(tmp_path, options, what):
@@ -96,13 +96,13 @@ def test_a_manifest_that_is_not_complete_is_gone_on_with(tmp_path):
     ("changes", "match"),
     [
         ({"format": "camlens.run.2"}, "written by a newer camlens"),
-        ({"format": "camlens.explanation.1"}, "it is no run of camlens"),
-        ({"format": None}, "it is no run of camlens"),
+        ({"format": "camlens.explanation.1"}, "it is not a run of camlens"),
+        ({"format": None}, "it is not a run of camlens"),
         ({"shards": ["../elsewhere"]}, r"a shard '../elsewhere', expected names such as"),
-        ({"shards": ["shard-00000/../../x"]}, "not to be trusted"),
-        ({"shards": ["/etc"]}, "not to be trusted"),
-        ({"shards": ["shard-00000\n"]}, "not to be trusted"),
-        ({"shards": [7]}, "not to be trusted"),
+        ({"shards": ["shard-00000/../../x"]}, "not safe to read"),
+        ({"shards": ["/etc"]}, "not safe to read"),
+        ({"shards": ["shard-00000\n"]}, "not safe to read"),
+        ({"shards": [7]}, "not safe to read"),
         ({"shards": ["shard-00000", "shard-00000"]}, "names a shard twice"),
         ({"shards": "shard-00000"}, "'shards' is 'shard-00000'"),
         ({"complete": "yes"}, "'complete' is 'yes'"),
@@ -123,13 +123,13 @@ def test_a_damaged_manifest_is_refused(tmp_path, content):
     run(tmp_path, 3)
     (tmp_path / "manifest.json").write_bytes(content)
     for call in (Run, lambda folder: run(folder, 3)):
-        with pytest.raises(ValueError, match=r"manifest.json is (damaged|of format None)"):
+        with pytest.raises(ValueError, match=r"manifest.json (is damaged|has format None)"):
             call(tmp_path)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"photo")
-    with pytest.raises(ValueError, match=r"is not empty \(holiday.jpg\) and holds no manifest"):
+    with pytest.raises(ValueError, match=r"is not empty \(holiday.jpg\) and contains no manifest"):
         run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
     with pytest.raises(FileNotFoundError, match="it is not the folder of a run"):
@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 def test_shards_of_a_longer_data_set_are_refused(tmp_path):
     run(tmp_path, 20, dataset=Noise(20))
     (tmp_path / "shard-00002").rename(tmp_path / "shard-00007")
-    with pytest.raises(ValueError, match="holds shard-00007, but a data set of 20 items has 3"):
+    with pytest.raises(ValueError, match="contains shard-00007, but a data set of 20 items has 3"):
         run(tmp_path, 20, dataset=Noise(20))
 
 
@@ -165,7 +165,7 @@ def test_shards_of_other_images_are_refused(tmp_path):
     (tmp_path / "shard-00001").rename(tmp_path / "x")
     (tmp_path / "shard-00002").rename(tmp_path / "shard-00001")
     (tmp_path / "x").rename(tmp_path / "shard-00002")
-    with pytest.raises(ValueError, match=r"shard-00001.*the shard is number 2, which was renamed"):
+    with pytest.raises(ValueError, match=r"shard-00001.*the shard is number 2 and was renamed"):
         run(tmp_path, 20)
 
 

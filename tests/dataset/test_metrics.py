@@ -99,10 +99,10 @@ def test_other_metrics_are_another_run(tmp_path, whole):
     out = tmp_path / "run"
     judged(out, 4)
     for change in ({"metrics": ["deletion"]}, {"seed": 3}, {"floors": ()}):
-        with pytest.raises(ValueError, match="holds a run of something else"):
+        with pytest.raises(ValueError, match="contains a different run"):
             judged(out, 4, **change)
     swapped = {"metrics": {**dict.fromkeys(METRICS, "deletion")}}
-    with pytest.raises(ValueError, match="holds a run of something else"):
+    with pytest.raises(ValueError, match="contains a different run"):
         judged(out, 4, **swapped)
     assert judged(out, 4).evaluation.table.shape == whole[0].evaluation.table.shape
 
@@ -176,7 +176,7 @@ def test_a_shard_without_a_readable_image(tmp_path):
     [
         ({"metrics": ["delet"]}, LookupError, "did you mean 'deletion'"),
         ({"metrics": "deletion"}, TypeError, "metrics as a list"),
-        ({"metrics": ["pointing_game"]}, ValueError, "give regions= too"),
+        ({"metrics": ["pointing_game"]}, ValueError, "pass regions= too"),
         ({"metrics": ["deletion"], "floors": ["noise"]}, ValueError, "expected floors"),
         ({"metrics": ["deletion"], "seed": -1}, ValueError, "seed as a whole number"),
     ],

@@ -32,7 +32,7 @@ def judged(name, model, images, maps, **options):
         (torch.rand(2, 1, 10, 12), ValueError, r"size \(12, 10\), got \(10, 12\)"),
         (torch.rand(3, 1, 12, 10), ValueError, "2 images"),
         (torch.rand(2, 12, 10), ValueError, r"\(N, K, \*size\)"),
-        (torch.full((2, 1, 12, 10), torch.nan), ValueError, r"images \[0, 1\] hold NaN"),
+        (torch.full((2, 1, 12, 10), torch.nan), ValueError, r"images \[0, 1\] contain NaN"),
         (torch.ones(2, 1, 12, 10, dtype=torch.int64), TypeError, "floating point"),
         ([[0.0]], TypeError, "got list"),
     ],
@@ -48,7 +48,7 @@ def test_images_that_are_not_finite(name, value):
     images = metrics.images()
     images[1, 0, 3, 4] = value
     bounded = torch.nn.Sequential(torch.nn.Tanh(), metrics.convolutional()).eval()
-    with pytest.raises(ValueError, match=r"images \[1\] hold NaN or infinity"):
+    with pytest.raises(ValueError, match=r"images \[1\] contain NaN or infinity"):
         judged(name, bounded, images, metrics.maps())
 
 
@@ -128,17 +128,17 @@ def test_boxes_without_a_pixel_and_outside_have_no_value(name):
 @pytest.mark.parametrize("floors", [None, "random", ("noise",), iter(["random"])])
 def test_floors_are_names_in_a_collection(floors):
     """A generator would be read once, and be empty where the floors are computed."""
-    with pytest.raises(ValueError, match="expected floors out of"):
+    with pytest.raises(ValueError, match="expected floors from"):
         faithfulness.sparseness(None, metrics.images(), metrics.maps(), floors=floors)
     model = metrics.convolutional()
-    with pytest.raises(ValueError, match="expected floors out of"):
+    with pytest.raises(ValueError, match="expected floors from"):
         faithfulness.evaluate(camlens.Saliency(model), model, metrics.images(), floors=floors)
 
 
 def test_an_explanation_is_not_judged_by_other_targets():
     model, images = metrics.convolutional(), metrics.images()
     of_two = camlens.Saliency(model)(images, targets=2)
-    with pytest.raises(ValueError, match=r"of the classes \[2\] in place of \[1\]"):
+    with pytest.raises(ValueError, match=r"explains the classes \[2\] instead of \[1\]"):
         faithfulness.deletion(model, images, of_two, targets=1)
     same = faithfulness.deletion(model, images, of_two, targets=2, floors=())
     assert torch.equal(same.values, faithfulness.deletion(model, images, of_two, floors=()).values)

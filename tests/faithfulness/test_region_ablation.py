@@ -427,9 +427,9 @@ def test_a_real_network_and_its_explanation():
         (
             {"infill": "black"},
             ValueError,
-            "infill out of .*, got 'black'",
+            "infill from .*, got 'black'",
         ),
-        ({"placements": 0}, ValueError, "at least 1 placement and a batch of 1, got 0 and 256"),
+        ({"placements": 0}, ValueError, "placements and batch of at least 1, got 0 and 256"),
         ({"batch": 0}, ValueError, "got 4 and 0"),
         ({"activation": "tanh"}, ValueError, "expected an activation out of .*got 'tanh'"),
         ({"targets": 5}, ValueError, r"expected classes 0 to 4, got \[5\]"),
@@ -461,9 +461,11 @@ def test_bad_images(small, shape, match):
 
 
 def test_bad_regions(images, small):
-    with pytest.raises(ValueError, match=r"size \(8, 8\), of 3 images.*got 1 of \(6, 8\).*resize"):
+    with pytest.raises(
+        ValueError, match=r"size \(8, 8\), for 3 images.*got 1 of size \(6, 8\).*resize"
+    ):
         ablate_regions(small, images, boxes((6, 8)))
-    with pytest.raises(ValueError, match="of 3 images or one for all, got 2 of"):
+    with pytest.raises(ValueError, match="for 3 images or one set for all, got 2 of"):
         ablate_regions(small, images, Regions(["a"], torch.ones(2, 1, 8, 8)))
 
 

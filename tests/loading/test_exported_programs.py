@@ -130,7 +130,7 @@ def test_code_in_a_program_does_not_run_unless_it_is_trusted(saved, tmp_path, ma
         exported_programs.load_program(path)
     assert not mark.exists()
     # Else the lines above would say nothing.
-    with pytest.raises(ValueError, match="no whole exported program"):
+    with pytest.raises(ValueError, match="not a complete exported program"):
         exported_programs.load_program(path, trusted_pickle=True)
     assert mark.exists()
 
@@ -147,7 +147,7 @@ def test_what_is_no_program(tmp_path, saved):
     with zipfile.ZipFile(tmp_path / "other.pt2", "w") as archive:
         archive.writestr("a/b.txt", "")
     for name in ("text", "half", "other"):
-        with pytest.raises(ValueError, match=rf"{name}\.pt2 is no whole exported program"):
+        with pytest.raises(ValueError, match=rf"{name}\.pt2 is not a complete exported program"):
             exported_programs.load_program(tmp_path / f"{name}.pt2", trusted_pickle=True)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*absent\.pt2"):
         exported_programs.load_program(tmp_path / "absent.pt2")

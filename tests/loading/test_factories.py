@@ -131,9 +131,9 @@ def test_a_function_that_returns_a_preprocessing(factory):
         (
             "no_transform",
             TypeError,
-            r"second thing that \S+\(\) returns as a transform, .* got int",
+            r"second value that \S+\(\) returns as a transform, .* got int",
         ),
-        ("no_names", TypeError, r"third thing that \S+\(\) returns as a list of .* got str"),
+        ("no_names", TypeError, r"third value that \S+\(\) returns as a list of .* got str"),
         ("batches", ValueError, r"to return \(C, H, W\) .*, got \(1, 1, 6, 8\): leave the batch"),
     ],
 )

@@ -178,7 +178,7 @@ def test_code_in_the_folder_does_not_run(folder, tmp_path):
     facts = json.loads((folder / "config.json").read_text())
     facts |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
     (folder / "config.json").write_text(json.dumps(facts))
-    with pytest.raises(ValueError, match=rf"hf:{folder} is no image classifier"):
+    with pytest.raises(ValueError, match=rf"hf:{folder} is not an image classifier"):
         loading.load_model(f"hf:{folder}")
     assert not (tmp_path / "ran").exists()
 
@@ -191,13 +191,15 @@ def test_weights_without_a_classifier_are_refused(folder):
 
 def test_a_model_of_texts(folder):
     transformers.BertConfig().save_pretrained(folder)
-    with pytest.raises(ValueError, match=rf"hf:{folder} is no image classifier that transformers"):
+    with pytest.raises(
+        ValueError, match=rf"hf:{folder} is not an image classifier that transformers"
+    ):
         loading.load_model(f"hf:{folder}")
 
 
 def test_without_a_network_it_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    message = r"could not load hf:a/b: there is no folder a/b here, .*give the folder .*hf:FOLDER"
+    message = r"could not load hf:a/b: there is no folder a/b, .*pass the folder .*hf:FOLDER"
     with pytest.raises(OSError, match=message):
         loading.load_model("hf:a/b")
     with pytest.raises(OSError, match=message):

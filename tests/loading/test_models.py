@@ -61,7 +61,7 @@ def test_no_network(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     place = tmp_path / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth"
-    message = rf"no network.*download https://\S*{place.name} .* put the file at {place}, or name"
+    message = rf"no network.*download https://\S*{place.name} .* put the file at {place}, or pass"
     with pytest.raises(OSError, match=message):
         loading.load_model("torchvision:vgg19")
     assert VGG19_Weights.DEFAULT.url.endswith(place.name)
@@ -76,7 +76,7 @@ def test_a_pickle_in_the_cache_does_not_run(tmp_path, monkeypatch):
     file = tmp_path / "hub" / "checkpoints" / ResNet18_Weights.DEFAULT.url.rpartition("/")[2]
     file.parent.mkdir(parents=True)
     torch.save({"fc.weight": Sly()}, file)
-    with pytest.raises(ValueError, match=rf"{file} is damaged, or holds more than tensors"):
+    with pytest.raises(ValueError, match=rf"{file} is damaged, or contains more than tensors"):
         loading.load_model("torchvision:resnet18")
     assert not (tmp_path / "ran").exists()
     torch.save(resnet18().state_dict(), file)
@@ -87,7 +87,7 @@ def test_a_pickle_in_the_cache_does_not_run(tmp_path, monkeypatch):
     ("spec", "weights", "message"),
     [
         ("torchvision:vgg91", None, r"no classification model 'vgg91'; did you mean vgg"),
-        ("torchvision:fcn_resnet50", None, "it is no classification model: wrap it in a function"),
+        ("torchvision:fcn_resnet50", None, "it is of another kind: wrap it in a function"),
         ("torchvision:vgg11", "IMAGENET1K_V9", "did you mean IMAGENET1K_V1.*expected a file, none"),
         ("vgg19", None, r"got 'vgg19'; did you mean torchvision:vgg19\?"),
         ("a/b", None, "expected a model as torchvision:NAME"),
@@ -111,7 +111,7 @@ def test_an_exported_program_knows_its_size(tmp_path):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     program = torch.export.export(model.eval(), (torch.rand(1, 1, 10, 12),))
     torch.export.save(program, tmp_path / "net.pt2")
-    with pytest.raises(ValueError, match=r"can run any code of.*--unsafe-pickle"):
+    with pytest.raises(ValueError, match=r"can run any code in it.*--unsafe-pickle"):
         loading.load_model(str(tmp_path / "net.pt2"))
     found = loading.load_model(str(tmp_path / "net.pt2"), trusted_pickle=True)
     assert found.preprocessing == Preprocessing(size=(10, 12), channels=1)
@@ -125,7 +125,7 @@ def test_a_pickled_module_only_if_trusted(tmp_path):
         loading.load_model(path)
     assert not loading.load_model(path, trusted_pickle=True).model.training
     torch.save({"a": torch.zeros(1)}, path)
-    with pytest.raises(TypeError, match="to hold a module, got dict: a state dict is given as"):
+    with pytest.raises(TypeError, match="to contain a module, got dict: pass a state dict as"):
         loading.load_model(path, trusted_pickle=True)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         loading.load_model(str(Path(path).with_name("absent.pt")))
@@ -135,7 +135,7 @@ def test_as_many_names_as_classes(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     state = resnet18().state_dict()
     monkeypatch.setattr(ResNet18_Weights.DEFAULT, "get_state_dict", lambda *_, **__: state, False)
-    with pytest.raises(ValueError, match="1000 names of classes for torchvision:resnet18, got 2"):
+    with pytest.raises(ValueError, match="1000 class names for torchvision:resnet18, got 2"):
         loading.load_model("torchvision:resnet18", classes=["cat", "dog"])
     names = [f"class {index}" for index in range(1000)]
     assert loading.load_model("torchvision:resnet18", classes=names).classes == tuple(names)

@@ -126,7 +126,7 @@ def test_wrong_classes(classes, message):
         ("ViT-B-32", None, r"several weights of ViT-B-32; .*openai.* as open_clip:ViT-B-32/WEI"),
         ("ViT-B-32/openay", None, "no weights 'openay' of ViT-B-32; did you mean openai"),
         ("ViT-B-32", "openay", "no weights 'openay' of ViT-B-32; did you mean openai"),
-        ("ViT-B-32/openai", "openai", "names weights, and so does 'openai': leave one of them"),
+        ("ViT-B-32/openai", "openai", "names weights, and so does 'openai': remove one of them"),
     ],
 )
 def test_wrong_names(name, weights, message):

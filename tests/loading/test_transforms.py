@@ -147,7 +147,11 @@ def test_what_is_not_in_the_unit_range_is_stretched_in_pictures():
         (lambda image: torch.rand(1, 3, 4, 4), ValueError, r"got \(1, 3, 4, 4\): leave the batch"),
         (lambda image: torch.rand(4, 4), ValueError, r"\(C, H, W\) floating point, got \(4, 4\)"),
         (lambda image: torch.full((3, 4, 4), torch.nan), ValueError, "values that are NaN or inf"),
-        (lambda image: torch.rand(3, 4, 4), ValueError, "the one for evaluation, not for training"),
+        (
+            lambda image: torch.rand(3, 4, 4),
+            ValueError,
+            "the transform for evaluation, not for training",
+        ),
         (
             lambda image: image.absent,
             ValueError,
@@ -156,7 +160,7 @@ def test_what_is_not_in_the_unit_range_is_stretched_in_pictures():
         (
             lambda image: torch.zeros(3 + (image.width > 300), 4, 4),
             ValueError,
-            "changing numbers of channels",
+            "varying numbers of channels",
         ),
     ],
 )

@@ -45,7 +45,7 @@ def test_a_pickle_runs_only_if_trusted(tmp_path):
     with pytest.raises(ValueError, match=r"sly\.pth is damaged, or a pickle .*--unsafe-pickle"):
         weights.read(path)
     assert not mark.exists()
-    with pytest.raises(ValueError, match="to hold a state dict"):
+    with pytest.raises(ValueError, match="to contain a state dict"):
         weights.read(path, trusted_pickle=True)
     assert mark.exists()
 
@@ -79,10 +79,10 @@ def test_what_is_no_file_of_weights(tmp_path):
     (tmp_path / "empty.pt").touch()
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
     for name, message in (
-        ("half.safetensors", "is not a whole safetensors file .*get a whole copy"),
-        ("half.pth", "is no whole file of torch.save"),
-        ("empty.pt", "is no whole file of torch.save"),
-        ("list.pt", "to hold a state dict .*got list"),
+        ("half.safetensors", "is not a complete safetensors file .*get a complete copy"),
+        ("half.pth", "is not a complete file of torch.save"),
+        ("empty.pt", "is not a complete file of torch.save"),
+        ("list.pt", "to contain a state dict .*got list"),
         ("a.txt", r"expected weights as \.safetensors or"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_named():
     state["head.weight"] = state.pop("3.weight")
     state["0.bias"] = torch.zeros(5)
     message = (
-        r"lacks: 3\.weight; has besides: head\.weight; other shapes: 0\.bias is \(5,\) instead of "
+        r"lacks: 3\.weight; also has: head\.weight; other shapes: 0\.bias is \(5,\) instead of "
         r"\(4,\)"
     )
     with pytest.raises(ValueError, match=rf"w\.pth does not fit Sequential; the file {message}"):

@@ -70,7 +70,8 @@ class TestFilters:
         browser.open(usual[1])
         classes = Made().classes
         assert {k: v for k, v in browser.options("pair").items() if k} == {
-            f"{a}>{b}": f"{classes[a]} taken for {classes[b]} ({n})" for (a, b), n in pairs.items()
+            f"{a}>{b}": f"{classes[a]} mistaken for {classes[b]} ({n})"
+            for (a, b), n in pairs.items()
         }
         (a, b) = pairs.idxmax()
         browser.choose("pair", f"{a}>{b}")
@@ -100,7 +101,7 @@ class TestFilters:
         browser.open(usual[1])
         browser.choose("search", "no such name")
         browser.until("return document.querySelectorAll('#cards li').length === 0")
-        assert browser.text("#count").startswith("None of 59 images fits")
+        assert browser.text("#count").startswith("None of 59 images matches")
         browser.run("document.getElementById('reset').click()")
         browser.until("return document.querySelectorAll('#cards li').length === 24")
         assert len(browser.names()) == 59

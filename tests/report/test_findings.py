@@ -35,11 +35,11 @@ def test_how_many_and_how_right(usual):
     right = usual.images["correct"].sum()
     images, accuracy, confusion, unreadable = findings.facts(usual)
     assert (images, unreadable) == ("77 images", "3 unreadable")
-    assert accuracy.startswith(f"{right} of 77 predicted right: {100 * right / 77:.1f}% (95% ")
+    assert accuracy.startswith(f"{right} of 77 predicted correctly: {100 * right / 77:.1f}% (95% ")
     wrong = usual.images[~usual.images["correct"].astype(bool)]
     pairs = wrong.groupby(["label", "prediction"]).size()
     label, prediction = pairs.idxmax()
-    taken = f"{name(usual.class_name(label))} taken for {name(usual.class_name(prediction))}"
+    taken = f"{name(usual.class_name(label))} mistaken for {name(usual.class_name(prediction))}"
     assert confusion.startswith(f"most often {taken} ({pairs.max()} of {len(wrong)} wrong")
 
 
@@ -47,7 +47,7 @@ def test_the_interval_is_wilsons(tmp_path):
     tables = load(write_run(tmp_path / "run", images=10))
     tables.images["correct"] = [True] * 8 + [False] * 2
     # Wilson 1927 by hand: z = 1.96, p = 0.8, n = 10.
-    assert "8 of 10 predicted right: 80% (95% interval 49.0 to 94.3%)" in findings.facts(tables)
+    assert "8 of 10 predicted correctly: 80% (95% interval 49.0 to 94.3%)" in findings.facts(tables)
 
 
 def test_the_most_frequent_confusion_is_said_where_there_is_one(tmp_path):
@@ -58,7 +58,7 @@ def test_the_most_frequent_confusion_is_said_where_there_is_one(tmp_path):
         images["correct"] = images["label"] == images["prediction"]
         return findings.facts(changed(tables, images=images))[2:]
 
-    taken = f"most often {name('angry')} taken for {name('happy')}"
+    taken = f"most often {name('angry')} mistaken for {name('happy')}"
     assert confused([0, 1, 0, 2], [1, 0, 1, 2]) == [f"{taken} (2 of 3 wrong)"]
     assert confused([0, 0, 1, 1], [1, 1, 0, 0]) == [f"{taken} (2 of 4 wrong, like 1 other pair)"]
     assert confused([0, 1, 2, 2], [1, 0, 2, 2]) == []  # each once: the pictures say as much
@@ -116,7 +116,7 @@ def test_agreement_counts_each_map_once(usual):
 
 def test_few_images_get_no_interval(tmp_path):
     tables = load(write_run(tmp_path / "two", images=2))
-    assert findings.facts(tables)[1] == "2 of 2 predicted right"
+    assert findings.facts(tables)[1] == "2 of 2 predicted correctly"
     for one in findings.findings(tables):
         assert [value.note for value in one.values] == ["mean of 2 maps"]
     alone = load(write_run(tmp_path / "one", images=1))

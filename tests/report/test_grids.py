@@ -42,7 +42,7 @@ def test_cells_are_the_summarys(usual):
             assert cell.shade == palette.step(expected["mean"]) + palette.STEPS
             assert cell.sure == (not expected["low"] <= 1 <= expected["high"])
             side = "above chance" if expected["mean"] > 1 else "below chance"
-            assert cell.says == (side if cell.sure else "not told from chance")
+            assert cell.says == (side if cell.sure else "not distinguishable from chance")
 
 
 def test_the_first_row_is_of_all_images(usual):
@@ -68,7 +68,7 @@ def test_effects_are_of_the_probability_where_it_is_known(usual):
     assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
     table = usual.regions.assign(probability_excess=float("nan"))
     (grid,) = grids.ablation_grids(dataclasses.replace(usual, regions=table))
-    assert "fall of the score" in grid.text
+    assert "drop of the score" in grid.text
     mean = shown(usual).groupby("region", sort=False)["excess"].mean()
     assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
 

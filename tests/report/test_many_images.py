@@ -63,5 +63,5 @@ def test_100000_images_fit_into_memory_and_a_page(run, browser):
     assert browser.text("#count") == "First 24 of 2,000 images"
     images = pd.read_parquet(run / "shard-00000" / "images.parquet")
     right = int((images["label"] == images["prediction"]).sum()) * (IMAGES // SHARD)
-    assert f"{right:,} of 100,000 predicted right" in browser.text(".facts")
+    assert f"{right:,} of 100,000 predicted correctly" in browser.text(".facts")
     assert re.search(r"2,000 of 100,000 images", browser.text("#gallery > .aside"))

@@ -69,9 +69,9 @@ def test_the_limit_is_kept_and_said(tmp_path):
     text = write_report(run, limit=10).read_text("utf-8")
     data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
     assert len(data["images"]) == 10
-    assert "The gallery holds 10 of 30 images" in text
+    assert "The gallery shows 10 of 30 images" in text
     assert "<span>30 images</span>" in text
-    assert "gallery holds" not in write_report(run, limit=30).read_text("utf-8")
+    assert "gallery shows" not in write_report(run, limit=30).read_text("utf-8")
     assert (
         json.loads(
             re.search(r'id="data">(.*?)</script>', write_report(run, limit=0).read_text("utf-8"))[1]
@@ -87,7 +87,7 @@ def test_unreadable_images_are_listed_with_reasons(tmp_path):
     text = write_report(run).read_text("utf-8")
     assert "210 unreadable images" in text
     assert text.count("cannot identify image file") == page.MOST_UNREADABLE
-    assert "The first 200 are listed" in text
+    assert "The page lists the first 200" in text
 
 
 def test_an_unfinished_run_is_refused_and_read_when_asked(tmp_path):
@@ -121,7 +121,7 @@ def test_shades_are_symmetric_and_each_has_a_rule():
 def test_a_file_that_is_no_page_is_not_replaced(tmp_path):
     run, other = write_run(tmp_path / "run", images=2), write_run(tmp_path / "other", images=2)
     before = (other / "manifest.json").read_bytes()
-    with pytest.raises(FileExistsError, match=r"manifest\.json is no page of a report"):
+    with pytest.raises(FileExistsError, match=r"manifest\.json is not a page of a report"):
         write_report(run, other / "manifest.json")
     assert (other / "manifest.json").read_bytes() == before
     page = write_report(run, tmp_path / "page.html")

@@ -90,7 +90,7 @@ def test_a_map_without_evidence_has_no_picture(usual):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
 def test_what_is_no_heat_is_refused(value):
     heat = np.full((3, 3), value, "<f2").tobytes()
-    with pytest.raises(ValueError, match="no heat"):
+    with pytest.raises(ValueError, match="not heat"):
         pictures.draw(heat, (3, 3), (8, 8))
 
 

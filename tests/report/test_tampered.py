@@ -104,7 +104,7 @@ def test_a_missing_column_is_said(tampered, table, name):
 def test_heat_that_is_none_is_refused(tampered, value):
     heat = np.full(144, value, "<f2").tobytes()
     run = tampered("maps", with_column("heat", heat))
-    with pytest.raises(ValueError, match=r"maps\.parquet, of the image 0, .* no heat"):
+    with pytest.raises(ValueError, match=r"maps\.parquet, image 0, .* not heat"):
         write_report(run)
 
 
@@ -117,7 +117,7 @@ class TestTruePages:
     def test_classes_without_a_name_have_their_number(self, tampered):
         run = tampered("images", with_column("label", 999))
         text, data = read(write_report(run))
-        assert "0 of 12 predicted right" in text
+        assert "0 of 12 predicted correctly" in text
         assert data["classes"]["999"] == "class 999"
         run = tampered("maps", with_column("target", 99))
         assert read(write_report(run))[1]["classes"]["99"] == "class 99"

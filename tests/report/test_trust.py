@@ -66,8 +66,8 @@ def test_verdicts(judged):
     assert b.level == ()  # worse by the same on each image, though the intervals overlap
     assert (c.unclear, c.below) == (("insertion (edges)",), ("deletion (edges)",))
     assert found.summary == (
-        "\u2068a\u2069 is above every floor by all 2 metrics. "
-        "\u2068c\u2069 is above every floor by none of 2 metrics."
+        "\u2068a\u2069 is above every floor on all 2 metrics. "
+        "\u2068c\u2069 is above every floor on none of 2 metrics."
     )
 
 
@@ -97,7 +97,7 @@ def test_the_table_of_methods_and_floors(judged):
 
 def test_no_method_above_every_floor():
     found = trust(made({"insertion": ("higher", {"a": 0.1}, {"random": 0.5, "edges": 0.4})}))
-    assert found.summary.startswith("No method is above every floor by the one metric.")
+    assert found.summary.startswith("No method is above every floor on the only metric.")
 
 
 def test_few_images_have_no_verdict():
@@ -117,7 +117,7 @@ def test_a_metric_without_floors_decides_nothing():
             }
         )
     )
-    assert found.summary == "\u2068a\u2069 is above every floor by the one metric."
+    assert found.summary == "\u2068a\u2069 is above every floor on the only metric."
     assert found.methods[0].values[1].above == ""
     assert [row.values[1] for row in found.floors] == [None, None]
 
@@ -207,8 +207,8 @@ def test_a_run_without_metrics_has_no_such_section(tmp_path):
     ("change", "match"),
     [
         (lambda t: t.assign(better="more"), "neither higher nor lower"),
-        (lambda t: t.assign(value="high"), "no numbers"),
-        (lambda t: t.assign(curve=[b"abc"] * len(t)), "a curve is not of 204 bytes"),
+        (lambda t: t.assign(value="high"), "not numbers"),
+        (lambda t: t.assign(curve=[b"abc"] * len(t)), "a curve does not have 204 bytes"),
         (lambda t: pd.concat([t, t]), "a value twice"),
         (lambda t: t.assign(image=t["image"] + 100), "values of images that"),
         (lambda t: t.drop(columns="metric"), "damaged"),
@@ -299,13 +299,13 @@ def judged_ones(*stands):
 @pytest.mark.parametrize(
     ("methods", "says"),
     [
-        (judged_ones([CLEAR, CLEAR], [CLEAR, BELOW]), "A is above every floor by all 2 metrics."),
+        (judged_ones([CLEAR, CLEAR], [CLEAR, BELOW]), "A is above every floor on all 2 metrics."),
         (
             judged_ones([BELOW, CLEAR], [CLEAR, BELOW]),
-            "No map is above every floor by all 2 metrics; A and B are by 1 metric.",
+            "No map is above every floor on all 2 metrics; A and B are on 1 metric.",
         ),
-        (judged_ones([BELOW], [BELOW]), "No map is above every floor by any metric."),
-        (judged_ones([CLEAR], [BELOW]), "A is above every floor by the one metric."),
+        (judged_ones([BELOW], [BELOW]), "No map is above every floor on any metric."),
+        (judged_ones([CLEAR], [BELOW]), "A is above every floor on the only metric."),
         (judged_ones([UNKNOWN]), "No metric was compared with floors."),
     ],
 )

@@ -1,4 +1,4 @@
-"""``python -m camlens.cli`` is the command ``camlens``."""
+"""``python -m camlens.cli`` runs the command ``camlens``."""
 
 from . import main
 

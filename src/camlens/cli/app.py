@@ -1,4 +1,4 @@
-"""The command's parts put together."""
+"""The Typer application with all commands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _version(wanted: bool) -> None:
 def _everywhere(
     *,
     debug: Annotated[
-        bool, typer.Option("--debug", help=f"Show tracebacks; so does {errors.DEBUG}=1.")
+        bool, typer.Option("--debug", help=f"Show tracebacks, like {errors.DEBUG}=1.")
     ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -41,8 +41,8 @@ def _everywhere(
 ) -> None:
     """Where in an image did a network find its evidence, and is that claim true?
 
-    Results go to the standard output, everything else to the error stream. Exit codes: 0 all was
-    done; 1 something could not be done (the rest was); 2 usage error.
+    Results go to standard output, everything else to standard error. Exit codes: 0 success; 1 an
+    error, or some images failed (the others were processed); 2 usage error.
     """
 
 

@@ -1,4 +1,4 @@
-"""What is written where: results to the standard output, everything else to the error stream."""
+"""Terminal output: results go to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from rich.text import Text
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?%?")
 
-# A pipe has no width, so nothing is wrapped or cut off there.
+# A pipe has no width, so its lines are not wrapped or truncated.
 _ENDLESS = 10_000
 
 
 def results() -> Console:
-    """Return the console of results, as wide as the terminal."""
+    """Return the console for results, as wide as the terminal."""
     return Console(width=None if sys.stdout.isatty() else _ENDLESS)
 
 
 def messages() -> Console:
-    """Return the console of everything but results."""
+    """Return the console for everything except results."""
     return Console(stderr=True, soft_wrap=True)
 
 
 def plain(text: object) -> str:
-    r"""Return a text that cannot steer a terminal: what is not printable is written as an escape.
+    r"""Escape characters that are not printable, so that a text cannot control the terminal.
 
     Example:
         >>> plain("a\x1b[31mb.jpg"), plain("two words")
@@ -45,12 +45,12 @@ def plain(text: object) -> str:
 
 
 def note(text: object, *, kind: str = "Note", style: str = "yellow") -> None:
-    """Write one paragraph to the error stream."""
+    """Write one paragraph to standard error."""
     messages().print(Text.assemble((f"{kind}: ", style), plain(text)), soft_wrap=True)
 
 
 def error(text: object) -> None:
-    """Write what went wrong to the error stream."""
+    """Write an error message to standard error."""
     note(text, kind="Error", style="bold red")
 
 
@@ -60,7 +60,7 @@ def line(text: object = "") -> None:
 
 
 def show(rows: Sequence[Mapping[str, object]], *, title: str = "") -> None:
-    """Write rows as a table; columns with numbers are set to the right, a dash is missing."""
+    """Write rows as a table; numeric columns are right-aligned, a dash marks a missing value."""
     table = Table(box=box.SIMPLE, title=Text(plain(title)) if title else None, title_justify="left")
     cells = [{name: _cell(value) for name, value in row.items()} for row in rows]
     for name in rows[0] if rows else ():
@@ -73,7 +73,7 @@ def show(rows: Sequence[Mapping[str, object]], *, title: str = "") -> None:
 
 @dataclasses.dataclass
 class _Answer:
-    """How the command that runs answers, and whether it has."""
+    """Whether the running command answers in JSON, and whether it has answered."""
 
     as_json: bool = False
     given: bool = False
@@ -84,7 +84,7 @@ _answer = _Answer()
 
 @contextlib.contextmanager
 def answering(*, as_json: bool) -> Iterator[None]:
-    """Answer by one JSON document, or in words, while the block lasts."""
+    """Answer with one JSON document, or with text, inside the block."""
     global _answer  # noqa: PLW0603  (a process runs one command at a time)
     before, _answer = _answer, _Answer(as_json)
     try:
@@ -95,10 +95,10 @@ def answering(*, as_json: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def redirected() -> Iterator[None]:
-    """Send what models and transforms print to the error stream, so that results stay results.
+    """Redirect what models and transforms print to standard error, away from the results.
 
     Raises:
-        RuntimeError: what ran called ``sys.exit``.
+        RuntimeError: the model or its data called ``sys.exit``.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -114,13 +114,13 @@ def document(content: object) -> None:
 
 
 def document_error(text: str) -> None:
-    """Write what went wrong as a JSON document, if that is how the command answers."""
+    """Write an error as a JSON document if the command answers in JSON."""
     if _answer.as_json and not _answer.given:
         document({"error": text})
 
 
 def jsonable(value: Any) -> Any:
-    """Return a value as JSON can hold it: what is not a number becomes null.
+    """Convert a value for JSON; NaN and infinity become null.
 
     Example:
         >>> jsonable({"a": (1, float("nan"))})
@@ -136,7 +136,7 @@ def jsonable(value: Any) -> Any:
 
 
 def rows_of(table: Any) -> list[dict[str, Any]]:
-    """Return a pandas table's rows with Python's own values, None where one is missing."""
+    """Return a pandas table's rows with plain Python values, None for missing ones."""
     wide = table.astype(object).where(table.notna(), None)
     return [
         {name: getattr(value, "item", lambda v=value: v)() for name, value in row.items()}
@@ -146,9 +146,9 @@ def rows_of(table: Any) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def progress(total: int, what: str) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar if someone is looking and there is more than one thing to do.
+    """Show a progress bar if standard error is a terminal and there is more than one item.
 
-    What it gives is told how many more are done, by any thread.
+    Yields a function that advances the bar by a number of items, from any thread.
     """
     console = messages()
     if total < 2 or not console.is_terminal:

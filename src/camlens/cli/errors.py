@@ -1,4 +1,4 @@
-"""Errors as one paragraph, and what the command's exit code says."""
+"""Turn exceptions into one paragraph and an exit code."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typer.core import TyperGroup
 
 from . import console
 
-#: Something could not be done; the rest was.
+#: An error, or some images failed.
 FAILED = 1
 
-#: A usage error; Typer's own have this code too.
+#: A usage error; Typer uses the same code.
 USAGE = 2
 
-#: Tracebacks are shown where this is set.
+#: The environment variable that shows tracebacks.
 DEBUG = "CAMLENS_DEBUG"
 
 
 class Commands(TyperGroup):
-    """The commands; what they raise becomes a paragraph on the error stream.
+    """The command group; an exception becomes a paragraph on standard error.
 
-    With ``--json`` it becomes a JSON document on the standard output too.
+    With ``--json`` it also becomes a JSON document on standard output.
     """
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
@@ -47,12 +47,12 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
-            raise  # Typer's own, which it shows itself
+            raise  # Typer reports these itself
         except typer.TyperException as error:
             console.document_error(_of_typer(error))
             raise
         except BrokenPipeError:
-            raise  # whoever read has heard enough
+            raise  # the reader closed the pipe
         except Exception as error:
             if ctx.params.get("debug") or os.environ.get(DEBUG):
                 raise
@@ -66,9 +66,9 @@ def _of_typer(error: Any) -> str:
 
 
 def described(error: Exception) -> str:
-    """Return what an error says, in a sentence, with what was noted of it on its way.
+    """Return an error's message in one sentence, followed by its notes.
 
-    Ours speak for themselves; others, such as those of a model, have their type before them.
+    camlens' own errors need no type; other errors, such as a model's, are prefixed with theirs.
 
     Example:
         >>> described(ValueError("expected a size")), described(KeyError("a"))

@@ -1,4 +1,4 @@
-"""``camlens evaluate``: which methods' maps of a folder's images are true, by several metrics."""
+"""``camlens evaluate``: compare methods by faithfulness metrics over a folder of images."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def evaluate(
         list[str],
         typer.Option(
             "--metric",
-            help=f"{', '.join(known_metrics())}, or package.module:function, which is code: use "
-            "those you trust.",
+            help=f"{', '.join(known_metrics())}, or package.module:function, which runs code: "
+            "only use functions you trust.",
             show_default=", ".join(DEFAULT_METRICS),
         ),
     ] = list(DEFAULT_METRICS),  # noqa: B006
@@ -37,18 +37,18 @@ def evaluate(
         list[str],
         typer.Option(
             "--floor",
-            help=f"Maps that know nothing of the model, to judge too: {', '.join(FLOORS)}; none.",
+            help=f"Maps made without the model, to compare with: {', '.join(FLOORS)}; none.",
             show_default="all",
         ),
     ] = list(FLOORS),  # noqa: B006
     target: options.Target = None,
     region_kind: options.RegionsOption = "none",
     activation: options.Activation = "softmax",
-    seed: Annotated[int, typer.Option(min=0, help="Of the metrics' random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the metrics' random numbers.")] = 0,
     batch_size: options.BatchSize = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     shard_size: Annotated[
-        int, typer.Option(min=1, help="Images a shard: what a kill can cost.")
+        int, typer.Option(min=1, help="Images per shard; an interrupted shard is repeated.")
     ] = 64,
     size: options.Size = None,
     resize: options.Resize = None,
@@ -60,12 +60,12 @@ def evaluate(
     unsafe_pickle: options.UnsafePickle = False,
     as_json: options.Json = False,
 ) -> None:
-    """Judge methods by metrics of faithfulness over all images of a folder, into a run.
+    """Compare methods by faithfulness metrics over all images of a folder, and write a run.
 
-    Each mean has a 95% interval over images, and beside it stand floors: maps that know nothing of
-    the model. The run is that of camlens dataset with a table of values more: repeating an
-    interrupted command resumes after the last finished shard, and camlens report makes its page.
-    Metrics of localization take the object from --regions FILE or FOLDER.
+    Each mean has a 95% interval over images and is compared with floors: maps made without the
+    model. The run is that of camlens dataset with an additional table of values: repeating an
+    interrupted command resumes after the last finished shard, and camlens report writes its page.
+    Localization metrics take the object from --regions FILE or FOLDER.
     """
     from ..dataset import RunOptions, explain_dataset
 
@@ -74,7 +74,7 @@ def evaluate(
     floors = () if floor == ["none"] else tuple(floor)
     if unknown := [name for name in floors if name not in FLOORS]:
         raise typer.BadParameter(
-            f"expected --floor as {', '.join(FLOORS)} or none alone, got {unknown[0]!r}"
+            f"expected --floor as {', '.join(FLOORS)}, or only none, got {unknown[0]!r}"
         )
     loaded = options.load_model(
         model,
@@ -110,11 +110,11 @@ def evaluate(
 
 
 def _metrics(texts: Sequence[str]) -> dict[str, Any]:
-    """Return metrics by name; one of the user's own by its function's name.
+    """Return metrics by name; a user's metric by its function's name.
 
     Raises:
-        typer.BadParameter: something is no metric, or is named twice.
-        LookupError: there is no metric of a name.
+        typer.BadParameter: a value is not a metric, or is given twice.
+        LookupError: no metric has a given name.
     """
     found = [attribute(text, "--metric") if ":" in text else text for text in texts]
     for text, one in zip(texts, found, strict=True):

@@ -1,4 +1,4 @@
-"""What metrics found, as the terminal shows it and as JSON holds it."""
+"""Format an evaluation as tables for the terminal and as rows for JSON."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def evaluated_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return the rows of the table of methods and metrics; no time is kept in a run."""
+    """Return the rows of the table of methods and metrics; a run does not record times."""
     return console.rows_of(evaluation.table.drop(columns=["seconds", "floor_seconds"]))
 
 
 def show_evaluation(evaluation: Evaluation) -> None:
-    """Write a table for each metric: the methods, best first, and how far above the floor."""
+    """Write a table for each metric: the methods, best first, compared with the best floor."""
     rows = evaluated_rows(evaluation)
     for metric in dict.fromkeys(row["metric"] for row in rows):
         own = [row for row in rows if row["metric"] == metric]
@@ -28,7 +28,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
 
 
 def _rank(mean: float | None, better: str) -> tuple[bool, float]:
-    """Order means from the best to the worst, the unknown ones last."""
+    """Return a sort key: best mean first, missing means last."""
     if mean is None:
         return True, 0.0
     return False, -mean if better == "higher" else mean

@@ -1,4 +1,4 @@
-"""``camlens explain``: a few photographs, each to pictures, explanations, tables and a page."""
+"""``camlens explain``: explain a few photographs, and write pictures, tables and a report."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def explain(
 ) -> None:
     """Explain photographs: where in each did the model find its evidence?
 
-    The folder --out gets report.html, a page of all photographs; results.json and results.csv;
-    and for each photograph NAME.sheet.png (it beside all of its maps), NAME.overlay.png and
-    NAME.contours.png (at its own size; what the model did not see is darkened), NAME.signed.png
-    (of gradients by the image) and NAME.safetensors (the explanation, for
-    camlens.Explanation.load). With --regions there is regions.csv too. Of several methods and
-    targets the names say which. An earlier call's page, tables and files of the same photographs
-    are replaced, and nothing else: a file of such a name that no earlier call wrote is an error. If
-    the call fails, nothing changes. A photograph that cannot be explained is listed with its
-    reason, the others are explained all the same, and the exit code is then 1.
+    Writes into the folder --out: report.html, a page of all photographs; results.json and
+    results.csv; and for each photograph NAME.sheet.png (the photograph and all its maps),
+    NAME.overlay.png and NAME.contours.png (at the photograph's size; parts that the model did not
+    see are darkened), NAME.signed.png (for methods with gradients of the image) and
+    NAME.safetensors (the explanation, for camlens.Explanation.load). --regions adds regions.csv.
+    With several methods or targets, the file names contain them. The command replaces an earlier
+    call's page, tables and files of the same photographs. It never replaces a file that no earlier
+    call wrote: this is an error. If the call fails, the folder does not change. A photograph that
+    cannot be explained is listed with the reason, the others are explained, and the exit code is 1.
     """
     regions.check_infill(infill, region_kind)
     options.check_activation(activation)
@@ -103,7 +103,7 @@ def explain(
 
 @dataclasses.dataclass(kw_only=True)
 class _Call:
-    """One call of the command: what it is about, and what is known of each photograph so far."""
+    """One call of the command: its model and photographs, and the records written so far."""
 
     loaded: LoadedModel
     photographs: Photographs
@@ -115,13 +115,13 @@ class _Call:
 
     @property
     def records(self) -> list[results.Record]:
-        """What is known, in the order of the photographs."""
+        """The records so far, in the order of the photographs."""
         return [self.found[index] for index in sorted(self.found)]
 
     def run(
         self, explainers: Sequence[Explainer], stage: Path, batch_size: int, asked: dict[str, Any]
     ) -> list[dict[str, str]]:
-        """Explain all photographs into a folder, and return what could not be explained."""
+        """Explain all photographs into a folder, and return those that could not be explained."""
         from ..dataset import RunOptions, ShardTask
         from ..report import rendered
         from ..report.tables import load
@@ -129,7 +129,7 @@ class _Call:
         self.stage = stage
         how = self.loaded.preprocessing
         if how.size is None:
-            batch_size = 1  # photographs at their own size may be large
+            batch_size = 1  # photographs at their original size may be large
         names = None if self.loaded.classes is None else list(self.loaded.classes)
         asked["classes"] = names
         chosen = RunOptions(batch_size=min(batch_size, self.loaded.batch or batch_size), **asked)
@@ -140,7 +140,7 @@ class _Call:
                 task.run(range(task.shards), progress=advance, watch=self.draw)
         except RuntimeError as error:
             if not any("--size" in note for note in getattr(error, "__notes__", ())):
-                error.add_note("if the model takes pictures of another size, say so with --size")
+                error.add_note("if the model needs pictures of another size, set it with --size")
             raise
         made = task.finish()
         self._add_regions(made.regions)
@@ -160,7 +160,7 @@ class _Call:
         write_whole(self.stage / outputs.RESULTS, f"{text}\n".encode())
 
     def draw(self, group: Any) -> None:
-        """Write the pictures and explanations of a group of photographs, as they come."""
+        """Write the pictures and explanations of a group of photographs."""
         tags = self.tags or [str(int(k)) for k in group.explanations[0].targets[0]]
         for place, index in enumerate(group.indexes):
             file = self.photographs.files[index]
@@ -172,7 +172,7 @@ class _Call:
         photograph = read_photograph(self.photographs.files[index])
         size = (photograph.shape[-2], photograph.shape[-1])
         box = self.loaded.preprocessing.box(size)
-        if box is None:  # of an unknown transform what it made is drawn on
+        if box is None:  # for an unknown transform, draw on its output
             photograph = seen.expand(3, -1, -1)
             box = (0.0, 0.0, float(seen.shape[-2]), float(seen.shape[-1]))
         columns = []
@@ -224,6 +224,6 @@ def _title(record: results.Record) -> str:
 
 
 def _row(target: results.Record) -> str:
-    """Return the label of a target's row: what was asked for, and the class."""
+    """Return the label of a target's row: the requested target and its class."""
     asked, name = target["asked"], results.name_of(target)
     return name if asked.isdecimal() else f"{asked}:\n{name}"

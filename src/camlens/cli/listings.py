@@ -1,4 +1,4 @@
-"""``camlens layers`` and ``camlens methods``: what can be explained, and how."""
+"""``camlens layers`` and ``camlens methods``: list a model's layers and the methods."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..explainers import LayerExplainer
 from ..layers import find_default_layer, find_layers
 from . import console, methods, options
 
-# The size that pictures have where neither weights nor an option say it.
+# The input size if neither the weights nor an option set it.
 _SIZE = (224, 224)
 
 
@@ -25,9 +25,9 @@ def list_layers(
     unsafe_pickle: options.UnsafePickle = False,
     as_json: options.Json = False,
 ) -> None:
-    """List the layers that can be explained, and which one is explained by default.
+    """List the layers that can be explained, and mark the default layer.
 
-    The model runs some tens of times, on noise. Without a size of its own it gets 224x224 pixels.
+    Runs the model some tens of times on noise, at 224x224 pixels if the model has no input size.
     """
     loaded = options.load_model(
         model, weights, size=size, classes=classes, trusted_pickle=unsafe_pickle
@@ -65,13 +65,13 @@ def list_layers(
     ]
     console.show(marked, title=f"{model} at {shape} pixels")
     if not chosen:
-        console.note("no layer is a map through which all evidence passes: name one yourself")
+        console.note("no layer is a map through which all evidence passes: choose one with --layer")
 
 
 def list_methods(*, as_json: options.Json = False) -> None:
-    """List the methods: what each is, what it needs, and what it costs.
+    """List the methods with what each needs and costs.
 
-    Costs are of one image: F is a forward pass, T the part of one behind the layer.
+    Costs are per image: F is a forward pass, T the part of a forward pass after the layer.
     """
     rows: list[dict[str, Any]] = [
         {
@@ -91,13 +91,13 @@ def list_methods(*, as_json: options.Json = False) -> None:
     console.show([{name: row[name] for name in shown} for row in rows])
     only = [row["method"] for row in rows if row["in Python only"]]
     console.note(
-        "costs of one image: F is a forward pass, T the part of one behind the layer, which for "
-        f"the last layers is little. {' and '.join(only)} can be made in Python only"
+        "costs are per image: F is a forward pass, T the part of a forward pass after the layer, "
+        f"which is small for the last layers. {' and '.join(only)} are available in Python only"
     )
 
 
 def _summary(cls: type) -> str:
-    """Return a docstring's first line, without the reference to a function in it."""
+    """Return a docstring's first line without references to functions and papers."""
     first = (inspect.getdoc(cls) or "").split("\n\n", maxsplit=1)[0]
     first = re.sub(r",? (see )?:func:`[^`]*`|, arXiv:[0-9.]+", "", " ".join(first.split()))
     first = re.sub(r" \(arXiv:[0-9.]+\)", "", first)

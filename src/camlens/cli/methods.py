@@ -1,4 +1,4 @@
-"""Explainers by name."""
+"""Create explainers by name."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def all_methods() -> dict[str, type[camlens.Explainer]]:
     return {
         cls.__name__: cls
         for cls in found
-        # What is not final is what others share.
+        # Classes that are not final are base classes.
         if inspect.isclass(cls) and issubclass(cls, camlens.Explainer) and _is_final(cls)
     }
 
 
 def needed(cls: type[camlens.Explainer]) -> list[str]:
-    """Return the arguments that an explainer needs and the command line cannot give."""
+    """Return the required arguments of an explainer that the command line cannot pass."""
     first, *others = list(inspect.signature(cls).parameters.values())
     required = [p.name for p in others if p.default is p.empty and p.kind not in _VARIADIC]
     return ["explainer", *required] if first.name == "explainer" else required
@@ -38,23 +38,23 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 def explainers(
     names: Sequence[str], model: nn.Module, layers: Sequence[str] | None
 ) -> list[camlens.Explainer]:
-    """Make explainers; of a method's name case and punctuation do not matter.
+    """Create explainers; case and punctuation in a method's name do not matter.
 
     Raises:
-        typer.BadParameter: there is no such method, it needs more than a model, or layers were
-            named for none that takes one.
-        LookupError: there is no such layer.
+        typer.BadParameter: a method is unknown or needs more than a model, or layers were given but
+            no method takes one.
+        LookupError: a layer is unknown.
     """
     classes = [_method(name) for name in names]
     for cls in classes:
         if missing := needed(cls):
             raise typer.BadParameter(
-                f"{cls.__name__} needs its {' and '.join(missing)} as well as a model: make it in "
+                f"{cls.__name__} needs {' and '.join(missing)} as well as a model: create it in "
                 f"Python, see help(camlens.{cls.__name__})"
             )
     if layers and not any(issubclass(cls, camlens.LayerExplainer) for cls in classes):
         raise typer.BadParameter(
-            f"--layer means nothing to {', '.join(names)}: leave it out, or see camlens methods"
+            f"--layer has no effect on {', '.join(names)}: leave it out, or see camlens methods"
         )
     chosen = list(layers) if layers else None
     return [
@@ -68,21 +68,21 @@ def _method(name: str) -> type[camlens.Explainer]:
         found = attribute(name, "--method")
         if not inspect.isclass(found) or not issubclass(found, camlens.Explainer):
             raise typer.BadParameter(
-                f"expected --method {name} as a class of camlens.Explainer, got {found!r:.60}"
+                f"expected --method {name} as a subclass of camlens.Explainer, got {found!r:.60}"
             )
         return found
     methods = all_methods()
     known = {_bare(each): each for each in methods}
     if _bare(name) not in known:
-        hint = near(_bare(name), list(known)).rstrip("?") or f"; there are {', '.join(methods)}"
+        hint = near(_bare(name), list(known)).rstrip("?") or f": choose from {', '.join(methods)}"
         for bare, written in known.items():
             hint = re.sub(rf"\b{bare}\b", written, hint)
-        raise typer.BadParameter(f"there is no method {name!r}{hint}")
+        raise typer.BadParameter(f"unknown method {name!r}{hint}")
     return methods[known[_bare(name)]]
 
 
 def _bare(name: str) -> str:
-    """Return a name's letters: grad-cam++ and GradCAMPlusPlus are one."""
+    """Return a name's letters, so that grad-cam++ matches GradCAMPlusPlus."""
     return re.sub(r"[^a-z]", "", name.lower().replace("+", "plus"))
 
 

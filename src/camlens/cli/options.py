@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their texts mean."""
+"""Options that several commands share, and the functions that read them."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from .preprocessing import (
     note_missing_preprocessing,
 )
 
-# Commands take these from here too, as the options that are not of preprocessing.
+# Re-exported, so that commands import all options from here.
 __all__ = ["Crop", "Mean", "Resize", "Size", "Std", "note_missing_preprocessing"]
 
 Model = Annotated[
     str,
     typer.Option(
         "--model",
-        help="torchvision:NAME; timm:NAME; hf:NAME or hf:FOLDER, of transformers; "
-        "open_clip:NAME/WEIGHTS, with --classes; package.module:function (called without "
-        "arguments; returns a module, or with it a transform and the classes' names), which is "
-        "code: use those you trust; or, with --unsafe-pickle, FILE.pt2, an exported program, or "
-        "FILE.pt, a pickled module.",
+        help="torchvision:NAME; timm:NAME; hf:NAME or hf:FOLDER (transformers); "
+        "open_clip:NAME/WEIGHTS, with --classes; package.module:function, which is called without "
+        "arguments and returns a module, optionally with a transform and the class names (it runs "
+        "code: only use functions you trust); or, with --unsafe-pickle, FILE.pt2, an exported "
+        "program, or FILE.pt, a pickled module.",
     ),
 ]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As --model of explain.")]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model, see --model in camlens explain --help.")
+]
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="FILE.safetensors; FILE.pth, if it holds tensors only; of a library's models also "
+        help="FILE.safetensors; FILE.pth, if it contains only tensors; for a library's model also "
         "default (the default), none (random), or a name such as torchvision's IMAGENET1K_V1."
     ),
 ]
@@ -52,15 +54,15 @@ Layers = Annotated[
     list[str] | None,
     typer.Option(
         "--layer",
-        help="A layer's name, see camlens layers; several are fused.",
-        show_default="the last with a spatial output",
+        help="A layer's name, see camlens layers; the maps of several layers are fused.",
+        show_default="the last layer with a spatial output",
     ),
 ]
 Classes = Annotated[
     Path | None,
     typer.Option(
-        help="A text file with a class's name on each line, in order; open_clip compares images "
-        "with these names."
+        help="A text file with one class name per line, in order; open_clip compares images with "
+        "these names."
     ),
 ]
 Target = Annotated[
@@ -69,7 +71,7 @@ Target = Annotated[
         "--target",
         "--targets",
         help="predicted, label (the class that the photograph's folder is named after), topN, "
-        "all, or a class by number or name; several with commas or an option for each.",
+        "all, or a class by number or name; separate several by commas or repeat the option.",
         show_default="predicted",
     ),
 ]
@@ -77,37 +79,38 @@ RegionsOption = Annotated[
     str,
     typer.Option(
         "--regions",
-        help="face: the parts of the face that YuNet finds; mediapipe: those of MediaPipe's mesh; "
-        "template: of a face that fills the picture as FER2013's do; FILE: boxes (.json), masks "
-        "(.safetensors) or a label map (.png) for all photographs; FOLDER: a file for each; none.",
+        help="face: parts of the face that YuNet detects; mediapipe: parts from MediaPipe's mesh; "
+        "template: parts of a face that fills the picture, as in FER2013; FILE: boxes (.json), "
+        "masks (.safetensors) or a label map (.png) for all photographs; FOLDER: one file per "
+        "photograph; none.",
     ),
 ]
 Infill = Annotated[
     str | None,
     typer.Option(
         help="Also remove each region and measure how far the score falls: blur, mean or inpaint.",
-        show_default="not done",
+        show_default="no removal",
     ),
 ]
 Activation = Annotated[
     str,
     typer.Option(
-        help="What turns outputs into probabilities: softmax; sigmoid, for multi-label models; "
-        "none, if the outputs are probabilities."
+        help="Converts outputs to probabilities: softmax; sigmoid, for multi-label models; none, "
+        "if the outputs are probabilities."
     ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 UnsafePickle = Annotated[
     bool,
     typer.Option(
         "--unsafe-pickle",
-        help="Load exported programs (.pt2), pickled models and weights too. RISK: torch's "
-        "loaders of them can run any code of whoever made the file, with your rights. Only for "
+        help="Also load exported programs (.pt2), pickled models and pickled weights. RISK: when "
+        "torch loads such a file, the file can run any code with your permissions. Only use it for "
         "files that you would run as a program.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Write one JSON document in place of tables.")]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document instead of tables.")]
 
 
 def load_model(
@@ -123,11 +126,11 @@ def load_model(
     device: str = "cpu",
     trusted_pickle: bool = False,
 ) -> LoadedModel:
-    """Load a model, with what the options say otherwise than its weights.
+    """Load a model, with its preprocessing changed by the options.
 
     Raises:
-        typer.BadParameter: an option's text means nothing, or does not fit the model.
-        ImportError, LookupError, OSError, TypeError, ValueError: as
+        typer.BadParameter: an option's value is invalid or does not match the model.
+        ImportError, LookupError, OSError, TypeError, ValueError: see
             :func:`camlens.loading.load_model`.
     """
     changes = PreprocessingOptions.read(size=size, resize=resize, crop=crop, mean=mean, std=std)
@@ -141,34 +144,34 @@ def load_model(
 
 
 def class_names(path: Path) -> tuple[str, ...]:
-    """Read a file of class names, line i for class i; the name behind an empty line is i.
+    """Read a file of class names, line i for class i; an empty line names its class "i".
 
     Raises:
         OSError: the file cannot be read.
-        typer.BadParameter: it is no UTF-8 text, or names no class.
+        typer.BadParameter: the file is not UTF-8 text, or contains no name.
     """
     return tuple(line or str(index) for index, line in enumerate(_lines(path)))
 
 
 def _lines(path: Path) -> list[str]:
-    """Return a file's lines without the white space around them."""
+    """Return a file's lines, stripped of white space."""
     try:
         text = path.read_text("utf-8-sig")  # editors on Windows write a byte-order mark
     except UnicodeDecodeError as error:
         raise typer.BadParameter(
-            f"{path} is no UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
         ) from error
     if not text.strip():
-        raise typer.BadParameter(f"{path} names no class: expected a name on each line")
+        raise typer.BadParameter(f"{path} contains no class names: expected one name per line")
     return [line.strip() for line in text.rstrip().split("\n")]
 
 
 def _check_prompts(spec: str, classes: Path | None) -> None:
-    """Check that there is a name for each class to compare images with."""
+    """Check that each class has a distinct name to compare images with."""
     if classes is None:
         raise typer.BadParameter(
-            f"{spec} compares images with names and has no classes of its own: give them with "
-            "--classes FILE, a name a line"
+            f"{spec} compares images with names and has no classes of its own: pass them with "
+            "--classes FILE, one name per line"
         )
     lines = _lines(classes)
     if "" in lines:
@@ -179,7 +182,7 @@ def _check_prompts(spec: str, classes: Path | None) -> None:
         if lines.index(name) != index:
             raise typer.BadParameter(
                 f"lines {lines.index(name) + 1} and {index + 1} of {classes} are both {name!r}: "
-                f"{spec} would score them the same; leave one out, or say what differs"
+                f"{spec} would give them the same score; remove one, or make the names differ"
             )
 
 
@@ -187,7 +190,7 @@ def check_activation(text: str) -> None:
     """Check --activation.
 
     Raises:
-        typer.BadParameter: an unknown activation.
+        typer.BadParameter: the activation is unknown.
     """
     if text not in ACTIVATIONS:
         raise typer.BadParameter(
@@ -197,13 +200,13 @@ def check_activation(text: str) -> None:
 
 
 def on_device(text: str) -> torch.device:
-    """Return a device that is there."""
+    """Return a device after checking that it exists."""
     try:
         device = torch.device(text)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise typer.BadParameter(
-            f"--device: there is no device {text!r} here ({reason})"
+            f"--device: {text!r} is not available on this machine ({reason})"
         ) from error
     return device

@@ -1,4 +1,4 @@
-"""The folder of a call's results: names of files, and all of them put there at once."""
+"""The folder of results: choose file names, and move all files into it at once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from filelock import FileLock, Timeout
 
 from ..files import write_whole
 
-# Names may have 255 bytes on most systems; this leaves room for what is added.
+# Most systems limit file names to 255 bytes; this leaves room for suffixes.
 _LONGEST = 100
 
-#: What is written once for all photographs; the first says what else was.
+#: Files written once for all photographs; the first lists all files that a call wrote.
 RESULTS = "results.json"
 SINGLE = (RESULTS, "report.html", "results.csv", "run")
 _OF_ALL = (*SINGLE, "regions.csv")
 
-#: Who wrote :data:`RESULTS`.
+#: The writer of :data:`RESULTS`, recorded in it.
 MADE_BY = "camlens explain"
 
 _PREFIX = ".camlens-"
@@ -33,10 +33,10 @@ _PREFIX = ".camlens-"
 
 @dataclasses.dataclass
 class Names:
-    r"""Names for files in one folder, each once, made of photographs' names.
+    r"""Distinct file names in one folder, derived from photographs' names.
 
-    What is neither letter, digit, dot, dash nor underscore becomes an underscore, so that no name
-    leads out of the folder, is hidden or steers a terminal.
+    Characters other than letters, digits, dots, dashes and underscores become underscores, so that
+    no name leaves the folder, is hidden or controls a terminal.
 
     Example:
         >>> names = Names()
@@ -51,7 +51,7 @@ class Names:
         stem = re.sub(r"[^\w.-]", "_", Path(photo).stem).strip("._-")
         stem = stem.encode("utf-8", "ignore")[:_LONGEST].decode("utf-8", "ignore") or "photo"
         name, count = stem, 1
-        # Some systems take upper and lower case for the same.
+        # Some file systems ignore case.
         while name.casefold() in self.taken:
             count += 1
             name = f"{stem}-{count}"
@@ -60,59 +60,61 @@ class Names:
 
 
 def prepare(folder: Path) -> None:
-    """Make a folder for what is written, if it is not there.
+    """Create the folder for the results if it does not exist.
 
     Raises:
-        OSError: it is a file, or cannot be made or written to.
-        ValueError: it is the folder of a run.
+        OSError: the path is a file, or the folder cannot be created or written to.
+        ValueError: the folder contains a run.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise NotADirectoryError(
-            f"expected {folder} as a folder for the results, but it or a part of it is a file: "
-            "name another with --out"
+            f"expected {folder} as a folder for the results, but it or one of its parents is a "
+            "file: choose another folder with --out"
         ) from error
     except PermissionError as error:
         raise PermissionError(
-            f"may not make the folder {folder}: name another with --out"
+            f"no permission to create the folder {folder}: choose another folder with --out"
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"may not write into {folder}: name another folder with --out")
+        raise PermissionError(
+            f"no permission to write into {folder}: choose another folder with --out"
+        )
     if (folder / "manifest.json").exists():
-        raise ValueError(f"{folder} is the folder of a run: name another with --out")
+        raise ValueError(f"{folder} is the folder of a run: choose another folder with --out")
 
 
 def check(folder: Path, names: Iterable[str], inputs: Iterable[Path] = ()) -> None:
-    """Check that writing some files destroys nothing: only an earlier call's are replaced.
+    """Check that writing some files only replaces results of earlier calls.
 
     Args:
-        folder: of the results.
-        names: of what is to be written there.
-        inputs: files of this call.
+        folder: the folder of the results.
+        names: the files to write.
+        inputs: input files of this call.
 
     Raises:
-        FileExistsError: a file of such a name is there that no earlier call wrote, or an input is
-            one that an earlier call wrote.
+        FileExistsError: a file to write exists and no earlier call wrote it, or an input is the
+            result of an earlier call.
     """
     known = written(folder)
     for name in names:
         if os.path.lexists(folder / name) and name not in known:
             raise FileExistsError(
-                f"{folder / name} is there and is no result of an earlier call, and would be "
-                "replaced: name another folder with --out"
+                f"{folder / name} exists, is not a result of an earlier call and would be "
+                "replaced: choose another folder with --out"
             )
     results = {os.path.realpath(folder / name) for name in known}
     for path in inputs:
         if os.path.realpath(path) in results:
             raise FileExistsError(
                 f"{path} is a result of an earlier call in {folder}, which this call would "
-                "replace: name another folder with --out"
+                "replace: choose another folder with --out"
             )
 
 
 def written(folder: Path) -> set[str]:
-    """Return the names of what the last call of ``camlens explain`` wrote into a folder."""
+    """Return the names of the files in a folder that ``camlens explain`` recorded as its own."""
     try:
         content = json.loads((folder / RESULTS).read_bytes())
         names = content["written"] if content["made_by"] == MADE_BY else []
@@ -123,7 +125,7 @@ def written(folder: Path) -> set[str]:
 
 @dataclasses.dataclass
 class Stage:
-    """A hidden folder to write to, and whether what is in it is to be kept."""
+    """A hidden folder to write to, and whether to keep its contents."""
 
     path: Path
     keep: bool = True
@@ -131,18 +133,18 @@ class Stage:
 
 @contextlib.contextmanager
 def staged(folder: Path, names: Collection[str]) -> Iterator[Stage]:
-    """Give a hidden folder to write to; at the end of the block all in it is moved into a folder.
+    """Yield a hidden folder to write to, and move its contents into a folder when the block ends.
 
-    There it replaces an earlier call's page, tables and run, and its files of the same photographs;
-    those of other photographs stay. After an exception, or where it is not to be kept, nothing in
-    the folder changes. Hidden folders of calls that were killed are removed.
+    The contents replace an earlier call's page, tables and run, and its files of the same
+    photographs; files of other photographs stay. After an exception, or with ``keep`` unset, the
+    folder does not change. Hidden folders of killed calls are removed.
 
     Args:
-        folder: of the results.
-        names: what the names of the photographs' files begin with.
+        folder: the folder of the results.
+        names: prefixes of the photographs' files.
 
     Raises:
-        FileExistsError: a file would be replaced that no earlier call wrote.
+        FileExistsError: a file that no earlier call wrote would be replaced.
     """
     _clear_dead(folder)
     stage = Stage(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder)))
@@ -159,7 +161,7 @@ def staged(folder: Path, names: Collection[str]) -> Iterator[Stage]:
 
 
 def _put(stage: Path, folder: Path, names: Collection[str]) -> None:
-    """Move an earlier call's results away and new ones into their place; all, or none of it."""
+    """Replace an earlier call's results by new ones; on an error, undo all moves."""
     new = sorted(path.name for path in stage.iterdir())
     check(folder, new)
     known = {name for name in written(folder) if os.path.lexists(folder / name)}
@@ -205,6 +207,6 @@ def _lock_of(stage: Path) -> Path:
 
 
 def _lock_of_all(folder: Path) -> Path:
-    """Return the lock under which a folder's results are replaced; not in it, for it stays."""
+    """Return the lock for replacing a folder's results; outside it, since lock files remain."""
     name = sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
     return Path(tempfile.gettempdir(), f"camlens-{name}.lock")

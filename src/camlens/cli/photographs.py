@@ -1,4 +1,4 @@
-"""Photographs as a data set: as a model takes them, with labels and regions of their own."""
+"""Photographs as a data set: preprocessed for a model, with labels and regions."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from .region_files import RegionFiles
 
 
 class Photographs(Dataset[Sample]):
-    """Image files as a model takes them. An image's label is the class its folder is named after.
+    """Image files, preprocessed for a model; a file's folder may name its class.
 
-    Where the classes' names are unknown there are no labels: the folders' order would be a guess.
+    If the class names are unknown there are no labels: folder order would only be a guess.
 
     Args:
         root: a folder above all files; names are relative to it.
         files: the files.
-        folders: for each file the name of the folder that may be its class, or "".
+        folders: for each file, the name of the folder that may be its class, or "".
         loaded: the model.
-        regions: where each photograph's regions are kept.
+        regions: files of the photographs' regions.
 
     Attributes:
-        root, files, folders: as given.
-        labels: class ids, -1 where unknown.
-        unknown: folders that no class is named after; their images have no label.
+        root, files, folders: see the arguments.
+        labels: class ids, -1 if unknown.
+        unknown: folders without a class of the same name; their images have no label.
 
     Raises:
-        ValueError: a folder has the name of several classes.
+        ValueError: several classes have the name of a folder.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class Photographs(Dataset[Sample]):
             if len(same) > 1:
                 raise ValueError(
                     f"the classes {same} are all named {name!r}, so images in a folder of that "
-                    "name have no certain label: rename the folder, or the classes with --classes "
-                    "FILE"
+                    "name have an ambiguous label: rename the folder, or the classes with "
+                    "--classes FILE"
                 )
             ids[name] = same[0]
         self.labels = [ids.get(name, NO_LABEL) for name in folders]
@@ -63,15 +63,15 @@ class Photographs(Dataset[Sample]):
 
     @classmethod
     def below(cls, root: Path, loaded: LoadedModel, regions: RegionFiles | None) -> Photographs:
-        """Return all image files below a folder; the first folder below it may be a class.
+        """Find all image files below a folder; its direct subfolders may be classes.
 
         Raises:
-            NotADirectoryError: there is no such folder.
-            ValueError: there is no image file in it.
+            NotADirectoryError: the folder does not exist.
+            ValueError: the folder contains no image file.
         """
         files = find_photographs(root)
         if not files:
-            raise ValueError(f"there is no image file in {root} or in its folders")
+            raise ValueError(f"there are no image files in {root} or its subfolders")
         parts = [file.relative_to(root).parts for file in files]
         folders = [above if below else "" for above, *below in parts]
         return cls(root, files, folders, loaded, regions)
@@ -80,7 +80,7 @@ class Photographs(Dataset[Sample]):
     def named(
         cls, files: Sequence[Path], loaded: LoadedModel, regions: RegionFiles | None
     ) -> Photographs:
-        """Return some files; the folder that a file is in may be its class."""
+        """Use the given files; the folder that contains a file may be its class."""
         absolute = [Path(os.path.normpath(file.absolute())) for file in files]
         root = Path(os.path.commonpath([file.parent for file in absolute]))
         return cls(root, files, [file.parent.name for file in absolute], loaded, regions)
@@ -93,9 +93,9 @@ class Photographs(Dataset[Sample]):
         """Read one file.
 
         Raises:
-            LookupError: there are no regions of it.
-            OSError: it cannot be read.
-            ValueError: it is no whole image, or its regions are of another size.
+            LookupError: the file has no regions.
+            OSError: the file cannot be read.
+            ValueError: the file is not a complete image, or its regions have another size.
         """
         photograph = read_photograph(self.files[index])
         image, picture = self._how(photograph)
@@ -112,6 +112,6 @@ class Photographs(Dataset[Sample]):
         return Path(os.path.relpath(absolute, os.path.normpath(self.root.absolute()))).as_posix()
 
     def fingerprint(self) -> str:
-        """Return a hash of files' names, sizes and ends, labels, preprocessing and regions."""
+        """Return a hash of file names, sizes and samples, labels, preprocessing and regions."""
         files = [[self.name(index), *sampled(file)] for index, file in enumerate(self.files)]
         return fingerprint([files, self.labels, self._how, self._regions])

@@ -1,4 +1,4 @@
-"""The pictures of one photograph: heat on it at its own size, and all side by side."""
+"""Draw one photograph's maps: on the photograph at its own size, and side by side in a sheet."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..render import contours, overlay, sheet, signed
 #: (top, left, height, width) of the model's picture in the photograph's pixels.
 Box = tuple[float, float, float, float]
 
-#: How bright the part of a photograph is drawn that the model did not see.
+#: Brightness of the parts of a photograph that the model did not see.
 _UNSEEN = 0.35
 
-#: Pixels of the longer side of a picture in a sheet, at least and at most.
+#: Smallest and largest length of a picture's longer side in a sheet, in pixels.
 _LEAST, _MOST = 224, 384
 
 #: The colormap of overlays.
@@ -31,16 +31,16 @@ _COLORMAP = "turbo"
 def drawn(photograph: Tensor, box: Box, explanation: Explanation) -> dict[str, Tensor]:
     """Draw the K maps of one image on the photograph at its own size.
 
-    What lies outside the box, which the model did not see, is darkened.
+    Pixels outside the box, which the model did not see, are darkened.
 
     Args:
         photograph: (3, H, W) uint8.
-        box: where the model's picture lies in it.
-        explanation: of this one image.
+        box: position of the model's picture in the photograph.
+        explanation: the explanation of this image.
 
     Returns:
-        (K, 3, H, W) uint8 by kind: ``"overlay"``, ``"contours"``, and ``"signed"`` of explanations
-        with gradients by the image.
+        (K, 3, H, W) uint8 by kind: ``"overlay"``, ``"contours"``, and ``"signed"`` for explanations
+        with gradients of the image.
     """
     size = (photograph.shape[-2], photograph.shape[-1])
     seen = placed(torch.ones(1, 1, 1), size, box)[0] > 0
@@ -64,7 +64,7 @@ def drawn(photograph: Tensor, box: Box, explanation: Explanation) -> dict[str, T
 
 
 def placed(values: Tensor, size: tuple[int, int], box: Box) -> Tensor:
-    """Return values (C, h, w) of the model's picture at the photograph's size, zero elsewhere.
+    """Resize and place values (C, h, w) of the model's picture in the photograph, zero elsewhere.
 
     Example:
         >>> placed(torch.ones(1, 2, 2), (2, 4), (0.0, 1.0, 2.0, 2.0))[0].tolist()
@@ -90,13 +90,13 @@ def side_by_side(
     rows: Sequence[str],
     title: str,
 ) -> bytes:
-    """Return a PNG of a photograph beside its maps, with a colour bar.
+    """Return a PNG of a photograph and its maps side by side, with a colour bar.
 
     Args:
         photograph: (3, H, W) uint8.
         pictures: M columns: their labels, and (K, 3, H, W) uint8.
         rows: labels of the K targets.
-        title: above all.
+        title: the title of the sheet.
     """
     size = _shown((photograph.shape[-2], photograph.shape[-1]))
     columns = [photograph.expand(len(rows), -1, -1, -1), *(each for _, each in pictures)]
@@ -111,7 +111,7 @@ def side_by_side(
     )
     stream = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about letters that the font lacks, which become boxes
+        warnings.simplefilter("ignore")  # about characters that the font lacks, drawn as boxes
         figure.savefig(stream, format="png")
     return stream.getvalue()
 
@@ -131,7 +131,7 @@ def _shown(size: tuple[int, int]) -> tuple[int, int]:
     if longest > _MOST:
         scale: Any = _MOST / longest
     else:
-        scale = math.ceil(_LEAST / longest)  # whole, so that pixels stay sharp
+        scale = math.ceil(_LEAST / longest)  # an integer, so that pixels stay sharp
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
@@ -143,7 +143,7 @@ def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _elided(text: str, most: int) -> str:
-    """Return a text of at most so many letters, its middle left out."""
+    """Shorten a text to at most ``most`` characters by removing its middle."""
     text = "".join(c if c.isprintable() else "?" for c in text)
     if len(text) <= most:
         return text

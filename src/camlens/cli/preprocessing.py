@@ -1,4 +1,4 @@
-"""Options of preprocessing: what they mean, what they change, and what is said without them."""
+"""Preprocessing options: read them, apply them to a model, and note when they are missing."""
 
 from __future__ import annotations
 
@@ -15,43 +15,46 @@ from . import console
 Size = Annotated[
     str | None,
     typer.Option(
-        help="The model's input, N or HxW pixels: pictures are resized until they cover it, and "
-        "the middle is cut out. In place of --resize and --crop.",
-        show_default="what the weights say, else the picture's own",
+        help="The model's input size, N or HxW pixels: pictures are resized to cover it, then "
+        "cropped at the centre. Replaces --resize and --crop.",
+        show_default="from the weights, otherwise the picture's size",
     ),
 ]
 Resize = Annotated[
     str | None,
     typer.Option(
-        help="As torchvision's Resize: N pixels for the shorter side, proportions kept; HxW "
-        "stretches. Comes before --crop.",
-        show_default="what the weights say",
+        help="Like torchvision's Resize: N pixels for the shorter side, keeping the aspect ratio; "
+        "HxW stretches. Applied before --crop.",
+        show_default="from the weights",
     ),
 ]
 Crop = Annotated[
     str | None,
     typer.Option(
-        help="As torchvision's CenterCrop: N or HxW pixels of the middle, which the model takes.",
-        show_default="what the weights say",
+        help="Like torchvision's CenterCrop: the central N or HxW pixels, the model's input.",
+        show_default="from the weights",
     ),
 ]
 Mean = Annotated[
     str | None,
     typer.Option(help="Subtracted from values in [0, 1]: one number, or three with commas."),
 ]
-Std = Annotated[str | None, typer.Option(help="What is left is divided by it; as --mean.")]
+Std = Annotated[
+    str | None,
+    typer.Option(help="Divides the values after --mean: one number, or three with commas."),
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreprocessingOptions:
-    """The texts of the options of preprocessing, read; None where one is not given.
+    """The values of the preprocessing options; None if an option is not given.
 
     Attributes:
         size: (H, W).
         resize: (H, W), or one number for the shorter side.
         crop: (H, W).
-        mean: one number or one for each channel.
-        std: as ``mean``.
+        mean: one number, or one for each channel.
+        std: one number, or one for each channel.
     """
 
     size: tuple[int, int] | None = None
@@ -70,16 +73,16 @@ class PreprocessingOptions:
         mean: str | None = None,
         std: str | None = None,
     ) -> PreprocessingOptions:
-        """Read the options' texts.
+        """Parse the options.
 
         Raises:
-            typer.BadParameter: a text means nothing, or two options contradict each other.
+            typer.BadParameter: a value is invalid, or two options contradict each other.
         """
         if size is not None and (resize is not None or crop is not None):
             other = "--resize" if resize is not None else "--crop"
             raise typer.BadParameter(
-                f"--size {size} is a resize and a crop, and {other} says it again: give --size "
-                "alone, or --resize and --crop"
+                f"--size {size} sets both the resize and the crop, and {other} contradicts it: "
+                "use only --size, or --resize and --crop"
             )
         sides = None if resize is None else pixels(resize, "--resize")
         return cls(
@@ -92,15 +95,15 @@ class PreprocessingOptions:
 
     @property
     def given(self) -> list[str]:
-        """The options that were given, as they are written."""
+        """The names of the options that were given."""
         return [f"--{name}" for name, value in dataclasses.asdict(self).items() if value]
 
     def applied(self, loaded: LoadedModel, spec: str) -> LoadedModel:
-        """Return a model with its preprocessing changed as the options say.
+        """Return the model with its preprocessing changed by the options.
 
         Raises:
-            typer.BadParameter: a value does not fit the model, or its transform is of unknown
-                steps, of which none can be changed.
+            typer.BadParameter: a value does not match the model, or the steps of its transform are
+                unknown, so that none can be changed.
         """
         if not self.given:
             return loaded
@@ -108,9 +111,9 @@ class PreprocessingOptions:
         if isinstance(how, Transform):
             if how.steps is None:
                 raise typer.BadParameter(
-                    f"{', '.join(self.given)} would change the transform of {spec}, which is not "
-                    "just a resize, a centre crop and a normalisation: leave the options out, or "
-                    "change the transform itself"
+                    f"{', '.join(self.given)} would change the transform of {spec}, which has "
+                    "steps other than a resize, a centre crop and a normalisation: leave the "
+                    "options out, or change the transform itself"
                 )
             how = how.steps
         try:
@@ -137,7 +140,7 @@ class PreprocessingOptions:
         if self.crop is not None:
             changes["size"] = self.crop
             if self.resize is None:
-                # Without a resize, the size of the crop stood for it.
+                # Without a resize, pictures were resized to the size of the crop.
                 resize = None if how.fit == "keep" else how.resize or how.size
                 changes |= {"resize": resize, "fit": how.fit if resize else "keep"}
         return changes
@@ -149,20 +152,20 @@ class PreprocessingOptions:
             crop, side = ("x".join(map(str, sides)) for sides in (how.size, how.resize))
             raise typer.BadParameter(
                 f"--crop {crop} is larger than --resize {side}, so the model would see a black "
-                "border: give a larger --resize or a smaller --crop (what is not given is the "
-                "weights')"
+                "border: use a larger --resize or a smaller --crop (an option that is not given "
+                "comes from the weights)"
             )
 
 
 def note_missing_preprocessing(loaded: LoadedModel) -> None:
-    """Say what a model is fed if nothing tells how it was trained, and what pictures show."""
+    """Write a note if a model's preprocessing or the steps of its transform are unknown."""
     how = loaded.preprocessing
     if isinstance(how, Transform):
         if how.steps is None:
             console.note(
-                f"the transform of {how.source} is not just a resize, a centre crop and a "
-                "normalisation: pictures show what it returns, stretched to full contrast if that "
-                "is not in [0, 1], and where in the photograph that lies is unknown"
+                f"the transform of {how.source} has steps other than a resize, a centre crop and a "
+                "normalisation: pictures show its output, stretched to full contrast if it is not "
+                "in [0, 1], and its position in the photograph is unknown"
             )
         return
     if loaded.preprocessing_known:
@@ -171,14 +174,14 @@ def note_missing_preprocessing(loaded: LoadedModel) -> None:
     if _is_identity(how):
         remedies.append("--mean and --std (0 and 1 if this is right)")
     console.note(
-        "nothing says how the model's images are prepared, so it is fed each photograph's "
-        f"{fed(how)}. If it was trained on others, its answers mean little: say so with "
+        "the model's preprocessing is unknown, so its input is each photograph's "
+        f"{fed(how)}. If it was trained with other preprocessing, its predictions mean little: set "
         f"{'; and '.join(remedies)}"
     )
 
 
 def fed(how: Preprocessing) -> str:
-    """Return what a model is fed of a photograph, in words.
+    """Describe a model's input in words.
 
     Example:
         >>> fed(Preprocessing())

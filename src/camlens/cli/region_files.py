@@ -1,4 +1,4 @@
-"""Regions of photographs from files: boxes, masks and label maps."""
+"""Read regions of photographs from files: boxes, masks and label maps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from torch import Tensor
 from ..loading.photographs import MAX_PIXELS
 from ..regions import Regions
 
-#: What a file of regions may be: boxes, masks, and label maps of formats without loss.
+#: Suffixes of region files: boxes, masks, and label maps in lossless formats.
 SUFFIXES = (".json", ".safetensors", ".png", ".bmp", ".tif", ".tiff")
 
 _LABEL_MAPS = (".png", ".bmp", ".tif", ".tiff")
 
-#: The file beside label maps that names the labels.
+#: The file with the names of the labels, in the folder of the label maps.
 NAMES = "names.json"
 
 Box = tuple[float, float, float, float]
@@ -31,33 +31,34 @@ Box = tuple[float, float, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class RegionFiles:
-    """The regions of photographs, kept in one file for all or in a folder with a file for each.
+    """Regions of photographs from one file for all, or from a folder with a file for each.
 
-    Coordinates, masks and label maps are those of the photograph, upright and at its own size.
+    Coordinates, masks and label maps refer to the photograph, upright and at its own size.
 
-    ``boxes.json`` holds ``{"left eye": [left, top, right, bottom], ...}`` in pixels, or one such
-    object for each photograph's name. ``masks.safetensors`` holds a tensor (H, W) for each region,
-    boolean, or in [0, 1]. A label map is a grey or palette picture of integers, beside a
-    ``names.json`` that names them: ``{"1": "eyes", ...}``. In a folder, the file of ``a/b.jpg`` is
-    ``a/b`` or ``b`` with one of :data:`SUFFIXES`.
+    ``boxes.json`` contains ``{"left eye": [left, top, right, bottom], ...}`` in pixels, or one such
+    object for each photograph's name. ``masks.safetensors`` contains a tensor (H, W) for each
+    region, boolean or in [0, 1]. A label map is a grey or palette picture of integers, with a
+    ``names.json`` in the same folder that names them: ``{"1": "eyes", ...}``. In a folder, the
+    file of ``a/b.jpg`` is ``a/b`` or ``b`` with one of :data:`SUFFIXES`.
 
     Args:
         path: the file or folder.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: the file's kind is unknown.
+        FileNotFoundError: the path does not exist.
+        ValueError: the file type is unknown.
     """
 
     path: Path
 
     def __post_init__(self) -> None:
-        """Check that it is there."""
+        """Check that the path exists and that its type is known."""
         if not self.path.exists():
-            raise FileNotFoundError(f"there is no file or folder {self.path}: expected regions")
+            raise FileNotFoundError(f"expected a file or folder of regions, {self.path} is missing")
         if not self.path.is_dir() and self.path.suffix.lower() not in SUFFIXES:
             raise ValueError(
-                f"expected regions as {', '.join(SUFFIXES)} or a folder of them, got {self.path}"
+                f"expected regions as {', '.join(SUFFIXES)} or a folder of such files, got "
+                f"{self.path}"
             )
 
     def fingerprint(self) -> str:
@@ -75,16 +76,16 @@ class RegionFiles:
 
     @functools.cached_property
     def _held(self) -> frozenset[str]:
-        """The files of regions below a folder, by their paths in it."""
+        """The region files below a folder, by their paths relative to it."""
         files = (file for file in self.path.rglob("*") if file.name != NAMES and file.is_file())
         known = (file for file in files if file.suffix.lower() in SUFFIXES)
         return frozenset(file.relative_to(self.path).as_posix() for file in known)
 
     def check(self, photos: Sequence[Path]) -> None:
-        """Check that no two photographs have one file of a folder, found by a part of their paths.
+        """Check that no two photographs match the same file of a folder.
 
         Raises:
-            ValueError: two have.
+            ValueError: two photographs match the same file.
         """
         if not self.path.is_dir():
             return
@@ -95,31 +96,31 @@ class RegionFiles:
                     continue
                 if taken.setdefault(name, photo) != photo:
                     raise ValueError(
-                        f"{self.path / name} could be the regions of {taken[name]} and of {photo}: "
-                        "name files of regions as the photographs' folders and names"
+                        f"{self.path / name} matches both {taken[name]} and {photo}: name region "
+                        "files after the photographs' folders and names"
                     )
                 break
 
     def of(
         self, photo: Path, size: tuple[int, int], seen: tuple[int, int], box: Box | None
     ) -> Regions:
-        """Return a photograph's regions in the picture that the model sees of it.
+        """Return a photograph's regions in the coordinates of the model's picture.
 
         Args:
             photo: the photograph's path.
-            size: its (H, W).
+            size: (H, W) of the photograph.
             seen: (h, w) of the model's picture.
             box: (top, left, height, width) of that picture in the photograph's pixels.
 
         Raises:
-            LookupError: there are none of it.
-            ValueError: the file is damaged or of another size, or the box is unknown.
+            LookupError: the photograph has no regions.
+            ValueError: the file is damaged or has another size, or the box is unknown.
         """
         if box is None:
             raise ValueError(
-                f"where in {photo} the model's picture lies is unknown, so the regions of "
-                f"{self.path} cannot be placed: use a transform that is a resize, a centre crop "
-                "and a normalisation"
+                f"the position of the model's picture in {photo} is unknown, so the regions of "
+                f"{self.path} cannot be placed: use a transform of a resize, a centre crop and a "
+                "normalisation"
             )
         file = self._file(photo)
         if file.suffix.lower() == ".json":
@@ -127,8 +128,8 @@ class RegionFiles:
         masks = _masks(file) if file.suffix.lower() == ".safetensors" else _labels(file)
         if masks.size != size:
             raise ValueError(
-                f"{file} is of {masks.size[0]} x {masks.size[1]} pixels, but {photo} of "
-                f"{size[0]} x {size[1]}: expected the photograph's own size, upright"
+                f"{file} has {masks.size[0]} x {masks.size[1]} pixels, but {photo} has "
+                f"{size[0]} x {size[1]}: expected the size of the upright photograph"
             )
         return Regions(masks.names, _cut(masks.masks, seen, box))
 
@@ -139,13 +140,13 @@ class RegionFiles:
             if name in self._held:
                 return self.path / name
         raise LookupError(
-            f"{self.path} holds no regions of {photo}: expected {photo.stem} with one of "
+            f"{self.path} contains no regions of {photo}: expected {photo.stem} with one of "
             f"{', '.join(SUFFIXES)}"
         )
 
 
 def _candidates(photo: Path) -> Iterator[str]:
-    """Yield names that a photograph's file of regions may have, of the longest part of its path on.
+    """Yield possible names of a photograph's region file, from the longest part of its path.
 
     Example:
         >>> next(_candidates(Path("/photos/cat/1.jpg")))
@@ -160,7 +161,7 @@ def _candidates(photo: Path) -> Iterator[str]:
 def _boxes(
     file: Path, photo: Path, size: tuple[int, int], seen: tuple[int, int], box: Box
 ) -> Regions:
-    """Return boxes, moved and scaled to the model's picture."""
+    """Read boxes, and move and scale them to the model's picture."""
     content = _json(file)
     if content and all(isinstance(value, Mapping) for value in content.values()):
         parts = photo.absolute().parts
@@ -168,7 +169,7 @@ def _boxes(
         keys = [each for key in keys for each in (key, key.removesuffix(photo.suffix))]
         key = next((key for key in keys if key in content), None)
         if key is None:
-            raise LookupError(f"{file} holds no regions of {photo}")
+            raise LookupError(f"{file} contains no regions of {photo}")
         content = content[key]
     for region, edges in content.items():
         numbers = isinstance(edges, list) and len(edges) == 4
@@ -176,17 +177,17 @@ def _boxes(
             isinstance(edge, (int, float)) and math.isfinite(edge) for edge in edges
         ):
             raise ValueError(
-                f"expected {file} to hold [left, top, right, bottom] in pixels of each region, got "
-                f"{edges!r:.60} for {region!r}"
+                f"expected {file} to contain [left, top, right, bottom] in pixels for each region, "
+                f"got {edges!r:.60} for {region!r}"
             )
         start, top, end, bottom = edges
         if min(end, size[1]) <= max(start, 0) or min(bottom, size[0]) <= max(top, 0):
             raise ValueError(
-                f"{file}: the box of {region!r}, {edges}, holds no pixel of {photo}, which is "
+                f"{file}: the box of {region!r}, {edges}, contains no pixel of {photo}, which is "
                 f"{size[1]} pixels wide and {size[0]} high: expected left < right and top < bottom"
             )
     if not content:
-        raise ValueError(f"{file} names no region of {photo}")
+        raise ValueError(f"{file} contains no region of {photo}")
     top, left, height, width = box
     scale = torch.tensor([seen[1] / width, seen[0] / height] * 2)
     edges = (torch.tensor(list(content.values())).float() - torch.tensor([left, top] * 2)) * scale
@@ -205,7 +206,7 @@ def _masks(file: Path) -> Regions:
         masks = [mask if mask.dtype == torch.bool else mask.float() for mask in tensors.values()]
         return Regions(list(tensors), torch.stack([mask.float() for mask in masks]))
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{file} holds no masks (H, W) of regions: {error}") from error
+        raise ValueError(f"expected {file} to contain masks (H, W) of regions: {error}") from error
 
 
 def _labels(file: Path) -> Regions:
@@ -214,13 +215,13 @@ def _labels(file: Path) -> Regions:
     try:
         with Image.open(file, formats=("BMP", "PNG", "TIFF")) as picture:
             if math.prod(picture.size) > MAX_PIXELS:
-                raise ValueError(f"{picture.size} pixels are too many")  # noqa: TRY301
+                raise ValueError(f"{picture.size} are too many pixels")  # noqa: TRY301
             mode, values = picture.mode, np.array(picture)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file} is no label map: {error}") from error
+        raise ValueError(f"{file} is not a label map: {error}") from error
     if mode not in ("1", "L", "P", "I", "I;16"):
         raise ValueError(
-            f"{file} is no label map: expected grey or palette pixels, which hold a label each, "
+            f"{file} is not a label map: expected grey or palette pixels with one label each, "
             f"got {mode}"
         )
     labels = torch.from_numpy(values.astype(np.int64))
@@ -231,11 +232,12 @@ def _labels(file: Path) -> Regions:
 def _label_names(file: Path) -> dict[int, str]:
     if not file.is_file():
         raise FileNotFoundError(
-            f'there is no {file}, which names the labels of the maps beside it: {{"1": "eyes"}}'
+            f"expected {file} with the names of the labels of the maps next to it, such as "
+            f'{{"1": "eyes"}}; the file is missing'
         )
     names = _json(file)
     if not names or not all(key.isdecimal() and isinstance(v, str) for key, v in names.items()):
-        raise ValueError(f'expected {file} as names by label, such as {{"1": "eyes"}}')
+        raise ValueError(f'expected {file} to map labels to names, such as {{"1": "eyes"}}')
     return {int(label): name for label, name in names.items()}
 
 
@@ -250,19 +252,19 @@ def _json(file: Path) -> dict[str, Any]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{twice[0]!r} is named twice")
+        raise ValueError(f"{twice[0]!r} occurs twice")
     return dict(pairs)
 
 
 def _cut(masks: Tensor, seen: tuple[int, int], box: Box) -> Tensor:
-    """Return (1, R, h, w): of each pixel of the model's picture the part that a mask covers."""
+    """Return (1, R, h, w): the covered share of each pixel of the model's picture."""
     rows = _covered(masks.shape[-2], seen[0], box[0], box[2])
     columns = _covered(masks.shape[-1], seen[1], box[1], box[3])
     return (rows @ masks @ columns.T).clamp(0, 1)
 
 
 def _covered(whole: int, parts: int, start: float, length: float) -> Tensor:
-    """Return (parts, whole): which share of each part of a stretch each whole pixel covers.
+    """Return (parts, whole): the share of each of ``parts`` intervals that each pixel covers.
 
     Example:
         >>> _covered(3, 2, 0.5, 2.0).tolist()

@@ -1,4 +1,4 @@
-"""What --regions names: detectors, the template, or files; and the check of --infill."""
+"""Read --regions (detectors, the template or files) and --infill."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .region_files import RegionFiles
 
 NAMES = ("face", "mediapipe", "template", "none")
 
-#: So many photographs are searched for a face where the template is asked for.
+#: Number of photographs that are searched for a face if the template is used.
 _SEARCHED = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class FaceRegions:
-    """Find the regions of the largest face in each of some pictures, (N, 3, H, W).
+    """Detects the largest face in each picture, (N, 3, H, W), and returns its regions.
 
     The detector is opened in the process that uses it. Masks are zero in pictures without a face.
     """
@@ -42,7 +42,7 @@ class FaceRegions:
 
 @dataclasses.dataclass(frozen=True)
 class TemplateRegions:
-    """Return the regions of a face that fills each of some pictures, (N, 3, H, W)."""
+    """Returns the regions of a face that fills the picture, for pictures (N, 3, H, W)."""
 
     def __call__(self, pictures: Tensor) -> Regions:
         """Return the template of the pictures' size."""
@@ -50,12 +50,12 @@ class TemplateRegions:
 
 
 def named(text: str) -> tuple[RegionsOf | None, RegionFiles | None]:
-    """Return what --regions names: a function of pictures, and the files of photographs' own.
+    """Return the source of regions that --regions names, and the region files if there are any.
 
     Raises:
-        typer.BadParameter: it is neither a name nor a file.
+        typer.BadParameter: the text is neither a name nor a file.
         ImportError, OSError: the face detector or its model file is missing.
-        ValueError: a file is of an unknown kind.
+        ValueError: the type of a file is unknown.
     """
     if text in ("face", "mediapipe"):
         _detector(text)  # reports a missing file before anything runs
@@ -87,23 +87,23 @@ def check_infill(infill: str | None, region_kind: str) -> None:
         )
     if region_kind == "none":
         raise typer.BadParameter(
-            "--infill removes regions, but there are none: give --regions too, or leave it out"
+            "--infill removes regions, but there are none: add --regions, or leave --infill out"
         )
 
 
 def note_pictures_without_a_face(photographs: Photographs) -> None:
-    """Say where the template is laid over pictures in which YuNet finds no face."""
+    """Write a note about pictures in which YuNet finds no face for the template."""
     if not model_files.is_here("yunet"):
         console.note(
-            "whether the pictures show a face was not checked, since YuNet's file is not here: the "
-            "template marks where the parts of a face that fills the picture would be"
+            "could not check whether the pictures show a face, since YuNet's model file is "
+            "missing: the template marks the parts of a face that is assumed to fill the picture"
         )
         return
     without = []
     for index in range(min(_SEARCHED, len(photographs))):
         try:
             picture = photographs[index].picture
-        except Exception:  # it is listed with its reason when it is its turn
+        except Exception:  # the run lists it with the reason
             continue
         if picture is not None and not _detector("face")(picture[None]).found.any():
             without.append(photographs.name(index))
@@ -115,8 +115,8 @@ def _without(names: Sequence[str], searched: int, count: int) -> str:
     listed = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' * (len(names) > 3)}"
     part = f" (of the first {searched} pictures)" if searched < count else ""
     return (
-        f"YuNet finds no face in {listed}{part}: --regions template marks there where the parts of "
-        "a face that fills the picture would be, whatever is in it"
+        f"YuNet finds no face in {listed}{part}: --regions template marks the parts of a face that "
+        "is assumed to fill the picture, whatever it shows"
     )
 
 

@@ -1,4 +1,4 @@
-"""What is said of explained photographs: one record each, as JSON, as CSV and as tables."""
+"""Results of explained photographs: one record each, for JSON, CSV and terminal tables."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ KINDS = ("overlay", "contours", "signed")
 def record(
     found: Explained, place: int, photo: str, classes: Sequence[str] | None, tags: Sequence[str]
 ) -> Record:
-    """Return what is known of one photograph, without its files and regions.
+    """Return the record of one photograph, without its files and regions.
 
     Args:
-        found: of a group of images.
-        place: of the photograph in the group.
+        found: the explained group of images.
+        place: index of the photograph in the group.
         photo: the file, as it was given.
-        classes: the classes' names, by id.
-        tags: what each of the K targets was asked for as.
+        classes: class names by id.
+        tags: the requested name of each of the K targets, such as "predicted".
     """
     outputs, best = found.explanations[0].outputs, int(found.predictions[place])
     probability = float(found.confidences[place])
@@ -64,7 +64,7 @@ def record(
 
 
 def table(records: Sequence[Record]) -> bytes:
-    """Return records as CSV: a row for each photograph, method and target."""
+    """Return records as CSV with a row for each photograph, method and target."""
     rows = list(_rows(records))
     stream = io.StringIO(newline="")
     if rows:
@@ -75,14 +75,14 @@ def table(records: Sequence[Record]) -> bytes:
 
 
 def name_of(said: Record | None) -> str:
-    """Return a class as it is read: its name and number."""
+    """Return a class' display name: its name and number."""
     if said is None:
         return ""
     return f"class {said['class']}" if said["name"] is None else f"{said['name']} ({said['class']})"
 
 
 def show(one: Record) -> None:
-    """Write what is said of one photograph as tables."""
+    """Write the results of one photograph as tables."""
     said = one["prediction"]
     console.line(one["photo"])
     facts = f"score {said['score']:.4g}"
@@ -141,7 +141,7 @@ def _class(index: int, names: Sequence[str] | None) -> Record:
 
 
 def _region(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return what is shown of a row of the regions' table."""
+    """Return the displayed columns of a row of the region table."""
     if not row["area"]:
         density = "not found"
     elif not row["resolvable"]:

@@ -1,4 +1,4 @@
-"""``camlens dataset``, ``report`` and ``compare``: a folder to a run, a run to a page, two runs."""
+"""``camlens dataset``, ``report`` and ``compare``: explain a folder, report and compare runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..dataset import RegionsOf, Run
     from ..loading import LoadedModel
 
-# So many unreadable images are named, not all.
+# At most this many unreadable images are listed.
 _NAMED = 20
 
 
@@ -37,10 +37,10 @@ def dataset(
     batch_size: options.BatchSize = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     shard_size: Annotated[
-        int, typer.Option(min=1, help="Images a shard: what a kill can cost.")
+        int, typer.Option(min=1, help="Images per shard; an interrupted shard is repeated.")
     ] = 256,
     heatmaps: Annotated[
-        str, typer.Option(help="How maps are kept: uint8 (256 steps) or float16.")
+        str, typer.Option(help="Data type of stored maps: uint8 (256 levels) or float16.")
     ] = "uint8",
     size: options.Size = None,
     resize: options.Resize = None,
@@ -52,9 +52,9 @@ def dataset(
     unsafe_pickle: options.UnsafePickle = False,
     as_json: options.Json = False,
 ) -> None:
-    """Explain all images of a folder, and of the folders in it, into a run.
+    """Explain all images of a folder and its subfolders, and write a run.
 
-    An image's label is the first folder that it is in, if a class of the model has that name.
+    An image's label is the direct subfolder of DIR that contains it, if a class has that name.
     Repeating an interrupted command resumes after the last finished shard. Images that cannot be
     read are listed, and the exit code is then 1.
     """
@@ -96,19 +96,20 @@ def dataset(
 
 def report(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="What camlens dataset or explain wrote.")
+        Path,
+        typer.Argument(metavar="RUN", help="A folder that dataset, evaluate or explain wrote."),
     ],
     *,
     out: Annotated[
-        Path | None, typer.Option(help="The page.", show_default="RUN/report.html")
+        Path | None, typer.Option(help="File of the page.", show_default="RUN/report.html")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write a run's report: one page that opens from disk and needs nothing else."""
+    """Write a run's report: a single HTML file that needs no server or network."""
     from ..report import write_report
 
     if not (run / "manifest.json").exists() and (run / "run" / "manifest.json").exists():
-        out = out or run / "report.html"  # the folder of camlens explain, which holds its run
+        out = out or run / "report.html"  # the folder of camlens explain, which contains its run
         run = run / "run"
     page = write_report(run, out)
     if as_json:
@@ -121,22 +122,20 @@ def compare(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B")],
     *,
-    by: Annotated[
-        str | None, typer.Option(help="A column, such as label; a row for each of its values.")
-    ] = None,
+    by: Annotated[str | None, typer.Option(help="A column to group by, such as label.")] = None,
     value: Annotated[
         str,
-        typer.Option(help="What is compared, such as density, share, pointing_game, iou, excess."),
+        typer.Option(help="The value to compare: density, share, pointing_game, iou, excess, ..."),
     ] = "density",
     method: Annotated[
-        str | None, typer.Option(help="Of runs of several methods, which one.")
+        str | None, typer.Option(help="The method to compare, for runs of several methods.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Compare what two runs over the same images say of the same regions, image by image.
+    """Compare the region scores of two runs over the same images, paired by image.
 
-    The difference is RUN_A minus RUN_B, with its 95% interval, the p-value of a permutation test
-    and the same corrected for all tests of the table.
+    The difference is RUN_A minus RUN_B, with its 95% interval, the p-value of a permutation test,
+    and that p-value corrected for all tests of the table.
     """
     from ..dataset import Run
     from ..regions import compare as compare_regions
@@ -144,8 +143,8 @@ def compare(
     a, b = Run(run_a), Run(run_b)
     if list(a.images["name"]) != list(b.images["name"]):
         raise ValueError(
-            f"{run_a} and {run_b} are of different images: a comparison is image by image, so make "
-            "both runs of the same folder"
+            f"{run_a} and {run_b} contain different images: a comparison is paired by image, so "
+            "create both runs from the same folder"
         )
     tables = [_regions(run, path, method) for run, path in ((a, run_a), (b, run_b))]
     rows = console.rows_of(compare_regions(*tables, by=by, value=value))
@@ -158,11 +157,11 @@ def compare(
 def photographs_below(
     root: Path, loaded: LoadedModel, region_kind: str
 ) -> tuple[RegionsOf | None, Photographs]:
-    """Return what finds regions and the photographs of a folder; note what may surprise in them.
+    """Return the source of regions and the photographs of a folder, and write notes about them.
 
     Raises:
         typer.BadParameter: the regions are unknown.
-        NotADirectoryError, ValueError: there is no folder, or no photograph in it.
+        NotADirectoryError, ValueError: the folder does not exist or contains no photograph.
     """
     found_by, region_files = regions.named(region_kind)
     photographs = Photographs.below(root, loaded, region_files)
@@ -176,21 +175,21 @@ def photographs_below(
 def _without_label(folders: list[str], known: bool) -> str:
     listed = f"{', '.join(folders[:5])}{', ...' * (len(folders) > 5)}"
     if known:
-        return f"the model has no class {listed}: images in folders of such names have no label"
+        return f"the model has no class {listed}: images in folders with these names have no label"
     return (
-        f"the classes' names are unknown, so images in the folders {listed} have no label: name "
-        "the classes with --classes FILE"
+        f"the class names are unknown, so images in the folders {listed} have no label: pass the "
+        "class names with --classes FILE"
     )
 
 
 def finish(run: Run, out: Path, *, as_json: bool, done: str = "explained") -> None:
-    """Say how far a run is, what was found, and which images could not be read.
+    """Report a run's progress, its evaluation, and the images that could not be read.
 
     Args:
-        run: as it is now.
-        out: its folder.
-        as_json: whether to answer by one JSON document.
-        done: what was done to the images.
+        run: the run.
+        out: the run's folder.
+        as_json: whether to answer with one JSON document.
+        done: the verb for the processed images.
 
     Raises:
         typer.Exit: some images could not be explained.
@@ -201,8 +200,8 @@ def finish(run: Run, out: Path, *, as_json: bool, done: str = "explained") -> No
             console.document({"run": str(out), "complete": False, "shards": len(run.shards)})
         else:
             console.line(
-                f"the shards of rank {rank} of {ranks} are done, {len(run.shards)} in {out} in "
-                "all; the run is complete when every rank is done"
+                f"rank {rank} of {ranks} has finished its shards; {out} contains "
+                f"{len(run.shards)} in total; the run is complete when every rank has finished"
             )
         return
     unreadable = _unreadable(run)
@@ -218,7 +217,7 @@ def finish(run: Run, out: Path, *, as_json: bool, done: str = "explained") -> No
     for row in unreadable[:_NAMED]:
         console.note(f"{row['name']}: {row['reason']}", kind="Not explained", style="red")
     if unreadable:
-        more = f"; {len(unreadable) - _NAMED} more are in the run" * (len(unreadable) > _NAMED)
+        more = f"; the run lists {len(unreadable) - _NAMED} more" * (len(unreadable) > _NAMED)
         console.error(f"{len(unreadable)} images could not be explained{more}")
         raise typer.Exit(errors.FAILED)
 
@@ -237,12 +236,12 @@ def _unreadable(run: Run) -> list[dict[str, Any]]:
 def _regions(run: Run, path: Path, method: str | None) -> pd.DataFrame:
     if run.regions is None:
         raise ValueError(
-            f"{path} has no regions to compare: make it with camlens dataset ... --regions face"
+            f"{path} has no regions to compare: create it with camlens dataset ... --regions face"
         )
     if method is None:
         return run.regions
     found = run.regions[run.regions["method"] == method]
     if found.empty:
         there = ", ".join(sorted(run.regions["method"].unique()))
-        raise LookupError(f"{path} has no method {method!r}; it has {there}")
+        raise LookupError(f"{path} has no method {method!r}: choose from {there}")
     return found

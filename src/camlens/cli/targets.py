@@ -1,4 +1,4 @@
-"""What --target means."""
+"""Read --target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from ..loading.factories import near
 from ..targets import Targets, several, top
 
-#: Words that are no names of classes.
+#: Keywords of --target, which are not class names.
 _KEYWORD = re.compile(r"predicted|label|all|top\d{1,4}")
 
 
@@ -19,16 +19,16 @@ def read(texts: Sequence[str], classes: Sequence[str] | None) -> tuple[Targets, 
     """Read what to explain: predicted, label, topN, all, or classes by number or name.
 
     Returns:
-        The targets as a run takes them, and a name for each of the K, as in files' names; no name
+        The targets for a run, and a name for each of the K targets, used in file names; no names
         for "all".
 
     Raises:
-        typer.BadParameter: a class has no such name, or a target is given twice.
+        typer.BadParameter: no class has a given name, or a target is given twice.
     """
     words = [word for text in texts for word in _words(text, classes)]
     if "all" in words:
         if len(words) > 1:
-            raise typer.BadParameter(f"expected --target all alone, got {', '.join(words)}")
+            raise typer.BadParameter(f"expected only --target all, got {', '.join(words)}")
         return "all", []
     parts: list[Any] = []
     tags: list[str] = []
@@ -48,26 +48,26 @@ def read(texts: Sequence[str], classes: Sequence[str] | None) -> tuple[Targets, 
             raise typer.BadParameter(
                 f"expected each --target once, got {word!r} again"
                 if new
-                else f"expected --target topN of at least 1 class, got {word!r}"
+                else f"expected --target topN with N of at least 1, got {word!r}"
             )
         tags += new
     if "predicted" in tags and "top1" in tags:
-        raise typer.BadParameter("--target topN holds the predicted class: leave predicted out")
+        raise typer.BadParameter("--target topN includes the predicted class: leave predicted out")
     return (parts[0] if len(parts) == 1 else several(*parts)), tags
 
 
 def _words(text: str, classes: Sequence[str] | None) -> list[str]:
-    """Cut a text at commas, unless it is a class's name, which may have some."""
+    """Split a text at commas, unless it is a class name, which may contain commas."""
     if classes is not None and text.casefold() in {name.casefold() for name in classes}:
         if _KEYWORD.fullmatch(text):
             raise typer.BadParameter(
-                f"--target {text} is a word of this option and the name of a class: give the "
-                "class's number"
+                f"--target {text} is both a keyword of this option and the name of a class: use "
+                "the class's number"
             )
         return [text]
     words = [word.strip() for word in text.split(",")]
     if not all(words):
-        raise typer.BadParameter(f"expected --target as words with commas, got {text!r}")
+        raise typer.BadParameter(f"expected --target as words separated by commas, got {text!r}")
     return words
 
 
@@ -76,23 +76,23 @@ def _class(text: str, classes: Sequence[str] | None) -> int:
         if classes is not None and text in classes and classes.index(text) != int(text):
             raise typer.BadParameter(
                 f"--target {text} is the number of one class and the name of another, number "
-                f"{classes.index(text)}: name the classes otherwise with --classes FILE"
+                f"{classes.index(text)}: rename the classes with --classes FILE"
             )
         return int(text)
     if classes is None:
         raise typer.BadParameter(
-            f"expected --target as a class's number, got {text!r}: the classes' names are "
-            "unknown, give them with --classes FILE"
+            f"expected --target as a class number, got {text!r}: the class names are unknown, pass "
+            "them with --classes FILE"
         )
     if list(classes).count(text) == 1:
         return list(classes).index(text)
     names = [name.casefold() for name in classes]
     if text.casefold() not in names:
-        raise typer.BadParameter(f"--target: there is no class {text!r}{near(text, classes)}")
+        raise typer.BadParameter(f"--target: unknown class {text!r}{near(text, classes)}")
     ids = [index for index, name in enumerate(names) if name == text.casefold()]
     if len(ids) > 1:
         raise typer.BadParameter(
-            f"--target: {len(ids)} classes are named {text!r}: give the number, "
+            f"--target: {len(ids)} classes are named {text!r}: use the number, "
             f"{', '.join(map(str, ids[:-1]))} or {ids[-1]}"
         )
     return ids[0]

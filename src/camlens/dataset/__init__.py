@@ -1,4 +1,4 @@
-"""Whole data sets: explained in a stream, kept in Parquet shards, resumed after a crash.
+"""Explain whole data sets in batches, store the results in Parquet shards, resume after a crash.
 
 :func:`explain_dataset` writes a run, :class:`Run` reads one. Needs ``camlens[data]``.
 """

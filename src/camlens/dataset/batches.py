@@ -1,4 +1,4 @@
-"""From a data set to batches of one shard each, in the data set's order."""
+"""Read a data set in order, in batches that each belong to one shard."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Group:
         indexes: N positions in the data set.
         images: (N, C, H, W).
         pictures: (N, 1 or 3, H, W) uint8, or None.
-        labels: N class ids, -1 where unknown.
+        labels: N class ids, -1 if unknown.
         names: N names.
-        regions: of each image, or None.
+        regions: regions of each image, or None.
     """
 
     indexes: tuple[int, ...]
@@ -41,7 +41,7 @@ class Group:
     regions: Regions | None = None
 
     def __getitem__(self, some: slice) -> Group:
-        """Return some of the images."""
+        """Return a slice of the images."""
         return Group(
             indexes=self.indexes[some],
             images=self.images[some],
@@ -54,7 +54,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """What was read of a shard at once; ``last`` is true of the shard's last batch."""
+    """Items of a shard that were read together; ``last`` marks the shard's last batch."""
 
     shard: int
     last: bool
@@ -68,13 +68,13 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """How a data set is cut: into shards, and each of them into batches."""
+    """How a data set is divided into shards, and each shard into batches."""
 
     shard_size: int
     batch_size: int
 
     def count(self, length: int) -> int:
-        """Return how many shards a data set of so many items has."""
+        """Return the number of shards of a data set with ``length`` items."""
         return -(-length // self.shard_size)
 
     def of_shard(self, shard: int, length: int) -> list[list[int]]:
@@ -90,12 +90,12 @@ class Cut:
 
 
 def load(dataset: Any, cut: Cut, shards: Sequence[int], workers: int) -> Generator[Batch]:
-    """Read some shards of a data set, with one set of workers for all of them."""
+    """Read some shards of a data set with one set of workers."""
     guarded = _Guarded(dataset, cut, len(dataset))
     loader: Any = DataLoader(
         guarded,
         num_workers=workers,
-        # Its own generator: the seed of the workers would else be drawn from the global one.
+        # Its own generator: otherwise the workers' seed would be drawn from the global one.
         generator=torch.Generator().manual_seed(0),
         batch_sampler=_Order(cut, shards, len(dataset)),
         collate_fn=guarded.collate,
@@ -104,14 +104,14 @@ def load(dataset: Any, cut: Cut, shards: Sequence[int], workers: int) -> Generat
     try:
         yield from batches
     finally:
-        # While a traceback keeps the iterator alive, torch would raise that a worker has died again
-        # and again, wherever the main thread is when another child of the process ends.
+        # While a traceback keeps the iterator alive, torch would raise "a worker has died" again
+        # in the main thread whenever another child of the process ends.
         if workers:
             batches._shutdown_workers()
 
 
 class _Order(Sampler[list[int]]):
-    """The indexes of some shards, batch by batch; a list of all would grow with the data set."""
+    """Yields the indexes of some shards, batch by batch, since a list would grow with the data."""
 
     def __init__(self, cut: Cut, shards: Sequence[int], length: int) -> None:
         self.cut, self.shards, self.length = cut, shards, length
@@ -123,9 +123,9 @@ class _Order(Sampler[list[int]]):
 
 @contextlib.contextmanager
 def dead_workers_told() -> Iterator[None]:
-    """Say what to do when a process that reads images has died.
+    """Explain the error when a process that reads images has died.
 
-    Torch raises that from a signal handler: anywhere in the main thread.
+    Torch raises it from a signal handler, so anywhere in the main thread.
 
     Raises:
         RuntimeError: a worker died.
@@ -133,7 +133,7 @@ def dead_workers_told() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ConnectionResetError, EOFError) as error:
-        # The connection breaks where the worker dies while it hands over a batch.
+        # The connection breaks if the worker dies while it sends a batch.
         told = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
         connection = isinstance(error, (ConnectionResetError, EOFError))
         broken = connection and not hasattr(error, "__notes__")
@@ -141,14 +141,14 @@ def dead_workers_told() -> Iterator[None]:
             raise
         raise RuntimeError(
             f"a process that reads images died ({error}). Finished shards are kept: run it again "
-            "to resume. If it dies again, num_workers=0 shows at which image"
+            "to resume. If it dies again, use num_workers=0 to find the image that causes it"
         ) from error
 
 
 class _Guarded(Dataset[tuple[int, Any]]):
-    """A map-style data set whose items do not raise: what cannot be read says why.
+    """A map-style data set that returns an :class:`Unreadable` for an item that raises.
 
-    What is not the item's fault, such as too many open files, is raised, and a later run reads
+    Errors of the machine, such as too many open files, are still raised, so that a later run reads
     the item again.
     """
 
@@ -160,7 +160,7 @@ class _Guarded(Dataset[tuple[int, Any]]):
             return index, self.dataset[index]
         except Exception as error:
             if is_machine_fault(error):
-                error.add_note(f"item {index} of the data set; run it again to resume")
+                error.add_note(f"in item {index} of the data set; run it again to resume")
                 raise
             root = getattr(self.dataset, "root", "")
             return index, Unreadable(reason_of(error, str(root)), self._name(index))
@@ -176,11 +176,11 @@ class _Guarded(Dataset[tuple[int, Any]]):
 
 
 def collated(items: Sequence[tuple[int, Any]], shard: int, *, last: bool) -> Batch:
-    """Put items together: those of one size into a group, those that say why not aside.
+    """Group the items of each size, and separate unreadable items.
 
     Raises:
-        TypeError: an item is no image.
-        ValueError: an image is of a wrong shape.
+        TypeError: an item is not an image.
+        ValueError: an image has a wrong shape.
     """
     unreadable: list[tuple[int, Unreadable]] = []
     alike: dict[Any, list[tuple[int, Sample]]] = {}
@@ -204,7 +204,7 @@ def _checked(index: int, item: Any) -> Sample | Unreadable:
     try:
         sample = as_sample(item)
     except (TypeError, ValueError) as error:
-        error.add_note(f"item {index} of the data set")
+        error.add_note(f"in item {index} of the data set")
         raise
     if not sample.image.isfinite().all():
         return Unreadable("the image has values that are not finite", sample.name)
@@ -226,11 +226,11 @@ def _group(members: list[tuple[int, Sample]]) -> Group:
 
 
 def reason_of(error: Exception, root: str = "") -> str:
-    """Return an exception in words that are the same in every run.
+    """Return an exception's text without parts that differ between runs.
 
     Args:
         error: the exception.
-        root: a folder, whose path is left out of the words.
+        root: a folder, whose path is removed from the text.
 
     Example:
         >>> reason_of(ValueError("data/cat/1.png is cut off, <Decoder at 0x7f12ab>"), "data")
@@ -243,5 +243,5 @@ def reason_of(error: Exception, root: str = "") -> str:
 
 
 def writable(text: str) -> str:
-    """Return a text as UTF-8 can hold it; file names of other encodings cannot be."""
+    """Escape what UTF-8 cannot encode, such as file names in other encodings."""
     return text.encode("utf-8", "backslashreplace").decode()

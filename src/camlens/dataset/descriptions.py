@@ -1,4 +1,4 @@
-"""Describe what was asked of a run, as its manifest keeps it: in words, and as hashes."""
+"""Describe a run's model, explainers, data set and options for its manifest."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from .fingerprint import Walk, attributes, global_hooks, is_library, name_of, sc
 from .manifest import FORMAT
 from .options import RunOptions
 
-#: Packages whose version decides numbers, or bytes in the tables.
+#: Packages whose version determines the numbers, or the bytes of the tables.
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow", "pillow")
 
 
 def describe_run(
     explainers: Sequence[Explainer], dataset: Any, options: RunOptions, *, resumable: bool = True
 ) -> dict[str, Any]:
-    """Return the manifest of a run that is about to start: what is asked, and nothing found yet.
+    """Return the manifest of a run that is about to start: its inputs and options, no results.
 
     Args:
-        explainers: of one model.
+        explainers: explainers of one model.
         dataset: the data set.
-        options: of the run.
-        resumable: whether what cannot be compared is an error, rather than different each time.
+        options: the run's options.
+        resumable: whether a value that cannot be compared is an error; otherwise its hash is
+            random.
 
     Raises:
-        ValueError: as :func:`fingerprint`.
+        ValueError: see :func:`fingerprint`.
     """
     model = explainers[0].model
     some = next(model.parameters(), torch.empty(0))
@@ -65,15 +66,15 @@ def describe_run(
 
 
 def describe(value: Any, what: str = "the value", walk: Walk | None = None) -> Any:
-    """Return a value as a manifest keeps it: numbers and texts as they are, others hashed.
+    """Return a value for a manifest: numbers and strings as they are, other values hashed.
 
     Args:
         value: an option of a run.
-        what: its name, for the error.
-        walk: what hashes it.
+        what: its name in error messages.
+        walk: computes the hash.
 
     Raises:
-        ValueError: as :func:`fingerprint`.
+        ValueError: see :func:`fingerprint`.
 
     Example:
         >>> describe("blur"), describe(max)["name"]
@@ -83,16 +84,16 @@ def describe(value: Any, what: str = "the value", walk: Walk | None = None) -> A
         return value
     if isinstance(value, (list, tuple)):
         return [describe(element, f"{what}[{place}]", walk) for place, element in enumerate(value)]
-    if isinstance(value, Explainer):  # an option of another, such as of SmoothGrad
+    if isinstance(value, Explainer):  # an option of another explainer, such as SmoothGrad
         return describe_explainer(value, walk)
     return {"name": name_of(value), "fingerprint": (walk or Walk()).of(value, what).hex()}
 
 
 def describe_model(model: nn.Module, walk: Walk | None = None) -> dict[str, str]:
-    """Return hashes of a model's weights, of its code, and of its other attributes.
+    """Return hashes of a model's weights, code and other attributes.
 
     Raises:
-        ValueError: as :func:`fingerprint`.
+        ValueError: see :func:`fingerprint`.
     """
     model = unwrap(model)
     walk, weights = walk or Walk(), hashlib.sha256()
@@ -116,10 +117,10 @@ def describe_model(model: nn.Module, walk: Walk | None = None) -> dict[str, str]
 def describe_explainer(explainer: Explainer, walk: Walk | None = None) -> dict[str, Any]:
     """Return an explainer's method, layers and options, without its model.
 
-    ``layers`` are None where the explainer finds the layer itself, and for gradients of images.
+    ``layers`` are None if the explainer finds the layer itself, and for gradients of images.
 
     Raises:
-        ValueError: as :func:`fingerprint`.
+        ValueError: see :func:`fingerprint`.
     """
     layers = getattr(explainer, "layers", None)
     options = {
@@ -143,7 +144,7 @@ def describe_dataset(dataset: Any, walk: Walk | None = None) -> dict[str, Any]:
     """Return a data set's type, length and fingerprint.
 
     Raises:
-        ValueError: as :func:`fingerprint`.
+        ValueError: see :func:`fingerprint`.
     """
     return {
         "type": type(dataset).__name__,
@@ -153,13 +154,13 @@ def describe_dataset(dataset: Any, walk: Walk | None = None) -> dict[str, Any]:
 
 
 def _root(dataset: Any) -> str | None:
-    """Return the folder that the items' names are relative to, if the data set says it."""
+    """Return the folder that the items' names are relative to, if the data set has one."""
     root = getattr(dataset, "root", None)
     return str(Path(root).absolute()) if isinstance(root, (str, os.PathLike)) else None
 
 
 def describe_modes(device: str) -> dict[str, str | None]:
-    """Return the modes of torch that decide numbers: autocast and the precision of products."""
+    """Return torch's modes that affect numbers: autocast, function modes and matmul precision."""
     on = torch.is_autocast_enabled(device)
     return {
         "autocast": str(torch.get_autocast_dtype(device)) if on else None,
@@ -169,7 +170,7 @@ def describe_modes(device: str) -> dict[str, str | None]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of camlens, Python, and the packages that decide numbers or bytes."""
+    """Return the versions of camlens, Python, and the packages that affect the results."""
     from .. import __version__
 
     installed = {"camlens": __version__, "python": platform.python_version()}

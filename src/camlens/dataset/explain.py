@@ -1,4 +1,4 @@
-"""Explain a whole data set: all of it here, a part of it on each rank, or by Ray's actors."""
+"""Explain a whole data set in one process, on several ranks, or with Ray's actors."""
 
 from __future__ import annotations
 
@@ -25,47 +25,48 @@ def explain_dataset(
 ) -> Run:
     """Explain a data set and write heatmaps, scores and region rows to a folder.
 
-    The data set is cut into shards, each written atomically. If the call is killed, the disk is
-    full or a worker dies, repeating the call resumes after the last finished shard, and the result
-    is byte for byte that of an undisturbed call. Memory does not grow with the data set.
+    The data set is divided into shards, each written atomically. If the call is killed, the disk is
+    full or a worker dies, repeating the call resumes after the last finished shard. The result is
+    byte for byte that of an uninterrupted call. Memory use does not grow with the data set.
 
-    With ``metrics=`` the maps are also judged: ``run.evaluation`` is what
-    :func:`camlens.faithfulness.evaluate` returns.
+    With ``metrics=`` the maps are also evaluated: ``run.evaluation`` is the result of
+    :func:`camlens.faithfulness.evaluate`.
 
-    Under ``torchrun`` rank r of n does shards r, r + n, r + 2n, ... (``RANK`` and ``WORLD_SIZE`` in
-    the environment, no process group); the last to end completes the manifest. For Ray see
-    :func:`explain_with_ray`.
+    Under ``torchrun``, rank r of n processes shards r, r + n, r + 2n, ... (it reads ``RANK`` and
+    ``WORLD_SIZE`` from the environment and needs no process group); the last rank to finish
+    completes the manifest. For Ray see :func:`explain_with_ray`.
 
-    The calling thread reads images and calls the functions of the options. Beside it one thread
-    writes, and on an accelerator one runs the model, in the caller's modes; on a CPU the model has
-    all cores and stays on the calling thread.
+    The calling thread reads images and calls the functions in the options. A second thread writes.
+    On an accelerator, a third thread runs the model, in the caller's modes; on a CPU the model uses
+    all cores and runs on the calling thread.
 
     Args:
-        explainer: such as ``camlens.GradCAM(model)``, or several of one model, each with a forward
-            pass of its own.
-        dataset: map-style, with ``__getitem__`` and ``__len__``. Its items are images (C, H, W) as
-            the model takes them, pairs of image and label, or :class:`Sample`; see :class:`Folder`
-            for image files. It must give the same items each time. An item that raises when it is
-            read, that is :class:`Unreadable`, has values that are not finite, or cannot be
-            explained (the model fails on it, its score is NaN) is listed with the reason. What is
-            the machine's fault, such as too little memory or a broken connection, ends the run.
-            Sizes may be mixed: a batch is explained one size at a time.
-        out: the run's folder, new, empty, or of this run.
+        explainer: an explainer such as ``camlens.GradCAM(model)``, or several of one model, each
+            with its own forward pass.
+        dataset: a map-style data set, with ``__getitem__`` and ``__len__``. Its items are images
+            (C, H, W) as the model takes them, pairs of image and label, or :class:`Sample`; see
+            :class:`Folder` for image files. It must return the same items each time. An item is
+            listed with the reason if reading it raises, if it is :class:`Unreadable`, if its values
+            are not finite, or if it cannot be explained (the model fails on it, or its score is
+            NaN). Errors of the machine, such as too little memory or a broken connection, end the
+            run. Sizes may be mixed: a batch is explained one size at a time.
+        out: the run's folder: new, empty, or the folder of this run.
         options: what to explain in each image, and how to run: batches, shards, workers.
         part: (rank, number of ranks); overrides ``RANK`` and ``WORLD_SIZE``.
-        progress: whether to show images done, rate and remaining time, on a terminal.
-        changes: options by name, in place of those of ``options``: ``shard_size=64`` is short for
+        progress: whether to show the number of images, the rate and the remaining time on a
+            terminal.
+        changes: options by name, which replace those in ``options``: ``shard_size=64`` is short for
             ``RunOptions(shard_size=64)``.
 
     Returns:
-        The run; complete, unless other ranks are not done.
+        The run; incomplete if other ranks have not finished.
 
     Raises:
-        LookupError, TypeError, ValueError: an argument is wrong; the folder holds another run,
-            which may differ in anything that decides numbers, or something else; the data set is
-            empty; or as the explainers, scores and ablations raise them, with the images' names.
+        LookupError, TypeError, ValueError: an argument is wrong; the folder contains other files or
+            a run that differs in anything that affects the numbers; the data set is empty; or an
+            explainer, score or ablation raises it, with a note that names the images.
         OSError: the folder cannot be written to, the disk is full, or the machine fails to read.
-        MemoryError: there is too little for an item.
+        MemoryError: there is too little memory for an item.
         RuntimeError: a process that reads images died.
 
     Example:
@@ -94,23 +95,22 @@ def explain_dataset(
 
 
 def explain_with_ray(task: ShardTask, *, actors: int = 2, gpus: float = 0) -> Run:
-    """Do a task's shards by actors of Ray Data, on as many machines as Ray has.
+    """Process a task's shards with actors of Ray Data, on all machines of the Ray cluster.
 
-    Ray maps over the numbers of the shards that are not there. The run's folder and what the data
-    set reads must be the same on all machines. Ray starts an actor that died anew and has it do
-    its shard again.
+    Ray maps over the numbers of the missing shards. All machines must see the same run folder and
+    the same files of the data set. If an actor dies, Ray restarts it and repeats its shard.
 
     Args:
-        task: the task; the model goes to each actor as it is.
-        actors: how many.
-        gpus: how many, or what part of one, each actor has to itself.
+        task: the task; its model is sent to each actor.
+        actors: number of actors.
+        gpus: number of GPUs for each actor, which may be a fraction.
 
     Returns:
         The run.
 
     Raises:
         ImportError: Ray is not installed.
-        LookupError, OSError, TypeError, ValueError: as :func:`explain_dataset` raises them.
+        LookupError, OSError, TypeError, ValueError: see :func:`explain_dataset`.
     """
     try:
         import ray
@@ -130,7 +130,7 @@ def explain_with_ray(task: ShardTask, *, actors: int = 2, gpus: float = 0) -> Ru
 
 
 class _Actor:
-    """What a process of Ray holds: the task, sent once."""
+    """A Ray actor, which receives the task once."""
 
     def __init__(self, task: ShardTask) -> None:
         self.task = task

@@ -1,4 +1,4 @@
-"""A group of images explained: all that needs the model, and what is known of the images then."""
+"""Explain a group of images: run the model, score regions, remove regions, compute metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .batches import Group
 from .items import NO_LABEL
 from .options import RunOptions
 
-#: Heatmaps at the images' size take at most so many bytes at once while they are scored.
+#: Memory limit in bytes for heatmaps at the images' size while they are scored.
 _SCORED_BYTES = 256 * 2**20
 
 _Rows = TypeVar("_Rows", Scores, RegionAblation)
@@ -29,17 +29,17 @@ _Rows = TypeVar("_Rows", Scores, RegionAblation)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Explained:
-    """What is known of a group of N images, in main memory.
+    """The results for a group of N images, in main memory.
 
     Attributes:
         indexes, labels, names: N of each.
         pictures: (N, 1 or 3, H, W) uint8.
-        predictions: (N,) class ids, -1 where the model gives no (N, classes).
-        confidences: (N,) probabilities of the predictions, NaN where there are none.
+        predictions: (N,) class ids, -1 if the model does not return (N, classes).
+        confidences: (N,) probabilities of the predictions, NaN if there are none.
         explanations: one for each explainer.
-        scores: one for each explainer, where there are regions.
-        ablation: where an infill was given.
-        measurements: of the metrics, if any were given.
+        scores: one for each explainer, if there are regions.
+        ablation: the ablation, if an infill was given.
+        measurements: values of the metrics, if any were given.
     """
 
     indexes: tuple[int, ...]
@@ -70,22 +70,22 @@ def explain_group(
 ) -> Explained:
     """Explain the images of a group, with one forward pass for each explainer, and score the maps.
 
-    What is returned is in main memory: another thread that took it from the device would not wait
-    for this one's stream.
+    The results are in main memory: a thread that read them from the device would not wait for this
+    thread's stream.
 
     Args:
-        explainers: of one model.
+        explainers: explainers of one model.
         group: the images.
-        pictures: (N, 1 or 3, H, W) uint8 of them.
-        regions: in them.
-        options: of the run.
-        gradients: whether the explanations keep the gradients by the images and the measures,
+        pictures: (N, 1 or 3, H, W) uint8 pictures of the images.
+        regions: regions in the images.
+        options: the run's options.
+        gradients: whether the explanations keep the gradients of the images and the measures,
             which are large.
 
     Raises:
-        ValueError: there are names of another number of classes than the model has.
-        LookupError, TypeError, ValueError: as the explainers, :func:`camlens.regions.score` and
-            :func:`camlens.faithfulness.ablate_regions` raise them.
+        ValueError: the number of class names differs from the model's number of classes.
+        LookupError, TypeError, ValueError: see the explainers, :func:`camlens.regions.score` and
+            :func:`camlens.faithfulness.ablate_regions`.
     """
     images = group.images.to(device_of(explainers[0]))
     targets = targets_of(options.targets, group.indexes, group.labels, group.names)
@@ -105,7 +105,7 @@ def explain_group(
             targets=targets if callable(targets) else explanations[0].targets,
             infill=options.infill,
             activation=options.activation,
-            seed=group.indexes[0],  # other random places in each batch, the same in each run
+            seed=group.indexes[0],  # random places differ between batches, not between runs
             batch=options.batch_size,
         )
     scores = () if regions is None else tuple(_scored(e, regions) for e in explanations)
@@ -138,7 +138,7 @@ def _measured(
     regions: Regions | None,
     options: RunOptions,
 ) -> tuple[Measurement, ...]:
-    """Judge the maps by the metrics, image by image with the numbers of its place."""
+    """Compute the metrics; random numbers depend on each image's position in the data set."""
     if not options.metrics:
         return ()
     names = names_of([explanation for _, explanation in explained])
@@ -158,15 +158,15 @@ def _measured(
 
 
 def device_of(explainer: Explainer) -> torch.device:
-    """Return where an explainer's model is."""
+    """Return the device of an explainer's model."""
     some = next(explainer.model.parameters(), None)
     return torch.device("cpu") if some is None else some.device
 
 
 def joined(parts: Sequence[_Rows]) -> _Rows:
-    """Put the scores or ablations of several groups of images together.
+    """Concatenate the scores or ablations of several groups of images.
 
-    They are of the same regions, targets an image, method, layers and grid.
+    All have the same regions, number of targets per image, method, layers and grid.
     """
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(parts[0]):
@@ -179,7 +179,7 @@ def _check_names(names: Sequence[str] | None, outputs: Tensor | None) -> None:
     if names is not None and outputs is not None and outputs.shape[1] != len(names):
         raise ValueError(
             f"expected a name for each of the model's {outputs.shape[1]} classes, got {len(names)} "
-            "names"
+            "class names"
         )
 
 
@@ -188,17 +188,17 @@ def _predictions(explanation: Explanation, activation: str) -> tuple[Tensor, Ten
     outputs, n = explanation.outputs, len(explanation)
     if outputs is None:
         return torch.full((n,), NO_LABEL), torch.full((n,), torch.nan)
-    # The highest score, not probability: several of 1.0 are possible for large scores.
+    # By score, not by probability: for large scores several probabilities may be 1.0.
     prediction = outputs.argmax(dim=1, keepdim=True)
     confidence = probabilities(outputs, activation).gather(1, prediction)
     return prediction.flatten(), confidence.flatten()
 
 
 def _scored(explanation: Explanation, regions: Regions) -> Scores:
-    """Score a few images at a time: of a thousand classes the heatmaps are large.
+    """Score a few images at a time, since the heatmaps of many classes are large.
 
     Raises:
-        ValueError: as :func:`camlens.regions.score` raises it.
+        ValueError: see :func:`camlens.regions.score`.
     """
     n, k = explanation.scores.shape
     step = max(1, _SCORED_BYTES // (4 * k * math.prod(explanation.size)))

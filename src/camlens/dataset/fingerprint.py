@@ -1,10 +1,10 @@
-"""Hash what decides the numbers of a run: the model, functions, transforms, data sets.
+"""Hash everything that affects the numbers of a run: models, functions, transforms, data sets.
 
-Two values have equal fingerprints, in this process or another one, if they hold equal values and
-run equal code. Hashed are weights, buffers and arrays; plain containers and the attributes of
-objects, private ones and slots included; the byte code, constants, defaults, closures and used
-globals of functions; and the methods of classes. Code of installed packages counts by its name and
-the package's version, that of Python's library by its name.
+Two values have equal fingerprints, in any process, if they contain equal values and run equal code.
+The hash covers weights, buffers and arrays; plain containers and the attributes of objects,
+including private ones and slots; the byte code, constants, defaults, closures and used globals of
+functions; and the methods of classes. Code of installed packages is represented by its name and the
+package's version, code of Python's standard library by its name.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from torch import Tensor, nn
 
 from ..model import unwrap
 
-#: Values that are their own text.
+#: Types whose values are hashed by their repr.
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...), torch.dtype)
-#: Values that hold nothing that a number could depend on.
+#: Types whose contents cannot affect a number.
 _EMPTY = (
     type(threading.Lock()),
     type(threading.RLock()),
@@ -47,7 +47,7 @@ _EMPTY = (
     logging.Logger,
     torch.fx.Graph,
 )
-#: Bookkeeping of modules.
+#: Attributes of modules that do not affect numbers.
 _NOT_NUMBERS = frozenset(
     [
         *("_is_full_backward_hook", "_non_persistent_buffers_set", "_compiled_call_impl"),
@@ -56,7 +56,7 @@ _NOT_NUMBERS = frozenset(
         *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
     ]
 )
-#: Of hooks that run for every module, those of the forward pass and of gradients.
+#: Registries of global module hooks for the forward pass and for gradients.
 _GLOBAL_HOOKS = (
     *("_global_forward_hooks", "_global_forward_pre_hooks"),
     *("_global_backward_hooks", "_global_backward_pre_hooks"),
@@ -80,13 +80,13 @@ _SCRIPTED = torch.jit.ScriptFunction
 
 
 def fingerprint(value: Any) -> str:
-    """Return a SHA-256 of what a value holds and of the code that it runs.
+    """Return a SHA-256 of a value's contents and of the code that it runs.
 
-    An object with a method ``fingerprint()`` that returns a text answers for itself. The order of a
-    dict counts, since code may go through it in order.
+    An object with a method ``fingerprint()`` is represented by the string that it returns. The
+    order of a dict counts, since code may iterate over it.
 
     Raises:
-        ValueError: the value holds something that cannot be compared, such as an open file.
+        ValueError: the value contains something that cannot be compared, such as an open file.
 
     Example:
         >>> fingerprint(functools.partial(max, 1)) == fingerprint(functools.partial(max, 2))
@@ -98,25 +98,25 @@ def fingerprint(value: Any) -> str:
 
 
 class Walk:
-    """Hashes values from the inside out; what occurs twice is hashed once.
+    """Hashes nested values; an object that occurs twice is hashed once.
 
     Args:
-        strict: whether what cannot be compared, such as an open file, is an error. If not, it is
-            different each time.
+        strict: whether a value that cannot be compared, such as an open file, is an error.
+            Otherwise its hash is random.
     """
 
     def __init__(self, *, strict: bool = True) -> None:
         self._strict = strict
         self._known: dict[int, bytes] = {}
         self._open: list[int] = []
-        self._alive: list[Any] = []  # so that no id is used again
+        self._alive: list[Any] = []  # so that Python does not reuse an id
 
     def of(self, value: Any, path: str) -> bytes:
         """Return the SHA-256 of a value; ``path`` names it in errors."""
         if isinstance(value, _PLAIN):
             return _sha(type(value).__name__, repr(value))
         key = id(value)
-        if key in self._open:  # it holds itself
+        if key in self._open:  # it contains itself
             return _sha("holder", str(len(self._open) - self._open.index(key)))
         if key not in self._known:
             self._open.append(key)
@@ -139,7 +139,7 @@ class Walk:
     def _composite(self, value: Any, path: str) -> bytes:
         if isinstance(value, type):
             return self._class(value, path)
-        if isinstance(value, re.Pattern):  # its repr is cut off
+        if isinstance(value, re.Pattern):  # its repr is truncated
             return _sha("pattern", str(value.flags), repr(value.pattern))
         own = getattr(value, "fingerprint", None)
         if callable(own) and not isinstance(value, types.ModuleType):
@@ -184,7 +184,7 @@ class Walk:
         constants = list(code.co_consts)
         if doc is not None and constants[:1] == [doc] and not _loads_first_constant(code):
             del constants[0]
-        # A function without a docstring may hold None in its place.
+        # A function without a docstring may have None in its place.
         constants = [constant for constant in constants if constant is not None]
         inner = [
             self._code(constant, None, path)
@@ -192,7 +192,7 @@ class Walk:
             else self.of(constant, path)
             for constant in constants
         ]
-        first = code.co_argcount  # behind it come the names that callers have to write
+        first = code.co_argcount  # followed by the names of keyword-only arguments
         named = code.co_varnames[first : first + code.co_kwonlyargcount]
         return _sha("code", code.co_code, *code.co_names, "named", *named, *inner)
 
@@ -235,15 +235,15 @@ class Walk:
         return os.urandom(16)
 
     def _object(self, value: Any, path: str) -> bytes:
-        """Hash what pickle would keep of an object."""
+        """Hash the parts of an object that pickle would store."""
         try:
             reduced = value.__reduce_ex__(4)
-        except Exception:  # pickle's refusals are of any type
+        except Exception:  # pickle's refusals can be of any type
             if is_library(type(value).__module__) or not hasattr(value, "__dict__"):
                 return self._refused(value, path)
             reduced = type(value), (), vars(value)
         if isinstance(reduced, str):
-            inner = getattr(value, "__wrapped__", None)  # such as of functools.cache
+            inner = getattr(value, "__wrapped__", None)  # for example functools.cache
             return _sha("global", name_of(value), reduced, self.of(inner, path))
         parts = [list(part) if isinstance(part, Iterator) else part for part in reduced]
         return self._all("object", [type(value), *parts], path)
@@ -299,7 +299,7 @@ def _tensor(value: Tensor) -> Iterator[bytes | str]:
 
 
 def _content(values: np.ndarray[Any, Any] | np.generic) -> bytes:
-    """Hash what an array holds, ten times as fast as SHA-256: weights may take gigabytes."""
+    """Hash an array's contents, ten times as fast as SHA-256, since weights may take gigabytes."""
     whole = np.ascontiguousarray(values)
     try:
         return xxhash.xxh3_128_digest(whole.data)
@@ -308,7 +308,7 @@ def _content(values: np.ndarray[Any, Any] | np.generic) -> bytes:
 
 
 def scripted(module: nn.Module) -> str:
-    """Return the code that a module holds itself: scripted, traced and exported ones do."""
+    """Return the code stored in a scripted, traced or exported module; "" for others."""
     if isinstance(module, torch.jit.ScriptModule):
         if not hasattr(module, "forward"):
             return ""
@@ -319,12 +319,12 @@ def scripted(module: nn.Module) -> str:
 
 
 def attributes(module: nn.Module) -> dict[str, Any]:
-    """Return what a module holds besides weights and modules, its user's hooks included."""
+    """Return a module's attributes besides weights and submodules, including the user's hooks."""
     if isinstance(module, torch.jit.ScriptModule):
         return {}
     kept, is_graph = {}, isinstance(module, torch.fx.GraphModule)
     for name, value in vars(module).items():
-        # What a graph module keeps privately is about the graph, whose code counts.
+        # Private attributes of a graph module describe its graph, whose code is hashed.
         by_compiler = name.startswith(("_torchdynamo", "_dynamo"))
         if name in _NOT_NUMBERS or by_compiler or (is_graph and name.startswith("_")):
             continue
@@ -338,7 +338,7 @@ def attributes(module: nn.Module) -> dict[str, Any]:
 
 
 def global_hooks() -> list[Any]:
-    """Return the hooks that run for every module, but those of libraries."""
+    """Return the hooks that run for every module, except those of libraries."""
     held = vars(torch.nn.modules.module)
     hooks = [h for name in _GLOBAL_HOOKS for h in held[name].values()]
     return [hook for hook in hooks if not is_library(getattr(hook, "__module__", None))]
@@ -353,7 +353,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def _used(module: types.ModuleType, names: Iterable[str]) -> Any:
-    """Return what a function may use of a module of the user's; a package is its name."""
+    """Return the members of a user's module that a function may use; for a package, its name."""
     if is_library(module.__name__):
         return module.__name__
     names = list(names)
@@ -367,7 +367,7 @@ def _used(module: types.ModuleType, names: Iterable[str]) -> Any:
 
 
 def _loads_first_constant(code: types.CodeType) -> bool:
-    """Return whether code uses its first constant, which else is its docstring alone."""
+    """Return whether code uses its first constant, so that it is more than the docstring."""
     return any(
         step.opname in ("LOAD_CONST", "RETURN_CONST") and step.arg == 0
         for step in dis.get_instructions(code)
@@ -386,7 +386,7 @@ def is_library(name: str | None) -> bool:
 
 @functools.cache
 def version_of(module: str | None) -> str:
-    """Return the version of the package that a module is part of; "" of camlens and Python."""
+    """Return the version of the package that contains a module; "" for camlens and Python."""
     top = (module or "").partition(".")[0]
     if top == "camlens" or top in sys.stdlib_module_names or not is_library(module):
         return ""
@@ -408,7 +408,7 @@ def name_of(value: Any) -> str:
 
 def _incomparable(value: Any, path: str) -> str:
     return (
-        f"cannot tell whether {path} is the same when the run is continued: it holds "
-        f"{name_of(value)}. Give the object that holds it a method fingerprint() that returns a "
-        "text which changes when its numbers do, or keep it out of what is explained"
+        f"cannot check whether {path} is unchanged when the run resumes: it contains "
+        f"{name_of(value)}. Add a method fingerprint() to the object that contains it, which "
+        "returns a string that changes with its numbers, or remove it from the explained objects"
     )

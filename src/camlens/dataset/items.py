@@ -1,4 +1,4 @@
-"""What an item of a data set is and what is shown of it, and folders of image files."""
+"""Items of a data set, their pictures, and folders of image files as a data set."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from .fingerprint import fingerprint
 #: The label of an item whose class is unknown.
 NO_LABEL = -1
 
-#: Of a file's beginning and end, so many bytes count for whether it is the same.
+#: Number of bytes at a file's beginning and end that are hashed.
 _SAMPLED = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """One image as the model takes it, and what is known of it.
+    """One image with its label, name, picture and regions.
 
     Attributes:
         image: (C, H, W) floating point, exactly as the model takes it (normalised).
-        label: class id, what the image shows; -1 where unknown.
-        name: what the tables call it, such as a relative path; by default its index.
-        picture: (1 or 3, H, W) uint8, the image before normalisation: what is shown, and what a
-            function finds regions on.
+        label: class id of the image; -1 if unknown.
+        name: the image's name in the tables, such as a relative path; by default its index.
+        picture: (1 or 3, H, W) uint8, the image before normalisation, for display and for
+            functions that find regions.
         regions: one set of masks of the image's size, for ``RunOptions(regions="own")``.
     """
 
@@ -47,11 +47,11 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """An item that cannot be read. A data set may return it; what raises becomes one.
+    """An item that cannot be read; a data set may return it instead of raising.
 
     Attributes:
-        reason: in words.
-        name: what the tables call the item; by default its index.
+        reason: why it cannot be read.
+        name: the item's name in the tables; by default its index.
     """
 
     reason: str
@@ -59,27 +59,27 @@ class Unreadable:
 
 
 class Folder(Dataset[Sample]):
-    """The image files below a folder, sorted by their paths.
+    """A data set of the image files below a folder, sorted by their paths.
 
-    An image's class is the name of the first folder below ``root`` that it is in, such as ``cat``
-    of ``root/cat/001.png``; images directly in ``root`` have none.
+    An image's class is the name of the direct subfolder of ``root`` that contains it, such as
+    ``cat`` for ``root/cat/001.png``; images directly in ``root`` have no class.
 
     Args:
         root: the folder.
-        transform: from the picture, (3, H, W) uint8, to the image as the model takes it,
-            (C, H, W) floating point. It must not be random, or a table could not be made again.
-        shown: from the picture to what the model sees of it before normalisation, (1 or 3, H, W)
-            uint8 of the image's size, such as a resize; by default the picture itself, where it
-            has the image's size (else :func:`explain_dataset`'s ``picture`` makes it).
+        transform: converts a picture, (3, H, W) uint8, to the model's input, (C, H, W) floating
+            point. It must not be random, since a table could not be reproduced.
+        shown: converts a picture to the model's view of it before normalisation, (1 or 3, H, W)
+            uint8 of the image's size, for example by a resize. By default the picture itself if it
+            has the image's size; otherwise :func:`explain_dataset`'s ``picture`` creates it.
 
     Attributes:
         root: the folder.
         files: the image files.
-        classes: sorted names of the first folders; the position of a name is the label.
+        classes: sorted names of the direct subfolders; the position of a name is the label.
 
     Raises:
-        NotADirectoryError: there is no such folder.
-        ValueError: there is no image file in it.
+        NotADirectoryError: the folder does not exist.
+        ValueError: the folder contains no image file.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Folder(Dataset[Sample]):
         self.root = Path(root)
         self.files = find_photographs(self.root)
         if not self.files:
-            raise ValueError(f"there is no image file in {self.root} or in its folders")
+            raise ValueError(f"there are no image files in {self.root} or its subfolders")
         parts = [file.relative_to(self.root).parts for file in self.files]
         self.classes = sorted({above for above, *below in parts if below})
         labels = {name: label for label, name in enumerate(self.classes)}
@@ -108,8 +108,8 @@ class Folder(Dataset[Sample]):
         """Read one file.
 
         Raises:
-            OSError: it cannot be read.
-            ValueError: it is no whole image.
+            OSError: the file cannot be read.
+            ValueError: the file is not a complete image.
         """
         picture = read_photograph(self.files[index])
         image = self._transform(picture)
@@ -122,7 +122,7 @@ class Folder(Dataset[Sample]):
         return self._names[index]
 
     def fingerprint(self) -> str:
-        """Return a hash of how a file becomes an image, and of names, sizes and ends of files."""
+        """Return a hash of the transforms, and of the files' names, sizes, beginnings and ends."""
         files = [[self.name(i), *sampled(file)] for i, file in enumerate(self.files)]
         return fingerprint([files, self._transform, self._shown])
 
@@ -134,10 +134,10 @@ def _label(value: Any) -> int:
 
 
 def sampled(file: Path) -> tuple[int, bytes]:
-    """Return a file's size and a hash of its first and last 4 KiB; -1 of a file that is not there.
+    """Return a file's size and a hash of its first and last 4 KiB; size -1 for a missing file.
 
-    Reading files whole would take as long as the run; of two images of one size, coded or not, the
-    beginnings or the ends differ.
+    Reading whole files would take as long as the run. Different images whose files have the same
+    size differ in their beginnings or their ends.
     """
     try:
         with file.open("rb") as opened:
@@ -150,14 +150,14 @@ def sampled(file: Path) -> tuple[int, bytes]:
 
 
 def as_sample(item: Any) -> Sample:
-    """Return a data set's item as a sample.
+    """Convert a data set's item to a sample.
 
     Args:
-        item: a tensor (C, H, W), alone in a tuple or with a label, or a sample.
+        item: a tensor (C, H, W), a tuple of a tensor and optionally a label, or a sample.
 
     Raises:
-        TypeError: it is something else.
-        ValueError: a wrong shape.
+        TypeError: the item has another type.
+        ValueError: a shape is wrong.
 
     Example:
         >>> as_sample((torch.zeros(3, 8, 8), 4)).label
@@ -175,7 +175,7 @@ def as_sample(item: Any) -> Sample:
     image, picture = item.image, item.picture
     if image.ndim != 3 or 0 in image.shape or not image.is_floating_point():
         raise ValueError(
-            f"expected an image as (C, H, W), of floating point as the model takes it, got "
+            f"expected an image as (C, H, W), floating point as the model takes it, got shape "
             f"{tuple(image.shape)} of {image.dtype}: transform the pictures in the data set"
         )
     if picture is not None and (
@@ -186,30 +186,30 @@ def as_sample(item: Any) -> Sample:
     ):
         raise ValueError(
             f"expected a picture as (1 or 3, {image.shape[1]}, {image.shape[2]}) of uint8, the "
-            f"image's size, got {tuple(picture.shape)} of {picture.dtype}"
+            f"image's size, got shape {tuple(picture.shape)} of {picture.dtype}"
         )
     regions = item.regions
     if regions is not None and (len(regions.masks), *regions.size) != (1, *image.shape[1:]):
         raise ValueError(
             f"expected a sample's regions as one set of masks of the image's size, "
-            f"{tuple(image.shape[1:])}, got {len(regions.masks)} of {regions.size}"
+            f"{tuple(image.shape[1:])}, got {len(regions.masks)} of size {regions.size}"
         )
     return item
 
 
 def pictures_of(images: Tensor, picture: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """Return (N, 1 or 3, H, W) uint8 pictures of images as the model takes them.
+    """Return (N, 1 or 3, H, W) uint8 pictures of preprocessed images.
 
     Args:
         images: (N, C, H, W) floating point.
         picture: undoes the normalisation: from the images to (N, 1 or 3, H, W), floating point in
-            [0, 1] or uint8. None: images in [0, 1] are taken as they are; others are stretched
-            each from its own minimum to its own maximum, which shows what is in them but neither
-            brightness nor contrast. Of other numbers of channels than 1 and 3 their mean is shown.
+            [0, 1] or uint8. None: images in [0, 1] are used as they are; other images are each
+            stretched from their minimum to their maximum, which shows their content but not their
+            brightness or contrast. With other than 1 or 3 channels, the channels' mean is shown.
 
     Raises:
-        TypeError: the function returned no tensor of such a type.
-        ValueError: it returned a wrong shape or range.
+        TypeError: the function did not return a tensor of such a type.
+        ValueError: the function returned a wrong shape or range.
 
     Example:
         >>> pictures_of(torch.tensor([[[[-1.0, 0.0, 1.0]]]])).flatten().tolist()

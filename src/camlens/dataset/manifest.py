@@ -1,4 +1,4 @@
-"""A run's manifest: what was asked, and what became of it."""
+"""A run's manifest: its inputs and options, and the state of its results."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..regions.tables import COLUMNS
 from .shards import NAME, read_table, shard_name
 from .tables import IMAGES, MAPS
 
-#: What the manifest calls the format of the run's folder.
+#: Name and version of the format of a run's folder, recorded in the manifest.
 FORMAT = "camlens.run.1"
 
 _FORMAT_NAME = re.compile(r"camlens\.run\.(\d+)")
 
-#: What a run finds out, and so is no reason to refuse going on with it.
+#: Fields that a run fills in; they do not affect whether it can resume.
 _FOUND = ("format", "complete", "images", "unreadable", "shards", "regions", "root")
 
 
-#: Names of hashes, which say nothing to a reader, and words for them.
+#: Suffixes of fields that are hashes, and the messages to show when they differ.
 _HASHED = (".weights", ".code", ".attributes", ".fingerprint")
 _WORDS = {
     "model.weights": "a weight or a buffer of the model differs",
@@ -49,7 +49,7 @@ def _is_method(value: Any) -> bool:
     return fits and isinstance(value.get("layers"), (list, type(None)))
 
 
-#: What a manifest must hold, and whether a value can be meant.
+#: Required fields of a manifest, and checks of their values.
 _FITS: dict[str, Callable[[Any], bool]] = {
     **{"model": _is(dict), "versions": _is(dict), "complete": _is(bool), "shards": _is(list)},
     **{"images": _is(int, type(None)), "unreadable": _is(int, type(None))},
@@ -60,7 +60,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 
 
 def write(run: Path, manifest: Mapping[str, Any]) -> None:
-    """Write a run's manifest, whole or not at all; equal ones are equal bytes.
+    """Write a run's manifest atomically; equal manifests give equal bytes.
 
     Raises:
         OSError: the folder is not writable, or the disk is full.
@@ -71,20 +71,20 @@ def write(run: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def identity(manifest: Mapping[str, Any]) -> str:
-    """Return a hash of what decides a run's numbers, by which shards know their run."""
+    """Return a hash of everything that affects a run's numbers; shards store it."""
     return _checksum(_asked(manifest))
 
 
 def check_identity(run: Path, identity_of_run: str) -> None:
-    """Check that a folder is still of the run that writes to it.
+    """Check that a folder still belongs to the run that writes to it.
 
     Raises:
-        ValueError: another call has begun a run there before this one's first shard was done.
+        ValueError: another call has started a run there before this run's first shard was written.
     """
     if identity(read(run)) != identity_of_run:
         raise ValueError(
-            f"{run} holds a run of something else now, begun by another call: give each run a "
-            "folder of its own"
+            f"{run} now contains a different run, started by another call: give each run its own "
+            "folder"
         )
 
 
@@ -94,38 +94,36 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
 
 
 def read(run: Path) -> dict[str, Any]:
-    """Read and check a run's manifest. Nothing in it is trusted.
+    """Read and check a run's manifest, which is not trusted.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged, of another or newer format, or names shards that are none, such
-            as folders elsewhere.
+        FileNotFoundError: there is no manifest.
+        ValueError: the manifest is damaged, has another or a newer format, or names invalid shards,
+            such as folders outside the run.
     """
     path = run / "manifest.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{run} holds no manifest.json: it is not the folder of a run, as "
-            "camlens.dataset.explain_dataset writes it"
+            f"{run} contains no manifest.json: it is not the folder of a run that "
+            "camlens.dataset.explain_dataset wrote"
         )
     try:
         manifest = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is damaged: {error}. Make the run again in a new folder"
-        ) from None
+        raise ValueError(f"{path} is damaged: {error}. Repeat the run in a new folder") from None
     manifest = manifest if isinstance(manifest, dict) else {}
     _check_format(path, manifest.get("format"))
     for name, fits in _FITS.items():
         if name not in manifest or not fits(manifest[name]):
             raise ValueError(
-                f"{path} is damaged: {name!r} is {manifest.get(name)!r}. Make the run again in a "
-                "new folder"
+                f"{path} is damaged: {name!r} is {manifest.get(name)!r}. Repeat the run in a new "
+                "folder"
             )
     _check_shards(path, manifest["shards"])
     if manifest.pop("sha256", None) != _checksum(manifest):
         raise ValueError(
-            f"{path} is damaged: its checksum is not that of its content. Make the run again in a "
-            "new folder"
+            f"{path} is damaged: its checksum does not match its content. Repeat the run in a new "
+            "folder"
         )
     return manifest
 
@@ -136,10 +134,12 @@ def _check_format(path: Path, found: Any) -> None:
     match = _FORMAT_NAME.fullmatch(found) if isinstance(found, str) else None
     if match and int(match[1]) > 1:
         raise ValueError(
-            f"{path} is of format {found!r}, written by a newer camlens; this one reads "
+            f"{path} has format {found!r}, written by a newer camlens; this version reads "
             f"{FORMAT!r}: upgrade with pip install -U camlens"
         )
-    raise ValueError(f"{path} is of format {found!r}, expected {FORMAT!r}: it is no run of camlens")
+    raise ValueError(
+        f"{path} has format {found!r}, expected {FORMAT!r}: it is not a run of camlens"
+    )
 
 
 def _check_shards(path: Path, shards: list[Any]) -> None:
@@ -147,28 +147,28 @@ def _check_shards(path: Path, shards: list[Any]) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ValueError(
                 f"{path} names a shard {name!r}, expected names such as 'shard-00000': it was "
-                "changed by hand or is not to be trusted"
+                "changed by hand, or is not safe to read"
             )
     if sorted(set(shards)) != sorted(shards):
         raise ValueError(f"{path} names a shard twice: it was changed by hand")
 
 
 def check_same(run: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Check that a run resumes with the options it started with.
+    """Check that a run resumes with the inputs and options it started with.
 
     Raises:
-        ValueError: something that decides its numbers differs; says what.
+        ValueError: something that affects the numbers differs; the message lists it.
     """
     differing = list(_differences("", _asked(old), _asked(new)))
     if differing:
         raise ValueError(
-            f"{run} holds a run of something else, which would be mixed with this one: "
+            f"{run} contains a different run, which would be mixed with this one: "
             f"{'; '.join(differing[:5])}. Choose another folder, or delete this one"
         )
 
 
 def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides the numbers, with what the run found out left out."""
+    """Return the fields that affect the numbers, without those that the run fills in."""
     asked = {name: value for name, value in manifest.items() if name not in _FOUND}
     asked["methods"] = [
         {**one, "layers": None} if finds_its_layer(one) else one for one in asked["methods"]
@@ -178,7 +178,7 @@ def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def finds_its_layer(method: Mapping[str, Any]) -> bool:
-    """Return whether an explainer, as the manifest describes it, takes the last layer it finds."""
+    """Return whether an explainer, described in a manifest, finds its layer itself."""
     options = method.get("options")
     return isinstance(options, dict) and options.get("layer") == "last"
 
@@ -192,9 +192,9 @@ def _differences(name: str, old: Any, new: Any) -> Any:
         for place, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from _differences(f"{name}[{place}]", a, b)
     elif old != new and name.endswith(_HASHED):
-        yield _WORDS.get(name, f"{name.rpartition('.')[0]} differs in its code or in what it holds")
+        yield _WORDS.get(name, f"{name.rpartition('.')[0]} differs in its code or its contents")
     elif old != new:
-        yield f"{name} is {_short(old)} there, and {_short(new)} now"
+        yield f"{name} was {_short(old)} and is now {_short(new)}"
 
 
 def _short(value: Any) -> str:
@@ -203,14 +203,14 @@ def _short(value: Any) -> str:
 
 
 def completed(run: Path, items: int) -> dict[str, Any]:
-    """Return the manifest of a run whose shards are all there.
+    """Return the manifest of a run whose shards are all present.
 
     Args:
-        run: its folder.
-        items: how many the data set has.
+        run: the run's folder.
+        items: number of items in the data set.
 
     Raises:
-        ValueError: a shard is damaged, or holds other images than its own.
+        ValueError: a shard is damaged or contains the wrong images.
     """
     manifest = read(run)
     own = identity(manifest)
@@ -223,8 +223,8 @@ def completed(run: Path, items: int) -> dict[str, Any]:
         expected = range(number * size, min(items, (number + 1) * size))
         if images["image"].tolist() != list(expected):
             raise ValueError(
-                f"{path} holds {len(images)} items, expected {expected.start} to "
-                f"{expected.stop - 1}: it is of another data set or was read to another end. "
+                f"{path} contains {len(images)} items, expected items {expected.start} to "
+                f"{expected.stop - 1}: it belongs to a data set of another length. "
                 f"Delete the folder {path.parent} and run explain_dataset again"
             )
         unreadable += int(images["reason"].notna().sum())
@@ -239,14 +239,14 @@ def completed(run: Path, items: int) -> dict[str, Any]:
 def _with_layers(
     run: Path, names: list[str], methods: list[dict[str, Any]], identity: str
 ) -> list[Any]:
-    """Name the layers that explainers found themselves."""
+    """Fill in the layers that explainers found themselves."""
     if not any(map(finds_its_layer, methods)):
         return methods
     for name in names:
         path = run / name / "maps.parquet"
         table = read_table(path, list(MAPS), identity, only=["image", "k", "layer"])
         if len(table):
-            # An image's first targets, in the order of the explainers: two may be of one method.
+            # An image's first targets, in the order of the explainers: two may use one method.
             first = table[(table["image"] == table["image"].iloc[0]) & (table["k"] == 0)]
             return [
                 {**one, "layers": layer.split("+")} if finds_its_layer(one) else one
@@ -256,7 +256,7 @@ def _with_layers(
 
 
 def _region_names(run: Path, names: list[str], identity: str) -> list[str] | None:
-    """Return the names of the regions in all shards, in the order in which they come."""
+    """Return the names of the regions in all shards, in order of appearance."""
     found: dict[str, None] = {}
     for name in names:
         path = run / name / "regions.parquet"

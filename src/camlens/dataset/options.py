@@ -17,54 +17,54 @@ from ..faithfulness.evaluation.named_metrics import Metrics, named_metrics, need
 from ..regions.masks import Regions
 from ..targets import PerImage, Several, Targets, as_data_set_targets, check_activation
 
-#: Regions of all images, from pictures (N, 1 or 3, H, W) in [0, 1] to the regions of each, or the
-#: samples' own.
+#: Where a run's regions come from: one set for all images, a function of pictures
+#: (N, 1 or 3, H, W) in [0, 1], or ``"own"`` for each sample's regions.
 RegionsOf = Regions | Callable[[Tensor], Regions] | Literal["own"]
 
-#: How heat is kept: the type's name in the manifest, and how numpy reads it.
+#: Types of stored heatmaps: the name in the manifest, and numpy's type.
 HEAT_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float16": np.dtype("<f2")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class RunOptions:
-    """The options of a run, checked when they are made.
+    """The options of a run, validated on creation.
 
-    All but ``num_workers`` decide what is written: a run is continued with equal ones only.
+    All options except ``num_workers`` affect the results, so a run only resumes with equal ones.
 
     Args:
-        targets: what to explain. None: the predicted class. ``"label"``: each image's own class.
-            ``"all"``, a class, ``top(k)``, ``several(...)``, a callable: as an explainer takes
-            them. (M,) or (M, K) classes, and a target's masks or boxes of each image: row i of
-            item i.
-        regions: for all images, resized to theirs; or a function from pictures
+        targets: what to explain. None: the predicted class. ``"label"``: each image's label.
+            ``"all"``, a class, ``top(k)``, ``several(...)``, a callable: as explainers accept
+            them. (M,) or (M, K) classes, and a target's masks or boxes for each image: row i
+            belongs to item i.
+        regions: one set for all images, resized to them; or a function from pictures
             (N, 1 or 3, H, W), floating point in [0, 1], to the regions of each, such as a face
-            detector's; or ``"own"``: those that each :class:`Sample` brings.
+            detector's; or ``"own"``: the regions of each :class:`Sample`.
         infill: also measure how far the scores fall without each region, see
             :func:`camlens.faithfulness.ablate_regions` (1 + 5 R forward passes per image with R
             regions); its ``seed`` is the index of the first image of the batch.
-        activation: turns the model's outputs into the probabilities of the tables, see
+        activation: converts the model's outputs to the probabilities in the tables, see
             :func:`camlens.targets.probabilities`: ``"softmax"``, ``"sigmoid"`` (multi-label) or
             ``"none"`` (outputs are probabilities).
-        classes: the classes' names, by id, for the table of regions.
-        picture: from images (N, C, H, W) as the model takes them to what is shown of them,
+        classes: class names by id, for the table of regions.
+        picture: converts images (N, C, H, W) as the model takes them to pictures for display,
             (N, 1 or 3, H, W) in [0, 1] or uint8: it undoes the normalisation. A sample's own
-            picture comes first. Without both, images in [0, 1] are shown as they are, others
-            stretched from their minimum to their maximum. It is given images in main memory.
-        batch_size: images an explainer takes at once; also what ``infill`` runs at once.
-        shard_size: images a shard. What is lost when the call is killed is at most the shards
-            that are being made.
-        heatmaps: how heat is kept: ``"uint8"``, 256 steps of each map's maximum, or
+            picture takes precedence. Without either, images in [0, 1] are shown as they are, others
+            are stretched from their minimum to their maximum. It receives images in main memory.
+        batch_size: number of images that an explainer takes at once; also for ``infill``.
+        shard_size: number of images in a shard. If the call is killed, only the shards in progress
+            are lost.
+        heatmaps: data type of stored maps: ``"uint8"``, 256 levels up to each map's maximum, or
             ``"float16"``.
         num_workers: processes that read images; 0 reads them on the calling thread.
-        metrics: also judge the maps by metrics of faithfulness, as
-            :func:`camlens.faithfulness.evaluate` takes them. Metrics of localization are given the
-            ``regions``: one, or one for each target.
-        floors: of the metrics, see :class:`camlens.faithfulness.MetricOptions`.
-        seed: of the metrics, likewise.
+        metrics: also compute faithfulness metrics of the maps, see
+            :func:`camlens.faithfulness.evaluate`. Localization metrics use the ``regions``: one, or
+            one for each target.
+        floors: floors of the metrics, see :class:`camlens.faithfulness.MetricOptions`.
+        seed: seed of the metrics, see :class:`camlens.faithfulness.MetricOptions`.
 
     Raises:
-        TypeError: an option is of a wrong type.
-        ValueError: an option is out of range, or needs another one.
+        TypeError: an option has the wrong type.
+        ValueError: an option is out of range, or requires another one.
     """
 
     targets: Targets = None
@@ -82,7 +82,7 @@ class RunOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values, and make a tensor of the classes of each image."""
+        """Check the values, and convert classes of each image to a tensor."""
         _check_regions(self.regions, self.infill)
         check_activation(self.activation)
         for name, least in _NUMBERS:
@@ -112,7 +112,7 @@ class RunOptions:
 
     @property
     def question(self) -> Question:
-        """What is measured of each image."""
+        """The metrics to compute for each image, and their options."""
         return Question(
             metrics=named_metrics(self.metrics) if self.metrics else {},
             floors=tuple(self.floors),
@@ -122,7 +122,7 @@ class RunOptions:
         )
 
     def recorded(self) -> dict[str, Any]:
-        """Return the options that decide what is written, by name."""
+        """Return the options that affect the results, by name."""
         fields = dataclasses.fields(self)
         known = {f.name: getattr(self, f.name) for f in fields if f.metadata.get("recorded", True)}
         if not self.metrics:
@@ -130,29 +130,30 @@ class RunOptions:
         return {**known, "metrics": list(known["metrics"].items())}
 
     def check_length(self, items: int) -> None:
-        """Check that targets of each image are as many as the images.
+        """Check that per-image targets have one row for each item.
 
         Raises:
-            ValueError: they are not.
+            ValueError: the number of rows is wrong.
         """
         parts = self.targets.parts if isinstance(self.targets, Several) else (self.targets,)
         for part in parts:
             if isinstance(part, Tensor) and len(part) not in (1, items):
                 raise ValueError(
                     f"expected targets as one class, ({items},) or ({items}, K): a row for each "
-                    f"item of the data set, got {tuple(part.shape)}"
+                    f"item of the data set, got shape {tuple(part.shape)}"
                 )
             if isinstance(part, PerImage) and part.count not in (None, items):
                 raise ValueError(
-                    f"expected targets={type(part).__name__.lower()}(...) for all images alike or "
-                    f"for each of the {items} items of the data set, got {part.count} rows"
+                    f"expected targets={type(part).__name__.lower()}(...) with one row for all "
+                    f"images or one for each of the {items} items of the data set, got "
+                    f"{part.count} rows"
                 )
 
 
-#: The numbers among the options, and their least values.
+#: Integer options and their smallest values.
 _NUMBERS = (("batch_size", 1), ("shard_size", 1), ("num_workers", 0), ("seed", 0))
 
-#: Options that say nothing where there are no metrics.
+#: Options that have no effect without metrics.
 _OF_METRICS = ("metrics", "floors", "seed")
 
 
@@ -173,8 +174,8 @@ def _named_metrics(metrics: Metrics, regions: Any) -> Mapping[str, Any]:
     for name, metric in found.items():
         if regions is None and needs_place(metric):
             raise ValueError(
-                f"{name} asks where the objects are: give regions= too, of one region or one for "
-                "each target"
+                f"{name} needs the places of the objects: pass regions= too, with one region or "
+                "one for each target"
             )
     return found
 
@@ -189,9 +190,9 @@ def _check_regions(regions: Any, infill: str | None) -> None:
     if isinstance(regions, Regions) and len(regions.masks) != 1:
         raise ValueError(
             f"expected one set of masks for all images, got {len(regions.masks)}: for masks of "
-            "each image give a function of the pictures"
+            "each image pass a function of the pictures"
         )
     if infill is not None and infill not in INFILLS:
-        raise ValueError(f"expected an infill out of {INFILLS}, got {infill!r}")
+        raise ValueError(f"expected an infill from {INFILLS}, got {infill!r}")
     if infill is not None and regions is None:
-        raise ValueError("infill= removes regions, but there are none: give regions= too")
+        raise ValueError("infill= removes regions, but there are none: pass regions= too")

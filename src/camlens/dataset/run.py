@@ -1,4 +1,4 @@
-"""A run's folder, read: tables over all shards, and heatmaps made from them."""
+"""Read a run's folder: tables over all shards, and heatmaps at the images' size."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """What :func:`camlens.dataset.explain_dataset` wrote.
+    """Reads a run that :func:`camlens.dataset.explain_dataset` wrote.
 
-    Tables are read when first asked for, and kept; ``image``, the position in the data set, joins
-    them.
+    Tables are read on first access and cached. Join them on ``image``, the position in the data
+    set.
 
     Args:
         path: the run's folder.
-        incomplete: whether a run that has not ended is read as far as it went.
+        incomplete: whether to read a run that has not finished, as far as it goes.
 
     Attributes:
         path: the folder.
-        manifest: what was asked, and what became of it.
-        identity: a hash of what was asked, kept in each shard.
+        manifest: the run's inputs and options, and the state of its results.
+        identity: a hash of the inputs and options, stored in each shard.
         shards: names of the shards that are read, in order.
-        scored: whether it has regions.
-        measured: whether its maps were judged by metrics of faithfulness.
+        scored: whether the run has regions.
+        measured: whether the run has faithfulness metrics.
 
     Raises:
         FileNotFoundError: there is no run at the path.
-        ValueError: it is incomplete, damaged or of a newer format.
+        ValueError: the run is incomplete, damaged or in a newer format.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, incomplete: bool = False) -> None:
@@ -60,45 +60,45 @@ class Run:
         if not self.manifest["complete"]:
             if not incomplete:
                 raise ValueError(
-                    f"{self.path} is not complete: {len(there)} shards are there. Run "
-                    "explain_dataset again to resume, or read what is there with "
+                    f"{self.path} is not complete: it contains {len(there)} shards. Run "
+                    "explain_dataset again to resume, or read the finished shards with "
                     f"Run(path, incomplete=True)"
                 )
             self.shards = sorted(there, key=there.__getitem__)
         if lacking := [name for name in self.shards if name not in there]:
             raise ValueError(
                 f"{self.path} is damaged: {lacking[0]} or a file in it is missing. Run "
-                "explain_dataset again with the same options to make it anew"
+                "explain_dataset again with the same options to write it again"
             )
 
     @functools.cached_property
     def images(self) -> pd.DataFrame:
-        """A row an item of the data set.
+        """One row for each item of the data set.
 
         The columns are image, name, label, prediction, confidence, width, height, thumbnail and
-        reason (why it is unreadable; all but image and name are then missing).
+        reason (why an item is unreadable; its other columns except image and name are missing).
         """
         return self._read("images.parquet", list(IMAGES))
 
     @functools.cached_property
     def maps(self) -> pd.DataFrame:
-        """A row a map.
+        """One row for each map.
 
         The columns are image, k, method, layer, grid, target, score, evidence, heat, heat_height
-        and heat_width. ``heat`` holds the bytes of the map at its own grid, over its maximum.
+        and heat_width. ``heat`` contains the bytes of the map on its grid, divided by its maximum.
         """
         return self._read("maps.parquet", list(MAPS))
 
     @functools.cached_property
     def regions(self) -> pd.DataFrame | None:
-        """A row an image, target and region, as :func:`camlens.regions.table`; None without."""
+        """The table of regions, see :func:`camlens.regions.table`; None for a run without any."""
         return self._read("regions.parquet", list(COLUMNS)) if self.scored else None
 
     @functools.cached_property
     def evaluation(self) -> Evaluation | None:
-        """What the metrics found of the methods' maps; None of a run without metrics.
+        """The evaluation of the methods' maps; None for a run without metrics.
 
-        No time is kept: a run's files are the same each time.
+        It has no times, so that a run's files are the same each time.
         """
         if not self.measured:
             return None
@@ -120,17 +120,17 @@ class Run:
             rows: n rows of :attr:`maps`, of images of one size.
 
         Returns:
-            (n, H, W) float32 in [0, 1], as :attr:`camlens.Explanation.heatmaps` to within the
-            rounding of the kept maps (1/510 of the maximum, or half precision).
+            (n, H, W) float32 in [0, 1], equal to :attr:`camlens.Explanation.heatmaps` up to the
+            rounding of the stored maps (1/510 of the maximum, or half precision).
 
         Raises:
-            ValueError: the rows are of images of several sizes, or damaged.
+            ValueError: the rows' images have several sizes, or the rows are damaged.
         """
         sizes = self.images.set_index("image").loc[rows["image"], ["height", "width"]]
         different = {(int(h), int(w)) for h, w in sizes.itertuples(index=False)}
         if len(different) > 1:
             raise ValueError(
-                f"expected rows of images of one size, got {sorted(different)}: take them one "
+                f"expected rows of images of one size, got {sorted(different)}: pass rows of one "
                 "size at a time"
             )
         if not different:
@@ -150,7 +150,9 @@ class Run:
         """Return (n, 1, h, w) float32 maps in [0, 1]."""
         kind = self.manifest["heatmaps"]
         if kind not in HEAT_TYPES:
-            raise ValueError(f"{self.path} keeps heat as {kind!r}, expected one of {[*HEAT_TYPES]}")
+            raise ValueError(
+                f"{self.path} stores heat as {kind!r}, expected one of {[*HEAT_TYPES]}"
+            )
         dtype: np.dtype[Any] = HEAT_TYPES[kind]
         try:
             values = np.frombuffer(b"".join(kept), dtype).reshape(-1, 1, *grid)
@@ -169,7 +171,7 @@ class Run:
         return pd.concat(filled, ignore_index=True)
 
     def __repr__(self) -> str:
-        """Return a line that says what was run, and how far."""
+        """Return a line with the path, the methods and the numbers of images or shards."""
         methods = ", ".join(one["method"] for one in self.manifest["methods"])
         if not self.manifest["complete"]:
             return f"Run({self.path}: {methods}, incomplete, {len(self.shards)} shards)"

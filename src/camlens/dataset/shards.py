@@ -1,4 +1,4 @@
-"""Shards on disk: folders that are there whole or not at all."""
+"""Write and read shards on disk; each is a folder that is written atomically."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from .tables import BINARY, Shard
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What a shard's folder is called.
+#: Names of shards' folders.
 NAME = re.compile(r"shard-(\d{5,})")
 _MANIFEST_PART = re.compile(r"\.manifest\.json\.[0-9a-f]+\.part")
 _PART = re.compile(r"\.shard-\d{5,}\.([0-9a-f]+)(\..*)?\.part")
 _WRITER = re.compile(r"\.([0-9a-f]{32})\.writer")
-#: A half-written manifest older than this is of a process that was killed: it takes milliseconds.
+#: Writing a manifest takes milliseconds, so an older partial manifest is left by a killed process.
 _MANIFEST_SECONDS = 600
 
-#: The file of a shard that tells its other files from damaged ones.
+#: The file with the checksums of a shard's other files.
 CHECKSUMS = "checksums.json"
 
 
@@ -45,7 +45,7 @@ def shard_name(number: int) -> str:
 
 
 def present(run: Path, tables: Sequence[str]) -> set[int]:
-    """Return the numbers of the shards that are there, with all of their files.
+    """Return the numbers of the complete shards in a run's folder.
 
     Args:
         run: the run's folder.
@@ -66,14 +66,14 @@ def present(run: Path, tables: Sequence[str]) -> set[int]:
 
 
 class Writer:
-    """Writes shards of one run, beside other processes that may do so too.
+    """Writes shards of one run; several processes may write to the same run.
 
-    While the block lasts the process holds a lock in the run's folder, by which others tell its
-    half-written shards from those of a process that was killed.
+    Inside the block the process holds a lock in the run's folder, by which other processes
+    distinguish its partial shards from those of a killed process.
 
     Args:
         run: the run's folder.
-        identity: of the run, kept with each shard.
+        identity: the run's identity, stored with each shard.
         tables: names of a shard's tables.
     """
 
@@ -88,18 +88,18 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the lock, and remove it."""
+        """Release the lock and remove it."""
         self._lock.release()
         _lock_of(self.run, self._name).unlink(missing_ok=True)
 
     def write(self, number: int, shard: Shard) -> None:
-        """Write a shard into a hidden folder and rename that into its place.
+        """Write a shard into a hidden folder, then rename the folder to the shard's name.
 
-        If the shard is there already, another process has written the same, and it is left alone;
-        a folder in its place that lacks a file is replaced.
+        If the shard exists already, another process has written the same content, and it stays; an
+        incomplete folder of that name is replaced.
 
         Raises:
-            OSError: the folder is not writable, or the disk is full. Nothing is left behind.
+            OSError: the folder is not writable, or the disk is full. No partial shard remains.
         """
         tables = {f"{name}.parquet": getattr(shard, name)() for name in self.tables}
         place = self.run / shard_name(number)
@@ -116,22 +116,22 @@ class Writer:
 
 
 def write_checksums(folder: Path, identity: str, number: int) -> None:
-    """Write what tells a shard's files from damaged ones and from those of another shard."""
+    """Write the checksums of a shard's files, with the run's identity and the shard's number."""
     sums = {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.parquet")}
     text = json.dumps({"run": identity, "shard": number, "sha256": dict(sorted(sums.items()))})
     _write_durably(folder / CHECKSUMS, f"{text}\n".encode())
 
 
 def read_checked(path: Path, identity: str) -> bytes:
-    """Read a file of a shard, and check that it is what was written there.
+    """Read a file of a shard and verify its checksum, run and shard number.
 
     Args:
-        path: of the file.
-        identity: of the run.
+        path: the file.
+        identity: the run's identity.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged, or is a file of another shard or run.
+        OSError: the file cannot be read.
+        ValueError: the file is damaged, or belongs to another shard or run.
     """
     content = path.read_bytes()
     match = NAME.fullmatch(path.parent.name)
@@ -143,11 +143,11 @@ def read_checked(path: Path, identity: str) -> bytes:
             f"{path.parent / CHECKSUMS} is damaged ({type(error).__name__})"
         ) from error
     if kept != sha256(content).hexdigest():
-        raise ValueError("its content is not what was written")
+        raise ValueError("its content does not match its checksum")
     if run != identity:
-        raise ValueError("the shard is of another run")
+        raise ValueError("the shard belongs to another run")
     if match is None or number != int(match[1]):
-        raise ValueError(f"the shard is number {number}, which was renamed")
+        raise ValueError(f"the shard is number {number} and was renamed")
     return content
 
 
@@ -157,13 +157,13 @@ def read_table(
     """Read one Parquet file of a shard.
 
     Args:
-        path: of the file.
-        columns: that it must have.
-        identity: of the run.
+        path: the file.
+        columns: required columns.
+        identity: the run's identity.
         only: columns to read; by default all.
 
     Raises:
-        ValueError: it is damaged, of another shard or run, or lacks a column.
+        ValueError: the file is damaged, belongs to another shard or run, or lacks a column.
     """
     import pandas as pd
     from pyarrow import ArrowException
@@ -171,11 +171,11 @@ def read_table(
     try:
         file = io.BytesIO(read_checked(path, identity))
         table = pd.read_parquet(file, engine="pyarrow", columns=only)
-        table[list(only or columns)]  # they are all there
+        table[list(only or columns)]  # raises if a column is missing
     except (ArrowException, OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{path} is damaged: {error}. Delete the folder {path.parent} and run explain_dataset "
-            "again with the same options to make it anew"
+            "again with the same options to write it again"
         ) from error
     return table
 
@@ -191,13 +191,13 @@ def _put(part: Path, place: Path, *, is_there: Callable[[], bool]) -> None:
         shutil.rmtree(lacking, ignore_errors=True)
     try:
         part.rename(place)
-    except OSError:  # a folder with files in it is not replaced
+    except OSError:  # rename does not replace a folder that contains files
         if not is_there():
             raise
 
 
 def clear_parts(run: Path) -> None:
-    """Remove what killed processes left half-written; parts of live ones stay."""
+    """Remove partial shards of killed processes; those of running processes stay."""
     live: set[str] = set()
     for path in run.iterdir():
         if match := _WRITER.fullmatch(path.name):
@@ -220,17 +220,17 @@ def clear_parts(run: Path) -> None:
 def _age(path: Path) -> float:
     try:
         return time.time() - path.stat().st_mtime
-    except FileNotFoundError:  # renamed into its place meanwhile
+    except FileNotFoundError:  # renamed in the meantime
         return 0.0
 
 
 def _parquet(table: pd.DataFrame | None) -> memoryview:
-    """Return a table as a file: the same bytes in each run, for nothing in it tells the time."""
+    """Encode a table as Parquet; the bytes are the same in each run and contain no time."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if table is None:  # a shard without a readable image; of what types columns are is not known
+    if table is None:  # a shard without a readable image; the columns' types are unknown
         table = pd.DataFrame(columns=list(COLUMNS))
     arrow = pa.Table.from_pandas(table, preserve_index=False, nthreads=1)
     for name in set(BINARY) & set(table.columns):
@@ -246,21 +246,21 @@ def _parquet(table: pd.DataFrame | None) -> memoryview:
 
 
 def _write_durably(path: Path, content: bytes | memoryview) -> None:
-    """Write a file through to the disk, so that a rename after it never shows an empty file."""
+    """Write a file and flush it to disk, so that a later rename never shows an empty file."""
     try:
         with path.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        if error.filename is None:  # of a full disk the system does not say
+        if error.filename is None:  # the system does not name it if the disk is full
             error.filename = os.fspath(path)
         raise
 
 
 def flush_folder(folder: Path) -> None:
-    """Write a folder's entries through to the disk."""
-    if os.name != "posix":  # elsewhere a folder cannot be opened
+    """Flush a folder's entries to disk."""
+    if os.name != "posix":  # other systems cannot open a folder
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""The tables of a shard, from what was found of its images."""
+"""Build the tables of a shard from the results for its images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-#: The columns of the table of images, and their types in pandas.
+#: The columns of the table of images, and their pandas types.
 IMAGES = {
     "image": "int64",
     "name": "string",
@@ -56,27 +56,27 @@ MAPS = {
     "heat_width": "int32",
 }
 
-#: The columns of the table of values that all runs with metrics have; floors have some besides.
+#: The columns that the table of values always has; each floor adds one.
 VALUES = [
     *("image", "k", "target", "method", "metric", "better", "value"),
     *("curve", "curve_from", "curve_to"),
 ]
 
-#: Columns of bytes; pandas alone cannot tell what an empty one holds.
+#: Columns of bytes; pandas cannot infer the type of an empty one.
 BINARY = ("thumbnail", "heat", "curve")
 
 #: The longest side of a thumbnail, in pixels.
 LONGEST = 224
 
-#: JPEG, since PNG takes longer to write and twice the bytes; of full resolution in colour too.
+#: JPEG, since PNG takes longer to write and twice the bytes; colour is not subsampled.
 _JPEG: dict[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": 0}
 
 
 class Shard:
-    """What is known of a shard so far, and the tables of it when all of it is.
+    """Collects the results of a shard's images and builds the shard's tables.
 
     Args:
-        options: of the run.
+        options: the run's options.
     """
 
     def __init__(self, options: RunOptions) -> None:
@@ -87,12 +87,12 @@ class Shard:
         self._measured: list[Measurement] = []
 
     def add(self, found: Explained) -> None:
-        """Take in a group of images; its pictures are made small and let go of."""
+        """Add a group of images; only thumbnails of its pictures are kept."""
         import pyarrow as pa
 
         predictions, confidences = found.predictions.tolist(), found.confidences.tolist()
-        # What stays is copied, by this thread or into Arrow's memory. Left between large tensors of
-        # the thread that computes, it would keep the C library from using their memory again.
+        # Kept values are copied, by this thread or into Arrow's memory. Left between large tensors
+        # of the computing thread, they would keep the C library from reusing that memory.
         small = pa.array(thumbnails(found.pictures), pa.binary())
         for row, thumbnail in enumerate(small):
             prediction = predictions[row]
@@ -123,14 +123,14 @@ class Shard:
         self._images.append({**unknown, "image": index, "name": item.name, "reason": item.reason})
 
     def images(self) -> pd.DataFrame:
-        """Return a row an item, in the data set's order."""
+        """Return a row for each item, in the data set's order."""
         rows = sorted(self._images, key=lambda row: row["image"])
         columns = {name: [row[name] for row in rows] for name in IMAGES}
         columns["thumbnail"] = [t if t is None else t.as_py() for t in columns["thumbnail"]]
         return _frame(columns, IMAGES)
 
     def maps(self) -> pd.DataFrame:
-        """Return a row a map, ordered by image, explainer and target."""
+        """Return a row for each map, ordered by image, explainer and target."""
         if not self._maps:
             return _frame({name: [] for name in MAPS}, MAPS)
         parts = self._maps
@@ -138,9 +138,9 @@ class Shard:
         return _ordered(_frame(columns, MAPS), columns["place"])
 
     def regions(self) -> pd.DataFrame | None:
-        """Return what :func:`camlens.regions.table` gives, ordered by image and explainer.
+        """Return :func:`camlens.regions.table`, ordered by image and explainer.
 
-        None where nothing was scored.
+        None if no map was scored.
         """
         import pandas as pd
 
@@ -172,7 +172,7 @@ class Shard:
 
 
 class _Scored:
-    """The scores of a group's maps by one explainer, with what is known of its images."""
+    """The scores of a group's maps by one explainer, with the images' labels and predictions."""
 
     def __init__(
         self, place: int, found: Explained, scores: Scores, ablation: RegionAblation | None
@@ -201,7 +201,7 @@ def thumbnails(pictures: Tensor) -> list[bytes]:
     found = []
     for one, pixels in zip(grey, channels, strict=True):
         file = io.BytesIO()
-        # A third of the bytes, and the same to look at.
+        # Grey takes a third of the bytes and looks the same.
         picture = pixels[0] if one else np.ascontiguousarray(pixels.transpose(1, 2, 0))
         Image.fromarray(picture).save(file, **_JPEG)
         found.append(file.getvalue())
@@ -215,7 +215,7 @@ def _copied(rows: Any) -> Any:
 
 
 def _map_rows(indexes: Sequence[int], explanation: Explanation, heatmaps: str) -> dict[str, Array]:
-    """Return columns of the table of maps; heat is each map over its maximum."""
+    """Return columns of the table of maps; heat is each map divided by its maximum."""
     scaled = heatmap.scale(explanation.raw)
     kept = (scaled * 255).round().to(torch.uint8) if heatmaps == "uint8" else scaled.half()
     n, k, h, w = kept.shape
@@ -245,6 +245,6 @@ def _frame(columns: dict[str, Any], types: dict[str, str]) -> pd.DataFrame:
 
 
 def _ordered(frame: pd.DataFrame, order: Any) -> pd.DataFrame:
-    """Sort rows by image and explainer; what is equal keeps its order."""
+    """Sort rows by image and explainer, keeping the order of ties."""
     rows = np.lexsort((order, frame["image"].to_numpy()))
     return frame.take(rows).reset_index(drop=True)

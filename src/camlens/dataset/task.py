@@ -1,4 +1,4 @@
-"""The one object that does shards, in any process."""
+"""A task that explains any shards of a data set, in any process."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from .run import Run
 from .shards import NAME, clear_parts, present, shard_name
 from .work import work_through
 
-#: The options of a run that says nothing else.
+#: The default options of a run.
 DEFAULTS = RunOptions()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ShardTask:
-    """What is to be done to a data set; does any of its shards, in any process.
+    """A run split into shards, any of which it explains in any process.
 
-    It can be pickled where the model, the data set and the functions it is given can.
+    It can be pickled if its model, data set and functions can.
 
     Args:
-        explainer, dataset, out, options: as :func:`camlens.dataset.explain_dataset` takes them.
-        resumable: whether the run can be continued. If not, the model and the functions may hold
-            what cannot be compared, such as an open file.
+        explainer, dataset, out, options: see :func:`camlens.dataset.explain_dataset`.
+        resumable: whether the run can resume. If not, the model and the functions may contain
+            values that cannot be compared, such as an open file.
 
     Raises:
         ImportError: a library of ``camlens[data]`` is not installed.
-        TypeError, ValueError: an argument is of a wrong type or out of range.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
     """
 
     explainer: Explainer | Sequence[Explainer]
@@ -52,7 +52,7 @@ class ShardTask:
     resumable: bool = True
 
     def __post_init__(self) -> None:
-        """Check everything that can be told before the first image."""
+        """Check everything that can be checked before the first image."""
         _check_installed()
         _check_explainers(self.explainer)
         _check_dataset(self.dataset)
@@ -65,13 +65,13 @@ class ShardTask:
 
     @property
     def explainers(self) -> tuple[Explainer, ...]:
-        """The explainers, also of one."""
+        """The explainers as a tuple, also if there is only one."""
         one = self.explainer
         return (one,) if isinstance(one, Explainer) else tuple(one)
 
     @property
     def shards(self) -> int:
-        """How many shards the data set has."""
+        """The number of shards of the data set."""
         return self._cut.count(len(self.dataset))
 
     @property
@@ -84,14 +84,14 @@ class ShardTask:
         return Cut(self.options.shard_size, self.options.batch_size)
 
     def start(self) -> set[int]:
-        """Make the run's folder and its manifest, or check that what is there is this run.
+        """Create the run's folder and manifest, or check that the folder contains this run.
 
         Returns:
-            The numbers of the shards that are there.
+            The numbers of the finished shards.
 
         Raises:
-            OSError: the folder cannot be made or written to.
-            ValueError: it holds something else.
+            OSError: the folder cannot be created or written to.
+            ValueError: the folder contains another run or other files.
         """
         check_mode(self.explainers[0].model)
         if not self._is_begun():
@@ -101,10 +101,10 @@ class ShardTask:
                 )
             self.path.mkdir(parents=True, exist_ok=True)
             foreign = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
-            # Another rank may have begun the run since the look above.
+            # Another rank may have started the run since the check above.
             if foreign and not self._is_begun():
                 raise ValueError(
-                    f"{self.path} is not empty ({', '.join(foreign[:3])}) and holds no "
+                    f"{self.path} is not empty ({', '.join(foreign[:3])}) and contains no "
                     "manifest.json: it is not the folder of a run; choose a new or an empty one"
                 )
             if not foreign:
@@ -121,12 +121,12 @@ class ShardTask:
         except ValueError:
             if old["complete"] or any(NAME.fullmatch(path.name) for path in self.path.iterdir()):
                 raise
-            # A call that failed before its first shard, such as one with a class that is not there.
+            # An earlier call failed before its first shard, for example with an unknown class.
             manifest.write(self.path, self._asked)
         return True
 
     def done(self) -> set[int]:
-        """Return the numbers of the shards that are there."""
+        """Return the numbers of the finished shards."""
         return present(self.path, self.options.tables)
 
     def run(
@@ -136,17 +136,17 @@ class ShardTask:
         progress: Callable[[int], object] | None = None,
         watch: Callable[[Any], object] | None = None,
     ) -> None:
-        """Do some shards.
+        """Explain some shards and write them.
 
         Args:
-            shards: their numbers, below :attr:`shards`.
-            progress: told the number of images after each batch, by another thread.
-            watch: given what was found of each group of images, a
-                ``camlens.dataset.explained.Explained``, by that thread.
+            shards: numbers of the shards, below :attr:`shards`.
+            progress: called with the number of images after each batch, on another thread.
+            watch: called with the results of each group of images, a
+                ``camlens.dataset.explained.Explained``, on that thread.
 
         Raises:
-            LookupError, TypeError, ValueError: as the explainers, scores and ablations raise them.
-            OSError: a shard cannot be written. Those written before are kept.
+            LookupError, TypeError, ValueError: an explainer, score or ablation raises it.
+            OSError: a shard cannot be written. Shards written before are kept.
             RuntimeError: a process that reads images died.
         """
         if not shards:
@@ -165,20 +165,20 @@ class ShardTask:
             )
 
     def finish(self) -> Run:
-        """Complete the manifest if all shards are there, whoever did them.
+        """Complete the manifest if all shards are finished, in whichever processes.
 
         Returns:
-            The run, as far as it is there.
+            The run, which may be incomplete.
 
         Raises:
-            ValueError: a shard is damaged, or is not of this data set.
+            ValueError: a shard is damaged, or belongs to another data set.
         """
         items = len(self.dataset)
         there, wanted = self.done(), set(range(self.shards))
         if there - wanted:
             raise ValueError(
-                f"{self.path} holds {shard_name(max(there))}, but a data set of {items} items has "
-                f"{len(wanted)} shards: it was made of a longer one; choose another folder"
+                f"{self.path} contains {shard_name(max(there))}, but a data set of {items} items "
+                f"has {len(wanted)} shards: the run is of a longer data set; choose another folder"
             )
         if there == wanted:
             clear_parts(self.path)
@@ -189,14 +189,16 @@ class ShardTask:
 
     @functools.cached_property
     def _asked(self) -> dict[str, Any]:
-        """The manifest of a run that is about to start; hashing models and data takes a moment."""
+        """The manifest of a run that is about to start, cached since hashing takes time."""
         return describe_run(self.explainers, self.dataset, self.options, resumable=self.resumable)
 
 
 def _check_installed() -> None:
     names = ("pandas", "pyarrow", "PIL", "tqdm", "filelock", "xxhash")
     if lacking := [name for name in names if importlib.util.find_spec(name) is None]:
-        raise ImportError(f'whole data sets need {", ".join(lacking)}: pip install "camlens[data]"')
+        raise ImportError(
+            f'explaining data sets needs {", ".join(lacking)}: pip install "camlens[data]"'
+        )
 
 
 def _check_explainers(explainer: Any) -> None:
@@ -216,8 +218,8 @@ def _check_explainers(explainer: Any) -> None:
             )
         if isinstance(one, DeepFeatureFactorization) and one.shared:
             raise ValueError(
-                "the images of a run are explained in batches, and concepts with shared=True would "
-                "be those of one batch each: find concepts of some images first, and give them as "
+                "a run explains images in batches, and with shared=True each batch would have its "
+                "own concepts: find the concepts of some images first, and pass them as "
                 "directions=explanation.concepts.directions[0]"
             )
     check_mode(explainers[0].model)
@@ -231,16 +233,16 @@ def _check_explainers(explainer: Any) -> None:
 def _check_dataset(dataset: Any) -> None:
     if isinstance(dataset, (str, os.PathLike)):
         raise TypeError(
-            f"expected a data set, got the path {os.fspath(dataset)!r}: say how its files become "
-            "the model's input with camlens.dataset.Folder(path, transform)"
+            f"expected a data set, got the path {os.fspath(dataset)!r}: convert its files to the "
+            "model's input with camlens.dataset.Folder(path, transform)"
         )
     streamed = isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__")
     if streamed or not hasattr(dataset, "__len__"):
         raise TypeError(
             "expected a map-style data set, with __getitem__ and __len__, got "
-            f"{type(dataset).__name__}: a run is continued at an item's position, which a stream "
-            "does not have. Give list(dataset) where the items fit into memory; else write them "
-            "to files for camlens.dataset.Folder, or read item i in a __getitem__ of your own"
+            f"{type(dataset).__name__}: a run resumes at an item's position, which a stream does "
+            "not have. Pass list(dataset) if the items fit into memory; otherwise write them to "
+            "files for camlens.dataset.Folder, or implement __getitem__ to read item i"
         )
     if len(dataset) == 0:
-        raise ValueError("the data set has no images: there is nothing to explain")
+        raise ValueError("the data set has no images, so there is nothing to explain")

@@ -1,4 +1,4 @@
-"""Threads beside the caller's: one does what comes after, in order; one may run the model."""
+"""Helper threads of a run: one that does work in order, and one that runs the model."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torch.overrides import _get_current_function_mode
 
 
 class InOrder:
-    """One thread that does what it is given, in order; whoever is faster waits.
+    """A thread that does submitted work in order; the submitter waits while the queue is full.
 
-    As a context manager it ends when all is done. What it was given before an exception in the
-    block is still done, so that whole shards are kept. Torch computes with one thread in it: with
-    more OpenMP threads than cores, GNU's OpenMP lets all of them sleep between two operations, and
-    a small network takes a tenth longer.
+    As a context manager it ends when all work is done. Work submitted before an exception in the
+    block is still done, so that whole shards are kept. Torch uses one thread inside it: with more
+    OpenMP threads than cores, GNU's OpenMP lets all of them sleep between two operations, and a
+    small network takes a tenth longer.
 
     Args:
-        waiting: how much may wait to be done.
+        waiting: length of the queue.
 
     Example:
         >>> done = []
@@ -43,14 +43,14 @@ class InOrder:
 
     @property
     def failed(self) -> bool:
-        """Whether something raised, so that nothing is done any more."""
+        """Whether work raised an exception, so that no more work is done."""
         return self._error is not None
 
     def submit(self, work: Callable[[], object]) -> None:
-        """Have something done.
+        """Queue a function to be called.
 
         Raises:
-            BaseException: what earlier work raised; nothing is done after that.
+            BaseException: the exception of earlier work, after which no work is done.
         """
         if self._error is not None:
             raise self._error
@@ -58,11 +58,11 @@ class InOrder:
 
     def _work(self) -> None:
         torch.set_num_threads(1)
-        torch.get_num_threads()  # it is this thread's own from now on
+        torch.get_num_threads()  # makes the setting local to this thread
         self._started.set()
         while (work := self._queue.get()) is not None:
             if self._error is not None:
-                continue  # taken from the queue all the same, since someone may wait to put
+                continue  # still taken from the queue, since a submitter may be waiting
             try:
                 work()
             except BaseException as error:
@@ -73,7 +73,7 @@ class InOrder:
         threads = torch.get_num_threads()
         self._thread.start()
         self._started.wait()
-        torch.set_num_threads(threads)  # what threads that start from now on take
+        torch.set_num_threads(threads)  # the default for threads that start from now on
         return self
 
     def __exit__(
@@ -82,7 +82,7 @@ class InOrder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Wait until all is done; raise what went wrong, unless something else did."""
+        """Wait until all work is done; raise its exception, unless the block raised one."""
         self._queue.put(None)
         self._thread.join()
         if self._error is not None and error is None:
@@ -90,7 +90,7 @@ class InOrder:
 
 
 class _Here(Executor):
-    """Does what it is given at once, on the calling thread; what that raises is raised."""
+    """Runs submitted work immediately on the calling thread, and lets its exceptions through."""
 
     def submit(self, work: Any, /, *args: Any, **options: Any) -> Future[Any]:
         done: Future[Any] = Future()
@@ -99,7 +99,7 @@ class _Here(Executor):
 
 
 class _InModes(ThreadPoolExecutor):
-    """A thread that computes in the modes of the thread that made it, and on its stream."""
+    """A thread that runs in the torch modes and on the stream of the thread that created it."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(1, "camlens.dataset")
@@ -118,26 +118,26 @@ class _InModes(ThreadPoolExecutor):
             torch.inference_mode(self._inference),
             torch.set_grad_enabled(self._gradients),
             torch.autocast(*self._autocast),
-            torch.cuda.stream(self._stream),  # None: as it is
+            torch.cuda.stream(self._stream),  # None: the current stream
         ):
             return work(*args, **options)
 
 
 def overlaps(device: torch.device) -> bool:
-    """Return whether a model runs beside the calling thread.
+    """Return whether a model runs on a thread of its own.
 
-    On a CPU it takes all cores itself. Where the caller intercepts torch's functions, no other
-    thread would.
+    On a CPU the model uses all cores anyway. If the caller intercepts torch's functions, another
+    thread would not.
     """
     return device.type != "cpu" and _get_current_function_mode() is None
 
 
 @contextlib.contextmanager
 def thread_of_model(device: torch.device) -> Iterator[Executor]:
-    """Run a model on a thread of its own, where that pays, else on the calling thread.
+    """Run a model on its own thread if that is faster, otherwise on the calling thread.
 
     It runs in the caller's modes: autocast, inference mode, gradients, stream, context variables.
-    What was submitted is still done after an error in the block, but not after an interrupt.
+    Submitted work is still done after an error in the block, but not after an interrupt.
 
     Example:
         >>> with thread_of_model(torch.device("cpu")) as pool:

@@ -1,4 +1,4 @@
-"""Work through batches: find pictures and regions, explain, score, and write shards."""
+"""Process batches: find pictures and regions, explain, score, and write shards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .shards import Writer
 from .tables import Shard
 from .threads import InOrder, thread_of_model
 
-#: Groups of images and shards that may wait to be explained, kept and written.
+#: Length of the queue of groups and shards that wait to be stored and written.
 _WAITING = 4
 
 
@@ -40,22 +40,22 @@ def work_through(
 ) -> None:
     """Explain batches and write their shards.
 
-    The calling thread reads, and calls the functions that find pictures and regions. Beside it one
-    thread runs the model, unless that is on the CPU, and one keeps what was found and writes.
+    The calling thread reads images and calls the functions that find pictures and regions. A second
+    thread runs the model, unless it is on the CPU, and a third collects the results and writes.
 
     Args:
-        batches: of whole shards, in order.
-        explainers: of one model.
-        options: of the run.
+        batches: batches of whole shards, in order.
+        explainers: explainers of one model.
+        options: the run's options.
         run: the run's folder.
-        identity: of the run, see :func:`camlens.dataset.manifest.identity`.
-        begun: whether shards are there already, so that the question is known to have answers.
-        progress: told the number of images of each batch, when it is kept, by another thread.
-        watch: given what was found of each group of images, gradients included, by that thread.
+        identity: the run's identity, see :func:`camlens.dataset.manifest.identity`.
+        begun: whether finished shards exist, which shows that the targets are valid.
+        progress: called with the number of images of each stored batch, on another thread.
+        watch: called with the results of each group of images, including gradients, on that thread.
 
     Raises:
-        LookupError, TypeError, ValueError: as the explainers, scores and ablations raise them,
-            where no image can be explained.
+        LookupError, TypeError, ValueError: an explainer, score or ablation raises it and no image
+            can be explained.
         OSError: a shard cannot be written.
     """
     shard = Shard(options)
@@ -86,14 +86,14 @@ def work_through(
                 write = functools.partial(writer.write, batch.shard, shard)
                 in_order.submit(functools.partial(keeper.finish, write))
                 shard = Shard(options)
-            if progress is not None:  # behind what it is about
+            if progress is not None:  # queued after the batch that it reports
                 in_order.submit(functools.partial(progress, len(batch)))
 
 
 def _seen(group: Group, options: RunOptions) -> tuple[Tensor, Regions | None]:
-    """Return the pictures of a group and the regions in them: what users' functions make.
+    """Return the pictures of a group and their regions, by calling the user's functions.
 
-    They are called one after the other, since they need not bear to be called at the same time.
+    The functions are called one after the other, since they need not be thread-safe.
     """
     pictures = group.pictures
     if pictures is None:
@@ -105,14 +105,14 @@ def _regions(regions: RegionsOf, group: Group, pictures: Tensor) -> Regions:
     """Return the regions of a group's pictures, (N, 1 or 3, H, W) uint8.
 
     Raises:
-        TypeError: the function returned something else than regions.
-        ValueError: it returned those of other pictures or of another size, or a sample has none.
+        TypeError: the function did not return regions.
+        ValueError: the number or size of the regions is wrong, or a sample has no regions.
     """
     if regions == "own":
         if group.regions is None:
             raise ValueError(
-                f'regions="own" takes those of each sample, but {group.names[0]!r} has none: give '
-                "camlens.dataset.Sample(..., regions=...)"
+                f'regions="own" uses the regions of each sample, but {group.names[0]!r} has none: '
+                "return camlens.dataset.Sample(..., regions=...)"
             )
         return group.regions
     size = (pictures.shape[-2], pictures.shape[-1])
@@ -125,8 +125,8 @@ def _regions(regions: RegionsOf, group: Group, pictures: Tensor) -> Regions:
         )
     if found.size != size or len(found.masks) not in (1, len(pictures)):
         raise ValueError(
-            f"expected regions= to return regions of {len(pictures)} pictures of {size}, got "
-            f"{len(found.masks)} of {found.size}"
+            f"expected regions= to return regions for {len(pictures)} pictures of size {size}, got "
+            f"{len(found.masks)} of size {found.size}"
         )
     return found
 
@@ -149,10 +149,10 @@ def _explained(
     *,
     gradients: bool,
 ) -> list[Explained | _Failure]:
-    """Explain a group, or image by image if one of them is at fault.
+    """Explain a group, or each image separately if the group fails.
 
     Raises:
-        Exception: the machine is at fault.
+        Exception: an error of the machine.
     """
     try:
         with _named(group.names):
@@ -175,10 +175,10 @@ def _explained(
 
 
 class _Keeper:
-    """Keeps results in their shard; images that cannot be explained are listed with the reason.
+    """Collects results in their shard, and lists images that cannot be explained with the reason.
 
-    As long as nothing could be explained, what fails may be the question and not the image, such as
-    a class that the model does not have: then the first error ends the run.
+    If no image has been explained yet, the targets and not the images may be the cause, for example
+    a class that the model does not have. In that case the first error ends the run.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class _Keeper:
     ) -> None:
         self.run, self.identity, self.watch = run, identity, watch
         self.explained = begun
-        self.error: Exception | None = None  # the first, as long as nothing could be explained
+        self.error: Exception | None = None  # the first error, until an image is explained
 
     def keep(self, shard: Shard, future: Future[list[Explained | _Failure]]) -> None:
         results = future.result()
@@ -201,25 +201,25 @@ class _Keeper:
                     self.watch(result)
                 shard.add(result)
         if self.explained:
-            self.error = None  # its traceback holds tensors
+            self.error = None  # its traceback keeps tensors alive
         elif len(results) > 1:
             self.check()
 
     def finish(self, write: Callable[[], object]) -> None:
-        """Write a shard, if there were answers and the folder is still this run's."""
+        """Write a shard if an image was explained and the folder still belongs to this run."""
         self.check()
         manifest.check_identity(self.run, self.identity)
         write()
 
     def check(self) -> None:
-        """Raise the first error if nothing could be explained so far."""
+        """Raise the first error if no image has been explained so far."""
         if self.error is not None:
             raise self.error
 
 
 @contextlib.contextmanager
 def _named(names: Sequence[str]) -> Iterator[None]:
-    """Say of an exception which images it is about."""
+    """Add the images' names to an exception."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Faithfulness: does the score depend on what the map shows?"""
+"""Measure faithfulness: whether the model's score depends on what a map highlights."""
 
 from .evaluation.evaluate import evaluate
 from .evaluation.result import Evaluation

@@ -1,4 +1,4 @@
-"""Infills: what a removed part of an image is replaced by."""
+"""Infills: replace a removed part of an image by a blur, the mean colour or inpainting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, conv2d, conv3d, pad
 
-#: What a removed region can be replaced by.
+#: Names of the infills.
 INFILLS = ("blur", "mean", "inpaint")
 
 # The blur's standard deviation as a fraction of the image's shortest side: on a face of 48 pixels,
@@ -20,7 +20,7 @@ _CONVOLUTIONS = {1: conv1d, 2: conv2d, 3: conv3d}
 
 
 def replace(images: Tensor, masks: Tensor, infill: str) -> Tensor:
-    """Replace the masked part of each image.
+    """Fill the masked part of each image.
 
     Args:
         images: ``(N, C, *size)`` floating point, with 1, 2 or 3 axes of space.
@@ -30,11 +30,11 @@ def replace(images: Tensor, masks: Tensor, infill: str) -> Tensor:
             :func:`camlens.faithfulness.ablate_regions`.
 
     Returns:
-        ``(N, M, C, *size)``: every image with every one of its masks.
+        ``(N, M, C, *size)``: each image filled under each of its masks.
 
     Raises:
-        ImportError: inpainting without OpenCV.
-        ValueError: inpainting of signals or volumes.
+        ImportError: inpainting needs OpenCV.
+        ValueError: inpainting is defined for 2-D images only.
 
     Example:
         >>> image, mask = torch.tensor([[[[1.0, 2.0, 6.0]]]]), torch.tensor([[[[1.0, 0.5, 0.0]]]])
@@ -51,12 +51,12 @@ def replace(images: Tensor, masks: Tensor, infill: str) -> Tensor:
 
 
 def blurred(images: Tensor) -> Tensor:
-    """Blur with a separable Gaussian; the image is continued by reflection."""
+    """Blur with a separable Gaussian and reflecting borders."""
     axes, channels = images.ndim - 2, images.shape[1]
     shortest = min(images.shape[2:])
     sigma = _BLUR * shortest
     radius = min(math.ceil(3 * sigma), shortest - 1)
-    # In float32 or wider: in half precision sums lose digits, and some CPUs take minutes.
+    # In float32 or wider: half precision loses digits in sums and takes minutes on some CPUs.
     wide = images.to(torch.promote_types(images.dtype, torch.float32))
     steps = torch.arange(-radius, radius + 1, device=wide.device).to(wide)
     kernel = (-0.5 * (steps / sigma).square()).exp()
@@ -82,8 +82,8 @@ def _inpainted(images: Tensor, masks: Tensor) -> Iterator[Tensor]:
         raise ImportError(
             'infill="inpaint" needs OpenCV: pip install "camlens[regions]"'
         ) from error
-    # OpenCV adds up to 1.4 grey levels to the values it fills in, which is little of 256 but more
-    # than the whole range of an image in [0, 1]. So each image is scaled to 0 to 255 first.
+    # OpenCV's filled values are up to 1.4 grey levels too high: little out of 256, but more than
+    # the whole range of an image in [0, 1]. Each image is therefore scaled to 0 to 255 first.
     values = images.float()
     low = values.amin(dim=(1, 2, 3), keepdim=True)
     level = (values.amax(dim=(1, 2, 3), keepdim=True) - low) / 255

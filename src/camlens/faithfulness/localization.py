@@ -1,4 +1,4 @@
-"""Localization: whether a map's heat lies where the object is. The model is not run."""
+"""Localization metrics: does a map's heat lie on the object? They do not run the model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .metric.options import MetricOptions
 from .metric.pixel_order import ranks
 from .metric.result import MetricResult
 
-# Near an image's edge a resized map is constant but for rounding, which must not pick a maximum.
+# Near an image's edge a resized map is constant except for rounding, which must not decide where
+# the maximum is.
 _ROUNDING = 1e-5
 
 
@@ -28,35 +29,35 @@ def pointing_game(
     tolerance: float = 15,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    """Ask whether the map's maximum points at the object.
+    """Check whether the map's maximum lies on the object.
 
-    A hit is a maximum within ``tolerance`` pixels of the object, as TorchRay's code has it
-    (facebookresearch/TorchRay, torchray/benchmark/pointing_game.py) for the game of Zhang et al.,
-    "Top-down Neural Attention by Excitation Backprop", ECCV 2016 (arXiv:1608.00507), section 4.1.
-    Of several pixels that share the maximum the value is the share that hit, so that a constant map
-    has the hit rate of a random pixel. The published score is the mean over classes of each class'
-    mean: :func:`class_mean`.
+    The maximum is a hit if it is within ``tolerance`` pixels of the object, as in TorchRay's code
+    (facebookresearch/TorchRay, torchray/benchmark/pointing_game.py) for the pointing game of Zhang
+    et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016 (arXiv:1608.00507),
+    section 4.1. If several pixels share the maximum, the value is the share of them that hit, so a
+    constant map has the hit rate of a random pixel. The published score is the mean over classes of
+    each class' mean: :func:`class_mean`.
 
     Args:
         model: not run; may be None.
         images: (N, C, *size).
-        explanation: an explanation of them, or maps (N, K, *size) of any origin.
+        explanation: an explanation of the images, or maps (N, K, *size) of any origin.
         where: the objects: ``Regions`` with one region for all targets (``regions.pick("name")``)
-            or K regions, one for each; masks (N, *size) or (N, K, *size), boolean or in [0, 1]; or
-            boxes (N, 4) of left, top, right and bottom edge in pixels, as
-            :meth:`camlens.regions.Regions.from_boxes` takes them. A pixel belongs to an object if
-            at least half of it does.
-        tolerance: pixels; 15 is TorchRay's, for photographs with sides of some 500 pixels.
+            or K regions, one for each target; masks (N, *size) or (N, K, *size), boolean or in
+            [0, 1]; or boxes (N, 4) of left, top, right and bottom edges in pixels, see
+            :meth:`camlens.regions.Regions.from_boxes`. A pixel belongs to an object if its mask is
+            at least 0.5.
+        tolerance: in pixels. 15 is TorchRay's, for photographs with sides of about 500 pixels.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values in [0, 1], higher is better; NaN where there is no object: a mask is zero, or a box
-        is empty or outside the image.
+        Values in [0, 1], higher is better; NaN if there is no object, that is, if a mask is zero or
+        a box is empty or outside the image.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`, a mask is out of [0, 1], or
-            a box's edges are in the wrong order or not finite.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, see :class:`MetricInputs`; a mask is outside [0, 1];
+            or a box's edges are out of order or not finite.
 
     Example:
         >>> maps = torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]]])
@@ -94,22 +95,22 @@ def energy_pointing_game(
     """Measure the share of a map's heat that lies on the object.
 
     Wang et al., "Score-CAM", CVPR Workshops 2020 (arXiv:1910.01279), section 4.3. Negative values
-    count as no heat. A map without heat says as much of all pixels: its share is the object's share
-    of the area.
+    count as zero. A map without heat is treated as uniform: its value is the object's share of the
+    area.
 
     Args:
         model: not run; may be None.
         images: (N, C, *size).
-        explanation: as :func:`pointing_game` takes it, and likewise what follows.
-        where: the objects; a soft mask counts by its values.
+        explanation: see :func:`pointing_game`, also for the arguments below.
+        where: the objects; a soft mask weights the heat by its values.
         options: see :class:`MetricOptions`.
 
     Returns:
         Values in [0, 1], higher is better; NaN where there is no object.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match.
 
     Example:
         >>> maps, masks = torch.tensor([[[[3.0, 1.0]]]]), torch.tensor([[[True, False]]])
@@ -134,24 +135,25 @@ def intersection_over_union(
     where: Regions | Tensor,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    """Compare the object with as many of the map's pixels, those with the largest values.
+    """Measure how far the map's hottest pixels overlap the object.
 
-    Intersection over union of two sets of equal area, so that no threshold has to be chosen. Pixels
-    of equal value are in random order.
+    The intersection over union of the object and of as many pixels, those with the largest values.
+    The two sets have equal area, so no threshold has to be chosen. Pixels of equal value are in
+    random order.
 
     Args:
         model: not run; may be None.
         images: (N, C, *size).
-        explanation: as :func:`pointing_game` takes it, and likewise what follows.
-        where: the objects; a pixel belongs to one if at least half of it does.
+        explanation: see :func:`pointing_game`, also for the arguments below.
+        where: the objects; a pixel belongs to an object if its mask is at least 0.5.
         options: see :class:`MetricOptions`.
 
     Returns:
         Values in [0, 1], higher is better; NaN where there is no object.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match.
 
     Example:
         >>> maps, masks = torch.tensor([[[[0.3, 0.2, 0.1]]]]), torch.tensor([[[True, False, True]]])
@@ -175,15 +177,15 @@ def intersection_over_union(
 
 
 def class_mean(values: Tensor, classes: Tensor) -> float:
-    """Return the mean over classes of each class' mean value, as the pointing game is published.
+    """Return the mean over classes of each class' mean value, the pointing game's published score.
 
     Args:
         values: (N, K), see :class:`MetricResult`; NaN is left out.
-        classes: (N, K) or (N,) class ids: of which class each is.
+        classes: (N, K) or (N,): the class id of each value.
 
     Raises:
-        TypeError: the classes are no integers.
-        ValueError: the shapes do not fit, no value is known, or the class of one is not (-1).
+        TypeError: the classes are not integers.
+        ValueError: the shapes do not match, all values are NaN, or a class is unknown (-1).
 
     Example:
         >>> class_mean(torch.tensor([[1.0], [0.0], [1.0]]), torch.tensor([0, 0, 1]))
@@ -203,11 +205,11 @@ def class_mean(values: Tensor, classes: Tensor) -> float:
         raise TypeError(f"expected classes as integers, got {classes.dtype}")
     known = values.isfinite()
     if not known.any():
-        raise ValueError("expected at least one known value, got NaN alone")
+        raise ValueError("expected at least one finite value, got only NaN")
     numbers, own = classes.to(values.device).expand_as(values)[known].unique(return_inverse=True)
     if (numbers < 0).any():
         raise ValueError(
-            f"expected class ids of at least 0, got {numbers.amin().item()}, which stands for an "
+            f"expected class ids of at least 0, got {numbers.amin().item()}, which marks an "
             "unknown class: leave those images out"
         )
     total = torch.zeros(len(numbers), dtype=torch.float64, device=values.device)
@@ -216,7 +218,7 @@ def class_mean(values: Tensor, classes: Tensor) -> float:
 
 
 def _heat(maps: Tensor) -> Tensor:
-    """Return the positive part of maps; one everywhere where a map has none."""
+    """Return the positive part of maps; a map without positive values becomes all ones."""
     heat = maps.clamp(min=0)
     return heat.where(heat.flatten(2).any(dim=2).view(*heat.shape[:2], *[1] * (heat.ndim - 2)), 1)
 
@@ -239,14 +241,14 @@ def _masks(where: Regions | Tensor, maps: Tensor) -> Tensor:
     fits = masks.ndim == maps.ndim and masks.shape[1] in (1, k) and list(masks.shape[2:]) == size
     if not fits or len(masks) not in (1, n) or (len(masks) != n and not isinstance(where, Regions)):
         raise ValueError(
-            f"expected one mask, or one for each of {k} targets, of {n} images of {tuple(size)}, "
-            f"got {tuple(masks.shape)}"
+            f"expected one mask, or one for each of {k} targets, for {n} images of size "
+            f"{tuple(size)}, got shape {tuple(masks.shape)}"
         )
     return masks.to(maps.device).float().expand(n, -1, *size)
 
 
 def _widened(objects: Tensor, tolerance: float) -> Tensor:
-    """Return the pixels whose centres lie within a distance of an object's: (N, K, *size) bool."""
+    """Dilate objects by a distance between pixel centres: (N, K, *size) bool."""
     if tolerance < 1:
         return objects
     from scipy.ndimage import distance_transform_edt

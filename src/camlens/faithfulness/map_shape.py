@@ -1,4 +1,4 @@
-"""How concentrated a map is, and whether attributions add up. The shape of a map proves nothing."""
+"""Metrics of a map's shape: how concentrated it is, and whether its values sum to the score."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def sparseness(
     .. math:: G = \frac{\sum_i (2 i - n - 1)\, |a|_{(i)}}{n \sum_i |a|_{(i)}}
 
     with :math:`|a|_{(1)} \le \cdots \le |a|_{(n)}`. Chalasani et al., "Concise Explanations of
-    Neural Networks using Adversarial Training", ICML 2020 (arXiv:1810.06583). It says how few
-    pixels hold the heat, not whether they are the right ones.
+    Neural Networks using Adversarial Training", ICML 2020 (arXiv:1810.06583). The index measures
+    how few pixels hold the heat, not whether they are the right ones.
 
     Args:
         model: not run; may be None.
         images: (N, C, *size).
-        explanation: an explanation of them, or maps (N, K, *size) of any origin.
+        explanation: an explanation of the images, or maps (N, K, *size) of any origin.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values from 0 (a constant map) to nearly 1 (a single pixel), taken as better the higher;
-        NaN for a map of zeros.
+        Values from 0 (a constant map) to nearly 1 (a single pixel); higher is taken as better. NaN
+        for a map of zeros.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, see :class:`MetricInputs`.
 
     Example:
         >>> maps = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]])
@@ -65,7 +65,7 @@ def complexity(
     explanation: Explanation | Tensor,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    r"""Return the entropy of the shares that pixels have of a map's absolute values, in nats.
+    r"""Return the entropy of a map's absolute values, normalised to sum to 1, in nats.
 
     .. math:: H = -\sum_p s_p \ln s_p, \quad s_p = |a_p| / \sum_q |a_q|
 
@@ -75,16 +75,16 @@ def complexity(
     Args:
         model: not run; may be None.
         images: (N, C, *size).
-        explanation: as :func:`sparseness` takes it.
+        explanation: see :func:`sparseness`.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values from 0 (a single pixel) to the logarithm of the number of pixels (a constant map),
-        taken as better the lower; NaN for a map of zeros.
+        Values from 0 (a single pixel) to the logarithm of the number of pixels (a constant map);
+        lower is taken as better. NaN for a map of zeros.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, see :class:`MetricInputs`.
 
     Example:
         >>> maps = torch.tensor([[[[1.0, 1.0]]]])
@@ -109,33 +109,34 @@ def completeness(
     baseline: Baseline = 0.0,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    r"""Measure by which part of it attributions miss the score's change from the baseline.
+    r"""Measure how far the attributions' sum is from the score's change, relative to that change.
 
     .. math:: \frac{|\sum_p a_p - (f(x) - f(b))|}{|f(x) - f(b)|}
 
-    The axiom of Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017
-    (arXiv:1703.01365), section 3. It says nothing of where the attributions are, and the methods
-    that have it by construction (integrated gradients, LRP) miss it by their approximation only.
-    There are no floors: a map in an arbitrary unit cannot add up.
+    The completeness axiom of Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep
+    Networks", ICML 2017 (arXiv:1703.01365), section 3; the change is from the baseline b to the
+    image x. It does not depend on where the attributions are. Methods that are complete by
+    construction (integrated gradients, LRP) deviate only by their approximation. There are no
+    floors: the sum of a map in an arbitrary unit means nothing.
 
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: with signed ``gradients``, such as that of
-            :class:`camlens.IntegratedGradients`; derivatives count times what the image is more
-            than the baseline. Methods that are complete over biases or a layer's channels
-            (:class:`camlens.FullGrad`, :class:`camlens.LayerIntegratedGradients`) keep no signs of
-            pixels and are refused.
-        baseline: as the method took it.
-        options: see :class:`MetricOptions`. The score itself is followed, whatever the activation.
+        explanation: an explanation with signed ``gradients``, such as that of
+            :class:`camlens.IntegratedGradients`; derivatives are multiplied by the difference of
+            the image and the baseline. Methods that are complete over biases or a layer's channels
+            (:class:`camlens.FullGrad`, :class:`camlens.LayerIntegratedGradients`) keep no signed
+            values of pixels and are rejected.
+        baseline: the baseline that the method used.
+        options: see :class:`MetricOptions`. The score itself is tracked, whatever the activation.
 
     Returns:
-        Values of at least 0, lower is better; infinite where the score does not change and the
-        attributions do not add up to zero.
+        Values of at least 0, lower is better; infinite if the score does not change and the
+        attributions do not sum to zero.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, or the explanation has no signed attributions.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, or the explanation has no signed attributions.
     """
     given = explanation.method if isinstance(explanation, Explanation) else "maps alone"
     signed = explanation.gradients if isinstance(explanation, Explanation) else None
@@ -143,9 +144,8 @@ def completeness(
         raise ValueError(
             "expected an explanation with signed attributions of each pixel in the unit of the "
             "score (its gradients), such as that of camlens.IntegratedGradients or camlens.LRP; "
-            f"got {given}, whose maps have lost their signs or unit, whether or not the method "
-            "itself is complete, as those of biases (FullGrad) and of a layer "
-            "(LayerIntegratedGradients) are"
+            f"got {given}, whose maps do not keep their signs or unit. This also holds for methods "
+            "that are complete over biases (FullGrad) or over a layer (LayerIntegratedGradients)"
         )
     options |= {"activation": "none", "floors": ()}
     inputs = MetricInputs("completeness", model, images, explanation, **options)

@@ -1,4 +1,4 @@
-"""Region ablation: how much does the score fall when a region of the image is removed?"""
+"""Region ablation: measure how much the score falls when a region of the image is removed."""
 
 from __future__ import annotations
 
@@ -34,17 +34,16 @@ class RegionAblation:
     Attributes:
         names: R region names.
         drop: (N, K, R), score of the unchanged image minus score without the region; negative
-            where the score rises. NaN where the region is absent from the image, and where
-            inpainting has no hole or no surroundings (no pixel of the mask is at least 0.5, or
-            all are).
+            if the score rises. NaN if the image does not contain the region, or if inpainting has
+            no hole or no surroundings (no pixel of the mask is at least 0.5, or all are).
         baseline: (N, K, R), the mean drop when the same mask is placed at random positions of the
-            same image: what removing an area of that size and shape costs anywhere. The positions
-            depend on the seed and on the image's index in the batch.
-        probability_drop: (N, K, R), as ``drop``, of the probability of the class; NaN where the
-            model has no probability (a callable target, or a single output).
-        probability_baseline: (N, K, R), as ``baseline``, of the probability.
-        infill: what regions were replaced by: ``"blur"``, ``"mean"`` or ``"inpaint"``.
-        targets: (N, K) int64 class ids; -1 where a callable computed the score.
+            same image: the cost of removing any area of that size and shape. The positions depend
+            on the seed and on the image's index in the batch.
+        probability_drop: (N, K, R), ``drop`` for the probability of the class; NaN if the model
+            has no probability (a callable target, or a single output).
+        probability_baseline: (N, K, R), ``baseline`` for the probability.
+        infill: how regions were filled: ``"blur"``, ``"mean"`` or ``"inpaint"``.
+        targets: (N, K) int64 class ids; -1 if a callable computed the score.
         placements: number of random positions that ``baseline`` averages.
     """
 
@@ -64,7 +63,7 @@ class RegionAblation:
 
     @property
     def probability_excess(self) -> Tensor:
-        """(N, K, R): as ``excess``, of the probability."""
+        """(N, K, R): ``excess`` for the probability."""
         return self.probability_drop - self.probability_baseline
 
     def __repr__(self) -> str:
@@ -91,45 +90,45 @@ def ablate_regions(
 ) -> RegionAblation:
     """Measure how much scores fall when each region is removed.
 
-    Any change moves an image away from the training distribution, and may cost score for that
-    reason alone. The same mask is therefore also placed at random positions of the same image
-    (wrapping around its edges); the mean drop there is the baseline. The call takes
-    1 + R (1 + placements) forward passes per image.
+    Any change moves an image away from the training distribution, which may lower the score by
+    itself. The same mask is therefore also placed at random positions of the same image (wrapping
+    around its edges); the mean drop there is the baseline. The call takes 1 + R (1 + placements)
+    forward passes per image.
 
     Args:
         model: a module in evaluation mode, which is left unchanged, or any function of the images.
             For a model with further inputs: ``lambda images: model(images, more)``.
         images: ``(N, C, *size)`` floating point, preprocessed for the model.
         regions: masks of the images' size, for N images or one set for all.
-        targets: as explainers take them, or an :class:`camlens.Explanation`, whose targets are
+        targets: as explainers accept them, or an :class:`camlens.Explanation`, whose targets are
             used. A callable is called with the outputs of changed images, in batches of any size.
-        infill: what a region is replaced by. ``"blur"``: the image, blurred by a Gaussian with a
-            standard deviation of a tenth of its shortest side. ``"mean"``: the image's mean
-            colour. ``"inpaint"``: OpenCV's inpainting from the surroundings (Telea 2004; 2-D
-            images only, on the CPU, masks cut at 0.5).
+        infill: how a region is filled. ``"blur"``: with the image, blurred by a Gaussian with a
+            standard deviation of a tenth of its shortest side. ``"mean"``: with the image's mean
+            colour. ``"inpaint"``: by OpenCV's inpainting from the surroundings (Telea 2004; 2-D
+            images only, on the CPU, masks thresholded at 0.5).
         placements: number of random positions, at least 1.
         activation: turns outputs into probabilities, see :func:`camlens.targets.probabilities`:
             ``"softmax"``, ``"sigmoid"`` (multi-label) or ``"none"`` (outputs are probabilities).
-        seed: of the random positions; results are the same on every device.
-        batch: number of images the model is called with at once.
+        seed: seed of the random positions, which are the same on every device.
+        batch: number of images run at once.
 
     Returns:
         The ablation, on the images' device.
 
     Raises:
-        ImportError: ``infill="inpaint"`` without OpenCV.
+        ImportError: ``infill="inpaint"`` needs OpenCV.
         TypeError: images, targets or outputs have the wrong type.
-        ValueError: a wrong shape, an unknown infill or activation, no placements, a model in
-            training mode, scores that are not finite, or an explanation whose targets were
-            computed by a callable.
+        ValueError: a shape is wrong, the infill or activation is unknown, ``placements`` is below
+            1, the model is in training mode, scores are not finite, or a callable computed the
+            explanation's scores.
     """
     module = _checked(model, images, regions)
     if infill not in INFILLS:
-        raise ValueError(f"expected an infill out of {INFILLS}, got {infill!r}")
+        raise ValueError(f"expected an infill from {INFILLS}, got {infill!r}")
     check_activation(activation)
     if placements < 1 or batch < 1:
         raise ValueError(
-            f"expected at least 1 placement and a batch of 1, got {placements} and {batch}"
+            f"expected placements and batch of at least 1, got {placements} and {batch}"
         )
     wanted = _as_targets(targets, images)
     if isinstance(wanted, PerImage):
@@ -140,7 +139,7 @@ def ablate_regions(
     )
     fixed = wanted if callable(wanted) else unchanged.classes
     masks = regions.masks.to(images).expand(len(images), *[-1] * (images.ndim - 1))
-    # Drawn at once and in main memory, so that they are the same for every batch and device.
+    # Drawn together and in main memory, so that they are the same for every batch size and device.
     random = torch.Generator().manual_seed(seed)
     shape = (len(images), placements, len(regions), images.ndim - 2)
     shifts = torch.randint(2**31, shape, generator=random, device="cpu").to(images.device)
@@ -156,7 +155,7 @@ def ablate_regions(
         values.append(outcome.values.unflatten(1, (len(masks[rows]), variants, -1)))
     drops = unchanged.values[:, :, None, None] - torch.cat(values, dim=1)  # (2, N, variants, R, K)
     if not drops[0].isfinite().all():
-        raise ValueError("the scores of changed images are not finite: look at the model's weights")
+        raise ValueError("the scores of changed images are not finite: check the model's weights")
     present = _present(masks, infill)[:, None, :, None]
     drops = drops.where(present, torch.nan).transpose(-1, -2)
     drop, baseline = drops[:, :, 0], drops[:, :, 1:].mean(dim=2)
@@ -195,8 +194,8 @@ def _checked(
     size = tuple(images.shape[2:])
     if regions.size != size or len(regions.masks) not in (1, len(images)):
         raise ValueError(
-            f"expected regions of the images' size {size}, of {len(images)} images or one for all, "
-            f"got {len(regions.masks)} of {regions.size}: see Regions.resize"
+            f"expected regions of the images' size {size}, for {len(images)} images or one set for "
+            f"all, got {len(regions.masks)} of size {regions.size}: see Regions.resize"
         )
     if not isinstance(model, nn.Module):
         return _Function(model).eval()
@@ -210,7 +209,7 @@ def _as_targets(targets: Targets | Explanation, images: Tensor) -> Targets:
     if isinstance(targets, Explanation):
         if (targets.targets == NO_CLASS).any():
             raise ValueError(
-                "the explanation's scores were computed by a callable, which it does not contain: "
+                "the explanation's scores were computed by a callable, which it does not store: "
                 "pass the same callable as targets="
             )
         targets = targets.targets
@@ -221,7 +220,7 @@ def _as_targets(targets: Targets | Explanation, images: Tensor) -> Targets:
 
 @dataclasses.dataclass(frozen=True)
 class _Outcome:
-    """Scores and probabilities of some images, stacked as (2, N, K), and of which classes."""
+    """Scores and probabilities of some images, stacked as (2, N, K), and their classes."""
 
     values: Tensor
     classes: Tensor
@@ -254,16 +253,16 @@ def _rows(targets: Targets, index: Tensor) -> Targets:
 
 
 def _probabilities(selection: Selection, activation: str) -> Tensor:
-    """Return the selected classes' probabilities, (N, K) float32; NaN where there are none."""
+    """Return the selected classes' probabilities, (N, K) float32; NaN if there are none."""
     if selection.logits is None or not selection.class_count:
         return torch.full_like(selection.scores, torch.nan, dtype=torch.float32)
-    # Selection.check judges the range.
+    # Selection.check checks the range.
     classes = selection.classes.clamp(0, selection.class_count - 1)
     return probabilities(selection.logits, activation).gather(1, classes)
 
 
 def _present(masks: Tensor, infill: str) -> Tensor:
-    """Return (N, R): whether there is anything to remove, and anything to inpaint it from."""
+    """Return (N, R): whether a region has pixels to remove and, to inpaint, pixels around it."""
     if infill != "inpaint":
         return masks.flatten(2).amax(dim=-1) > 0
     holes = (masks >= 0.5).flatten(2)

@@ -1,4 +1,4 @@
-"""Photographs, preprocessing, and models and weights by name: what the command line reads."""
+"""Load models and weights by name, read photographs, and preprocess them."""
 
 from .loaded_model import LoadedModel
 from .models import load_model

@@ -2,7 +2,7 @@
 
 Loading a ``.pt2`` file can run arbitrary code: torch's loader unpickles objects, evaluates
 expressions and loads compiled libraries from the file, in ways that no outside check can cover.
-So a file is loaded only if the caller says that it is trusted.
+A file is therefore loaded only if the caller declares that it is trusted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def load_program(
 
     Args:
         path: a file from ``torch.export.save``.
-        trusted_pickle: must be True: loading the file can run any code that its author put in.
+        trusted_pickle: must be True, since loading the file can run any code in it.
 
     Returns:
         The module in evaluation mode, with the submodule names of the exported model; and the
@@ -30,17 +30,16 @@ def load_program(
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not trusted, damaged, or no exported program.
+        ValueError: the file is not trusted, is damaged, or is not an exported program.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: expected an exported program")
     if not trusted_pickle:
         raise ValueError(
-            f"{path} is an exported program, and torch's loader of such can run any code of "
-            "whoever made the file: if you trust them, say so with trusted_pickle=True "
-            "(--unsafe-pickle); otherwise give package.module:function, your own code of the "
-            "model, and its weights as safetensors"
+            f"{path} is an exported program, and torch's loader can run any code in it: if you "
+            "trust its author, pass trusted_pickle=True (--unsafe-pickle); otherwise name your own "
+            "code of the model, package.module:function, and its weights as safetensors"
         )
     try:
         with warnings.catch_warnings():
@@ -49,8 +48,8 @@ def load_program(
             module: nn.Module = torch.export.unflatten(program)
     except Exception as error:  # a damaged file can raise almost anything
         raise ValueError(
-            f"{path} is no whole exported program that torch {torch.__version__} can load "
-            f"({type(error).__name__}: {error}): write it anew with torch.export.save"
+            f"{path} is not a complete exported program that torch {torch.__version__} can load "
+            f"({type(error).__name__}: {error}): write it again with torch.export.save"
         ) from error
     return module.eval(), _input_shape(program)
 

@@ -1,4 +1,4 @@
-"""Make a model by calling the user's function, named as ``package.module:function``."""
+"""Create a model by calling a user's function, named as ``package.module:function``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-#: How models are named; a name for each library that is supported.
+#: The forms of a model's name.
 SPECS = (
     "torchvision:NAME, timm:NAME, hf:NAME, open_clip:NAME, package.module:function, FILE.pt2 or "
     "FILE.pt"
@@ -20,12 +20,12 @@ SPECS = (
 
 
 class Made(NamedTuple):
-    """What a function of the user's returned.
+    """The values that a user's function returned.
 
     Attributes:
         model: the module.
-        transform: from a PIL image to the model's input; None: not given.
-        classes: names of the outputs; None: not given.
+        transform: converts a PIL image to the model's input; None if not returned.
+        classes: names of the outputs; None if not returned.
     """
 
     model: nn.Module
@@ -34,18 +34,18 @@ class Made(NamedTuple):
 
 
 def make(spec: str) -> Made:
-    """Call a function without arguments and return what it made.
+    """Call a user's function without arguments and return the model that it creates.
 
     Args:
         spec: ``package.module:function``; the current folder is searched first. The function
-            returns a module, (module, transform) or (module, transform, classes); the transform
-            is a callable from an RGB PIL image to (C, H, W) floating point, or None, and the
-            classes a sequence of names. The name of an ``nn.Module`` instance works too.
+            returns a module, (module, transform) or (module, transform, classes). The transform
+            is a callable from an RGB PIL image to (C, H, W) floating point, or None; the classes
+            are a sequence of names. The name of an ``nn.Module`` instance works too.
 
     Raises:
         ImportError: a library that the package imports is missing.
         LookupError: the spec is malformed, or the package or function does not exist.
-        TypeError: the function did not return such.
+        TypeError: the function returned other values.
         ValueError: the function raised an exception or called ``sys.exit``.
 
     Example:
@@ -56,7 +56,7 @@ def make(spec: str) -> Made:
     if not (colon and module_name and name):
         hint = f"; did you mean torchvision:{spec}?" if spec.isidentifier() else ""
         raise LookupError(f"expected a model as {SPECS}, got {spec!r}{hint}")
-    # What it prints must not end up in the results on the output stream.
+    # Its output must not mix with the results on standard output.
     with _current_folder(), contextlib.redirect_stdout(sys.stderr):
         made = _attribute(module_name, name)
         if not isinstance(made, nn.Module):
@@ -68,16 +68,16 @@ def make(spec: str) -> Made:
 
 
 def attribute(spec: str, what: str) -> Any:
-    """Return what ``package.module:name`` names; the current folder is searched first.
+    """Import the object named ``package.module:name``; the current folder is searched first.
 
     Args:
         spec: the name.
-        what: what it is for, for errors.
+        what: the name's purpose, for error messages.
 
     Raises:
         ImportError: a library that the package imports is missing.
         LookupError: the spec is malformed, or the package or name does not exist.
-        ValueError: the package called ``sys.exit`` when it was imported.
+        ValueError: importing the package called ``sys.exit``.
 
     Example:
         >>> attribute("math:pi", "the number")
@@ -101,14 +101,14 @@ def _checked(made: Any, spec: str) -> Made:
     model, transform, classes = (*parts, None, None)[:3]
     if transform is not None and not callable(transform):
         raise TypeError(
-            f"expected the second thing that {spec}() returns as a transform, a callable from a "
+            f"expected the second value that {spec}() returns as a transform, a callable from a "
             f"PIL image to (C, H, W) floating point, got {type(transform).__name__}"
         )
     if classes is None:
         return Made(model, transform)
     if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
         raise TypeError(
-            f"expected the third thing that {spec}() returns as a list of the classes' names, got "
+            f"expected the third value that {spec}() returns as a list of class names, got "
             f"{type(classes).__name__}{' without any' if isinstance(classes, Sequence) else ''}"
         )
     return Made(model, transform, tuple(map(str, classes)))
@@ -122,7 +122,7 @@ def _attribute(module_name: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (module_name + ".").startswith(error.name + "."):
             raise LookupError(
-                f"there is no module {error.name!r} in {Path.cwd()} or among what is installed"
+                f"there is no module {error.name!r} in {Path.cwd()} or among installed packages"
             ) from error
         raise
     if not hasattr(module, name):

@@ -1,4 +1,4 @@
-"""Tell a fault of the machine or of the moment from a fault of an image."""
+"""Distinguish errors of the machine, which may be temporary, from errors of an image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 
 import torch
 
-#: Errors of disks, networks and quotas: later, the same image may well be read.
+#: Errors of disks, networks and quotas, after which the same image may be readable again.
 _TRANSIENT = frozenset(
     getattr(errno, name)
     for name in (
@@ -18,7 +18,7 @@ _TRANSIENT = frozenset(
     )
     if hasattr(errno, name)
 )
-#: How torch says, in a RuntimeError, that the machine and not the data is at fault.
+#: Texts in torch's RuntimeErrors that are caused by the machine and not by the data.
 _TEXTS = (
     "not enough memory",
     "out of memory",
@@ -30,10 +30,10 @@ _TEXTS = (
 
 
 def is_machine_fault(error: BaseException) -> bool:
-    """Return whether an error says nothing about the image that was being read or explained.
+    """Return whether an error is unrelated to the image that was being read or explained.
 
-    Such are too little memory, a library that is missing, time-outs, broken connections, full
-    disks and quotas, errors of a GPU, and misspelt names in the code.
+    Examples are too little memory, a missing library, time-outs, broken connections, full disks and
+    quotas, GPU errors, and misspelt names in the code.
 
     Example:
         >>> is_machine_fault(TimeoutError()), is_machine_fault(ValueError("no whole image"))

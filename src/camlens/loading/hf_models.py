@@ -1,4 +1,4 @@
-"""Image classifiers of transformers, from Hugging Face's hub or a folder."""
+"""Load image classifiers of transformers from Hugging Face's hub or a folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .loaded_model import LoadedModel
 from .preprocessing import Preprocessing
 from .transforms import Transform
 
-#: Pillow's numbers of the interpolations that are known.
+#: Supported interpolations by Pillow's numbers.
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}
 
-#: ConvNeXt's processors crop pictures below this size and stretch larger ones.
+#: ConvNeXt's processors crop for input sizes below this one and stretch for others.
 _CONVNEXT_SMALL = 384
 
 
@@ -30,9 +30,9 @@ def load_hf(name: str, weights: str | None = None, *, trusted_pickle: bool = Fal
     Args:
         name: a folder that ``save_pretrained`` wrote, or a name on Hugging Face's hub, such as
             ``"google/vit-base-patch16-224"``.
-        weights: None or ``"default"`` for those there; ``"none"`` for random ones of the same
-            configuration; or a file.
-        trusted_pickle: of ``weights``; see :func:`camlens.loading.load_model`.
+        weights: None or ``"default"`` for the weights in the folder or on the hub; ``"none"`` for
+            random weights with the same configuration; or a file.
+        trusted_pickle: applies to ``weights``; see :func:`camlens.loading.load_model`.
 
     Returns:
         The model; its preprocessing is its image processor.
@@ -40,8 +40,8 @@ def load_hf(name: str, weights: str | None = None, *, trusted_pickle: bool = Fal
     Raises:
         ImportError: transformers is not installed.
         LookupError: there are no weights of that name.
-        OSError: the folder or a file is missing, or nothing could be downloaded.
-        ValueError: it is no image classifier, lacks weights, or a file does not fit.
+        OSError: the folder or a file is missing, or the download failed.
+        ValueError: the model is not an image classifier, lacks weights, or a file does not fit.
     """
     try:
         transformers = importlib.import_module("transformers")
@@ -70,12 +70,12 @@ def load_hf(name: str, weights: str | None = None, *, trusted_pickle: bool = Fal
 
 
 def _source(name: str) -> str:
-    """Return the name of a folder or of a model on the hub."""
+    """Check the name of a folder or of a model on the hub, and return it."""
     folder = Path(name).expanduser()
     if folder.is_file():
         raise NotADirectoryError(
             f"expected a folder of transformers as hf:{name}, but {folder} is a file: name the "
-            "folder, and weights with --weights FILE"
+            "folder, and pass weights with --weights FILE"
         )
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -115,7 +115,7 @@ def _model(transformers: Any, source: str, weights: str | None, trusted_pickle: 
         if is_machine_fault(error):
             raise
         raise ValueError(
-            f"hf:{source} is no image classifier that transformers {transformers.__version__} "
+            f"hf:{source} is not an image classifier that transformers {transformers.__version__} "
             f"can load ({type(error).__name__}: {_first(error)})"
         ) from error
     if random:
@@ -123,24 +123,24 @@ def _model(transformers: Any, source: str, weights: str | None, trusted_pickle: 
     state = weight_files.read(weights, trusted_pickle=trusted_pickle)
     count = weight_files.classes_of(state, model.state_dict(), config.num_labels)
     if count != config.num_labels:
-        config.num_labels = count  # and the names with it
+        config.num_labels = count  # also resets the names
         model = auto.from_config(config, trust_remote_code=False)
     weight_files.fill(model, state, weights)
     return model
 
 
 class _IncompleteError(ValueError):
-    """Weights that lack a part; its message is complete."""
+    """Some weights are missing; the message needs no further context."""
 
 
 def _check_complete(source: str, facts: Mapping[str, Any]) -> None:
-    """Refuse what transformers would initialise at random, with a message in the log."""
+    """Reject missing weights, which transformers would initialise at random with a log message."""
     for kind in ("missing_keys", "mismatched_keys"):
         names = sorted(str(name) for name in facts.get(kind, ()))
         if names:
             raise _IncompleteError(
                 f"hf:{source} lacks weights of the image classifier, {', '.join(names[:3])}"
-                f"{', ...' * (len(names) > 3)}: it was trained for something else; expected a "
+                f"{', ...' * (len(names) > 3)}: it was trained for another task; expected a "
                 "model with a trained classifier"
             )
 
@@ -149,22 +149,21 @@ def _unreachable(source: str, error: OSError) -> str:
     if Path(source).is_dir():
         return f"could not load the model in {source} ({_first(error)})"
     return (
-        f"could not load hf:{source}: there is no folder {source} here, and Hugging Face's hub "
-        f"gave no such model ({_first(error)}); where there is no network, give the folder of a "
-        "copy, hf:FOLDER"
+        f"could not load hf:{source}: there is no folder {source}, and Hugging Face's hub returned "
+        f"no such model ({_first(error)}); without a network, pass the folder of a copy, hf:FOLDER"
     )
 
 
 def _first(error: Exception) -> str:
-    """Return the first line of what an error says."""
+    """Return the first line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
 
 
 def _no_processor(name: str, error: Exception) -> str:
     return (
         f"could not load the image processor of hf:{name} ({_first(error)}): expected its "
-        "preprocessor_config.json; a folder without that file is prepared by --size, --mean and "
-        "--std"
+        "preprocessor_config.json; for a folder without that file set the preprocessing with "
+        "--size, --mean and --std"
     )
 
 
@@ -182,7 +181,7 @@ def _size(config: Any) -> tuple[int, int] | None:
 
 
 def _classes(config: Any) -> tuple[str, ...] | None:
-    """Return the names of the outputs; None where the configuration only numbers them."""
+    """Return the names of the outputs; None if the configuration only numbers them."""
     names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
     if sorted(names) != list(range(len(names))):
         return None
@@ -202,13 +201,13 @@ class _Processor:
         return values
 
     def fingerprint(self) -> str:
-        """Return what decides the processor's numbers."""
+        """Return the version and the configuration that determine the processor's output."""
         version = importlib.import_module("transformers").__version__
         return f"{version} {json.dumps(self.processor.to_dict(), sort_keys=True, default=str)}"
 
 
 def _steps(facts: Mapping[str, Any]) -> Preprocessing | None:
-    """Return what an image processor's configuration says; None where it says something else."""
+    """Return an image processor's steps as a preprocessing; None if it has other steps."""
     crop = facts.get("crop_size") if facts.get("do_center_crop") else None
     size = dict(facts.get("size") or {}) if facts.get("do_resize") else {}
     normalized = facts.get("do_normalize")

@@ -1,4 +1,4 @@
-"""A model with its preprocessing and the names of its classes."""
+"""The result of loading a model: the model, its preprocessing and its class names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["LoadedModel"]
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class LoadedModel:
-    """A model with its preprocessing.
+    """A model with its preprocessing and class names.
 
     Attributes:
         model: in evaluation mode, in main memory.
-        preprocessing: from a picture to the model's input.
-        preprocessing_known: whether it is the one that the model was trained with, as its library
-            or the user says; else it is a guess.
-        classes: names of the outputs; None where unknown.
+        preprocessing: converts a picture to the model's input.
+        preprocessing_known: whether the model's library or the user defined the preprocessing;
+            otherwise it is a guess.
+        classes: names of the outputs; None if unknown.
         batch: the only batch size that the model accepts; None for any.
     """
 

@@ -1,4 +1,4 @@
-"""Load a model by name: from a library, the user's function, or a file."""
+"""Load a model by name from a library, a user's function or a file."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def load_model(
     classes: Sequence[str] | None = None,
     trusted_pickle: bool = False,
 ) -> LoadedModel:
-    """Load a model.
+    """Load a model by name, with its preprocessing and class names.
 
     Args:
-        spec: ``torchvision:NAME``, a classification model of torchvision; ``timm:NAME``, one of
+        spec: ``torchvision:NAME``, a classification model of torchvision; ``timm:NAME``, a model of
             timm; ``hf:NAME`` or ``hf:FOLDER``, an image classifier of transformers;
             ``open_clip:NAME``, ``open_clip:NAME/WEIGHTS`` or ``open_clip:FOLDER``, a CLIP model of
             open_clip as a zero-shot classifier of ``classes``; ``package.module:function``, a
@@ -44,27 +44,27 @@ def load_model(
             to (C, H, W) floating point (the current folder is searched first); or, if trusted,
             ``FILE.pt2``, an exported program, and ``FILE.pt`` or ``.pth``, a pickled module.
         weights: a ``.safetensors`` file, or a ``.pt`` or ``.pth`` file that contains only tensors.
-            For models of the libraries also ``"default"`` (as None), ``"none"`` for random
-            weights, or the name of an entry, such as ``"IMAGENET1K_V1"`` of torchvision or
-            ``"a1_in1k"`` of timm, which has its own preprocessing and classes.
-        classes: names of the outputs, in order, in place of those that come with the model.
-        trusted_pickle: whether to load files that can run any code their author put in: exported
-            programs, and pickles of other objects than tensors.
+            For models of a library also ``"default"`` (like None), ``"none"`` for random weights,
+            or the name of published weights, such as ``"IMAGENET1K_V1"`` of torchvision or
+            ``"a1_in1k"`` of timm, which have their own preprocessing and classes.
+        classes: names of the outputs, in order; they replace the model's own class names.
+        trusted_pickle: whether to load files that can run any code in them: exported programs, and
+            pickles of objects other than tensors.
 
     Returns:
         The model. If neither a library nor the function defines the preprocessing, pictures keep
-        their size (an exported program's: the size it was exported for), are in [0, 1] without
-        normalisation, and grey if the model's first convolution has one input channel;
-        ``preprocessing_known`` is then False.
+        their size (for an exported program they get the size it was exported for), are scaled to
+        [0, 1] without normalisation, and become grey if the model's first convolution has one input
+        channel; ``preprocessing_known`` is then False.
 
     Raises:
         ImportError: the library, or one that the user's module imports, is missing.
         LookupError: a name is unknown; the message suggests similar ones.
         OSError: a file is missing, or weights could not be downloaded.
-        TypeError: the function or its transform returned something else.
+        TypeError: the function or its transform returned another type.
         ValueError: a file is damaged, does not fit, or could run code; the function or its
-            transform failed; the classes are of another number than the model's; or classes are
-            missing or named twice for open_clip.
+            transform failed; the number of classes differs from the model's; or classes for
+            open_clip are missing or named twice.
 
     Example:
         >>> loaded = load_model("torch.nn:Identity")
@@ -88,14 +88,14 @@ def load_model(
     known = loaded.classes
     if known is not None and len(known) != len(classes):
         raise ValueError(
-            f"expected {len(known)} names of classes for {spec}, got {len(classes)}: name each of "
-            "its outputs (classes=, --classes FILE), or none"
+            f"expected {len(known)} class names for {spec}, got {len(classes)}: name each of its "
+            "outputs (classes=, --classes FILE), or pass no names"
         )
     return dataclasses.replace(loaded, classes=tuple(classes))
 
 
 def _made(spec: str, weights: str | None, trusted_pickle: bool) -> LoadedModel:
-    """Load a model from a function of the user's."""
+    """Load a model from a user's function."""
     made = make(spec)
     _fill(made.model, spec, weights, trusted_pickle)
     loaded = dataclasses.replace(_unprepared(made.model), classes=made.classes)
@@ -121,7 +121,7 @@ def _exported(spec: str, weights: str | None, trusted_pickle: bool) -> LoadedMod
 
 
 def _unprepared(model: nn.Module) -> LoadedModel:
-    """Return a model of which nothing says how its pictures are prepared."""
+    """Wrap a model whose preprocessing is unknown."""
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     channels = 1 if first is not None and first.in_channels == 1 else 3
     return LoadedModel(
@@ -137,7 +137,7 @@ def _fill(model: nn.Module, spec: str, weights: str | None, trusted_pickle: bool
     if weights == weight_files.DEFAULT or not weight_files.is_file_name(weights):
         raise LookupError(
             f"only models of torchvision, timm, hf and open_clip have weights by name, got "
-            f"{weights!r} for {spec}: name a file, such as weights.safetensors"
+            f"{weights!r} for {spec}: pass a file, such as weights.safetensors"
         )
     weight_files.fill(model, weight_files.read(weights, trusted_pickle=trusted_pickle), weights)
 
@@ -147,14 +147,14 @@ def _pickled(path: Path, trusted_pickle: bool) -> nn.Module:
         raise FileNotFoundError(f"there is no file {path}: expected a model")
     if not trusted_pickle:
         raise ValueError(
-            f"{path} would have to be unpickled, which runs whatever code is in it: give "
-            "package.module:function and its weights as safetensors, or, if you trust whoever "
-            "made the file, say so with trusted_pickle=True (--unsafe-pickle)"
+            f"{path} would have to be unpickled, which can run any code in it: pass "
+            "package.module:function and its weights as safetensors, or, if you trust the author "
+            "of the file, trusted_pickle=True (--unsafe-pickle)"
         )
     model = weight_files.unpickle(path, trusted_pickle=True)
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
-            f"expected {path} to hold a module, got {type(model).__name__}: a state dict is given "
-            "as weights, beside the model; a TorchScript module takes no hooks"
+            f"expected {path} to contain a module, got {type(model).__name__}: pass a state dict "
+            "as weights, together with a model; a TorchScript module does not support hooks"
         )
     return model

@@ -1,4 +1,4 @@
-"""CLIP models of open_clip as zero-shot classifiers of named classes."""
+"""Load CLIP models of open_clip as zero-shot classifiers of named classes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ from .transforms import Transform
 #: The prompt for a class (Radford et al. 2021, section 3.1.4).
 PROMPT = "a photo of a {}."
 
-#: Texts that are encoded at once.
+#: Number of texts encoded at once.
 _TEXTS = 64
 
 _SCHEMAS = ("hf-hub:", "local-dir:")
 
 
 class ZeroShotClassifier(nn.Module):
-    """An image encoder with the features of texts: scores are scaled cosine similarities.
+    """Scores images by scaled cosine similarities of their features and those of texts.
 
     Args:
-        visual: from images (N, C, H, W) to features (N, D), or to a tuple of which they are the
-            first.
+        visual: maps images (N, C, H, W) to features (N, D), or to a tuple that starts with them.
         texts: (K, D) features of K texts, each of length 1.
-        scale: multiplies the cosines.
-        bias: is added to the products.
+        scale: factor of the cosines.
+        bias: added to the scaled cosines.
     """
 
     texts: Tensor
@@ -65,26 +64,27 @@ def load_open_clip(
     """Load a CLIP model of open_clip as a zero-shot classifier.
 
     The score of a class is ``logit_scale * cos(image, text) + logit_bias`` with the text
-    :data:`PROMPT`, as open_clip computes it. The texts are encoded once, here.
+    :data:`PROMPT`, as open_clip computes it. This function encodes the texts once.
 
     Args:
-        name: ``NAME`` or ``NAME/WEIGHTS`` as open_clip has them, such as
-            ``"ViT-B-32/laion2b_s34b_b79k"``; ``hf-hub:NAME``; or a folder that holds
+        name: open_clip's ``NAME`` or ``NAME/WEIGHTS``, such as
+            ``"ViT-B-32/laion2b_s34b_b79k"``; ``hf-hub:NAME``; or a folder that contains
             ``open_clip_config.json``.
-        weights: None or ``"default"`` for those in the name (if open_clip has one only, the name
-            may lack them); the name of some; ``"none"`` for random ones; or a file.
+        weights: None or ``"default"`` for the weights in the name (which may be omitted if
+            open_clip has only one set); the name of other weights; ``"none"`` for random weights;
+            or a file.
         classes: names for the prompts.
-        trusted_pickle: of a file; see :func:`camlens.loading.load_model`.
+        trusted_pickle: applies to a file; see :func:`camlens.loading.load_model`.
 
     Returns:
         A :class:`ZeroShotClassifier` in evaluation mode, with open_clip's transform.
 
     Raises:
         ImportError: open_clip is not installed.
-        LookupError: it has no such model or weights.
+        LookupError: open_clip has no such model or weights.
         OSError: weights or a tokenizer could not be downloaded, or a file is missing.
-        ValueError: there are no classes, one is empty or named twice, a file does not fit, or the
-            model has no encoder of images alone.
+        ValueError: there are no classes, a name is empty or occurs twice, a file does not fit, or
+            the model has no separate image encoder.
     """
     spec = f"open_clip:{name}"
     names = _checked(classes, spec)
@@ -109,15 +109,15 @@ def load_open_clip(
         if isinstance(error, RuntimeError) and is_machine_fault(error):
             raise
         raise OSError(
-            f"could not get the weights or the tokenizer of {spec} ({error}): download them where "
-            "there is a network, and name the file (--weights FILE) or, with its "
+            f"could not get the weights or the tokenizer of {spec} ({error}): download them on a "
+            "machine with a network, and pass the file (--weights FILE) or, with its "
             "open_clip_config.json, the folder (open_clip:FOLDER)"
         ) from error
     except Exception as error:  # a damaged file can raise almost anything
         if is_machine_fault(error):
             raise
         raise ValueError(
-            f"{spec} is no model that open_clip {open_clip.__version__} can load "
+            f"{spec} is not a model that open_clip {open_clip.__version__} can load "
             f"({type(error).__name__}: {error})"
         ) from error
     if file is not None:
@@ -133,13 +133,13 @@ def load_open_clip(
 def _checked(classes: Sequence[str] | None, spec: str) -> tuple[str, ...]:
     if not classes:
         raise ValueError(
-            f"{spec} compares images with texts and has no classes of its own: name them with "
-            "classes=[...] (--classes FILE, a name a line)"
+            f"{spec} compares images with texts and has no classes of its own: pass them with "
+            "classes=[...] (--classes FILE, one name per line)"
         )
     names = tuple(name.strip() for name in classes)
     for index, name in enumerate(names):
         if not name:
-            raise ValueError(f"class {index} of {spec} has no name: there is no text to compare")
+            raise ValueError(f"class {index} of {spec} has no name, so no text to compare with")
         if names.index(name) != index:
             raise ValueError(
                 f"the classes {names.index(name)} and {index} of {spec} are both named {name!r}: "
@@ -149,7 +149,7 @@ def _checked(classes: Sequence[str] | None, spec: str) -> tuple[str, ...]:
 
 
 def _parts(open_clip: Any, name: str, weights: str | None) -> tuple[str, str | None, str | None]:
-    """Return open_clip's full name of a model, of its weights, and a file of weights."""
+    """Return open_clip's names of the model and of its weights, and a file of weights."""
     own = weights is None or weights == weight_files.DEFAULT
     file = None
     if weights is not None and not own and weight_files.is_file_name(weights):
@@ -169,7 +169,7 @@ def _parts(open_clip: Any, name: str, weights: str | None) -> tuple[str, str | N
         return bare, None, file
     if not own and tag:
         raise LookupError(
-            f"open_clip:{name} names weights, and so does {weights!r}: leave one of them out"
+            f"open_clip:{name} names weights, and so does {weights!r}: remove one of them"
         )
     tags = open_clip.list_pretrained_tags_by_model(bare)
     tag = tag if own else str(weights)
@@ -207,5 +207,8 @@ def _classifier(model: Any, tokenize: Any, names: Sequence[str], spec: str) -> n
         trial = torch.linspace(-1, 1, 3 * h * w).view(1, 3, h, w)
         expected = made.scale * normalize(model.encode_image(trial), dim=-1) @ texts.T + made.bias
         if not torch.allclose(made(trial), expected, rtol=1e-4, atol=1e-4):
-            raise ValueError(f"{spec} encodes images in a way that is unknown: wrap it yourself")
+            raise ValueError(
+                f"{spec} does not encode images by its image encoder alone: wrap the model in a "
+                "module of your own"
+            )
     return made

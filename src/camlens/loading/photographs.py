@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "find_photographs", "read_photograph"]
 
-#: Larger images are refused before they are decoded; 100 megapixels take 300 MB.
+#: Larger images are rejected before they are decoded; 100 megapixels take 300 MB.
 MAX_PIXELS = 100_000_000
 
 #: The decoders to try, by Pillow's names. Some of the others run programs (EPS).
@@ -39,15 +39,15 @@ SUFFIXES = frozenset(
 
 
 def read_photograph(path: str | os.PathLike[str]) -> Tensor:
-    """Read one image file as the picture a viewer would show.
+    """Read an image file as upright RGB pixels, as an image viewer shows it.
 
-    The EXIF orientation is applied; an orientation that cannot be read is ignored. Grey, palette
-    and CMYK pictures (the latter without their colour profile) become RGB. 16-bit values are
-    scaled, not clipped, and inverted where the file says that white is zero. Transparent pictures
-    are composed over white. Of an animation or of several pages the first is read.
+    The EXIF orientation is applied; an unreadable orientation is ignored. Grey, palette and CMYK
+    pictures (the latter without their colour profile) become RGB. 16-bit values are scaled, not
+    clipped, and inverted if the file stores white as zero. Transparent pictures are composed over
+    white. Of an animation or of several pages, the first is read.
 
     Args:
-        path: of the file.
+        path: the file.
 
     Returns:
         (3, H, W) uint8 RGB.
@@ -57,9 +57,9 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
         OSError: the file does not exist, may not be read, or is a folder or a device; or the
             system failed to read it (a disk error, too many open files), with its ``errno``.
         MemoryError: there is not enough memory to decode it.
-        ValueError: the file is empty, no image of a known format, damaged, truncated, larger than
-            :data:`MAX_PIXELS`, or has pixels without a known range (signed values, 32-bit
-            integers and floats).
+        ValueError: the file is empty, damaged, truncated, larger than :data:`MAX_PIXELS`, not in a
+            known format, or has pixels without a known range (signed values, 32-bit integers and
+            floats).
 
     Example:
         >>> import tempfile
@@ -83,12 +83,12 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
                 pixels = np.asarray(_rgb(image, path))
     except pillow.UnidentifiedImageError as error:
         raise ValueError(
-            f"{path} is no image of a known format ({', '.join(FORMATS)}), has a kind of pixels "
-            "that Pillow does not read, or is damaged at its beginning: leave it out, or save it "
-            "anew as JPEG or PNG"
+            f"{path} is not an image of a known format ({', '.join(FORMATS)}), has a kind of "
+            "pixels that Pillow does not read, or is damaged at its beginning: leave it out, or "
+            "save it again as JPEG or PNG"
         ) from error
     except pillow.DecompressionBombError as error:
-        raise ValueError(f"{path} is refused: {error} Make it smaller first") from error
+        raise ValueError(f"{path} is rejected: {error} Make it smaller first") from error
     except (_RefusedError, MemoryError):
         raise
     # Decoders raise almost anything on damaged files: struct.error, SyntaxError, IndexError, ...
@@ -96,8 +96,8 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
         if _is_system_error(error):
             raise
         raise ValueError(
-            f"{path} is damaged or cut off ({error or type(error).__name__}): get a whole copy, or "
-            "leave it out"
+            f"{path} is damaged or truncated ({error or type(error).__name__}): get a complete "
+            "copy, or leave it out"
         ) from error
     return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
 
@@ -105,15 +105,15 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
 def find_photographs(root: str | os.PathLike[str]) -> list[Path]:
     """List the image files in a folder and its subfolders, in a fixed order.
 
-    Image files are recognised by their suffix (:data:`SUFFIXES`). Hidden files and folders (names
-    that begin with a dot), links to folders, links to files outside the folder, and pipes and
-    devices are left out.
+    Image files are recognised by their suffix (:data:`SUFFIXES`). The list leaves out hidden files
+    and folders (names that begin with a dot), links to folders, links to files outside the folder,
+    pipes and devices.
 
     Args:
         root: the folder.
 
     Returns:
-        Paths that begin with ``root``, sorted by their parts; empty if there is no image.
+        Paths that begin with ``root``, sorted by their parts; an empty list if there are no images.
 
     Raises:
         OSError: the folder does not exist, or it or a subfolder may not be read.
@@ -128,7 +128,7 @@ def find_photographs(root: str | os.PathLike[str]) -> list[Path]:
     """
     root = Path(root)
     if not root.is_dir():
-        kind = "is no folder" if root.exists() else "does not exist"
+        kind = "is not a folder" if root.exists() else "does not exist"
         raise NotADirectoryError(f"expected a folder with images, but {root} {kind}")
     inside = root.resolve()
     paths = []
@@ -143,13 +143,13 @@ def find_photographs(root: str | os.PathLike[str]) -> list[Path]:
     return sorted(paths, key=lambda path: path.relative_to(root).parts)
 
 
-# Tags of TIFF, and their values for an inverted grey scale and for signed integers.
+# TIFF tags, and their values for an inverted grey scale and for signed integers.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 class _RefusedError(ValueError):
-    """An intact image that is refused; its message is complete."""
+    """An intact image is rejected; the message needs no further context."""
 
 
 def _pillow() -> Any:
@@ -162,7 +162,7 @@ def _pillow() -> Any:
 
 
 def _check_file(path: Path) -> None:
-    """Check the file's kind before it is opened: opening a pipe would block."""
+    """Check the type of a file before opening it, since opening a pipe would block."""
     try:
         facts = path.stat()
     except FileNotFoundError as error:
@@ -172,21 +172,21 @@ def _check_file(path: Path) -> None:
     if not stat.S_ISREG(facts.st_mode):
         raise OSError(f"{path} is a pipe, socket or device, expected an image file: save it first")
     if facts.st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes): get a whole copy, or leave it out")
+        raise ValueError(f"{path} is empty (0 bytes): get a complete copy, or leave it out")
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise _RefusedError(
-            f"{path} is refused: {width} x {height} pixels are more than the "
-            f"{MAX_PIXELS // 10**6} megapixels that are decoded: make it smaller first"
+            f"{path} is rejected: {width} x {height} pixels are more than the limit of "
+            f"{MAX_PIXELS // 10**6} megapixels: make it smaller first"
         )
 
 
 def _is_system_error(error: Exception) -> bool:
-    """Return whether an error is the system's and not the file's, so that a retry may succeed.
+    """Return whether the system and not the file caused an error, so that a retry may succeed.
 
-    Decoders' own errors have no ``errno``, but a damaged offset leads to an invalid seek (EINVAL).
+    Decoders' errors have no ``errno``, but a damaged offset leads to an invalid seek (EINVAL).
     """
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
@@ -220,7 +220,7 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
 
 
 def _from_wide(image: Image.Image, path: Path) -> Image.Image:
-    """Scale grey values of 12 or 16 bits; Pillow's own conversion would clip them."""
+    """Scale grey values of 12 or 16 bits, since Pillow's conversion would clip them."""
     bits = _tag(image, _BITS_PER_SAMPLE, (16,))[0]
     if image.mode == "F" or bits not in (12, 16):
         raise _RefusedError(
@@ -228,14 +228,14 @@ def _from_wide(image: Image.Image, path: Path) -> Image.Image:
             "them to 8 or 16 bits first"
         )
     values = np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))
-    if _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO:  # Pillow inverts up to 8 bits only
+    if _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO:  # Pillow only inverts up to 8 bits
         values = 255 - values
     grey: Image.Image = _pillow().fromarray((values + 0.5).clip(0, 255).astype(np.uint8))
     return grey.convert("RGB")
 
 
 def _tag(image: Image.Image, tag: int, default: Any) -> Any:
-    """Return the value of a TIFF file's tag; of other formats the default."""
+    """Return the value of a TIFF file's tag; the default for other formats."""
     if image.format != "TIFF":
         return default
     return image.tag_v2.get(tag, default)  # type: ignore[attr-defined]

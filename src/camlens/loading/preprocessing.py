@@ -1,4 +1,4 @@
-"""Preprocessing: from a picture to a model's input."""
+"""Convert a picture to a model's input: resize, crop and normalise."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Preprocessing"]
 INTERPOLATIONS = ("bilinear", "bicubic")
 FITS = ("cover", "stretch", "keep")
 
-#: Pictures whose aspect ratio is larger by this factor than that of the model's input are cropped
-#: before they are resized: the rest would be cut off anyway, and a picture of 1 x 60000 pixels
-#: would take gigabytes.
+#: Pictures whose aspect ratio exceeds the model input's by this factor are cropped before they are
+#: resized: the rest would be cropped anyway, and a picture of 1 x 60000 pixels would take
+#: gigabytes.
 _LONGEST = 8
 
 #: Weights of red, green and blue in a grey value (ITU-R BT.601).
@@ -27,22 +27,21 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Resize, centre-crop and normalise, as torchvision's weights require.
+    """Resizes, centre-crops and normalises pictures, as torchvision's weights require.
 
     Attributes:
-        size: (H, W) of the model's input in pixels, the centre crop; None: nothing is cropped.
-        resize: (H, W) of the resize before the crop; None: as ``size``.
-        fit: how a picture is resized. ``"cover"``: to the smallest size of its own proportions
-            that covers ``resize``, as torchvision's ``Resize(n)`` does for (n, n).
-            ``"stretch"``: to ``resize`` exactly, as ``Resize((h, w))`` does. ``"keep"``: not at
-            all.
-        mean: of values in [0, 1], per channel or one for all; subtracted.
-        std: divides the result, per channel or one for all.
+        size: (H, W) of the model's input in pixels, the centre crop; None: no crop.
+        resize: (H, W) of the resize before the crop; None: same as ``size``.
+        fit: how a picture is resized. ``"cover"``: to the smallest size with the same aspect ratio
+            that covers ``resize``, like torchvision's ``Resize(n)`` for (n, n).
+            ``"stretch"``: to ``resize`` exactly, like ``Resize((h, w))``. ``"keep"``: not at all.
+        mean: subtracted from values in [0, 1]; one per channel or one for all.
+        std: divides the result; one per channel or one for all.
         channels: 3 for RGB, 1 for grey.
         interpolation: ``"bilinear"`` or ``"bicubic"``, both with antialiasing.
 
     Raises:
-        ValueError: a value is out of range, or mean and std do not fit the channels.
+        ValueError: a value is out of range, or mean and std do not match the channels.
 
     Example:
         >>> preprocess = Preprocessing(size=(1, 1), mean=(0.5,), std=(0.5,))
@@ -69,7 +68,7 @@ class Preprocessing:
                 raise ValueError(f"expected {name} as (H, W) of at least 1 pixel, got {value}")
         if self.fit not in FITS or (self.fit == "keep" and self.resize is not None):
             raise ValueError(
-                f"expected fit as one of {FITS}, keep without a resize, got {self.fit!r} with "
+                f"expected fit as one of {FITS}, and keep without a resize, got {self.fit!r} with "
                 f"resize={self.resize}"
             )
         if self.channels not in (1, 3):
@@ -89,11 +88,11 @@ class Preprocessing:
         """Return the model's input for a picture.
 
         Args:
-            picture: (3, H, W) uint8 RGB, as :func:`camlens.loading.read_photograph` gives it.
+            picture: (3, H, W) uint8 RGB, as :func:`camlens.loading.read_photograph` returns it.
 
         Returns:
             The input, (channels, h, w) float32, and the picture before normalisation, (3, h, w)
-            uint8: resized, cropped and, for a model of grey pictures, grey.
+            uint8: resized, cropped and, for a model with grey input, grey.
 
         Raises:
             TypeError: the picture is not uint8.
@@ -126,15 +125,14 @@ class Preprocessing:
         """Return the part of a photograph that the model's input shows.
 
         Args:
-            size: (H, W) of the photograph in pixels, as
-                :func:`camlens.loading.read_photograph` gives it, upright.
+            size: (H, W) of the upright photograph in pixels, as
+                :func:`camlens.loading.read_photograph` returns it.
 
         Returns:
             (top, left, height, width) in pixels of the photograph, whose pixel (y, x) covers
             [y, y + 1) and [x, x + 1). Row i of h rows of the input shows the photograph from
             ``top + i * height / h`` to ``top + (i + 1) * height / h``, and columns likewise. The
-            box reaches beyond the photograph where a crop larger than the picture adds a black
-            border.
+            box extends beyond the photograph if a crop larger than the picture adds a black border.
         """
         way = self._way(*size)
         (top, height), (left, width) = (
@@ -144,7 +142,7 @@ class Preprocessing:
         return top, left, height, width
 
     def _way(self, h: int, w: int) -> _Way:
-        """Return the sizes that a picture of (h, w) pixels takes on its way to the model."""
+        """Return the sizes of a picture of (h, w) pixels after each step."""
         goal = self.resize or self.size
         if goal is None or self.fit == "keep":
             return _Way(cut=(h, w), resized=(h, w), crop=self.size or (h, w))
@@ -154,7 +152,7 @@ class Preprocessing:
             tallest, widest = (max(a, b) for a, b in zip(goal, self.size, strict=True))
             h = min(h, math.ceil(w * _LONGEST * max(1, tallest / goal[1])))
             w = min(w, math.ceil(h * _LONGEST * max(1, widest / goal[0])))
-        # Rounded as in torchvision: the longer side down.
+        # As in torchvision, the longer side is rounded down.
         tall = goal[0] * w >= goal[1] * h
         resized = (goal[0], int(goal[0] * w / h)) if tall else (int(goal[1] * h / w), goal[1])
         if math.prod(resized) > MAX_PIXELS:
@@ -174,13 +172,13 @@ class Preprocessing:
             align_corners=False,
             antialias=True,
         )
-        # Half to even, as in torchvision.
+        # Round half to even, as in torchvision.
         return values[0].round_().clamp_(0, 255).to(torch.uint8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Way:
-    """(H, W) of a picture cut before it is resized, then resized, then cropped."""
+    """(H, W) of a picture after the cut before the resize, after the resize, and after the crop."""
 
     cut: tuple[int, int]
     resized: tuple[int, int]
@@ -188,7 +186,7 @@ class _Way:
 
 
 def _middle(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the middle of a picture, with a black border where the picture is smaller."""
+    """Return the centre crop of a picture, with a black border if the picture is smaller."""
     sides: list[int] = []
     for whole, part in zip(picture.shape[-2:], size, strict=True):
         before = max(-_start(whole, part), 0)
@@ -202,5 +200,5 @@ def _middle(picture: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _start(whole: int, part: int) -> int:
-    """Return where the middle part begins, rounded as in torchvision; negative if it is larger."""
+    """Return the start of the centre crop, rounded as in torchvision; negative if it is larger."""
     return round((whole - part) / 2) if whole >= part else -((part - whole) // 2)

@@ -1,4 +1,4 @@
-"""Models of timm by name, with the preprocessing and class names of their weights."""
+"""Load models of timm by name, with the preprocessing and class names of their weights."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def load_timm(
     """Load a model of timm.
 
     Args:
-        name: as timm has it, such as ``"resnet50"`` or ``"resnet50.a1_in1k"``.
-        weights: None or ``"default"`` for the published ones, the name of others of timm, such as
-            ``"a1_in1k"``; ``"none"`` for random ones; or a file.
+        name: timm's name, such as ``"resnet50"`` or ``"resnet50.a1_in1k"``.
+        weights: None or ``"default"`` for the default weights; the name of other published weights,
+            such as ``"a1_in1k"``; ``"none"`` for random weights; or a file.
         trusted_pickle: see :func:`camlens.loading.load_model`.
 
     Raises:
         ImportError: timm is not installed.
-        LookupError: it has no such model.
+        LookupError: timm has no such model.
         OSError: weights could not be downloaded, or a file is missing.
-        ValueError: a file does not fit, or the model takes no pictures of 1 or 3 channels.
+        ValueError: a file does not fit, or the model's input does not have 1 or 3 channels.
     """
     try:
         timm = importlib.import_module("timm")
@@ -60,12 +60,12 @@ def load_timm(
 def _created(timm: Any, name: str, *, pretrained: bool, **options: Any) -> Any:
     try:
         return timm.create_model(name, pretrained=pretrained, **options)
-    except RuntimeError as error:  # timm's own error for weights that there are not
+    except RuntimeError as error:  # timm raises it for unknown weights
         raise LookupError(f"timm has no such weights: {error}") from error
     except OSError as error:
         raise OSError(
-            f"could not get the weights of timm's {name} ({error}): download them where there is a "
-            "network and name the file (--weights FILE)"
+            f"could not get the weights of timm's {name} ({error}): download them on a machine "
+            "with a network and pass the file (--weights FILE)"
         ) from error
 
 
@@ -76,7 +76,7 @@ def _preprocessing(timm: Any, model: Any, name: str) -> Preprocessing | Transfor
     if channels not in (1, 3):
         raise ValueError(
             f"expected a model that takes pictures of 1 or 3 channels, got {channels} of "
-            f"timm:{name}: write a function that makes a model of pictures of it"
+            f"timm:{name}: write a function that wraps it as a model of such pictures"
         )
     if mode not in ("center", "squash") or interpolation not in INTERPOLATIONS:
         transform = timm.data.create_transform(**facts, is_training=False)

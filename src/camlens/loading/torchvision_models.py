@@ -1,4 +1,4 @@
-"""Models of torchvision by name, with the preprocessing and class names of their weights."""
+"""Load models of torchvision by name, with the preprocessing and class names of their weights."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def load_torchvision(
     """Load a classification model of torchvision.
 
     Args:
-        name: as torchvision has it, such as ``"resnet50"``.
-        weights: None or ``"default"`` for its best ones, the name of others, such as
-            ``"IMAGENET1K_V1"``; ``"none"`` for random ones; or a file.
+        name: torchvision's name, such as ``"resnet50"``.
+        weights: None or ``"default"`` for the best published weights; the name of others, such as
+            ``"IMAGENET1K_V1"``; ``"none"`` for random weights; or a file.
         trusted_pickle: see :func:`camlens.loading.load_model`.
 
     Raises:
         ImportError: torchvision is not installed.
-        LookupError: it has no such model or weights.
+        LookupError: torchvision has no such model or weights.
         OSError: weights could not be downloaded, or a file is missing.
         ValueError: a file is damaged, does not fit, or could run code.
     """
@@ -42,7 +42,7 @@ def load_torchvision(
         ) from error
     known = models.list_models(module=models)
     if name not in known:
-        others = "; it is no classification model: wrap it in a function that returns (N, K) scores"
+        others = "; it is of another kind: wrap it in a function that returns (N, K) scores"
         raise LookupError(
             f"torchvision has no classification model {name!r}"
             f"{others if name in models.list_models() else near(name, known)}"
@@ -85,12 +85,12 @@ def _published(models: Any, name: str, entry: Any) -> LoadedModel:
             model = models.get_model(name, weights=entry)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{file} is damaged, or holds more than tensors: remove it, and download {entry.url}"
+            f"{file} is damaged, or contains more than tensors: remove it, and download {entry.url}"
         ) from error
     except (OSError, RuntimeError) as error:  # RuntimeError: wrong checksum
         raise OSError(
             f"could not get the weights {entry.name} of {name} ({error}): download {entry.url} "
-            f"where there is a network and put the file at {file}, or name a file of weights "
+            f"on a machine with a network and put the file at {file}, or pass a file of weights "
             "(--weights FILE)"
         ) from error
     return LoadedModel(

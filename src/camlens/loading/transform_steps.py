@@ -1,4 +1,4 @@
-"""What a transform of torchvision's parts does: its resize, centre crop and normalisation."""
+"""Read the resize, centre crop and normalisation from a transform made of torchvision's parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from .preprocessing import INTERPOLATIONS, Preprocessing
 
-#: Steps that change no values of an RGB picture but their type and range.
+#: Steps that only change the type and range of an RGB picture's values.
 _CONVERSIONS = frozenset(
     {
         *("ToTensor", "PILToTensor", "ToImage", "ToImageTensor", "ConvertImageDtype", "ToDtype"),
@@ -21,10 +21,10 @@ _LIBRARIES = ("torchvision.transforms", "timm.data.transforms", "open_clip.trans
 
 
 def steps_of(function: object) -> Preprocessing | None:
-    """Return what torchvision's ``Resize``, ``CenterCrop`` and ``Normalize`` in a transform do.
+    """Read torchvision's ``Resize``, ``CenterCrop`` and ``Normalize`` from a transform.
 
     Returns:
-        None where there is any other step, or where they come in another order.
+        The steps; None if there is any other step, or if their order differs.
     """
     resize: tuple[int, int] | None = None
     size: tuple[int, int] | None = None
@@ -69,7 +69,7 @@ def steps_of(function: object) -> Preprocessing | None:
 
 
 def preset_steps(preset: Any) -> Preprocessing:
-    """Return what torchvision's preset for image classification does, a weight's transform."""
+    """Read the steps of torchvision's preset for image classification."""
     crop, resize = preset.crop_size[0], preset.resize_size[0]
     return Preprocessing(
         size=(crop, crop),
@@ -81,7 +81,7 @@ def preset_steps(preset: Any) -> Preprocessing:
 
 
 def _parts(function: Any) -> Iterator[Any]:
-    """Yield the steps of compositions in compositions."""
+    """Yield the steps of nested compositions."""
     if _kind(function) == "Compose":
         for part in function.transforms:
             yield from _parts(part)
@@ -93,13 +93,13 @@ def _parts(function: Any) -> Iterator[Any]:
 
 
 def _kind(part: Any) -> str:
-    """Return the name of a library's class or function; "" of anything else."""
+    """Return the name of a library's class or function; "" for anything else."""
     named = part if hasattr(part, "__qualname__") else type(part)
     known = named.__module__.startswith(_LIBRARIES)
     return str(named.__qualname__) if known else ""
 
 
 def _resize(size: Any) -> tuple[str, tuple[int, int]]:
-    """Return how torchvision's ``Resize`` fits pictures to its size, and (H, W)."""
+    """Return the ``fit`` that corresponds to torchvision's ``Resize``, and (H, W)."""
     sides = [int(size)] if isinstance(size, int) else [int(side) for side in size]
     return ("cover" if len(sides) == 1 else "stretch"), (sides[0], sides[-1])

@@ -1,8 +1,8 @@
-"""Transforms of users and libraries, from a PIL image to a model's input, and their steps.
+"""Use a callable of a user or a library to convert a PIL image to a model's input.
 
-A model gets what its transform returns, bit for bit. Where the transform is a resize, a centre crop
-and a normalisation, these are read from it and compared with what it returns; then the picture and
-the place of the model's input in the photograph are known too.
+A model gets the transform's output, bit for bit. If the transform is a resize, a centre crop and a
+normalisation, camlens reads these steps and compares them with its output. Then the picture before
+normalisation and the position of the model's input in the photograph are known too.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from .transform_steps import steps_of
 
 __all__ = ["Transform"]
 
-#: (H, W) of the pictures on which a transform is tried: one wide, one tall.
+#: (H, W) of the pictures that a transform is tested on: one wide, one tall.
 _TRIALS = ((300, 410), (411, 290))
 
-#: A transform is tried so often on one picture: a random flip passes for none once in 4,000 times.
+#: Number of tests on one picture: a random flip stays undetected once in 4,000 times.
 _DRAWS = 12
 
-#: A transform agrees with its steps up to so many grey levels of 255, on average and at most:
-#: Pillow rounds between the two passes of a resize, torch does not.
+#: Mean and largest difference, in grey levels of 255, between a transform and its steps: Pillow
+#: rounds between the two passes of a resize, torch does not.
 _MEAN_LEVELS, _MOST_LEVELS = 1.0, 4.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Transform:
-    """A callable from a PIL image to a model's input, used as :class:`Preprocessing` is.
+    """A callable from a PIL image to a model's input, with the interface of :class:`Preprocessing`.
 
-    Made by :meth:`of`, which tries the callable.
+    Created by :meth:`of`, which tests the callable.
 
     Attributes:
-        function: from an RGB ``PIL.Image`` to (C, H, W) floating point.
-        source: whose transform it is, for messages.
-        steps: the same as :class:`Preprocessing`; None where it is not known to be one.
-        size: (H, W) of the model's input; None where it depends on the picture.
+        function: converts an RGB ``PIL.Image`` to (C, H, W) floating point.
+        source: the transform's origin, for messages.
+        steps: an equivalent :class:`Preprocessing`; None if none is known.
+        size: (H, W) of the model's input; None if it depends on the picture.
         channels: C.
     """
 
@@ -59,33 +59,33 @@ class Transform:
     def of(
         cls, function: Callable[[Any], Any], source: str, steps: Preprocessing | None = None
     ) -> Transform:
-        """Try a transform on two pictures.
+        """Test a transform on two pictures and wrap it.
 
         Args:
-            function: from an RGB ``PIL.Image`` to (C, H, W) floating point.
-            source: named in messages, such as ``"package.module:function"``.
-            steps: what it is thought to do; None: is read from it, if it is made of torchvision's
-                ``Resize``, ``CenterCrop``, ``ToTensor`` and ``Normalize`` (either version).
-                Kept only if both give the same, up to grey levels' rounding and a crop that begins
-                one pixel of the input further on.
+            function: converts an RGB ``PIL.Image`` to (C, H, W) floating point.
+            source: the origin in messages, such as ``"package.module:function"``.
+            steps: the expected steps. None: camlens reads them if the transform consists of
+                torchvision's ``Resize``, ``CenterCrop``, ``ToTensor`` and ``Normalize`` (either
+                version). They are kept only if they give the same output, up to rounding of grey
+                levels and a crop that is shifted by one pixel of the input.
 
         Raises:
-            TypeError: it does not return a floating-point tensor.
-            ValueError: it failed, returned another shape than (C, H, W) or values that are not
-                finite, or returns something else each time.
+            TypeError: the transform does not return a floating-point tensor.
+            ValueError: the transform failed, returned another shape than (C, H, W) or values that
+                are not finite, or is random.
         """
         plain = cls(function=function, source=source, steps=None, size=None, channels=3)
-        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no result
+        with contextlib.redirect_stdout(sys.stderr):  # keep its output out of the results
             made = [plain.values(_trial(size)) for size in _TRIALS]
             again = [plain.values(_trial(_TRIALS[0])) for _ in range(_DRAWS)]
         if not all(torch.equal(made[0], each) for each in again):
             raise ValueError(
-                f"the transform of {source} returns something else for the same picture each "
-                "time: expected the one for evaluation, not for training"
+                f"the transform of {source} returns different values for the same picture each "
+                "time: expected the transform for evaluation, not for training"
             )
         sizes = {(values.shape[1], values.shape[2]) for values in made}
         if len({len(values) for values in made}) > 1:
-            raise ValueError(f"the transform of {source} returns changing numbers of channels")
+            raise ValueError(f"the transform of {source} returns varying numbers of channels")
         steps = steps_of(function) if steps is None else steps
         return cls(
             function=function,
@@ -99,18 +99,18 @@ class Transform:
         """Return the model's input for a picture.
 
         Args:
-            picture: (3, H, W) uint8 RGB, as :func:`camlens.loading.read_photograph` gives it.
+            picture: (3, H, W) uint8 RGB, as :func:`camlens.loading.read_photograph` returns it.
 
         Returns:
-            The input, (C, h, w) float32, as the transform returns it, and the picture of it,
-            (3, h, w) uint8. The picture is the input with its normalisation undone where the
-            steps are known. Else an input in [0, 1] is shown as it is, and another one stretched
-            from its minimum to its maximum; of other numbers of channels than 1 and 3 their mean.
+            The input, (C, h, w) float32, as the transform returns it, and its picture, (3, h, w)
+            uint8. If the steps are known, the picture is the input with its normalisation undone.
+            Otherwise an input in [0, 1] is shown as it is, and another input is stretched from its
+            minimum to its maximum; with other than 1 or 3 channels, their mean is shown.
 
         Raises:
             TypeError: the transform did not return a floating-point tensor.
-            ValueError: it failed, or returned another shape than (C, H, W) or values that are
-                not finite.
+            ValueError: the transform failed, or returned another shape than (C, H, W) or values
+                that are not finite.
         """
         values = self.values(picture)
         if self.steps is not None:
@@ -138,13 +138,13 @@ class Transform:
         return self._checked(made)
 
     def seen(self, picture: Tensor) -> Tensor:
-        """Return only the picture of the input, (3, h, w) uint8."""
+        """Return only the input's picture, (3, h, w) uint8."""
         return self(picture)[1]
 
     def box(self, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
-        """Return the part of a photograph that the input shows; None where it is unknown.
+        """Return the part of a photograph that the input shows; None if it is unknown.
 
-        See :meth:`Preprocessing.box`; true to one pixel of the input.
+        See :meth:`Preprocessing.box`; exact to one pixel of the input.
         """
         return None if self.steps is None else self.steps.box(size)
 
@@ -158,12 +158,12 @@ class Transform:
             raise ValueError(f"{expected}, got {tuple(made.shape)}{hint}")
         if not made.isfinite().all():
             raise ValueError(f"{expected}, got values that are NaN or infinite")
-        # Subclasses of torchvision carry more than values.
+        # torchvision's tensor subclasses carry more than values.
         return made.detach().as_subclass(Tensor).float().cpu().contiguous()
 
 
 def _trial(size: tuple[int, int]) -> Tensor:
-    """Return a picture of smooth noise, (3, H, W) uint8, always the same."""
+    """Return a fixed picture of smooth noise, (3, H, W) uint8."""
     noise = torch.rand(1, 3, 29, 31, generator=torch.Generator().manual_seed(0))
     return (interpolate(noise, size, mode="bilinear")[0] * 255).to(torch.uint8)
 
@@ -176,7 +176,7 @@ def _agrees(steps: Preprocessing, made: list[Tensor]) -> bool:
             return False
         h, w = values.shape[1:]
         inner = values[:, 1:-1, 1:-1]
-        # Where half a pixel has to be rounded, libraries crop a pixel apart.
+        # Libraries round half a pixel differently, which shifts a crop by one pixel.
         if not any(
             _is_close((inner - expected[:, y : y + h - 2, x : x + w - 2]) * std * 255)
             for y, x in ((1, 1), *itertools.product(range(3), range(3)))

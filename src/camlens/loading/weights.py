@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: Values of ``weights`` that are no file: random ones, and the library's own choice.
+#: Values of ``weights`` that are not files: random weights, and the library's default.
 NONE, DEFAULT = "none", "default"
 
-#: Suffixes of files that torch.save writes, which are pickles.
+#: Suffixes of files written by torch.save, which are pickles.
 PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt"})
 
-#: If set, every ``torch.load`` refuses anything but tensors, whoever calls it.
+#: If set, every call of ``torch.load`` rejects anything but tensors.
 ONLY_WEIGHTS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _SETTING = threading.Lock()
 
@@ -32,15 +32,15 @@ def read(path: str | os.PathLike[str], *, trusted_pickle: bool = False) -> dict[
 
     Args:
         path: a ``.safetensors`` file, or one from ``torch.save(model.state_dict(), path)``.
-        trusted_pickle: whether to load pickles of other objects too, which can run code.
+        trusted_pickle: whether to also load pickles of other objects, which can run code.
 
     Returns:
-        Tensors by name, in main memory, without the prefixes of compiled and parallel models. If
-        the file is a checkpoint that contains ``state_dict`` or ``model``, those.
+        Tensors by name, in main memory, without the prefixes of compiled and parallel models. Of a
+        checkpoint that contains ``state_dict`` or ``model``, only these are returned.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged, of another kind, or a pickle that could run code.
+        ValueError: the file is damaged, of an unknown type, or a pickle that could run code.
     """
     path = Path(path)
     if not path.is_file():
@@ -60,7 +60,7 @@ def read(path: str | os.PathLike[str], *, trusted_pickle: bool = False) -> dict[
 
 
 def is_file_name(weights: str) -> bool:
-    """Return whether weights are named as a file and not as an entry of a library.
+    """Return whether a name of weights is a file and not a library's name.
 
     Example:
         >>> [is_file_name(text) for text in ("best.safetensors", "out/best", "a1_in1k")]
@@ -70,7 +70,7 @@ def is_file_name(weights: str) -> bool:
 
 
 def unpickle(path: Path, *, trusted_pickle: bool) -> Any:
-    """Load a file of ``torch.save``; only tensors and plain containers, unless trusted.
+    """Load a file of ``torch.save``; only tensors and plain containers unless it is trusted.
 
     Raises:
         ValueError: the file is damaged, or contains other objects and is not trusted.
@@ -79,21 +79,21 @@ def unpickle(path: Path, *, trusted_pickle: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=not trusted_pickle)
     except pickle.UnpicklingError as error:
         if trusted_pickle:
-            raise ValueError(f"{path} is no whole file of torch.save: {error}") from error
+            raise ValueError(f"{path} is not a complete file of torch.save: {error}") from error
         raise ValueError(
-            f"{path} is damaged, or a pickle that holds more than tensors; loading such a pickle "
-            "runs whatever code is in it. Save the weights with safetensors.torch.save_file, or, "
-            "if you trust whoever made the file, say so with trusted_pickle=True (--unsafe-pickle)"
+            f"{path} is damaged, or a pickle that contains more than tensors; loading such a "
+            "pickle can run any code in it. Save the weights with safetensors.torch.save_file, or, "
+            "if you trust the author of the file, pass trusted_pickle=True (--unsafe-pickle)"
         ) from error
     except Exception as error:  # a damaged file can raise almost anything
         raise ValueError(
-            f"{path} is no whole file of torch.save ({type(error).__name__}: {error})"
+            f"{path} is not a complete file of torch.save ({type(error).__name__}: {error})"
         ) from error
 
 
 @contextlib.contextmanager
 def tensors_only() -> Iterator[None]:
-    """Make every ``torch.load`` refuse anything but tensors, including torch's own calls."""
+    """Make every ``torch.load`` reject anything but tensors, including torch's own calls."""
     with _SETTING:
         before = os.environ.get(ONLY_WEIGHTS)
         os.environ[ONLY_WEIGHTS] = "1"
@@ -123,23 +123,23 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     unknown = [name for name in state if name not in expected]
     parts = [
         f"{what}: {', '.join(names[:3])}{f' and {len(names) - 3} more' * (len(names) > 3)}"
-        for what, names in (("lacks", lacking), ("has besides", unknown), ("other shapes", shapes))
+        for what, names in (("lacks", lacking), ("also has", unknown), ("other shapes", shapes))
         if names
     ]
     if parts:
         raise ValueError(
-            f"{source} does not fit {type(model).__name__}; the file {'; '.join(parts)}. Choose "
-            "the model that was trained, built as it was then"
+            f"{source} does not fit {type(model).__name__}; the file {'; '.join(parts)}. Build the "
+            "model exactly as it was trained"
         )
     model.load_state_dict(state, strict=False)
 
 
 def classes_of(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], count: int) -> int:
-    """Return a state dict's number of classes, if it differs from a model only in that.
+    """Return a state dict's number of classes, if only that number differs from a model's.
 
     Args:
-        state: of the file.
-        expected: of the model.
+        state: the file's state dict.
+        expected: the model's state dict.
         count: the model's number of classes.
 
     Example:
@@ -167,7 +167,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is not a whole safetensors file ({error}): get a whole copy"
+            f"{path} is not a complete safetensors file ({error}): get a complete copy"
         ) from error
 
 
@@ -179,7 +179,7 @@ def _state(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ValueError(
-            f"expected {path} to hold a state dict (tensors by name), got "
+            f"expected {path} to contain a state dict (tensors by name), got "
             f"{type(content).__name__}: save it with safetensors.torch.save_file"
         )
     return dict(content)

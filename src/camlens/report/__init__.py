@@ -1,6 +1,6 @@
-"""A run as one web page: every image with its heatmaps, and what was found in a table.
+"""Write a run as one web page: a gallery of images with their heatmaps, and tables of findings.
 
-``pip install "camlens[report]"``. The page never sees a model: it is made of a run's tables.
+Install with ``pip install "camlens[report]"``. The page needs no model, only a run's tables.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 
-#: What every page begins with.
+#: Start of every page.
 _START = b"<!doctype html"
 
 
@@ -31,30 +31,31 @@ def write_report(
     limit: int = 2000,
     seed: int = 0,
 ) -> Path:
-    """Write the report of a run: one HTML file that opens from disk and loads nothing else.
+    """Write the report of a run: a single HTML file that needs no server, network or other file.
 
-    The gallery comes first and holds ``limit`` images at most; of more, each label keeps its
-    share, and the page says how many it shows. The findings below are those of the whole run.
-    Where the run says in which folder its images are, the page links to their files, relative to
-    the page.
+    The gallery at the top shows at most ``limit`` images. If the run has more, they are drawn at
+    random in proportion to the labels, and the page states how many it shows. The findings below
+    cover the whole run. If the run records the folder of its images, the page links to their files
+    by relative paths.
 
     Args:
-        run: the folder that :func:`camlens.dataset.explain_dataset` wrote, complete, or a
+        run: the folder of a complete run that :func:`camlens.dataset.explain_dataset` wrote, or a
             :class:`camlens.dataset.Run`.
         out: path of the page; by default ``report.html`` in the run's folder.
-        limit: of how many images the gallery has at most.
-        seed: of the draw where there are more.
+        limit: largest number of images in the gallery.
+        seed: seed of the random draw.
 
     Returns:
         The page's path.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full; a page that was
-            there before is then unchanged.
-        FileExistsError: ``out`` is a file that is no page, such as a run's manifest.
+        OSError: the folder is missing or not writable, or the disk is full; an existing page stays
+            unchanged.
+        FileExistsError: ``out`` is a file other than a report page, such as a run's manifest.
         FileNotFoundError: there is no run.
-        ValueError: the limit is negative, or the run is incomplete, damaged or of a newer format
-            (see :class:`camlens.dataset.Run`), or two of its explainers cannot be told apart.
+        ValueError: the limit is negative, the run is incomplete, damaged or in a newer format
+            (see :class:`camlens.dataset.Run`), or two of its explainers have the same method and
+            layers.
     """
     if limit < 0:
         raise ValueError(f"expected a limit of at least 0 images, got {limit}")
@@ -62,14 +63,14 @@ def write_report(
     out = tables.run.path / "report.html" if out is None else Path(out)
     if out.is_file() and _START not in out.read_bytes()[:200].lower():
         raise FileExistsError(
-            f"{out} is no page of a report, and would be replaced by one: choose another name"
+            f"{out} is not a page of a report and would be replaced: choose another name"
         )
     write_whole(out, rendered(tables, out.parent, limit=limit, seed=seed))
     return out
 
 
 def rendered(tables: Tables, folder: Path, *, limit: int = 2000, seed: int = 0) -> bytes:
-    """Return the page of a run's tables, with links to images' files relative to a folder."""
+    """Render a run's tables as a page, with links to images' files relative to a folder."""
     page = render(tables, sample(tables.images, limit, seed=seed), folder)
-    # A name on disk need not be valid Unicode: what is not becomes a mark of its own.
+    # A file name may not be valid Unicode; invalid parts become character references.
     return page.encode("utf-8", errors="xmlcharrefreplace")

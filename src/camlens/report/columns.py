@@ -1,4 +1,4 @@
-"""What the columns of a run's tables hold, and a check that they do: a page is right or none."""
+"""Check the types and ranges of a run's tables, so that a page is never made from damaged data."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import pandas as pd
 
 from ..regions.tables import ABLATION_COLUMNS
 
-#: Further numbers of a map: the column's name in the table of maps, what the page calls it, and
-#: which way is better. A run that has such a column gets a row of findings and a column of the
-#: table of an image's maps.
+#: Optional columns of the table of maps: the page's label, and which direction is better. A run
+#: with such a column gets a row of findings and a column in the table of an image's maps.
 MEASURES = {
     "insertion_auc": ("insertion AUC", "higher is better"),
     "deletion_auc": ("deletion AUC", "lower is better"),
 }
 
-#: A curve's 51 numbers of four bytes.
+#: Size of a curve: 51 numbers of four bytes.
 _CURVE_BYTES = 4 * 51
 
-#: Larger whole numbers are not exact in a browser.
+#: Larger integers are not exact in a browser.
 _LARGEST = 2**53
 
 
@@ -42,13 +41,13 @@ _CLASS = _Numbers(low=0, high=_LARGEST, whole=True, missing=True)
 _SHARE = _Numbers(low=0, high=1 + 1e-4, missing=True)
 _POSITIVE = _Numbers(low=0, missing=True)
 _ANY = _Numbers(missing=True)
-#: A probability; of activation="none" what the model says is one.
+#: A probability; with activation="none", any output that the model returns as one.
 _FINITE = _Numbers(low=-3e38, high=3e38, missing=True)
 
-#: Missing of images that could not be read, and only of these.
+#: Missing for images that could not be read, and only for these.
 _SIZES = ["width", "height"]
 
-#: Of columns of numbers the range, of others the type of the values.
+#: Ranges of numeric columns, and types of the values of other columns.
 _COLUMNS: dict[str, _Numbers | type] = {
     **{"image": _COUNT, "k": _COUNT, "heat_height": _SIZE, "heat_width": _SIZE},
     **{"label": _CLASS, "prediction": _CLASS},
@@ -64,23 +63,23 @@ _COLUMNS: dict[str, _Numbers | type] = {
 
 _CLASSES = ("label", "prediction", "target")
 
-#: Columns other than those of numbers in which a value may be missing.
+#: Columns without numbers in which a value may be missing.
 _OPTIONAL = ("reason", "infill", "thumbnail", "curve")
 
 
 def check(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Return a table whose columns have the types and ranges of those that a run writes.
+    """Check that a table's columns have the types and ranges that a run writes, and return it.
 
     Args:
         table: some or all columns of a table of images, maps or regions.
-        path: of its file, for the message.
+        path: the table's file, for messages.
 
     Raises:
-        ValueError: a column holds something else; says which, and in which file.
+        ValueError: a column has other contents; the message names the column and the file.
     """
     for name in table.columns:
         expected = _COLUMNS.get(name)
-        # A table of regions has names of classes, which the page does not read.
+        # A table of regions contains class names, which the page does not read.
         if expected is None or not len(table) or ("region" in table and name in _CLASSES):
             continue
         if isinstance(expected, _Numbers):
@@ -89,13 +88,13 @@ def check(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             _check_type(table[name], expected, path)
     lacking = [name for name in ABLATION_COLUMNS if name not in table]
     if "region" in table and 0 < len(lacking) < len(ABLATION_COLUMNS):
-        raise _damaged(path, f"there is an ablation without {lacking}")
+        raise _damaged(path, f"the ablation lacks the columns {lacking}")
     if "heat" in table:
         _check_heat(table, path)
     if "better" in table and not table["better"].isin(["higher", "lower"]).all():
-        raise _damaged(path, "a metric is better neither higher nor lower")
+        raise _damaged(path, "the better direction of a metric is neither higher nor lower")
     if "curve" in table and not table["curve"].dropna().map(len).eq(_CURVE_BYTES).all():
-        raise _damaged(path, f"a curve is not of {_CURVE_BYTES} bytes")
+        raise _damaged(path, f"a curve does not have {_CURVE_BYTES} bytes")
     if "width" in table and table.loc[table["reason"].isna(), _SIZES].isna().any(axis=None):
         raise _damaged(path, "an image has no size")
     return table
@@ -106,7 +105,7 @@ def _numbers(values: pd.Series[Any], expected: _Numbers, path: Path) -> pd.Serie
         values = pd.Series(pd.array([pd.NA] * len(values), "Int64"), values.index, name=values.name)
     kinds = pd.api.types
     if not kinds.is_numeric_dtype(values) or kinds.is_bool_dtype(values):
-        raise _damaged(path, f"the column {values.name!r} holds {values.dtype}, no numbers")
+        raise _damaged(path, f"the column {values.name!r} contains {values.dtype}, not numbers")
     known = values.dropna()
     if len(known) < len(values) and not expected.missing:
         raise _damaged(path, f"a value of {values.name!r} is missing")
@@ -129,13 +128,13 @@ def _check_type(values: pd.Series[Any], expected: type, path: Path) -> None:
     fits = isinstance(values.dtype, pd.StringDtype) and expected is str
     fits = fits or (expected is not bool and known.map(lambda v: isinstance(v, expected)).all())
     if not fits:
-        raise _damaged(path, f"the column {name!r} holds something else than {expected.__name__}")
+        raise _damaged(path, f"the column {name!r} contains values other than {expected.__name__}")
     if len(known) < len(values) and name not in _OPTIONAL:
         raise _damaged(path, f"a value of {name!r} is missing")
 
 
 def _check_heat(table: pd.DataFrame, path: Path) -> None:
-    """Check that each map has a byte a cell, or two."""
+    """Check that each map has one or two bytes per cell."""
     cells = table["heat_height"] * table["heat_width"]
     sizes = table["heat"].map(len)
     wrong = ~((sizes == cells) | (sizes == 2 * cells))
@@ -148,5 +147,5 @@ def _check_heat(table: pd.DataFrame, path: Path) -> None:
 def _damaged(path: Path, what: str) -> ValueError:
     return ValueError(
         f"{path} is damaged: {what}. Delete the folder {path.parent} and run explain_dataset "
-        "again with the same options to make it anew"
+        "again with the same options to write it again"
     )

@@ -1,4 +1,4 @@
-"""Curves of metrics that follow a score, as small plots of the page."""
+"""Draw the curves of metrics that track a score, as small plots for the page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..faithfulness import Evaluation
 
-#: The plot's drawing area, in units of the picture.
+#: The plot's drawing area, in SVG units.
 WIDTH, HEIGHT = 200, 110
 
 
@@ -25,9 +25,9 @@ class Plot:
     """One method's curve.
 
     Attributes:
-        method: its name.
+        method: the method's name.
         line: the mean over images, as an SVG path.
-        band: its interval, as an SVG path; empty where there is none.
+        band: its interval, as an SVG path; empty if there is none.
         says: the curve in words.
     """
 
@@ -42,9 +42,9 @@ class Curves:
     """One metric's curves, all on the same axes.
 
     Attributes:
-        metric: its name.
-        better: which way of the value is better.
-        key: by which the page refers to the lines of all methods.
+        metric: the metric's name.
+        better: which direction of the value is better.
+        key: the page's id for the lines of all methods.
         lines: the curves of all methods, as one SVG path.
         plots: a plot for each method.
         low, high: the ends of the axis of the score.
@@ -63,7 +63,7 @@ class Curves:
 
 
 def curves(evaluation: Evaluation) -> list[Curves]:
-    """Return the curves of each metric that has some; of few images they have no band."""
+    """Return the curves of each metric that has any; for few images they have no band."""
     table = evaluation.curves
     if evaluation.values["image"].nunique() < MIN_IMAGES:
         table = table.assign(low=np.nan, high=np.nan)
@@ -91,7 +91,7 @@ def curves(evaluation: Evaluation) -> list[Curves]:
 
 
 def _axis(values: Any) -> tuple[float, float]:
-    """Return the ends of an axis; of equal values it has some length all the same."""
+    """Return the ends of an axis, which has a positive length even for equal values."""
     low, high = float(np.min(values)), float(np.max(values))
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 

@@ -1,4 +1,4 @@
-"""What a run found: a line of facts about the images, and a table of what is not trivial."""
+"""Summarise a run: a line of facts about the images, and a table of findings about the maps."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .tables import Setting, Tables, select
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Value:
-    """What was found of the maps of one setting.
+    """A finding about the maps of one setting.
 
     Attributes:
-        text: a number, in a few words.
-        note: its interval, or more of it; empty where there is nothing to add.
+        text: the number in a few words.
+        note: its interval or details; may be empty.
     """
 
     text: str
@@ -33,9 +33,9 @@ class Finding:
     """A row of the table of findings.
 
     Attributes:
-        label: what the numbers are.
+        label: name of the numbers.
         help: how to read them.
-        values: for each setting, in the run's order; None where it has none.
+        values: one for each setting, in the run's order, or None.
     """
 
     label: str
@@ -44,12 +44,12 @@ class Finding:
 
 
 def facts(tables: Tables) -> list[str]:
-    """Say how many images there are, how many are right and what is confused, in a few words."""
+    """Return short facts: numbers of images, of correct predictions, and the top confusion."""
     found = [wording.count(len(tables.images), "image")]
     judged = tables.images.dropna(subset=["correct"])
     if n := len(judged):
         right = int(judged["correct"].sum())
-        found.append(f"{right:,} of {n:,} predicted right{_accuracy(right, n)}")
+        found.append(f"{right:,} of {n:,} predicted correctly{_accuracy(right, n)}")
         wrong = judged[~judged["correct"].astype(bool)]
         if confusion := _confusion(tables, wrong):
             found.append(confusion)
@@ -59,7 +59,7 @@ def facts(tables: Tables) -> list[str]:
 
 
 def _accuracy(right: int, n: int) -> str:
-    """Return a share with its interval after Wilson 1927; nothing of few images."""
+    """Return a share with its interval after Wilson 1927; an empty text for few images."""
     from scipy.stats import binomtest
 
     if n < MIN_IMAGES:
@@ -70,12 +70,12 @@ def _accuracy(right: int, n: int) -> str:
 
 
 def _confusion(tables: Tables, wrong: pd.DataFrame) -> str:
-    """Say which class is most often taken for which; nothing where none is more than once."""
+    """Return the most frequent confusion of two classes, if it occurs more than once."""
     pairs = wrong.groupby(["label", "prediction"]).size()
     if pairs.max() < 2 or pairs.empty:
         return ""
     (label, prediction), size = pairs.idxmax(), int(pairs.max())
-    taken = f"{_class(tables, label)} taken for {_class(tables, prediction)}"
+    taken = f"{_class(tables, label)} mistaken for {_class(tables, prediction)}"
     alike = int((pairs == size).sum()) - 1
     others = f", like {wording.count(alike, 'other pair')}" if alike else ""
     return f"most often {taken} ({size:,} of {len(wrong):,} wrong{others})"
@@ -86,7 +86,7 @@ def _class(tables: Tables, target: int) -> str:
 
 
 def findings(tables: Tables) -> list[Finding]:
-    """Return what is worth saying of the maps; nothing of what was not asked or not found."""
+    """Return the rows of findings that have a value for at least one setting."""
     if not len(tables.maps):
         return []
     found = [
@@ -101,12 +101,12 @@ def findings(tables: Tables) -> list[Finding]:
     return [row for row in found if any(value is not None for value in row.values)]
 
 
-_EVIDENCE = "The method found nothing for the class at this layer. Such maps are in no mean."
-_COARSE = "Pairs of a map and a region smaller than a cell of the map's grid: they have no number."
-_DENSEST = "Share of the heat over share of the area; heat without any preference has 1."
+_EVIDENCE = "The method found no evidence for the class at this layer. Means leave these maps out."
+_COARSE = "Pairs of a map and a region smaller than a cell of the map's grid: they have no value."
+_DENSEST = "Share of the heat divided by share of the area; uniform heat has density 1."
 _AGREEMENT = (
-    "Rank correlation of heat and of what the score loses without the region. 1: the regions with "
-    "the most heat are those the score needs most; 0: no relation."
+    "Rank correlation of a region's heat and the score's drop without the region. 1: the regions "
+    "with the most heat cause the largest drops; 0: no relation."
 )
 
 
@@ -118,7 +118,7 @@ def _row(
 
 
 def _without_evidence(tables: Tables, setting: Setting) -> Value | None:
-    """Count the maps of one setting that show nothing, if any setting has such maps."""
+    """Count the maps of one setting without evidence, if any setting has such maps."""
     if tables.maps["evidence"].all():
         return None
     maps = select(tables.maps, setting)
@@ -127,11 +127,11 @@ def _without_evidence(tables: Tables, setting: Setting) -> Value | None:
 
 
 def _too_coarse(tables: Tables, setting: Setting) -> Value | None:
-    """Say for how many regions the grid is too coarse, and for which most often."""
+    """Return the share of regions that the grid is too coarse for, and the most frequent ones."""
     if tables.regions is None:
         return None
     table = select(tables.regions, setting)
-    there = table[table["area"] > 0]  # what is absent from an image is not the grid's fault
+    there = table[table["area"] > 0]  # regions that are absent from an image do not count
     coarse = there[~there["resolvable"].astype(bool)]
     if coarse.empty:
         return None
@@ -142,13 +142,13 @@ def _too_coarse(tables: Tables, setting: Setting) -> Value | None:
 
 
 def _densest(tables: Tables, setting: Setting) -> Value | None:
-    """Name the region with the most heat for its area."""
+    """Return the region with the highest mean density."""
     shown = tables.shown_regions(setting)
     if shown is None:
         return None
     summary = regions.summarize(shown, by=[], value="density", min_images=MIN_IMAGES)
     known = summary[summary["mean"].notna()]
-    # What one image has would else be the headline.
+    # Otherwise a region in a single image could be reported.
     enough = known[known["enough"].astype(bool)]
     some = known if enough.empty else enough
     if some.empty:
@@ -159,7 +159,7 @@ def _densest(tables: Tables, setting: Setting) -> Value | None:
 
 
 def _agreement(tables: Tables, setting: Setting) -> Value | None:
-    """Say whether the regions with the heat are those that the score needs."""
+    """Return the mean agreement of the regions' heat and their effect on the score."""
     shown = tables.shown_regions(setting)
     if shown is None or "agreement" not in shown:
         return None
@@ -168,7 +168,7 @@ def _agreement(tables: Tables, setting: Setting) -> Value | None:
 
 
 def _measure(name: str) -> Callable[[Tables, Setting], Value | None]:
-    """Return what averages one of the further numbers of maps."""
+    """Return a function that averages one of the :data:`MEASURES`."""
 
     def of(tables: Tables, setting: Setting) -> Value | None:
         maps = select(tables.maps[tables.maps["shown"]], setting).drop(columns="grid")
@@ -178,7 +178,7 @@ def _measure(name: str) -> Callable[[Tables, Setting], Value | None]:
 
 
 def _mean(once: pd.DataFrame, value: str, form: str) -> Value | None:
-    """Return the mean of a column that has one row an image."""
+    """Return the mean of a column that has one row per image."""
     if once.empty or once[value].isna().all():
         return None
     summary = regions.summarize(once, by=[], value=value, min_images=MIN_IMAGES)
@@ -187,7 +187,7 @@ def _mean(once: pd.DataFrame, value: str, form: str) -> Value | None:
 
 
 def _bounds(row: dict[str, float], form: str) -> str:
-    """Return a mean's interval; of few maps, how many they are."""
+    """Return a mean's interval, or the number of maps if there are too few for an interval."""
     if row["enough"] and math.isfinite(row["low"]):
         return f"{row['low']:{form}} to {row['high']:{form}}"
     return f"mean of {wording.count(int(row['n']), 'map')}" if row["n"] > 1 else ""

@@ -1,4 +1,4 @@
-"""The records of the gallery: what the page's script needs of each image, as plain JSON."""
+"""Build the gallery's records: the data of each image that the page's script needs, as JSON."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import pandas as pd
 
 from .tables import SETTING, Tables, shown_target
 
-#: How many targets of an image are shown at most: label, prediction, then the highest scores. On
-#: a page of many maps fewer, but two.
+#: Largest number of targets shown for an image (label, prediction, then the highest scores), and
+#: the number of maps on a page above which fewer, but at least two, are shown.
 MOST_TARGETS, MOST_MAPS = 12, 6000
 
-#: Columns of the table of regions that a map's record has, one number for each region.
+#: Columns of the table of regions in a map's record, with one number for each region.
 _REGION_COLUMNS = {"density": "density", "excess": "excess", "probability_excess": "probability"}
 
 
 def most_targets(tables: Tables, images: Sequence[int]) -> int:
-    """Return how many targets of each image the page holds."""
+    """Return the number of targets that the page shows for each image."""
     fits = MOST_MAPS // max(1, len(images) * len(tables.settings))
     return min(MOST_TARGETS, max(2, fits))
 
@@ -33,15 +33,15 @@ def records(
     """Return a record for each image, in the order given.
 
     Args:
-        tables: of the run.
+        tables: the run's tables.
         images: dataset indexes.
-        folder: of the page, from which images' files are linked to; None: they are not.
+        folder: the page's folder, to which links to images' files are relative; None: no links.
 
     Returns:
-        Of each image what the tables say of it, ``link`` to its file where there is one, ``area``
-        of each region, and ``maps``: of each map the place of its ``setting``, ``k``, ``target``,
-        ``score``, ``evidence``, ``measures``, and of each region ``density``, ``excess`` and
-        ``probability``. What is unknown is None.
+        For each image its columns from the table of images, a ``link`` to its file if there is one,
+        the ``area`` of each region, and ``maps``: for each map the index of its ``setting``, ``k``,
+        ``target``, ``score``, ``evidence``, ``measures``, and for each region ``density``,
+        ``excess`` and ``probability``. Unknown values are None.
     """
     chosen = tables.images.set_index("image").loc[list(images)]
     regions = _regions(tables, images)
@@ -55,7 +55,9 @@ def records(
             "image": int(image),
             "name": str(row["name"]),
             **{name: _integer(row[name]) for name in ("label", "prediction", "width", "height")},
-            "confidence": _number(row["confidence"], 8),  # all digits: images are sorted by it
+            "confidence": _number(
+                row["confidence"], 8
+            ),  # all digits, since images are sorted by it
             "link": link(tables.manifest.get("root"), str(row["name"]), folder),
             "area": areas.get(image, []),
             "maps": maps[image],
@@ -65,12 +67,12 @@ def records(
 
 
 def link(root: Any, name: str, folder: Path | None) -> str | None:
-    """Return the address of an image's file, relative to the page; None where there is none.
+    """Return the address of an image's file, relative to the page; None if there is none.
 
     Args:
-        root: the folder that names are relative to, as the manifest has it.
-        name: of the image.
-        folder: of the page.
+        root: the folder that names are relative to, from the manifest.
+        name: the image's name.
+        folder: the page's folder.
     """
     parts = PurePosixPath(name.replace(os.sep, "/")).parts
     if not isinstance(root, str) or not root or folder is None or not parts:
@@ -83,12 +85,12 @@ def link(root: Any, name: str, folder: Path | None) -> str | None:
             return None
         relative = os.path.relpath(path.absolute(), folder.absolute())
         return quote(os.fsencode(relative).replace(os.fsencode(os.sep), b"/"))
-    except (OSError, ValueError):  # no name that the file system takes, or on another drive
+    except (OSError, ValueError):  # not a valid file name, or on another drive
         return None
 
 
 def targets(tables: Tables, shown: Sequence[int]) -> list[dict[str, str]]:
-    """Return which of an image's targets the page can switch to: an id and a name for each."""
+    """Return the targets that the page can switch to: an id and a name for each."""
     maps = tables.maps[tables.maps["image"].isin(shown)]
     ks = sorted(map(int, maps["k"].unique()))
     choices = []
@@ -108,7 +110,7 @@ def targets(tables: Tables, shown: Sequence[int]) -> list[dict[str, str]]:
 
 
 def _maps(tables: Tables, images: Sequence[int]) -> pd.DataFrame:
-    """Return the maps to show, with the place of their setting."""
+    """Return the maps to show, with the index of their setting."""
     maps = tables.maps[tables.maps["image"].isin(images)]
     known = tables.images.set_index("image")
     first = sum(
@@ -117,7 +119,7 @@ def _maps(tables: Tables, images: Sequence[int]) -> pd.DataFrame:
     )
     maps = maps.assign(first=first + maps["shown"])
     maps = maps.sort_values(["first", "score"], ascending=False, kind="stable")
-    # Of the predicted class and the label, which may be one class, there is one map to show.
+    # The predicted class and the label may be the same class, which is shown once.
     again = maps.duplicated(["image", *SETTING, "target"]) & (maps["target"] >= 0)
     maps = maps[~again]
     maps = maps.groupby(["image", *SETTING], sort=False).head(most_targets(tables, images))
@@ -138,7 +140,7 @@ def _map(row: dict[str, Any], measures: Sequence[str]) -> dict[str, Any]:
 
 
 def _regions(tables: Tables, images: Sequence[int]) -> dict[tuple[int, int, int], dict[str, Any]]:
-    """Return of each image, k and place of a setting the numbers of its regions."""
+    """Return the regions' numbers by image, k and index of the setting."""
     if tables.regions is None:
         return {}
     table = tables.regions[tables.regions["image"].isin(images)]
@@ -174,7 +176,7 @@ def _areas(tables: Tables, images: Sequence[int]) -> dict[int, list[float | None
 
 
 def _number(value: Any, digits: int = 4) -> float | None:
-    """Return a number rounded to some digits; None where there is none (JSON has no NaN)."""
+    """Round a number to some digits; None for a missing or infinite number (JSON has no NaN)."""
     if pd.isna(value) or not math.isfinite(value):
         return None
     return float(f"{value:.{digits}g}")

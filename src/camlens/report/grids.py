@@ -1,4 +1,4 @@
-"""Tables of groups by regions: in each cell a mean with its interval, or why there is none."""
+"""Build tables of groups by regions, with a mean and its interval in each cell."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from . import wording
 from .palette import step
 from .tables import Setting, Tables
 
-#: Smallest group of images with an interval, and with it a colour.
+#: Smallest group of images that gets an interval and a colour.
 MIN_IMAGES = 10
 
-#: How many groups a table shows at most.
+#: Largest number of groups in a table.
 MOST_ROWS = 40
 
-#: What a file of a grid's numbers has of each.
+#: Columns of a file with a grid's numbers.
 _RECORD = ("method", "layer", "region", "value", "n", "mean", "low", "high")
 
 _FEW = "too few images for an interval"
@@ -34,11 +34,11 @@ class Cell:
     """One group's number for one region.
 
     Attributes:
-        text: the number, or why there is none.
-        note: its interval, or of how many images it is where these are too few.
-        says: how it stands to chance, for those who do not see the colour.
-        shade: of the palette, 0 to 16; None where nothing is coloured.
-        sure: whether the interval leaves chance out.
+        text: the number, or why it is missing.
+        note: its interval, or the number of images if there are too few for an interval.
+        says: the comparison with chance in words, for readers who do not see the colour.
+        shade: index in the palette, 0 to 16; None without a colour.
+        sure: whether the interval excludes chance.
     """
 
     text: str
@@ -49,7 +49,7 @@ class Cell:
 
     @property
     def style(self) -> str:
-        """The class of the cell in the page: a shade, a number without one, or no number."""
+        """The cell's CSS class: a shade, ``few`` for a number without one, or ``blank``."""
         if self.shade is not None:
             return f"shade-{self.shade}"
         return "few" if self.says == _FEW else "blank"
@@ -57,7 +57,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One group: its name, how many images it has, and its cells."""
+    """One group: its name, its number of images, and its cells."""
 
     name: str
     images: str
@@ -69,13 +69,13 @@ class Grid:
     """A table of the page.
 
     Attributes:
-        title: what the numbers are.
+        title: name of the numbers.
         text: how to read them.
-        groups: what the rows are, such as ``"label"``.
-        columns: the regions, and what else stands beside them.
-        rows: groups; of classes the first is of all images together.
+        groups: kind of the rows, such as ``"true class"``.
+        columns: the regions and any further columns.
+        rows: the groups; if these are classes, the first row covers all images.
         records: the numbers, a dictionary for each group and region.
-        left_out: how many groups the table does not show.
+        left_out: number of groups that the table does not show.
     """
 
     title: str
@@ -88,21 +88,21 @@ class Grid:
 
 
 def density_grids(tables: Tables) -> list[Grid]:
-    """Return the density of heat by region, with heat and effect's agreement.
+    """Return the density of heat by region, and the agreement of heat and effect.
 
-    A grid for each setting with a row for each class; one grid with a row for each setting where
-    no class has images enough.
+    There is one grid for each setting, with a row for each class. If no class has enough images,
+    there is a single grid with a row for each setting.
     """
     return _grids(
         tables,
         "density",
-        "Mean density of heat: the region's share of the heat over its share of the area. "
-        "1 is what heat without any preference has.",
+        "Mean density of heat: the region's share of the heat divided by its share of the area. "
+        "Uniform heat has density 1.",
     )
 
 
 def ablation_grids(tables: Tables) -> list[Grid]:
-    """Return what the score loses without each region; nothing where no region was ablated."""
+    """Return the score's drop without each region; an empty list if no region was ablated."""
     table = tables.regions
     if table is None or "excess" not in table or not table["excess"].notna().any():
         return []
@@ -111,8 +111,8 @@ def ablation_grids(tables: Tables) -> list[Grid]:
     return _grids(
         tables,
         "probability_excess" if probable else "excess",
-        f"Mean fall of the {'probability' if probable else 'score'} when the region is "
-        f"replaced ({infills}), beyond what the same shape costs at random places. 0 is chance.",
+        f"Mean drop of the {'probability' if probable else 'score'} when the region is replaced "
+        f"({infills}), minus the mean drop for the same shape at random places. 0 is chance.",
     )
 
 
@@ -122,7 +122,7 @@ def records(grids: Sequence[Grid]) -> Iterator[dict[str, object]]:
         yield from grid.records
 
 
-#: The column of the agreement; no region can have this name by accident.
+#: Name of the agreement's column, which no region will have by accident.
 _AGREEMENT = "heat and effect agree"
 
 
@@ -160,7 +160,7 @@ def _grids(tables: Tables, value: str, text: str) -> list[Grid]:
 
 
 def _groups(tables: Tables) -> str | None:
-    """Return the column by which images are grouped; None where no group has enough of them."""
+    """Return the column by which images are grouped; None if no group has enough images."""
     for name in ("label", "prediction"):
         if tables.images[name].notna().any():
             return name if tables.images[name].value_counts().max() >= MIN_IMAGES else None
@@ -168,13 +168,13 @@ def _groups(tables: Tables) -> str | None:
 
 
 def _summary(tables: Tables, setting: Setting, by: str | None, value: str) -> pd.DataFrame:
-    """Return the means of one setting's shown maps; ``group`` is NA for all images, or an id."""
+    """Return the means of one setting's shown maps; ``group`` is a class id, or NA for all."""
     rows = tables.shown_regions(setting)
     if rows is None:
         return pd.DataFrame()
     parts = [_means(rows, by, value)]
     if value == "density" and "agreement" in rows and rows["agreement"].notna().any():
-        # The same for each region of a map: once is enough.
+        # The agreement is the same for all regions of a map.
         once = rows.drop_duplicates("image").assign(region=_AGREEMENT)
         parts.append(_means(once, by, "agreement"))
     return pd.concat(parts, ignore_index=True)
@@ -194,7 +194,7 @@ def _grid(
     names: Mapping[Any, tuple[str, int]],
     **about: Any,
 ) -> Grid:
-    """Return a grid of a summary whose ``group`` is a key of the rows' names and sizes."""
+    """Return a grid of a summary; ``names`` maps each group to the row's name and size."""
     strongest = summary.loc[~summary["value"].isin(["density", "agreement"]), "mean"].abs().max()
     columns = [
         *tables.region_names,
@@ -236,7 +236,7 @@ def _name(tables: Tables, group: int | None) -> str:
 
 
 def _counts(tables: Tables, by: str) -> dict[int | None, int]:
-    """Return how many images there are of each group: of all, then by id, the largest of many."""
+    """Return the numbers of images: all, then by class id, or by size if there are many classes."""
     counts: dict[int | None, int] = {None: len(tables.images)}
     sizes = tables.images[by].value_counts()
     largest = sizes.sort_values(ascending=False, kind="stable")
@@ -245,7 +245,7 @@ def _counts(tables: Tables, by: str) -> dict[int | None, int]:
 
 
 def _cell(row: dict[str, Any], strongest: float, images: int) -> Cell:
-    """Return a row of a summary as a cell."""
+    """Convert a row of a summary to a cell."""
     mean, ratio = row["mean"], row["value"] == "density"
     if not math.isfinite(mean):
         return Cell(text=_NOTES.get(row["note"], row["note"]), says="no number")
@@ -265,7 +265,7 @@ def _cell(row: dict[str, Any], strongest: float, images: int) -> Cell:
     return Cell(
         text=f"{mean:{form}}",
         note=f"{row['low']:{form}} to {row['high']:{form}}",
-        says=side if sure else "not told from chance",
+        says=side if sure else "not distinguishable from chance",
         shade=shade + 8,
         sure=sure,
     )

@@ -1,4 +1,4 @@
-"""From tables to one HTML file that needs nothing else: no network, no other file."""
+"""Render tables as a single HTML file that needs no network and no other file."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .pictures import pictures
 from .single_images import single_images
 from .tables import Tables, shown_target
 
-#: How many unreadable images the page lists.
+#: Largest number of unreadable images that the page lists.
 MOST_UNREADABLE = 200
 
 
 def render(tables: Tables, images: Sequence[int], folder: Path) -> str:
-    """Return the page.
+    """Render the page.
 
     Args:
-        tables: of the run.
+        tables: the run's tables.
         images: dataset indexes of the images in the gallery.
-        folder: in which the page will be, from which images' files are linked to.
+        folder: the page's folder, to which links to images' files are relative.
     """
     records = gallery.records(tables, images, folder)
     found = findings.findings(tables)
@@ -56,7 +56,7 @@ def render(tables: Tables, images: Sequence[int], folder: Path) -> str:
     template = environment.get_template("report.html.j2")
     return template.render(
         policy=policy(style, script),
-        style=Markup(style),  # like the script the package's own text
+        style=Markup(style),  # trusted: like the script, it belongs to the package
         script=Markup(script),
         data=embedded({**_data(tables, images), "images": records, "files": downloads}),
         pictures=embedded(pictures(tables, records)),
@@ -72,10 +72,10 @@ def render(tables: Tables, images: Sequence[int], folder: Path) -> str:
 
 
 def embedded(value: Any) -> Markup:
-    r"""Return JSON that can stand inside a script element, whatever strings it holds.
+    r"""Return JSON that is safe inside a script element, whatever strings it contains.
 
-    ``</script>`` and ``<!--`` would end the element or change how it is read; everything beyond
-    ASCII, and with it U+2028 and U+2029, is escaped by json itself.
+    ``</script>`` and ``<!--`` would end the element or change how it is parsed; the json module
+    escapes everything beyond ASCII, including U+2028 and U+2029.
 
     Example:
         >>> str(embedded("</script>"))
@@ -88,7 +88,7 @@ def embedded(value: Any) -> Markup:
 
 
 def policy(style: str, script: str) -> str:
-    """Return the Content-Security-Policy that lets nothing in but these two texts and pictures."""
+    """Return a Content-Security-Policy that only allows this style, this script and pictures."""
     return (
         "default-src 'none'; img-src data:; "
         f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
@@ -106,13 +106,13 @@ def _static(name: str) -> str:
 
 
 def _csv(rows: Iterable[dict[str, object]]) -> str:
-    """Return rows as the text of a file; none of it is taken for a formula."""
+    """Return rows as CSV without text that a spreadsheet could take for a formula."""
     table = pd.DataFrame([{k: wording.spreadsheet(v) for k, v in row.items()} for row in rows])
     return "" if table.empty else table.to_csv(index=False)
 
 
 def _data(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
-    """Return what the page's script reads beside the images."""
+    """Return the data besides the images that the page's script reads."""
     shown = set(tables.images.loc[tables.images["image"].isin(images), "label"].dropna())
     shown |= set(tables.images.loc[tables.images["image"].isin(images), "prediction"].dropna())
     shown |= set(tables.maps.loc[tables.maps["image"].isin(images), "target"])
@@ -133,7 +133,7 @@ def _settings(tables: Tables) -> list[dict[str, str]]:
 
 
 def _facts(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
-    """Return what the template prints beside the tables."""
+    """Return the values besides the tables that the template prints."""
     manifest = tables.manifest
     most = gallery.most_targets(tables, images)
     return {
@@ -156,5 +156,5 @@ def _facts(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
 
 
 def _most(tables: Tables) -> int:
-    """Return how many targets the image with the most of them has."""
+    """Return the largest number of targets of an image."""
     return int(tables.maps["k"].max()) + 1 if len(tables.maps) else 0

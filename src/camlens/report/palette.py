@@ -1,4 +1,4 @@
-"""Shades of the tables of regions."""
+"""Colours for the cells of the region tables."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 from ..regions.plots import STRONGEST, shade
 
-#: A cell's shade is one of -STEPS to STEPS; 0 is what chance gives.
+#: A cell's shade is between -STEPS and STEPS; 0 is chance.
 STEPS = 8
 
-# Far below and far above chance on a dark page, where the middle is the page's own surface.
+# Colours on a dark page: the page's surface for chance, far below chance, and far above chance.
 _SURFACE, _BELOW, _ABOVE = (33, 37, 42), (124, 98, 196), (224, 130, 50)
 
 
@@ -28,7 +28,7 @@ def step(value: float, *, strongest: float = STRONGEST, ratio: bool = True) -> i
 
 
 def stylesheet() -> str:
-    """Return the rules of the classes ``shade-0`` to ``shade-16``, for light and dark pages."""
+    """Return the CSS rules of ``shade-0`` to ``shade-16`` for light and dark pages."""
     steps = range(-STEPS, STEPS + 1)
     light = "\n".join(_rule(s, _light(s / STEPS)) for s in steps)
     dark = "\n".join(_rule(s, _dark(s / STEPS)) for s in steps)
@@ -45,7 +45,7 @@ def _dark(far: float) -> tuple[int, ...]:
 
 
 def _rule(number: int, color: tuple[int, ...]) -> str:
-    # Of black and white the one of the higher contrast, by the luminance of WCAG 2.
+    # Black or white, whichever has the higher contrast by the luminance of WCAG 2.
     linear = [(c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4) for c in color]
     luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
     ink = "#000" if luminance > 0.179 else "#fff"

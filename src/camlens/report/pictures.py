@@ -1,4 +1,4 @@
-"""The pictures that the page holds: photographs and, drawn here and nowhere else, heat."""
+"""Draw the heat and encode the photographs that the page contains."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from torch.nn.functional import adaptive_avg_pool2d
 from .. import heatmap, render
 from .tables import SETTING, Tables
 
-#: Heat is drawn with so many pixels on the longer side, as a thumbnail has them: enlarged by the
-#: browser, its colours would be mixed, not its values. Where a page holds more than MANY maps it
-#: has half of that and at most the image's own size, which is a third of the bytes.
+#: Heat is drawn with SIDE pixels on the longer side, like a thumbnail: if the browser enlarged it,
+#: it would interpolate colours instead of values. On a page with more than MANY maps or images it
+#: has SIDE_OF_MANY pixels and at most the image's own size, which takes a third of the bytes.
 SIDE, SIDE_OF_MANY, MANY = 224, 112, 1000
 
-#: A photograph of more bytes is encoded again; on a page of many images earlier.
+#: Photographs with more bytes are encoded again; the limit is lower on a page with many images.
 _MOST_BYTES, _MOST_BYTES_OF_MANY = 30_000, 12_000
 
-#: Of how many images the maps are read and drawn at once.
+#: Number of images whose maps are read and drawn at once.
 _AT_ONCE = 200
 
-#: Smooth heat has 1 to 5 kB, a third of what a palette PNG takes.
+#: Smooth heat takes 1 to 5 kB, a third of a palette PNG.
 _FORMAT: dict[str, Any] = {"format": "WEBP", "quality": 75, "method": 2}
 
 
 def pictures(tables: Tables, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the pictures of images and of their maps as data addresses.
+    """Return the pictures of images and of their maps as data URLs.
 
     Args:
-        tables: of the run.
-        records: of the images, from :func:`camlens.report.gallery.records`.
+        tables: the run's tables.
+        records: the images' records from :func:`camlens.report.gallery.records`.
 
     Returns:
-        Of each image ``photo``, empty where there is none, and ``heat``, a list as long as the
-        record's ``maps``; empty for maps without evidence.
+        For each image ``photo``, which is empty if there is none, and ``heat``, a list as long as
+        the record's ``maps``, with empty texts for maps without evidence.
 
     Raises:
-        ValueError: a map holds values that are no heat.
+        ValueError: a map contains values that are not heat.
     """
     many = sum(len(record["maps"]) for record in records) > MANY or len(records) > MANY
     return [
@@ -70,8 +70,8 @@ def _some(
                 drawn = draw(content, (int(h), int(w)), size) if one["evidence"] else b""
             except ValueError as error:
                 raise ValueError(
-                    f"{tables.run.path} is damaged: in maps.parquet, of the image "
-                    f"{record['image']}, {error}"
+                    f"{tables.run.path} is damaged: in maps.parquet, image {record['image']}, "
+                    f"{error}"
                 ) from None
             heat.append(_address(drawn))
         most = _MOST_BYTES_OF_MANY if many else _MOST_BYTES
@@ -79,7 +79,7 @@ def _some(
 
 
 def drawn_size(height: int, width: int, *, many: bool = False) -> tuple[int, int]:
-    """Return the size at which the heat of an image is drawn.
+    """Return the (height, width) at which an image's heat is drawn.
 
     Example:
         >>> drawn_size(448, 300), drawn_size(48, 24), drawn_size(10_000, 1)
@@ -93,15 +93,15 @@ def drawn_size(height: int, width: int, *, many: bool = False) -> tuple[int, int
 
 
 def draw(heat: bytes, grid: tuple[int, int], size: tuple[int, int]) -> bytes:
-    """Draw a stored map as :func:`camlens.overlay` does with ``alpha=1``, as WebP.
+    """Draw a stored map like :func:`camlens.overlay` with ``alpha=1``, as WebP.
 
     Args:
-        heat: a byte or a half-precision number a cell, row by row.
+        heat: one byte or one half-precision number per cell, row by row.
         grid: (h, w) of the stored map.
-        size: (H, W) of the picture. A finer map is averaged down.
+        size: (H, W) of the picture. A finer map is averaged.
 
     Raises:
-        ValueError: the map holds NaN, infinity or negative values.
+        ValueError: the map contains NaN, infinity or negative values.
     """
     from PIL import Image
 
@@ -109,7 +109,7 @@ def draw(heat: bytes, grid: tuple[int, int], size: tuple[int, int]) -> bytes:
     values = np.frombuffer(heat, "u1" if whole else "<f2").reshape(1, 1, *grid)
     cells = torch.from_numpy(values.astype(np.float32))
     if not (cells.isfinite() & (cells >= 0)).all():
-        raise ValueError("a map holds values that are no heat")
+        raise ValueError("a map contains values that are not heat")
     if grid[0] > size[0] or grid[1] > size[1]:
         cells = adaptive_avg_pool2d(cells, (min(grid[0], size[0]), min(grid[1], size[1])))
     scaled = heatmap.scale(heatmap.resize(cells, size))
@@ -120,11 +120,11 @@ def draw(heat: bytes, grid: tuple[int, int], size: tuple[int, int]) -> bytes:
 
 
 def photo(content: bytes, most: int) -> str:
-    """Return an encoded photograph as an address that holds it; nothing else gets into the page.
+    """Return an encoded photograph as a data URL; other content never gets into the page.
 
     Args:
-        content: PNG or JPEG; of anything else the address is empty.
-        most: of how many bytes it is taken as it is; of more, it becomes a JPEG.
+        content: PNG or JPEG; the URL of anything else is empty.
+        most: largest number of bytes that are kept as they are; more are encoded again as JPEG.
     """
     if len(content) > most and _kind(content) in ("png", "jpeg"):
         content = _as_jpeg(content)
@@ -150,5 +150,5 @@ def _as_jpeg(content: bytes) -> bytes:
         with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as picture:
             picture.convert("RGB").save(out, "JPEG", quality=80, optimize=True)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return content  # a browser shows of a damaged picture what it can
+        return content  # a browser shows the intact part of a damaged picture
     return out.getvalue()

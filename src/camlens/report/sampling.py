@@ -1,4 +1,4 @@
-"""Which images the page shows where there are more than it can hold."""
+"""Choose the images that the page shows if there are too many for the gallery."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ..regions.intervals import Array
 
 
 def sample(images: pd.DataFrame, limit: int, *, seed: int = 0) -> list[int]:
-    """Draw images so that each label keeps its share.
+    """Draw a random sample of images in proportion to the labels.
 
-    Of each label as many are drawn as its share of the limit says, rounded so that they sum to
-    the limit (largest remainders), but one at least where the limit is no less than the number of
-    labels. Images without a label are a label of their own.
+    The numbers of images per label are rounded by largest remainders, so that they sum to the
+    limit. If the limit is at least the number of labels, each label gets at least one image. Images
+    without a label count as a label of their own.
 
     Args:
-        images: with the columns ``image`` (the dataset's index) and ``label``.
-        limit: of how many images at most.
-        seed: of the draw.
+        images: a table with the columns ``image`` (the dataset's index) and ``label``.
+        limit: largest number of images.
+        seed: seed of the draw.
 
     Returns:
-        Dataset indexes in ascending order; all of them where the limit allows.
+        Dataset indexes in ascending order; all of them if the limit allows.
 
     Example:
         >>> images = pd.DataFrame({"image": range(100), "label": [0] * 90 + [1] * 10})
@@ -42,7 +42,7 @@ def sample(images: pd.DataFrame, limit: int, *, seed: int = 0) -> list[int]:
 
 
 def _apportioned(sizes: Array, limit: int) -> Array:
-    """Divide a limit among groups by their sizes: whole numbers that sum to it."""
+    """Divide a limit among groups in proportion to their sizes, as integers that sum to it."""
     quota = limit * sizes / sizes.sum()
     parts: Array = np.floor(quota).astype(int)
     parts[np.argsort(parts - quota, kind="stable")[: limit - parts.sum()]] += 1

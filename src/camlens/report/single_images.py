@@ -1,4 +1,4 @@
-"""Single images beside the floors: what an evaluation of few images can say without intervals."""
+"""Compare single images with the floors, for evaluations with too few images for intervals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .grids import MIN_IMAGES
 from .tables import Tables
 from .trust import BELOW, CLEAR, UNKNOWN, Judged, Metric, Value, metrics_of
 
-#: How many images and targets the page judges one by one at most.
+#: Largest number of images and targets that the page compares one by one.
 MOST = 20
 
 _FLOOR = "floor_"
@@ -23,14 +23,14 @@ _FLOOR = "floor_"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgedImage:
-    """One map's image and target: what each metric says of each method there.
+    """The metrics of each method for one image and target.
 
     Attributes:
         title: the image's name and the explained class.
-        says: in a sentence, which methods are above every floor.
+        says: a sentence that names the methods above every floor.
         metrics: the columns.
-        methods: a row for each method. A value stands clear where it is better than that of every
-            floor on the same image, which no interval backs.
+        methods: a row for each method. A value is clear if it is better than every floor's on the
+            same image; no interval supports this.
     """
 
     title: str
@@ -40,9 +40,9 @@ class JudgedImage:
 
 
 def single_images(tables: Tables) -> tuple[JudgedImage, ...]:
-    """Return what is said of each image and target, :data:`MOST` of them at most.
+    """Return the metrics for each image and target, at most :data:`MOST`.
 
-    Of as many images as an interval needs it is empty.
+    The result is empty if there are enough images for intervals.
     """
     evaluation = tables.evaluation
     if evaluation is None or evaluation.values["image"].nunique() >= MIN_IMAGES:
@@ -97,13 +97,13 @@ def _says(methods: Sequence[Judged]) -> str:
     above = [sum(value.stands == CLEAR for value in row) for row in values]
     most = max(above)
     best = [row.name for row, count in zip(methods, above, strict=True) if count == most]
-    by = "the one metric" if compared == 1 else f"all {compared} metrics"
+    by = "the only metric" if compared == 1 else f"all {compared} metrics"
     verb = "is" if len(best) == 1 else "are"
     if most == compared:
-        return f"{wording.listed(best)} {verb} above every floor by {by}."
+        return f"{wording.listed(best)} {verb} above every floor on {by}."
     if not most:
-        return "No map is above every floor by any metric."
+        return "No map is above every floor on any metric."
     return (
-        f"No map is above every floor by {by}; {wording.listed(best)} {verb} by "
+        f"No map is above every floor on {by}; {wording.listed(best)} {verb} on "
         f"{wording.count(most, 'metric')}."
     )

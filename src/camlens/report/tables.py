@@ -1,4 +1,4 @@
-"""What the page needs of a run: its tables, checked; pictures and heat of some images only."""
+"""Read and check a run's tables for the page; pictures and heat are read only where needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .columns import MEASURES, check
 if TYPE_CHECKING:
     from ..faithfulness import Evaluation
 
-#: What tells one way of making heatmaps from another. The grid does not: it follows the image.
+#: Columns that identify a setting, a way of making heatmaps. The grid depends on the image.
 SETTING = ["method", "layer"]
 
 #: Method and layer.
@@ -36,18 +36,18 @@ _HEAT = ["heat", "heat_height", "heat_width"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tables:
-    """A run's tables, joined as far as the page needs it.
+    """A run's tables, joined for the page.
 
     Attributes:
-        run: where they are from.
-        images: a row for each readable image, without thumbnails; besides, the name of its
-            ``shard``, and ``correct``, missing where label or prediction is.
-        unreadable: ``image``, ``name`` and ``reason`` of the others.
-        maps: a row for each map, without the heat; ``shown`` besides, True for the one map of
-            each image and setting that the findings are about.
-        regions: as :func:`camlens.regions.table` makes it, but ``label``, ``prediction`` and
-            ``target`` are class ids, and with ``shown``; None where the run has no regions.
-        evaluation: what metrics of faithfulness found; None where the run has none.
+        run: the run.
+        images: a row for each readable image, without thumbnails, with the additional columns
+            ``shard`` and ``correct``, which is missing if the label or the prediction is.
+        unreadable: ``image``, ``name`` and ``reason`` of unreadable images.
+        maps: a row for each map, without the heat, with the additional column ``shown``: True for
+            the one map of each image and setting that the findings use.
+        regions: :func:`camlens.regions.table` with class ids in ``label``, ``prediction`` and
+            ``target``, and with ``shown``; None if the run has no regions.
+        evaluation: the faithfulness metrics; None if the run has none.
     """
 
     run: Run
@@ -59,7 +59,7 @@ class Tables:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What was asked of the run."""
+        """The run's manifest."""
         return self.run.manifest
 
     @property
@@ -73,18 +73,18 @@ class Tables:
         return [tuple(row) for row in self.maps[SETTING].drop_duplicates().to_numpy()]
 
     def setting_name(self, setting: Setting) -> str:
-        """Return the shortest name that tells a setting from the others."""
+        """Return the shortest distinct name of a setting."""
         method, layer = setting
         alike = sum(other == method for other, _ in self.settings)
         return f"{method} at {layer}" if alike > 1 and layer else method
 
     def setting_detail(self, setting: Setting) -> str:
-        """Return layer and grids of a setting's maps."""
+        """Return the layer and the grids of a setting's maps."""
         return wording.detail(setting[1], grids(select(self.maps, setting)))
 
     @property
     def measures(self) -> list[str]:
-        """Those of :data:`MEASURES` that the run has."""
+        """The :data:`MEASURES` that the run has."""
         return [name for name in MEASURES if name in self.maps]
 
     @property
@@ -93,15 +93,15 @@ class Tables:
         return [] if self.regions is None else self.regions["region"].drop_duplicates().tolist()
 
     def shown_regions(self, setting: Setting) -> pd.DataFrame | None:
-        """Return the regions of one map of each image, to average; None where there are none."""
+        """Return the region rows of one map of each image, for averages; None if there are none."""
         if self.regions is None:
             return None
         rows = select(self.regions[self.regions["shown"]], setting)
-        # Grid and place of the shown target may differ between images, which are still averaged.
+        # The grid and k of the shown target may differ between images, but are averaged over.
         return None if rows.empty else rows.assign(k=0).drop(columns="grid")
 
     def class_name(self, target: Any) -> str:
-        """Return the name of a class, or its number where it has none."""
+        """Return the name of a class, or "class" and its number if it has none."""
         classes = self.manifest.get("classes") or []
         known = 0 <= target < len(classes)
         return str(classes[target]) if known else f"class {target}"
@@ -116,7 +116,7 @@ class Tables:
         return self._of(images, "maps", ["image", "k", *SETTING, *_HEAT])
 
     def _of(self, images: Sequence[int], table: str, columns: list[str]) -> pd.DataFrame:
-        """Read the rows of some images from the shards that have them."""
+        """Read the rows of some images from the shards that contain them."""
         some = self.images["image"].isin(images)
         shards = self.images.loc[some, "shard"].unique()
         return _joined(self.run, table, columns, shards, lambda rows: rows["image"].isin(images))
@@ -142,8 +142,8 @@ def load(run: str | os.PathLike[str] | Run) -> Tables:
 
     Raises:
         FileNotFoundError: there is no run.
-        ValueError: it is incomplete, damaged or of a newer format (see
-            :class:`camlens.dataset.Run`), or two of its explainers cannot be told apart.
+        ValueError: the run is incomplete, damaged or in a newer format (see
+            :class:`camlens.dataset.Run`), or two of its explainers have the same method and layers.
     """
     if not isinstance(run, Run):
         run = Run(run)
@@ -169,15 +169,15 @@ def load(run: str | os.PathLike[str] | Run) -> Tables:
 
 
 def _evaluation(run: Run, images: pd.DataFrame) -> Evaluation | None:
-    """Return what metrics found, of a run whose values are what a run writes."""
+    """Check the values of a run's metrics, and return its evaluation."""
     if not run.measured:
         return None
     keys = ["image", "k", "method", "metric"]
     values = _joined(run, "values", _VALUES, run.shards)
     if values.duplicated(keys).any() or not values["image"].isin(images["image"]).all():
         raise ValueError(
-            f"{run.path} is damaged: values.parquet has a value twice, or values of images that "
-            "images.parquet lacks"
+            f"{run.path} is damaged: values.parquet contains a value twice, or values of images "
+            "that images.parquet lacks"
         )
     return run.evaluation
 
@@ -191,18 +191,18 @@ def _joined(
 ) -> pd.DataFrame:
     """Read columns of one of a run's tables, over shards in order.
 
-    Only what is asked for is kept: the thumbnails and heat of 100,000 images would fill the
-    memory.
+    Only requested rows and columns are kept, since the thumbnails and heat of 100,000 images would
+    fill the memory.
 
     Args:
-        run: to read.
-        table: ``"images"``, ``"maps"`` or ``"regions"``.
-        columns: None for all.
-        shards: names of those to read.
-        wanted: from rows to which of them are kept; None for all.
+        run: the run to read.
+        table: ``"images"``, ``"maps"``, ``"regions"`` or ``"values"``.
+        columns: names of the columns; None for all.
+        shards: names of the shards to read.
+        wanted: returns a mask of the rows to keep; None for all.
 
     Raises:
-        ValueError: a file is damaged, or holds what no run writes there.
+        ValueError: a file is damaged, or has contents that no run writes.
     """
     parts = []
     for shard in shards:
@@ -211,7 +211,7 @@ def _joined(
         if table == "images":
             part["shard"] = shard
         parts.append(part if wanted is None else part[wanted(part)])
-    # An empty part would have a say in the columns' types.
+    # An empty part would affect the columns' types.
     filled = [part for part in parts if len(part)] or parts[:1]
     if not filled:
         return pd.DataFrame(columns=[*(columns or COLUMNS), "shard"])
@@ -219,45 +219,45 @@ def _joined(
 
 
 def _present(run: Run, columns: Iterable[str]) -> list[str]:
-    """Return which of some columns the tables of maps have, as the first shard has them."""
+    """Return which of some columns the table of maps has in the first shard."""
     if not run.shards:
         return []
     try:
         known = pq.read_schema(run.path / run.shards[0] / "maps.parquet").names
-    except (ArrowException, OSError):  # said by whoever reads the table
+    except (ArrowException, OSError):  # reported when the table is read
         return []
     return [name for name in columns if name in known]
 
 
 def _check_joined(run: Run, images: pd.DataFrame, maps: pd.DataFrame) -> None:
-    """Check that an image has one row, and a map an image."""
+    """Check that each image has one row, and that each map has an image."""
     if images["image"].duplicated().any():
-        raise ValueError(f"{run.path} is damaged: images.parquet has an image twice")
+        raise ValueError(f"{run.path} is damaged: images.parquet contains an image twice")
     if not maps["image"].isin(images["image"]).all():
         raise ValueError(
-            f"{run.path} is damaged: maps.parquet has maps of images that images.parquet lacks"
+            f"{run.path} is damaged: maps.parquet contains maps of images that images.parquet lacks"
         )
 
 
 def shown_target(maps: pd.DataFrame) -> str:
-    """Say in words which of an image's targets the findings are about."""
+    """Return in words which of an image's targets the findings use."""
     return str(maps.attrs.get("shown", _FIRST))
 
 
-#: What an image's target is called where it is neither prediction nor label.
+#: Name of the shown target if it is neither the prediction nor the label.
 _FIRST = "each image's first target"
 
 
 def _with_shown(maps: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     """Mark one map of each image and setting.
 
-    It is the predicted class's, if all images have one of it, else the true class's, else the
-    first.
+    It is the predicted class's map if all images have one, otherwise the true class's if all images
+    have one, otherwise the first map.
     """
     if maps.duplicated(["image", "k", *SETTING]).any():
         raise ValueError(
-            "two explainers of this run have the same method and layers, and the page could not "
-            "tell their maps apart: make one run of each"
+            "two explainers of this run have the same method and layers, so the page could not "
+            "distinguish their maps: create a separate run for each"
         )
     known = images.set_index("image")
     for column, what in (("prediction", "the predicted class"), ("label", "the true class")):
@@ -277,12 +277,12 @@ def _marked(maps: pd.DataFrame, candidates: pd.DataFrame, what: str) -> pd.DataF
 def _with_ids(
     run: Run, regions: pd.DataFrame, images: pd.DataFrame, maps: pd.DataFrame
 ) -> pd.DataFrame:
-    """Replace class names by ids: two classes of the same name stay two."""
+    """Replace class names by ids, so that two classes of the same name stay separate."""
     known = images.set_index("image")
     for column in ("label", "prediction", "correct"):
         regions[column] = regions["image"].map(known[column])
     keys = ["image", "k", *SETTING]
     if regions.duplicated([*keys, "region"]).any():
-        raise ValueError(f"{run.path} is damaged: regions.parquet has a region of a map twice")
+        raise ValueError(f"{run.path} is damaged: regions.parquet contains a region of a map twice")
     regions = regions.drop(columns="target")
     return regions.merge(maps[[*keys, "target", "shown"]], on=keys, how="inner", sort=False)

@@ -1,4 +1,4 @@
-"""Which method to trust: what metrics of faithfulness say of each, beside the floors."""
+"""Compare the methods' faithfulness metrics with the floors, to show which method to trust."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 _FLOOR = "floor_"
 
-#: How a metric's value of a method stands to the floors; the page's words for it.
+#: How a method's value compares with the floors, in the page's words.
 CLEAR, UNCLEAR, BELOW, UNKNOWN = "clear", "unclear", "below", "unknown"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A column: a metric, which way is better, and how many decimals its numbers have."""
+    """A column: a metric, which direction is better, and the number of decimals."""
 
     name: str
     better: str
@@ -30,11 +30,11 @@ class Metric:
 
     @property
     def words(self) -> str:
-        """The name as a text has it."""
+        """The metric's name with spaces."""
         return _words(self.name)
 
     def number(self, value: float) -> str:
-        """Write a number of the metric; what rounds to zero has no sign."""
+        """Format a value of the metric; a value that rounds to zero has no sign."""
         if not math.isfinite(value):
             return "unknown"
         text = f"{value:.{self.decimals}f}"
@@ -43,13 +43,13 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Value:
-    """What a metric says of a method.
+    """A metric's value for a method.
 
     Attributes:
-        text: its mean over images.
-        interval: of the mean; empty where there are too few images.
-        above: by how much it is better than the best floor, with its interval and that floor;
-            empty without floors.
+        text: the mean over images.
+        interval: interval of the mean; empty if there are too few images.
+        above: how much better the mean is than the best floor's, with its interval and the floor's
+            name; empty without floors.
         stands: one of :data:`CLEAR`, :data:`UNCLEAR`, :data:`BELOW` and :data:`UNKNOWN`.
     """
 
@@ -61,7 +61,7 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A row: a method or a floor, and what each metric says of it."""
+    """A row: a method or a floor, with its value of each metric."""
 
     name: str
     values: tuple[Value | None, ...]
@@ -69,17 +69,18 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What all metrics together say of a method, by the metrics' names.
+    """A method's comparison with the floors and the best method, by the metrics' names.
 
     Attributes:
-        method: its name.
-        above: metrics by which it is above every floor.
-        unclear: those by which its interval over the best floor holds zero, with that floor.
-        below: those by which it is worse than the best floor, with that floor.
-        best: those by which it has the best mean.
-        overlaps: those by which its interval overlaps with that of the best method.
-        level: those by which it cannot be told from the best method, image by image.
-        worse: those by which the intervals do not overlap.
+        method: the method's name.
+        above: metrics on which it is above every floor.
+        unclear: metrics on which the interval of its difference to the best floor contains zero,
+            with that floor.
+        below: metrics on which it is worse than the best floor, with that floor.
+        best: metrics on which it has the best mean.
+        overlaps: metrics on which its interval overlaps the best method's.
+        level: metrics on which it cannot be distinguished from the best method, paired by image.
+        worse: metrics on which its interval does not overlap the best method's.
     """
 
     method: str
@@ -102,17 +103,18 @@ class Shade:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trust:
-    """What the page says of an evaluation.
+    """The page's section on an evaluation.
 
     Attributes:
         metrics: the columns.
         methods: a row for each method.
         floors: a row for each floor.
-        verdicts: of each method, those above the floors by most metrics first; empty where no
-            metric has floors or intervals.
+        verdicts: one for each method, sorted by the number of metrics on which it is above the
+            floors; empty if no metric has floors and intervals.
         summary: the verdicts in a sentence.
-        agreement: rank correlation of each two metrics over the methods; empty for few methods.
-        images: how many there are at most.
+        agreement: rank correlation of every pair of metrics over the methods; empty for few
+            methods.
+        images: largest number of images of a metric.
     """
 
     metrics: tuple[Metric, ...]
@@ -125,7 +127,7 @@ class Trust:
 
 
 def trust(evaluation: Evaluation) -> Trust | None:
-    """Return what the page says of an evaluation; None where it has no values."""
+    """Return the page's section on an evaluation; None if the evaluation has no values."""
     rows = evaluation.table.to_dict("records")
     if not rows:
         return None
@@ -166,7 +168,7 @@ def records(evaluation: Evaluation) -> Iterator[dict[str, object]]:
 
 
 def decimals(largest: float) -> int:
-    """Return how many decimals numbers need: three digits of the largest, three decimals at least.
+    """Return the number of decimals that show three digits of the largest number, at least three.
 
     Example:
         >>> decimals(12.5), decimals(0.5), decimals(0.00012), decimals(0)
@@ -211,7 +213,7 @@ def _stands(row: dict[str, Any]) -> str:
 
 
 def _floor(name: str, rows: Sequence[dict[str, Any]], metrics: Sequence[Metric]) -> Judged:
-    """Return the means of a floor, which are the same beside each method."""
+    """Return the means of a floor, which are the same for all methods."""
     values = []
     for metric in metrics:
         of_metric = (row[name] for row in rows if row["metric"] == metric.name)
@@ -287,17 +289,17 @@ def _summary(verdicts: Sequence[Verdict], metrics: int) -> str:
     parts = []
     if full:
         verb = "is" if len(full) == 1 else "are"
-        parts.append(f"{wording.listed(full)} {verb} above every floor by {_all(metrics)}.")
+        parts.append(f"{wording.listed(full)} {verb} above every floor on {_all(metrics)}.")
     else:
-        parts.append(f"No method is above every floor by {_all(metrics)}.")
+        parts.append(f"No method is above every floor on {_all(metrics)}.")
     if none:
         verb = "is" if len(none) == 1 else "are"
-        parts.append(f"{wording.listed(none)} {verb} above every floor by none of {counted}.")
+        parts.append(f"{wording.listed(none)} {verb} above every floor on none of {counted}.")
     return " ".join(parts)
 
 
 def _all(metrics: int) -> str:
-    return "the one metric" if metrics == 1 else f"all {wording.count(metrics, 'metric')}"
+    return "the only metric" if metrics == 1 else f"all {wording.count(metrics, 'metric')}"
 
 
 def _agreement(evaluation: Evaluation) -> tuple[tuple[str, tuple[Shade, ...]], ...]:

@@ -1,16 +1,16 @@
-"""How numbers and names are written on the page."""
+"""Format numbers and names for the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# First-strong isolate and its end: a name written right to left, or with marks that turn text
-# around, does not reorder the words next to it.
+# First-strong isolate and its end: a name in a right-to-left script, or with bidirectional control
+# characters, does not reorder the words next to it.
 _ISOLATE = "\u2068{}\u2069"
 
 
 def name(text: str) -> str:
-    """Return a class's, region's or file's name as it stands inside a sentence.
+    """Isolate the name of a class, region or file for use inside a sentence.
 
     Example:
         >>> name("happy") == "\u2068happy\u2069"
@@ -20,7 +20,7 @@ def name(text: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them.
+    """Join names for a sentence: "a, b and c".
 
     Example:
         >>> listed(["a", "b", "c"]) == "\u2068a\u2069, \u2068b\u2069 and \u2068c\u2069"
@@ -31,7 +31,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun.
+    """Return a number with its noun in the singular or plural.
 
     Example:
         >>> count(1, "image"), count(3589, "image"), count(2, "class", "classes")
@@ -41,7 +41,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def percent(part: int, whole: int) -> str:
-    """Return a share that says 0% and 100% of nothing and everything only.
+    """Format a share in percent; only exact values are shown as 0% and 100%.
 
     Example:
         >>> percent(1, 3), percent(1, 100_000), percent(99_999, 100_000), percent(0, 0)
@@ -58,11 +58,11 @@ def percent(part: int, whole: int) -> str:
 
 
 def detail(layer: str, grids: Sequence[str]) -> str:
-    """Return at which layer and on which grids maps were made.
+    """Describe the layer and the grids of maps.
 
     Args:
-        layer: empty for input gradients.
-        grids: of the maps, from the smallest to the largest.
+        layer: the layer's name; empty for input gradients.
+        grids: the maps' grids, from the smallest to the largest.
 
     Example:
         >>> detail("features.34", ["14x14"]), detail("", ["48x48"])
@@ -76,7 +76,7 @@ def detail(layer: str, grids: Sequence[str]) -> str:
 
 
 def spreadsheet(value: object) -> object:
-    """Return text that no spreadsheet takes for a formula.
+    """Quote text that a spreadsheet could take for a formula.
 
     Example:
         >>> spreadsheet("=1+1"), spreadsheet("-x"), spreadsheet("mouth"), spreadsheet(-0.5)

@@ -323,7 +323,7 @@ def test_explainers_without_names(net, pictures):
         floors=(),
     )
     assert own.table["method"].tolist() == ["GradCAM at 0", "GradCAM at 1", "Saliency"]
-    with pytest.raises(ValueError, match="two explainers are called 'Saliency'"):
+    with pytest.raises(ValueError, match="two explainers are named 'Saliency'"):
         evaluate([camlens.Saliency(net)] * 2, net, pictures[:1], metrics=["sparseness"])
 
 
@@ -334,19 +334,19 @@ def another():
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        ({"metrics": ["delet"]}, LookupError, "no metric 'delet': did you mean 'deletion'"),
-        ({"metrics": ["xyz"]}, LookupError, "there are adcc"),
+        ({"metrics": ["delet"]}, LookupError, "unknown metric 'delet': did you mean 'deletion'"),
+        ({"metrics": ["xyz"]}, LookupError, "choose from adcc"),
         ({"metrics": "deletion"}, TypeError, "metrics as a list"),
         ({"metrics": []}, ValueError, "at least one metric"),
-        ({"metrics": [print]}, TypeError, "expected a metric by name"),
-        ({"metrics": [deletion, "deletion"]}, ValueError, "two metrics are called 'deletion'"),
-        ({"metrics": ["pointing_game"]}, ValueError, "where the objects are"),
+        ({"metrics": [print]}, TypeError, "expected the name of a metric"),
+        ({"metrics": [deletion, "deletion"]}, ValueError, "two metrics are named 'deletion'"),
+        ({"metrics": ["pointing_game"]}, ValueError, "the places of the objects"),
         ({"explainers": []}, ValueError, "expected explainers such as"),
         ({"explainers": {1: print, "1": print}}, ValueError, "distinct names"),
         ({"explainers": {"a": print}}, TypeError, "got builtin_function"),
         ({"explainers": another}, ValueError, "of another Sequential"),
-        ({"floors": "random"}, ValueError, "expected floors out of"),
-        ({"floors": ("noise",)}, ValueError, "expected floors out of"),
+        ({"floors": "random"}, ValueError, "expected floors from"),
+        ({"floors": ("noise",)}, ValueError, "expected floors from"),
         ({"activation": "relu"}, ValueError, "relu"),
         ({"batch_size": 0}, ValueError, "batch_size as an integer of at least 1"),
         ({"seed": -1}, ValueError, "seed"),
@@ -379,7 +379,7 @@ def test_an_error_says_which_metric_of_which_method(net, explainers, pictures):
 def test_a_list_of_batches_is_not_taken_for_volumes(net, explainers, pictures):
     with pytest.raises(RuntimeError, match="conv2d") as raised:
         evaluate(explainers, net, [pictures, pictures])
-    assert "give batches as a DataLoader" in raised.value.__notes__[1]
+    assert "pass batches as a DataLoader" in raised.value.__notes__[1]
 
 
 def test_a_model_in_training_mode(explainers, pictures):

@@ -1,1 +1,1 @@
-"""Methods by metrics over a data set."""
+"""Evaluate several explanation methods by several metrics over a data set."""

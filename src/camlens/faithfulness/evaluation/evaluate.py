@@ -1,4 +1,4 @@
-"""Evaluate several methods by several metrics over the images of a data set, in a stream."""
+"""Evaluate several methods by several metrics, reading a data set batch by batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .measurements import Measurement, Question, measure, names_of, rows
 from .named_metrics import Metrics, named_metrics
 from .result import Evaluation
 
-#: The metrics of an evaluation that names none.
+#: The metrics that an evaluation computes by default.
 DEFAULT_METRICS = ("deletion", "insertion")
 
 
@@ -39,44 +39,44 @@ def evaluate(
     batch_size: int = 32,
     progress: bool | None = None,
 ) -> Evaluation:
-    """Judge the maps of several methods by several metrics, with floors and intervals.
+    """Compare several explanation methods by several metrics, with floors and intervals.
 
-    Images are read, explained and measured batch by batch; what is kept of one is its values. All
-    methods are judged by the same images, targets and random numbers, and the floors of a metric
-    are computed once for all of them. An image's numbers do not depend on its batch, but for the
-    rounding of floating point.
+    Images are read, explained and measured batch by batch; only the metrics' values are kept in
+    memory. All methods are measured on the same images, targets and random numbers, and the floors
+    of a metric are computed once for all methods. An image's values do not depend on its batch,
+    except for floating-point rounding.
 
     Args:
-        explainers: of the model, by the names that the tables give them; without names they are
-            called by their method, and by their layers where two are of one method.
+        explainers: explainers of ``model``. The keys of a mapping are the names in the tables;
+            otherwise an explainer is named after its method, and also after its layers if two
+            explainers use the same method.
         model: in evaluation mode; it is left unchanged.
         dataset: images as a tensor (N, C, *size); a sequence, map-style or iterable ``Dataset`` of
-            single images; or a ``DataLoader`` or another iterable of batches. Each alone, or as
-            (images, labels), or as (images, labels, places) where metrics of localization need
-            them: masks (K, *size) or (*size), one box (left, top, right, bottom), or ``Regions``.
-            Of a model with several inputs the images are (images, *inputs), or (images, *inputs,
-            keywords) with a mapping of keyword inputs: ``((image, age), label)``.
-        metrics: names of this package's metrics, functions such as
-            ``functools.partial(deletion, step=64)``, or a mapping from names of your own to either.
-        targets: what to explain, as explainers take it; ``"label"``: each image's own class. (M,)
-            or (M, K) classes have a row for each image of the data set.
+            single images; or a ``DataLoader`` or another iterable of batches. Each element is the
+            images alone, (images, labels), or (images, labels, places) for localization metrics:
+            masks (K, *size) or (*size), one box (left, top, right, bottom), or ``Regions``.
+            For a model with several inputs, replace the images by (images, *inputs), or by
+            (images, *inputs, keywords) with a mapping of keyword inputs: ``((image, age), label)``.
+        metrics: names of camlens' metrics, functions such as
+            ``functools.partial(deletion, step=64)``, or a mapping from your own names to either.
+        targets: what to explain, as explainers accept it, or ``"label"`` for each image's label.
+            (M,) or (M, K) classes need one row for each image of the data set.
         activation: see :class:`MetricOptions`.
         floors: see :class:`MetricOptions`.
         seed: see :class:`MetricOptions`.
-        batch_size: how many images are explained at once, and how many changed ones run at once.
-        progress: whether a progress bar of images is shown. None: where standard error is a
-            terminal.
+        batch_size: number of images explained at once, and of changed images run at once.
+        progress: whether to show a progress bar of images. None: if standard error is a terminal.
 
     Returns:
-        The evaluation. The cost is that of each metric for each method, and for each floor once;
-        that of :func:`mu_fidelity` and :func:`infidelity` is the same for any number of methods.
+        The evaluation. Each metric runs once for each method and once for each floor;
+        :func:`mu_fidelity` and :func:`infidelity` cost the same for any number of methods.
 
     Raises:
-        LookupError: there is no metric of a name.
-        TypeError: something is of the wrong type.
-        ValueError: an explainer is of another model, the data set has no images, targets have more
-            or fewer rows, or as the explainers and metrics raise it; a note says which metric of
-            which method.
+        LookupError: no metric has a given name.
+        TypeError: an argument has the wrong type.
+        ValueError: an explainer belongs to another model, the data set has no images, the targets
+            have the wrong number of rows, or an explainer or metric raises it; a note names the
+            metric and the method.
 
     Example:
         >>> import torch
@@ -118,21 +118,21 @@ def evaluate(
             read = batch.first + len(batch.images)
     if (count := rows_of(asked)) not in (None, read):
         raise ValueError(
-            f"expected targets as one class or with a row for each of the {read} images, got "
+            f"expected targets as one class, or one row for each of the {read} images, got "
             f"{count} rows"
         )
     return Evaluation.of_rows(rows(found, question), seed=seed, seconds=_seconds(found))
 
 
 def checked_floors(floors: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of floors.
+    """Return the names of the floors, without duplicates.
 
     Raises:
-        ValueError: one is none.
+        ValueError: a name is not in :data:`FLOORS`.
     """
     named = isinstance(floors, Collection) and not isinstance(floors, str)
     if not named or any(name not in FLOORS for name in floors):
-        raise ValueError(f"expected floors out of {tuple(FLOORS)}, got {floors!r}")
+        raise ValueError(f"expected floors from {tuple(FLOORS)}, got {floors!r}")
     return tuple(dict.fromkeys(floors))
 
 
@@ -146,7 +146,7 @@ def _checked_explainers(
             f"{explainers!r:.80}"
         )
     if isinstance(chosen, Mapping) and len({str(name) for name in chosen}) < len(chosen):
-        raise ValueError(f"expected explainers by distinct names, got {list(chosen)!r:.80}")
+        raise ValueError(f"expected explainers with distinct names, got {list(chosen)!r:.80}")
     for one in chosen.values() if isinstance(chosen, Mapping) else chosen:
         if not isinstance(one, Explainer):
             raise TypeError(
@@ -154,8 +154,8 @@ def _checked_explainers(
             )
         if one.model is not module:
             raise ValueError(
-                f"expected explainers of the model that is evaluated, got a {type(one).__name__} "
-                f"of another {type(one.model).__name__}: make it of the same model"
+                f"expected explainers of the evaluated model, got a {type(one).__name__} of "
+                f"another {type(one.model).__name__}: create it from the same model"
             )
     return chosen
 
@@ -165,7 +165,7 @@ def _explained(
     targets: Targets,
     batch: ImageBatch,
 ) -> dict[str, tuple[Explainer, Explanation]]:
-    """Explain a batch by each method, all for the classes that the first one explained."""
+    """Explain a batch by each method; all explain the classes that the first one explained."""
     named = isinstance(explainers, Mapping)
     chosen = list(explainers.values()) if isinstance(explainers, Mapping) else list(explainers)
     found: list[Explanation] = []
@@ -175,11 +175,11 @@ def _explained(
             asked = found[0].targets if same else targets
             found.append(one(batch.images, *batch.inputs, targets=asked, **batch.keywords))
     except Exception as error:
-        error.add_note(f"while explaining the images {batch.first} to {batch.indexes[-1]}")
+        error.add_note(f"while explaining images {batch.first} to {batch.indexes[-1]}")
         if batch.images.ndim == 5:
             error.add_note(
-                f"of {tuple(batch.images.shape)}: an element of a sequence is a single image; give "
-                "batches as a DataLoader or an iterator, iter(list)"
+                f"of shape {tuple(batch.images.shape)}: an element of a sequence must be a single "
+                "image; pass batches as a DataLoader or an iterator, iter(list)"
             )
         raise
     names = list(explainers) if named else list(names_of(found))
@@ -189,7 +189,7 @@ def _explained(
 
 
 def _with_inputs(question: Question, batch: ImageBatch) -> Question:
-    """Return a question whose metrics run the model with a batch's further inputs."""
+    """Bind a batch's further model inputs to the question's metrics."""
     if not batch.inputs and not batch.keywords:
         return question
     given = {"inputs": batch.inputs, "keywords": batch.keywords}

@@ -1,4 +1,4 @@
-"""Images of a data set in batches, with what is known of them: labels, and where objects are."""
+"""Read a data set as batches of images with labels and the places of objects."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _NO_LABEL = -1
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ImageBatch:
-    """Images of one size that follow each other in a data set.
+    """Consecutive images of a data set, all of one size.
 
     Attributes:
-        first: the position of the first one.
+        first: the position of the first image.
         images: (N, C, *size).
-        labels: N class ids; -1 where unknown.
-        where: where the objects are: one set of masks for each image, or None.
+        labels: N class ids; -1 if unknown.
+        where: masks of the objects in each image, or None.
         inputs: further positional inputs of the model, each with N rows.
         keywords: keyword inputs of the model, each with N rows.
     """
@@ -42,7 +42,7 @@ class ImageBatch:
         return range(self.first, self.first + len(self.images))
 
     def to(self, device: torch.device) -> ImageBatch:
-        """Return the batch with what the model takes on a device."""
+        """Return the batch with its images and further inputs on a device."""
         return dataclasses.replace(
             self,
             images=self.images.to(device),
@@ -52,22 +52,21 @@ class ImageBatch:
 
 
 def image_batches(dataset: Any, batch_size: int) -> Iterator[ImageBatch]:
-    """Read a data set batch by batch; nothing is kept.
+    """Yield a data set's batches without keeping them.
 
     Args:
-        dataset: images as a tensor (N, C, *size); a sequence or map-style data set whose items, or
-            an iterable data set whose elements, are single images; or any other iterable, such as a
-            ``DataLoader``, whose elements are batches. An element is images alone, a tuple of
-            images, labels and places, or an object with ``image``, ``label`` and ``regions`` such
-            as :class:`camlens.dataset.Sample`. In the place of the images, for a model with several
-            inputs, is a tuple of images, further inputs and, last, a mapping of keyword inputs.
-            Places are masks (K, *size) or (*size), a box of edges (left, top, right, bottom), or
-            ``Regions``.
-        batch_size: of single images, how many are put together.
+        dataset: images as a tensor (N, C, *size); a sequence, map-style or iterable data set of
+            single images; or any other iterable, such as a ``DataLoader``, of batches. An element
+            is the images alone, a tuple of images, labels and places, or an object with ``image``,
+            ``label`` and ``regions`` such as :class:`camlens.dataset.Sample`. For a model with
+            several inputs, replace the images by a tuple of images, further inputs and, last, a
+            mapping of keyword inputs. Places are masks (K, *size) or (*size), a box of edges
+            (left, top, right, bottom), or ``Regions``.
+        batch_size: number of single images in a batch.
 
     Raises:
-        TypeError: the data set or an element of it is something else.
-        ValueError: an element is of a wrong shape, or there are no images.
+        TypeError: the data set or an element has an unsupported type.
+        ValueError: an element has a wrong shape, or there are no images.
 
     Example:
         >>> pairs = [(torch.zeros(3, 8, 8), label) for label in range(3)]
@@ -81,11 +80,11 @@ def image_batches(dataset: Any, batch_size: int) -> Iterator[ImageBatch]:
         yield dataclasses.replace(batch, first=first)
         first += len(batch.images)
     if not first:
-        raise ValueError("the data set has no images: there is nothing to evaluate")
+        raise ValueError("the data set contains no images, so there is nothing to evaluate")
 
 
 def length_of(dataset: Any) -> int:
-    """Return how many images a data set has; 0 where it does not say."""
+    """Return the number of images in a data set; 0 if it is unknown."""
     inner: Any = dataset.dataset if isinstance(dataset, DataLoader) else dataset
     single = isinstance(dataset, (DataLoader, Tensor)) or _has_single_images(dataset)
     try:
@@ -131,7 +130,7 @@ def _put_together(elements: Iterator[Any], batch_size: int) -> Iterator[ImageBat
         try:
             one = _single(element)
         except (TypeError, ValueError) as error:
-            error.add_note(f"item {index} of the data set")
+            error.add_note(f"in item {index} of the data set")
             raise
         if waiting and (len(waiting) == batch_size or not _fit(waiting[0], one)):
             yield _joined(waiting)
@@ -146,7 +145,7 @@ def _single(element: Any) -> ImageBatch:
     if label is not None and torch.as_tensor(label).numel() != 1:
         raise ValueError(
             f"expected one image and its label, got labels {label!r:.60}: an element of a sequence "
-            "is a single image; give batches as a DataLoader or an iterator, iter(list)"
+            "must be a single image; pass batches as a DataLoader or an iterator, iter(list)"
         )
     if not isinstance(place, Regions | None):
         place = torch.as_tensor(place).unsqueeze(0)
@@ -162,7 +161,7 @@ def _rows(given: Any, change: Callable[[Any], Tensor]) -> Any:
 
 
 def _parts(element: Any) -> tuple[tuple[Any, ...], Any, Any]:
-    """Return what the model takes, the images first, and the labels and places of an element."""
+    """Split an element into the model's inputs (the images first), the labels and the places."""
     if isinstance(image := getattr(element, "image", None), Tensor):
         return (image,), getattr(element, "label", None), getattr(element, "regions", None)
     parts = list(element) if isinstance(element, (tuple, list)) else [element]
@@ -170,8 +169,8 @@ def _parts(element: Any) -> tuple[tuple[Any, ...], Any, Any]:
     if not 1 <= len(parts) <= 3 or not taken or not isinstance(taken[0], Tensor):
         raise TypeError(
             "expected an element of the data set as images, (images, labels) or (images, labels, "
-            "masks, boxes or Regions), the images a tensor, or a tuple of one and further inputs, "
-            f"got {type(element).__name__} of "
+            "masks, boxes or Regions), where images is a tensor or a tuple of a tensor and further "
+            f"inputs, got {type(element).__name__} of "
             f"{', '.join(type(part).__name__ for part in parts[:4])}"
         )
     label, place = [*parts[1:], None, None][:2]
@@ -187,7 +186,7 @@ def _batch(taken: Sequence[Any], labels: Any, place: Any) -> ImageBatch:
     known = torch.as_tensor(labels).flatten()
     if len(known) != len(images) or known.is_floating_point():
         raise ValueError(
-            f"expected a class id for each of {len(images)} images, got {known.dtype} of "
+            f"expected a class id for each of {len(images)} images, got {known.dtype} of shape "
             f"{tuple(known.shape)}"
         )
     return ImageBatch(
@@ -205,16 +204,16 @@ def _check_further(further: Sequence[Any], count: int) -> None:
         if not isinstance(one, Tensor) or one.shape[:1] != (count,):
             got = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
             raise ValueError(
-                f"expected further inputs of the model as tensors with a row for each of {count} "
-                f"images, got {got}"
+                f"expected further model inputs as tensors with a row for each of {count} images, "
+                f"got {got}"
             )
 
 
 def _regions(place: Any, images: Tensor) -> Regions | None:
-    """Return places as regions.
+    """Convert masks or boxes to regions.
 
     Raises:
-        ValueError: they are of another number of images or another size.
+        ValueError: their number or size does not match the images.
     """
     if place is None or isinstance(place, Regions):
         found = place
@@ -227,21 +226,21 @@ def _regions(place: Any, images: Tensor) -> Regions | None:
             masks = given.unsqueeze(1) if given.ndim == images.ndim - 1 else given
             if masks.ndim != images.ndim or masks.shape[2:] != size:
                 raise ValueError(
-                    f"expected places of images of {tuple(size)} as masks (K, *size) or (*size), "
-                    f"a box of {2 * len(size)} edges or Regions, of each image, got "
-                    f"{tuple(given.shape)} of a batch"
+                    f"expected places of objects in images of size {tuple(size)} as masks "
+                    f"(K, *size) or (*size), a box of {2 * len(size)} edges, or Regions for each "
+                    f"image, got shape {tuple(given.shape)} for a batch"
                 )
             names = [f"object {number}" for number in range(masks.shape[1])]
             found = Regions(names, masks.float(), axes=len(size))
     if found is not None and len(found.masks) not in (1, len(images)):
         raise ValueError(
-            f"expected masks of each of {len(images)} images, got those of {len(found.masks)}"
+            f"expected masks for each of {len(images)} images, got masks for {len(found.masks)}"
         )
     return found
 
 
 def _fit(one: ImageBatch, other: ImageBatch) -> bool:
-    """Return whether images can be in one batch."""
+    """Return whether two images can share a batch."""
     kinds = [
         (
             part.images.shape[1:],

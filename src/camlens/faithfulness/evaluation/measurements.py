@@ -1,4 +1,4 @@
-"""Several metrics of several methods' maps of the same images, as rows of a table."""
+"""Compute several metrics of several methods on the same images, as rows of a table."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .named_metrics import Metric, judges, needs_place
 if TYPE_CHECKING:
     import pandas as pd
 
-#: A curve is kept at so many places, evenly from its first step to its last.
+#: Number of points kept of a curve, evenly spaced from its first step to its last.
 CURVE_POINTS = 51
 
-#: What the column of a floor begins with.
+#: Prefix of the floors' columns.
 FLOOR = "floor_"
 
-#: Columns of the table of values before those of the floors, and their types in pandas.
+#: Columns of the table of values that precede the floors' columns, and their pandas types.
 _COLUMNS = {
     "image": "int64",
     "k": "int64",
@@ -40,18 +40,18 @@ _COLUMNS = {
     "better": "string",
     "value": "float32",
 }
-#: Columns behind those of the floors.
+#: Columns that follow the floors' columns.
 _CURVE = {"curve": "object", "curve_from": "float32", "curve_to": "float32"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Question:
-    """What is measured of each image.
+    """The metrics to compute for each image, and their options.
 
     Attributes:
         metrics: by name.
-        floors, activation, seed: as :class:`camlens.faithfulness.MetricOptions` has them.
-        batch_size: how many changed images run at once.
+        floors, activation, seed: see :class:`camlens.faithfulness.MetricOptions`.
+        batch_size: number of changed images run at once.
     """
 
     metrics: Mapping[str, Metric]
@@ -62,25 +62,26 @@ class Question:
 
     @property
     def columns(self) -> dict[str, str]:
-        """The columns of the rows, and their types in pandas."""
+        """The columns of the rows, and their pandas types."""
         floors = {f"{FLOOR}{name}": "float32" for name in self.floors}
         return {**_COLUMNS, **floors, **_CURVE}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Measurement:
-    """One metric of one method's maps of N images, in main memory.
+    """One metric of one method on N images, in main memory.
 
     Attributes:
         images: N positions in the data set.
         method, metric, better: see :class:`camlens.faithfulness.MetricResult`.
-        targets: (N, K) class ids, -1 where a callable computed the score.
+        targets: (N, K) class ids, -1 if a callable computed the score.
         values: (N, K) float32.
         floors: by name, (N, K) float32.
         curve: (N, K, CURVE_POINTS) float32, or None.
         ends: the first and the last step of the curve.
-        seconds: how long it took, without the floors; what methods share counts for the first.
-        floor_seconds: how long the floors took, if they were computed.
+        seconds: time of the metric without its floors; passes that methods share count for the
+            first method.
+        floor_seconds: time of the floors, if they were computed.
     """
 
     images: tuple[int, ...]
@@ -97,10 +98,10 @@ class Measurement:
 
 
 def names_of(explanations: Sequence[Explanation]) -> tuple[str, ...]:
-    """Return the shortest names that tell explanations apart: the method, or with its layers.
+    """Return distinct names for explanations: the method, with its layers if needed.
 
     Raises:
-        ValueError: two are of one method at the same layers.
+        ValueError: two explanations use the same method at the same layers.
     """
     methods = [one.method for one in explanations]
     names = tuple(
@@ -111,7 +112,7 @@ def names_of(explanations: Sequence[Explanation]) -> tuple[str, ...]:
     )
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(
-            f"two explainers are called {twice[0]!r}: give them as a mapping from names of your own"
+            f"two explainers are named {twice[0]!r}: pass a mapping from names of your own"
         )
     return names
 
@@ -125,24 +126,24 @@ def measure(
     targets: Targets = None,
     where: Regions | None = None,
 ) -> list[Measurement]:
-    """Measure all metrics of all methods.
+    """Compute every metric for every method.
 
-    Floors do not depend on the maps that a metric judges, nor do passes such as those of the
-    unchanged images: they are computed once, with the first method that needs them. Floors of a
-    metric that takes an explainer are the metric's own matter, and computed each time.
+    Floors, and passes such as those of the unchanged images, do not depend on the measured maps.
+    They are computed once, with the first method that needs them. A metric that takes an explainer
+    computes its floors each time.
 
     Args:
-        question: what is measured.
-        explained: by the method's name, an explainer and what it said of the images.
-        images: (N, C, *size), where the model is.
-        indexes: N positions in the data set, one after the other.
-        targets: a callable, where the explained scores were computed by one; else the explanations'
-            own classes are meant.
-        where: where the objects are.
+        question: the metrics and their options.
+        explained: by method name, an explainer and its explanation of the images.
+        images: (N, C, *size), on the model's device.
+        indexes: N consecutive positions in the data set.
+        targets: the callable that computed the explained scores, if one did; otherwise the
+            explanations' classes are used.
+        where: masks of the objects.
 
     Raises:
-        ValueError: a metric needs to know where the objects are; the methods explain different
-            classes; or as the metrics raise it.
+        ValueError: a metric needs the places of the objects, the methods explain different classes,
+            or a metric raises it.
     """
     _, first = next(iter(explained.values()))
     asked = first.targets if (first.targets != NO_CLASS).all() else targets
@@ -152,8 +153,8 @@ def measure(
         for method, (explainer, explanation) in explained.items():
             if not torch.equal(explanation.targets, first.targets):
                 raise ValueError(
-                    "the methods explain different classes of the same images, which cannot be "
-                    "compared: is the model the same in each call?"
+                    "the methods explain different classes of the same images, so their metrics "
+                    "cannot be compared: check that the model gives the same output in each call"
                 )
             options: dict[str, Any] = {
                 "targets": asked,
@@ -191,7 +192,7 @@ def measure(
 
 
 def consecutive(indexes: Sequence[int]) -> Iterator[slice]:
-    """Cut positions where they do not follow each other: an image's seed follows from its place.
+    """Split positions into consecutive runs, since an image's seed depends on its position.
 
     Example:
         >>> list(consecutive([3, 4, 6]))
@@ -232,12 +233,12 @@ def rows(found: Sequence[Measurement], question: Question) -> pd.DataFrame:
 
 
 def _place(metric: Metric, where: Regions | None, images: Tensor) -> tuple[Regions, ...]:
-    """Return what a metric of localization takes beside the maps; nothing for others."""
+    """Return the places of objects for a localization metric; an empty tuple for others."""
     if not needs_place(metric):
         return ()
     if where is None:
         raise ValueError(
-            "the metric asks where the objects are, but the data set does not say it: give images "
+            "the metric needs the places of the objects, but the data set has none: provide images "
             "with labels and masks, boxes or regions"
         )
     return (where.to(images.device),)
@@ -245,7 +246,7 @@ def _place(metric: Metric, where: Regions | None, images: Tensor) -> tuple[Regio
 
 @contextlib.contextmanager
 def _named(method: str, metric: str) -> Iterator[None]:
-    """Say of an exception which metric of which method it is about."""
+    """Add the names of the metric and the method to an exception."""
     try:
         yield
     except Exception as error:

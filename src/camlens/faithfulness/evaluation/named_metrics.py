@@ -1,4 +1,4 @@
-"""Metrics by name, and what each has to be given."""
+"""Look up metrics by name, and the arguments that each needs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 from ..metric.result import MetricResult
 
-#: What is called: a function of :mod:`camlens.faithfulness`, or one with the same parameters.
+#: A metric function of :mod:`camlens.faithfulness`, or one with the same parameters.
 Metric = Callable[..., MetricResult]
 
-#: Metrics as they are asked for.
+#: Metrics as a user gives them.
 Metrics = Sequence[str | Metric] | Mapping[str, str | Metric]
 
-#: How a metric names what it judges.
+#: Names of the parameter that a metric measures.
 _JUDGED = ("explanation", "explainer")
 
 
@@ -34,7 +34,7 @@ def known_metrics() -> dict[str, Metric]:
 
 
 def judges(metric: Metric) -> str | None:
-    """Return whether a metric takes an ``"explanation"`` or an ``"explainer"``; None: neither.
+    """Return whether a metric takes an ``"explanation"``, an ``"explainer"`` or neither (None).
 
     Example:
         >>> from camlens.faithfulness import deletion, sensitivity
@@ -47,23 +47,22 @@ def judges(metric: Metric) -> str | None:
 
 
 def needs_place(metric: Metric) -> bool:
-    """Return whether a metric has to be told where the objects are."""
+    """Return whether a metric requires the places of the objects."""
     place = _parameters(metric).get("where")
     return place is not None and place.default is place.empty
 
 
 def named_metrics(metrics: Metrics) -> dict[str, Metric]:
-    """Return metrics by the names that tables give them.
+    """Return metrics by their names in the tables.
 
     Args:
-        metrics: names of this package's metrics, functions like them, or a mapping from names of
-            your own to either. With options of its own a metric is a ``functools.partial``, which
-            keeps the function's name.
+        metrics: names of camlens' metrics, functions like them, or a mapping from your own names to
+            either. A ``functools.partial`` sets a metric's options and keeps the function's name.
 
     Raises:
-        LookupError: there is no metric of a name.
-        TypeError: something is no metric.
-        ValueError: there is none, or two have one name.
+        LookupError: no metric has a given name.
+        TypeError: a value is not a metric.
+        ValueError: no metrics are given, or two have the same name.
 
     Example:
         >>> list(named_metrics(["insertion", functools.partial(known_metrics()["road"], noise=0)]))
@@ -80,7 +79,7 @@ def named_metrics(metrics: Metrics) -> dict[str, Metric]:
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(
-                f"two metrics are called {twice!r}: give them as a mapping from names of your own, "
+                f"two metrics are named {twice!r}: pass a mapping from names of your own, "
                 f'such as {{"{twice} 1": ..., "{twice} 2": ...}}'
             )
     if not found:
@@ -99,12 +98,12 @@ def _metric(metric: str | Metric) -> Metric:
         known = known_metrics()
         if metric not in known:
             near = difflib.get_close_matches(metric, known, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
-            raise LookupError(f"there is no metric {metric!r}{hint}")
+            hint = f": did you mean {near[0]!r}?" if near else f": choose from {', '.join(known)}"
+            raise LookupError(f"unknown metric {metric!r}{hint}")
         return known[metric]
     if not callable(metric) or judges(metric) is None:
         raise TypeError(
-            "expected a metric by name, or as a function (model, images, explanation, **options) "
+            "expected the name of a metric, or a function (model, images, explanation, **options) "
             f"or (model, images, explainer, **options), got {metric!r:.80}"
         )
     return metric
@@ -113,5 +112,5 @@ def _metric(metric: str | Metric) -> Metric:
 def _parameters(metric: Metric) -> Mapping[str, Any]:
     try:
         return inspect.signature(metric).parameters
-    except (TypeError, ValueError):  # not everything callable says what it takes
+    except (TypeError, ValueError):  # some callables have no signature
         return {}

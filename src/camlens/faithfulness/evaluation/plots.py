@@ -1,4 +1,4 @@
-"""A figure of an evaluation: every method and floor by every metric."""
+"""Draw an evaluation: the mean of each method and floor by each metric."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _METHOD = "#0072B2"
 _FLOORS = "#D55E00"
 
-#: Panels side by side.
+#: Panels in a row.
 _PER_LINE = 4
 
 
@@ -28,7 +28,7 @@ def draw(table: pd.DataFrame, metrics: Sequence[str] | None) -> Figure:
     known = table["metric"].drop_duplicates().tolist()
     shown = known if metrics is None else list(metrics)
     if missing := [name for name in shown if name not in known]:
-        raise ValueError(f"expected metrics out of {known}, got {missing}")
+        raise ValueError(f"expected metrics from {known}, got {missing}")
     if not shown:
         raise ValueError("there is no metric to draw")
     methods = table["method"].drop_duplicates().tolist()
@@ -51,7 +51,7 @@ def draw(table: pd.DataFrame, metrics: Sequence[str] | None) -> Figure:
         axes.set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel(
         "filled: clearly better than every floor; bars: 95% intervals over images; "
-        "squares: floors, maps that know nothing of the network; dashed: the best floor",
+        "squares: floors, maps made without the network; dashed: the best floor",
         fontsize=8,
     )
     return figure

@@ -1,4 +1,4 @@
-"""An evaluation: methods by metrics, with floors and intervals, from the values of each image."""
+"""The result of an evaluation: tables of methods by metrics, with floors and intervals."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
 
 _CURVE = ["curve", "curve_from", "curve_to"]
 
-#: The columns of the table before those of the floors.
+#: The columns of the table that precede the floors' columns.
 TABLE = [
     *("method", "metric", "better", "images", "mean", "low", "high"),
     *("above_floor", "above_low", "above_high", "best_floor", "clear"),
     *("behind", "behind_low", "behind_high", "level"),
 ]
 
-#: Seconds that a method's and the floors' metric took.
+#: Seconds that a metric took for a method and for the floors.
 _TIMES = ["seconds", "floor_seconds"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation:
-    """What metrics found of the maps of several methods, over the images of a data set.
+    """The result of :func:`evaluate`: metrics of several methods over the images of a data set.
 
     Attributes:
         table: a row for each method and metric: ``method``, ``metric``, ``better`` ("higher" or
-            "lower"), ``images`` (how many have a value), ``mean`` with its bootstrap interval
-            ``low`` to ``high``; ``above_floor`` with ``above_low`` and ``above_high``, by how much
-            the mean is better than that of the best floor, ``best_floor``, and ``clear``, whether
-            that interval is above zero; ``behind`` with ``behind_low`` and ``behind_high``, by how
-            much it is worse than the metric's best method on the same images, and ``level``,
-            whether that interval holds zero; ``floor_random`` and so on, the mean of each floor;
-            and ``seconds`` of the metric, where passes that methods share count for the first one,
-            and ``floor_seconds`` of its floors, which are computed once for all methods; NaN where
-            no time was kept.
+            "lower"), ``images`` (number of images with a value), ``mean`` with its bootstrap
+            interval ``low`` to ``high``; ``above_floor`` with ``above_low`` and ``above_high``, by
+            how much the mean is better than the best floor's, ``best_floor``, and ``clear``,
+            whether that interval is above zero; ``behind`` with ``behind_low`` and
+            ``behind_high``, by how much it is worse than the metric's best method on the same
+            images, and ``level``, whether that interval contains zero; ``floor_random`` and so on,
+            the mean of each floor; ``seconds`` of the metric, where passes that methods share count
+            for the first method, and ``floor_seconds`` of its floors, which are computed once for
+            all methods. Both are NaN if the times were not recorded.
         values: a row for each image, target, method and metric: ``image``, ``k``, ``target`` (-1
-            where a callable computed the score), ``method``, ``metric``, ``better``, ``value`` and
-            a column for each floor. ``value`` is NaN where the metric says nothing of the image.
-        curves: of metrics that follow a score, a row for each method, metric and place: ``share``
-            (see ``steps`` of :class:`MetricResult`), ``mean`` over images, ``low`` and ``high``;
-            51 places from the first step to the last, linear in between.
+            if a callable computed the score), ``method``, ``metric``, ``better``, ``value`` and
+            a column for each floor. ``value`` is NaN if the metric is undefined for the image.
+        curves: for metrics that track a score along steps, a row for each method, metric and point:
+            ``share`` (see ``steps`` of :class:`MetricResult`), ``mean`` over images, ``low`` and
+            ``high``; 51 points from the first step to the last, linearly interpolated.
     """
 
     table: pd.DataFrame
@@ -70,12 +70,12 @@ class Evaluation:
         seed: int = 0,
         seconds: Mapping[tuple[str, str], tuple[float, float]] | None = None,
     ) -> Evaluation:
-        """Summarise the values of images.
+        """Summarise the values of single images.
 
         Args:
-            rows: as ``camlens.faithfulness.evaluation.measurements.rows`` makes them.
-            seed: of the resamples.
-            seconds: by method and metric, of the metric and of its floors.
+            rows: the table that ``camlens.faithfulness.evaluation.measurements.rows`` returns.
+            seed: seed of the bootstrap.
+            seconds: by method and metric, the times of the metric and of its floors.
         """
         return cls(
             table=_table(rows, seed, seconds or {}),
@@ -84,22 +84,22 @@ class Evaluation:
         )
 
     def agreement(self, over: Literal["methods", "images"] = "methods") -> pd.DataFrame:
-        """Return Spearman's rank correlation of each two metrics, 1 where they rank alike.
+        """Return Spearman's rank correlation of every pair of metrics; 1 if they rank alike.
 
-        Values of metrics of which lower is better are counted with the other sign.
+        The sign of metrics for which lower is better is reversed.
 
         Args:
-            over: ``"methods"``: of the methods' means, how far two metrics agree which method is
-                better. ``"images"``: of the images' values of one method, averaged over the
-                methods, how far they agree for which images its maps are better (the internal
-                consistency of Tomsett et al., "Sanity Checks for Saliency Metrics", AAAI 2020,
-                arXiv:1912.01451).
+            over: ``"methods"`` correlates the methods' means: whether two metrics agree on which
+                method is better. ``"images"`` correlates the images' values of one method and
+                averages over the methods: whether two metrics agree on which images are explained
+                better (the internal consistency of Tomsett et al., "Sanity Checks for Saliency
+                Metrics", AAAI 2020, arXiv:1912.01451).
 
         Returns:
             A square table with the metrics' names; NaN for fewer than three methods or images.
 
         Raises:
-            ValueError: ``over`` is something else.
+            ValueError: ``over`` has another value.
         """
         if over == "methods":
             signed = self.table.assign(value=self.table["mean"] * _sign(self.table["better"]))
@@ -118,16 +118,16 @@ class Evaluation:
         return pd.concat(found).groupby(level=0).mean().reindex(index=names, columns=names)
 
     def plot(self, metrics: Sequence[str] | None = None) -> Figure:
-        """Draw every method and floor by every metric, with intervals; a panel for each metric.
+        """Draw a panel for each metric: the means of all methods and floors, with intervals.
 
         Args:
-            metrics: names of those to draw, in this order. None: all.
+            metrics: names of the metrics to draw, in this order. None: all.
 
         Returns:
             A matplotlib figure; notebooks show it, ``figure.savefig("metrics.png")`` writes it.
 
         Raises:
-            ValueError: a metric is not in the table, or there is none.
+            ValueError: a metric is not in the table, or the table is empty.
         """
         return plots.draw(self.table, metrics)
 
@@ -135,7 +135,7 @@ class Evaluation:
         """Write ``table.parquet``, ``values.parquet`` and ``curves.parquet`` into a folder.
 
         Raises:
-            OSError: it cannot be written to.
+            OSError: the folder cannot be written to.
         """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
@@ -146,17 +146,17 @@ class Evaluation:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Evaluation:
-        """Read what :meth:`save` wrote.
+        """Read an evaluation that :meth:`save` wrote.
 
         Raises:
-            FileNotFoundError: there is no evaluation in the folder.
+            FileNotFoundError: the folder contains no evaluation.
         """
         import pandas as pd
 
         return cls(**{name: pd.read_parquet(Path(folder, f"{name}.parquet")) for name in _FRAMES})
 
     def __repr__(self) -> str:
-        """Return how many methods, metrics and images there are."""
+        """Return a line with the numbers of methods, metrics and images."""
         methods, metrics = (self.table[name].nunique() for name in ("method", "metric"))
         images = self.values["image"].nunique()
         return f"Evaluation({methods} methods, {metrics} metrics, {images} images)"
@@ -203,7 +203,7 @@ def _table(
 
 
 def _gaps(rows: pd.DataFrame, seed: int) -> dict[tuple[Any, Any], dict[str, Any]]:
-    """Return by how much each method is worse than a metric's best one, image by image."""
+    """Return how much worse each method is than a metric's best method, paired by image."""
     resampling = Resampling(resamples=2000, seed=seed, min_images=2)
     found = {}
     for metric, part in rows.groupby("metric", sort=False):
@@ -240,7 +240,7 @@ def _above(result: MetricResult) -> dict[str, Any]:
 
 
 def _result(part: pd.DataFrame, floors: list[str], seed: int) -> MetricResult:
-    """Return the result of one metric of one method's maps, from its rows."""
+    """Return the result of one metric of one method from its rows."""
     places, _ = part["image"].factorize()
     ks = part["k"].to_numpy()
     shape = places.max() + 1, ks.max() + 1

@@ -1,1 +1,1 @@
-"""What every metric takes and returns: inputs, options, floor maps, and a result."""
+"""The interface of every metric: inputs, options, floor maps and the result."""

@@ -1,4 +1,4 @@
-"""Whether maps fit the images, and an explanation the model and the images it is held against."""
+"""Check that maps match the images, and that an explanation matches the model and its images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from ...explanation import Explanation
 from ...targets import NO_CLASS, Selection, Targets
 
-#: Scores of an explanation that differ by this part of the largest are not of the same images.
+#: Scores that differ by more than this part of the largest belong to other images or models.
 _OTHER = 0.1
 
 
@@ -15,8 +15,8 @@ def checked_maps(explanation: Explanation | Tensor, images: Tensor) -> Tensor:
     """Return maps (N, K, *size) in float32 on the images' device.
 
     Raises:
-        TypeError: they are no maps.
-        ValueError: they are of another number or size, or hold NaN or infinity.
+        TypeError: the argument contains no maps.
+        ValueError: the maps' number or size is wrong, or a value is NaN or infinite.
     """
     if isinstance(explanation, Explanation):
         maps, what = explanation.heatmaps, "the explanation's heatmaps"
@@ -30,30 +30,31 @@ def checked_maps(explanation: Explanation | Tensor, images: Tensor) -> Tensor:
     size = tuple(images.shape[2:])
     if maps.ndim != images.ndim or maps.shape[0] != len(images) or 0 in maps.shape:
         raise ValueError(
-            f"expected {what} as (N, K, *size) of {len(images)} images of {size}, got "
+            f"expected {what} as (N, K, *size) for {len(images)} images of size {size}, got shape "
             f"{tuple(maps.shape)}"
         )
     if tuple(maps.shape[2:]) != size:
         raise ValueError(
             f"expected {what} of the images' size {size}, got {tuple(maps.shape[2:])}: resize "
-            f"them, such as by camlens.heatmap.resize(maps, {size})"
+            f"them, for example by camlens.heatmap.resize(maps, {size})"
         )
     if not maps.is_floating_point():
         raise TypeError(f"expected {what} in floating point, got {maps.dtype}")
     maps = maps.detach().to(images.device).float()
-    # Images too: a network may have finite scores of infinite ones, and some metrics run none.
+    # Images too: a network's scores may be finite for infinite pixels, and some metrics do not
+    # run the network.
     for values, name in ((maps, f"{what} of the images"), (images, "the images")):
         if not values.isfinite().all():
             rows = (~values.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()[:5]
-            raise ValueError(f"{name} {rows} hold NaN or infinity: leave those images out")
+            raise ValueError(f"{name} {rows} contain NaN or infinity: leave those images out")
     return maps
 
 
 def check_same(explanation: Explanation, selection: Selection) -> None:
-    """Check that an explanation is of this model, these images and targets, by classes and scores.
+    """Check by classes and scores that an explanation is of this model, these images and targets.
 
     Raises:
-        ValueError: its classes are others, or its scores by more than half precision explains.
+        ValueError: the classes differ, or the scores differ by more than half precision explains.
     """
     known, found = (one.scores.detach().float().cpu() for one in (explanation, selection))
     classes, asked = explanation.targets.cpu(), selection.classes.cpu()
@@ -62,9 +63,9 @@ def check_same(explanation: Explanation, selection: Selection) -> None:
     if other.any():
         row = int(other.nonzero()[0])
         raise ValueError(
-            f"the explanation is of other targets than targets= asks for: of image {row} it is of "
-            f"the classes {classes[row].tolist()[:3]} in place of {asked[row].tolist()[:3]}. Leave "
-            "targets= out, or pass the explanation's heatmaps to judge them by other scores"
+            f"the explanation is of other targets than targets=: for image {row} it explains the "
+            f"classes {classes[row].tolist()[:3]} instead of {asked[row].tolist()[:3]}. Leave "
+            "targets= out, or pass the explanation's heatmaps to measure them on other scores"
         )
     gap = (known - found).abs().where(same, 0).amax(dim=1)
     most = known.abs().maximum(found.abs()).amax()
@@ -73,20 +74,19 @@ def check_same(explanation: Explanation, selection: Selection) -> None:
         row = rows[0]
         raise ValueError(
             "the explanation is of other images or of another model, or targets= is another "
-            f"callable than the one it explains: of the images {rows[:5]} its scores differ, such "
-            f"as {known[row].tolist()[:3]} in place of {found[row].tolist()[:3]}. Explain these "
-            "images by this model, or pass the explanation's heatmaps to judge them whatever they "
-            "are of"
+            f"callable than the one it explains: the scores of images {rows[:5]} differ, for "
+            f"example {known[row].tolist()[:3]} instead of {found[row].tolist()[:3]}. Explain "
+            "these images with this model, or pass the explanation's heatmaps to skip this check"
         )
 
 
 def explained_targets(explanation: Explanation | None, targets: Targets) -> Targets:
-    """Return what the maps explain."""
+    """Return the targets that the maps explain."""
     if targets is not None or explanation is None:
         return targets
     if (explanation.targets == NO_CLASS).any():
         raise ValueError(
-            "the explanation's scores were computed by a callable, which it does not contain: "
+            "the explanation's scores were computed by a callable, which it does not store: "
             "pass the same callable as targets="
         )
     return explanation.targets

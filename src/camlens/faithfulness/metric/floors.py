@@ -1,4 +1,4 @@
-"""Floors: maps that know nothing of a network, which a metric has to tell from an explanation."""
+"""Floors: maps made without the network, such as noise or edges, which a method has to beat."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..infill import blurred
 
 
 def random_maps(images: Tensor, seeds: Tensor) -> Tensor:
-    """Return uniform noise, other for each image."""
+    """Return uniform noise, different for each image."""
     shape = images.shape[2:]
     return torch.stack(
         [torch.rand(1, *shape, **_draw(seed), dtype=torch.float32) for seed in seeds.tolist()]
@@ -23,8 +23,8 @@ def random_maps(images: Tensor, seeds: Tensor) -> Tensor:
 
 
 def blurred_random_maps(images: Tensor, seeds: Tensor) -> Tensor:
-    """Return noise as smooth as a map on a coarse grid: blurred, stretched from 0 to 1."""
-    with exact(images):  # rounded values would be ties
+    """Return noise as smooth as a map on a coarse grid: blurred and rescaled to [0, 1]."""
+    with exact(images):  # rounding would create ties
         smooth = blurred(random_maps(images, seeds))
     axes = tuple(range(2, smooth.ndim))
     least, most = smooth.amin(dim=axes, keepdim=True), smooth.amax(dim=axes, keepdim=True)
@@ -32,7 +32,7 @@ def blurred_random_maps(images: Tensor, seeds: Tensor) -> Tensor:
 
 
 def centre_maps(images: Tensor, seeds: Tensor) -> Tensor:
-    """Return a Gaussian at the centre, its standard deviation a quarter of each side."""
+    """Return a centred Gaussian with a standard deviation of a quarter of each side."""
     heat = torch.ones((), device=images.device, dtype=torch.float32)
     for length in images.shape[2:]:
         places = torch.arange(length, device=images.device, dtype=torch.float32)
@@ -42,7 +42,7 @@ def centre_maps(images: Tensor, seeds: Tensor) -> Tensor:
 
 
 def edge_maps(images: Tensor, seeds: Tensor) -> Tensor:
-    """Return the length of the image's gradient, by Sobel's operator, of the mean channel."""
+    """Return the magnitude of the Sobel gradient of the channels' mean."""
     grey = images.float().mean(dim=1, keepdim=True)
     total = torch.zeros_like(grey)
     axes = range(2, grey.ndim)
@@ -55,14 +55,14 @@ def edge_maps(images: Tensor, seeds: Tensor) -> Tensor:
 
 
 def input_maps(images: Tensor, seeds: Tensor) -> Tensor:
-    """Return how far the image's own values are from its mean colour, summed over the channels."""
+    """Return each pixel's distance from the image's mean colour, summed over the channels."""
     values = images.float()
     mean = values.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
     return heatmap.scale((values - mean).abs().sum(dim=1, keepdim=True))
 
 
-#: Maps that know nothing of a network: uniform noise, blurred noise, a bump at the centre, the
-#: image's edges and the image itself.
+#: Maps made without the network: uniform noise, blurred noise, a centred Gaussian, the image's
+#: edges, and the image's distance from its mean colour.
 FLOORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "random": random_maps,
     "blurred_random": blurred_random_maps,
@@ -73,12 +73,12 @@ FLOORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _draw(seed: int) -> dict[str, Any]:
-    # On the CPU, whatever the default, so that a seed means the same map on every device.
+    # On the CPU, whatever the default device, so that a seed gives the same map on every device.
     return {"generator": torch.Generator("cpu").manual_seed(seed), "device": "cpu"}
 
 
 def _sobel(values: Tensor, axis: int, *, derivative: bool) -> Tensor:
-    """Convolve one axis with (-1, 0, 1) or (1, 2, 1); the image is continued by its border."""
+    """Convolve one axis with (-1, 0, 1) or (1, 2, 1), replicating the border."""
     length = values.shape[axis]
     sides = [0, 0] * (values.ndim - 2)
     position = 2 * (values.ndim - 1 - axis)

@@ -1,4 +1,4 @@
-"""What every metric takes: a model, images, maps of any origin, and options; checked once."""
+"""The inputs of every metric: a model, images, maps and options, checked once."""
 
 from __future__ import annotations
 
@@ -22,34 +22,33 @@ from .options import CheckedOptions, MetricOptions
 from .result import Better, MetricResult
 from .shared_passes import SharedPasses
 
-#: Seeds of images are this far from those of another ``seed``; torch uses 32 bits of one on a CPU.
+#: Distance between the images' seeds of two values of ``seed``; torch uses 32 bits on a CPU.
 _IMAGES = 1_000_003
 
-#: Methods whose ``gradients`` are derivatives, where the values alone cannot tell.
+#: Methods whose ``gradients`` are derivatives; used if the values alone cannot tell.
 _DERIVATIVES = ("Saliency", "Deconvnet", "GuidedBackprop", "GuidedGradCAM", "SmoothGrad")
 
 
 class MetricInputs:
-    """Maps of N images and K targets each, and the model whose scores they explain.
+    """Checked inputs of a metric: maps of N images and K targets, and the model they explain.
 
     Args:
-        metric: its name.
+        metric: the metric's name.
         model: in evaluation mode; None for metrics that do not run it.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of these images, or maps (N, K, *size) of any origin: the
-            larger, the more the pixel counts. Of an explanation the heatmaps are judged, which are
-            what is drawn.
+        explanation: an explanation of these images, or maps (N, K, *size) of any origin, where
+            larger values mark more important pixels. Of an explanation, the heatmaps are measured.
         options: see :class:`MetricOptions`.
 
     Attributes:
         maps: (N, K, *size) float32.
-        unchanged: (N, K) float32: what is followed, of the unchanged images.
+        unchanged: (N, K) float32: the tracked scores of the unchanged images.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: shapes or numbers of targets do not fit, maps or images hold NaN or infinity,
-            the explanation is of other images, another model or other targets, or the model has no
-            probability to follow.
+        TypeError: an argument has the wrong type.
+        ValueError: shapes or numbers of targets do not match, maps or images contain NaN or
+            infinity, the explanation is of other images, another model or other targets, or the
+            model has no probability to track.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class MetricInputs:
             self._bind(model)
 
     def _bind(self, model: nn.Module) -> None:
-        """Prepare to run the model."""
+        """Check the model and score the unchanged images."""
         module, options = check_model(model), self.options
         check_batched(model, self.images)
         check_mode(module)
@@ -89,7 +88,7 @@ class MetricInputs:
         if selection.scores.shape[1] != self.maps.shape[1]:
             raise ValueError(
                 f"expected a map for each of {selection.scores.shape[1]} targets, got maps of "
-                f"{tuple(self.maps.shape)}"
+                f"shape {tuple(self.maps.shape)}"
             )
         if self.explanation is not None:
             check_same(self.explanation, selection)
@@ -98,29 +97,29 @@ class MetricInputs:
         self._checked = False
 
     def followed(self, selection: Selection) -> Tensor:
-        """Return what is followed of changed images, (m, K): probabilities or scores.
+        """Return the tracked scores of changed images, (m, K): probabilities or raw scores.
 
         Raises:
-            ValueError: a model with one output has no softmax.
+            ValueError: softmax is not defined for a model with one output.
         """
         activation = self.options.activation
         if not selection.class_count or activation == "none" or selection.logits is None:
             return selection.scores.detach().float()
         if selection.class_count == 1 and activation == "softmax":
             raise ValueError(
-                "the model has one output, of which there is no softmax: give "
-                'activation="sigmoid", or "none" to follow its score'
+                "the model has one output, for which softmax is not defined: pass "
+                'activation="sigmoid", or "none" to track its score'
             )
         chances = probabilities(selection.logits.detach(), activation)
         return chances.gather(1, selection.classes)
 
     @torch.no_grad()
     def scores(self, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
-        """Return (M, K): what is followed, of M changed images, made a batch at a time.
+        """Return (M, K): the tracked scores of M changed images, made one batch at a time.
 
         Args:
-            make: from a slice of the M to the images, (m, C, *size).
-            source: (M,) int64: which of the images each was made from.
+            make: returns the changed images (m, C, *size) of a slice of the M.
+            source: (M,) int64: the index of the image that each was made from.
         """
         values = read_all(
             self.probe,
@@ -135,21 +134,21 @@ class MetricInputs:
         self._checked = True
         if not values.isfinite().all():
             raise ValueError(
-                f"the scores of images that {self.metric} changed are not finite: look at the "
+                f"the scores of images that {self.metric} changed are not finite: check the "
                 "model's weights"
             )
         return values
 
     @torch.no_grad()
     def attributions(self, baseline: Tensor) -> Tensor:
-        """Return (N, K, *size): how much of the score the explanation puts down to each pixel.
+        """Return (N, K, *size): how much of the score the explanation attributes to each pixel.
 
-        Maps are taken as they are, and so are heatmaps, which are not negative. Of an explanation
-        with ``gradients`` it is their sum over the channels; of derivatives, as
-        :class:`camlens.Saliency` has them, that of their products with what the image is more than
-        the baseline. Which they are is read off the map that was made of them: derivatives are
-        drawn by their largest absolute value, attributions by the positive part of their sum.
-        Where both are equal, as of one channel without negative values, the method's name decides.
+        Maps, and heatmaps, which are not negative, are used as they are. For an explanation with
+        ``gradients``, attributions are summed over the channels; derivatives, such as those of
+        :class:`camlens.Saliency`, are first multiplied by the difference of the image and the
+        baseline. The explanation's map tells the two apart: it is the largest absolute value of
+        derivatives, but the positive part of the sum of attributions. If both are equal, as for one
+        channel without negative values, the method's name decides.
 
         Args:
             baseline: (N, C, *size).
@@ -160,14 +159,14 @@ class MetricInputs:
         signed = explanation.gradients.to(self.images.device).float()
         raw = explanation.raw.to(signed)
         if raw.shape != signed.shape[:2] + signed.shape[3:]:
-            return self.maps  # signed values that the drawn map was not made of
+            return self.maps  # the map was not made from these signed values
         absolute = _close(raw, gradient.saliency(signed))
         positive = _close(raw, path.positive_evidence(signed))
         if absolute and (not positive or explanation.method in _DERIVATIVES):
             signed = signed * (self.images - baseline).float().unsqueeze(1)
         return signed.sum(dim=2)
 
-    @torch.no_grad()  # floors of images that require gradients have none
+    @torch.no_grad()  # floors need no gradients, even if the images require them
     def result(
         self,
         values_of: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]],
@@ -179,11 +178,11 @@ class MetricInputs:
         """Apply a metric to the maps and to each floor.
 
         Args:
-            values_of: from maps (N, M, *size), with M of K or, for floors, 1 that stands for all K
-                targets, to (N, K) values; or to these and their (N, K, S) curves.
+            values_of: from maps (N, M, *size) to (N, K) values, or to a pair of these and their
+                (N, K, S) curves. M is K, or 1 for a floor, which stands for all K targets.
             better: see :class:`MetricResult`.
             steps: see :class:`MetricResult`.
-            own: the maps to apply it to; None: ``maps``.
+            own: the maps to measure; None: ``maps``.
         """
 
         def parts(maps: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -210,10 +209,10 @@ class MetricInputs:
 
 
 def own_targets(scores: Tensor) -> Tensor:
-    """Return (N, K, S): of images changed by the map of target k, the score of target k.
+    """Return (N, K, S): the score of target k in images that were changed by target k's map.
 
     Args:
-        scores: (N, M, S, K): of N images, M maps, S changes and K targets; M is K, or 1 for a map
+        scores: (N, M, S, K) of N images, M maps, S changes and K targets; M is K, or 1 for a map
             that stands for all targets.
     """
     if scores.shape[1] == 1:
@@ -224,23 +223,23 @@ def own_targets(scores: Tensor) -> Tensor:
 def explained(
     model: nn.Module, images: Tensor, explainer: Explainer, **options: Unpack[MetricOptions]
 ) -> tuple[Explanation, Callable[[Tensor], Explanation]]:
-    """Explain images, and return what explains changed ones for the same targets.
+    """Explain images, and return a function that explains changed images for the same targets.
 
     Returns:
         The explanation, and a function of (N, C, *size) images.
 
     Raises:
-        TypeError: ``explainer`` is no explainer.
-        ValueError: it explains another model.
+        TypeError: ``explainer`` is not an explainer.
+        ValueError: the explainer belongs to another model.
     """
     if not isinstance(explainer, Explainer):
         raise TypeError(
-            "expected an explainer such as camlens.GradCAM(model), which is called again on "
+            "expected an explainer such as camlens.GradCAM(model), to call it again on "
             f"changed images or models, got {type(explainer).__name__}"
         )
     if explainer.model is not check_model(model):
         raise ValueError(
-            f"expected an explainer of the model itself, got one of another "
+            f"expected an explainer of the same model, got an explainer of another "
             f"{type(explainer.model).__name__}"
         )
     asked = CheckedOptions(**options)
@@ -257,5 +256,5 @@ def explained(
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    """Return whether maps are equal but for rounding, however small their values are."""
+    """Return whether maps are equal except for rounding, relative to their largest value."""
     return bool((one - other).abs().amax() <= 1e-5 * one.abs().amax())

@@ -1,4 +1,4 @@
-"""What all metrics take by keyword."""
+"""Keyword options that every metric accepts."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from ...targets import Targets, check_activation
 from .floors import FLOORS
 from .shared_passes import SharedPasses
 
-#: With the images' seeds added it still is a number of 64 bits.
+#: Largest seed: together with the images' seeds it still fits into 64 bits.
 _MOST_SEED = 2**40
 
 
 class MetricOptions(TypedDict, total=False):
-    """What all metrics take by keyword.
+    """Keyword options that every metric accepts.
 
     Attributes:
-        targets: what the maps explain, as explainers take it. None: the targets of the explanation;
-            of maps without one, the predicted class.
+        targets: what the maps explain, as explainers accept it. None: the explanation's targets,
+            or the predicted class for maps without an explanation.
         inputs: further positional inputs of the model.
         keywords: keyword inputs of the model.
-        activation: what of a class is followed when images change: its probability by
-            ``"softmax"`` or ``"sigmoid"``, or with ``"none"`` its score. Scores that a callable
-            target computes are followed as they are.
-        floors: names of :data:`FLOORS` to compute the metric of too. All of them by default; none
-            with ``()``, at a fraction of the cost.
-        seed: of random numbers, together with each image's index.
+        activation: the score that metrics track as images change: the class's probability by
+            ``"softmax"`` or ``"sigmoid"``, or its raw score with ``"none"``. Scores that a callable
+            target computes are tracked as they are.
+        floors: names of the :data:`FLOORS` that the metric is also computed for. All by default;
+            ``()`` skips them, at a fraction of the cost.
+        seed: seed of random numbers, combined with each image's index.
         first: the index of the first image in its data set, so that an image's random numbers do
-            not depend on the batch it is in.
-        batch_size: how many changed images run at once.
-        progress: whether a progress bar is shown. None: where standard error is a terminal.
-        shared: keeps what calls for the same images have in common. None: nothing is kept.
+            not depend on its batch.
+        batch_size: number of changed images run at once.
+        progress: whether to show a progress bar. None: if standard error is a terminal.
+        shared: stores passes that several calls on the same images share. None: store nothing.
     """
 
     targets: Targets
@@ -63,11 +63,11 @@ class CheckedOptions:
     shared: SharedPasses | None = None
 
     def __post_init__(self) -> None:
-        """Check the values that no other check would find."""
+        """Check the values that nothing else checks."""
         check_activation(self.activation)
         named = isinstance(self.floors, Collection) and not isinstance(self.floors, str)
         if not named or any(name not in FLOORS for name in self.floors):
-            raise ValueError(f"expected floors out of {tuple(FLOORS)}, got {self.floors!r}")
+            raise ValueError(f"expected floors from {tuple(FLOORS)}, got {self.floors!r}")
         for name, least in (("batch_size", 1), ("first", 0), ("seed", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -1,4 +1,4 @@
-"""The order in which a map's pixels are changed; ties are broken at random."""
+"""Rank a map's pixels by value, with random order among ties."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor
 
 
 def ranks(maps: Tensor, seeds: Tensor) -> Tensor:
-    """Return each pixel's place when a map's pixels are sorted from the largest value down.
+    """Return each pixel's rank in a map, from the largest value down.
 
-    Pixels of equal value, such as those where a map is zero, are in random order. In the order of
-    their numbers they would be changed row by row from the top of the image, and the metric would
-    measure that.
+    Pixels of equal value, such as those where a map is zero, are in random order. In index order
+    they would be changed row by row from the top of the image, and the metric would measure that
+    order instead of the map.
 
     Args:
         maps: (N, M, *size), any range.
-        seeds: (N,) int64: of the order of ties of each image, the same for all its maps.
+        seeds: (N,) int64: each image's seed for the order of ties, the same for all its maps.
 
     Returns:
         (N, M, *size) int64: 0 for the largest value.
@@ -27,7 +27,7 @@ def ranks(maps: Tensor, seeds: Tensor) -> Tensor:
     n, m = maps.shape[:2]
     flat = maps.flatten(2)
     pixels = flat.shape[2]
-    # On the CPU, so that a seed means the same order on every device.
+    # On the CPU, so that a seed gives the same order on every device.
     shuffles = torch.stack(
         [
             torch.randperm(pixels, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")

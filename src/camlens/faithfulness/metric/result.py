@@ -1,4 +1,4 @@
-"""The result of a metric: values, their mean with an interval, and the floors beside them."""
+"""The result of a metric: values, their mean with an interval, and the floors' values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...regions.intervals import Resampling
 
-#: Whether a map is better the higher its value, or the lower.
+#: Whether higher or lower values are better.
 Better = Literal["higher", "lower"]
 
 _RESAMPLES = 2000
@@ -23,9 +23,9 @@ class Interval(NamedTuple):
     """A mean over images with its bootstrap interval.
 
     Attributes:
-        mean: over the images of the mean over their targets.
-        low: of the interval; NaN for fewer than two images.
-        high: of the interval.
+        mean: the mean over images of the mean over each image's targets.
+        low: lower end of the interval; NaN for fewer than two images.
+        high: upper end of the interval.
     """
 
     mean: float
@@ -34,12 +34,12 @@ class Interval(NamedTuple):
 
 
 class AboveFloor(NamedTuple):
-    """By how much a map's mean value is better than that of the best floor.
+    """By how much the maps' mean value is better than the best floor's.
 
     Attributes:
-        mean: positive where the map is better, whichever direction is better.
-        low: of the bootstrap interval over images; each resample has its own best floor.
-        high: of the interval.
+        mean: positive if the maps are better, whether higher or lower values are better.
+        low: lower end of the bootstrap interval over images; each resample has its own best floor.
+        high: upper end of the interval.
         floor: the name of the best floor.
     """
 
@@ -56,21 +56,21 @@ class AboveFloor(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class MetricResult:
-    """What a metric found for N images and K targets each.
+    """The values of a metric for N images with K targets each.
 
     Attributes:
-        metric: its name.
-        values: (N, K) float32; NaN where the metric says nothing of an image, see each metric.
-        better: ``"higher"`` or ``"lower"``: which values speak for a map.
-        floor_values: by the name of a floor, (N, K): the same metric of maps that know nothing of
-            the network, see :data:`camlens.faithfulness.FLOORS`.
-        curve: (N, K, S): of metrics that follow a score along S steps; else None.
-        steps: (S,): what the curve's points are of: mostly the share of the pixels changed.
-        standard_error: (N, K): how far chance has moved each value, of metrics that draw changes
-            at random; else None.
+        metric: the metric's name.
+        values: (N, K) float32; NaN if the metric is undefined for an image, see each metric.
+        better: ``"higher"`` or ``"lower"``: which values are better.
+        floor_values: by floor name, (N, K): the same metric of maps made without the network, see
+            :data:`camlens.faithfulness.FLOORS`.
+        curve: (N, K, S) for metrics that track a score along S steps; otherwise None.
+        steps: (S,): the position of each point of the curve, mostly the share of changed pixels.
+        standard_error: (N, K): the standard error of each value for metrics that draw changes at
+            random; otherwise None.
         confidence: level of all intervals.
-        seed: of the intervals' resamples, and of the metric's own random numbers.
-        floor_seconds: how long the floors took, of the time of the call.
+        seed: seed of the bootstrap and of the metric's own random numbers.
+        floor_seconds: the part of the call's time that the floors took.
 
     Example:
         >>> values, floor = torch.tensor([[0.1], [0.3]]), torch.tensor([[0.5], [0.5]])
@@ -94,7 +94,7 @@ class MetricResult:
 
     @property
     def mean(self) -> float:
-        """The mean over images of the mean over their targets; NaN and infinity are left out."""
+        """The mean over images of each image's mean over targets; NaN and infinity are left out."""
         return _mean(_of_images(self.values))
 
     @functools.cached_property
@@ -109,14 +109,14 @@ class MetricResult:
 
     @functools.cached_property
     def above_floor(self) -> AboveFloor:
-        """By how much the maps are better than the best floor, on the same images.
+        """How much better the maps are than the best floor, on the same images.
 
         Raises:
             ValueError: the metric was computed without floors.
         """
         if not self.floor_values:
             raise ValueError(
-                f"{self.metric} was computed without floors: leave floors= out, or name some"
+                f"{self.metric} was computed without floors: omit floors=, or name at least one"
             )
         sign = 1 if self.better == "higher" else -1
         names = list(self.floor_values)
@@ -146,7 +146,7 @@ class MetricResult:
         return Interval(_mean(known), float(low[0]), float(high[0]))
 
     def __repr__(self) -> str:
-        """Return the mean, its interval and what is above the floor, in one line."""
+        """Return a line with the mean, its interval and the difference to the best floor."""
         low, high = self.interval
         n, k = self.values.shape
         images = f"{n} image{'s' * (n != 1)}, {k} target{'s' * (k != 1)}{' each' * (n != 1)}"
@@ -161,7 +161,7 @@ class MetricResult:
 
 
 def _of_images(values: Tensor) -> np.ndarray[Any, Any]:
-    """Return (N,) float64: the mean of each image's targets, NaN where it has none."""
+    """Return (N,) float64: each image's mean over targets, NaN if it has no value."""
     numbers: np.ndarray[Any, Any] = torch.nanmean(values.double(), dim=1).cpu().numpy()
     return numbers
 

@@ -1,4 +1,4 @@
-"""What metrics of the same images have in common, whichever maps they judge."""
+"""Reuse forward passes between metrics of the same images."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _T = TypeVar("_T")
 
 
 class SharedPasses:
-    """Keeps what does not depend on the maps, so that several calls of metrics compute it once.
+    """Stores forward passes that do not depend on the maps, for several metrics of the same images.
 
-    Given as ``shared=`` to calls of metrics for the same images, whether of one metric or several:
-    the scores of the unchanged images, and of the images without the random subsets of
-    :func:`mu_fidelity` and :func:`infidelity`. Values are those of calls on their own. What is kept
-    counts as the same for the same objects, so change no model and no tensor in between. It is
-    kept, with the images, for as long as this object is.
+    Pass the same object as ``shared=`` to several calls, of one metric or of several. It stores the
+    scores of the unchanged images, and those of the images without the random subsets of
+    :func:`mu_fidelity` and :func:`infidelity`. The metrics' values do not change. Stored passes are
+    looked up by object identity, so do not change the model or a tensor between the calls. They
+    are kept in memory, with the images, as long as this object exists.
 
     Example:
         >>> import torch
@@ -30,18 +30,17 @@ class SharedPasses:
         self._results: dict[Hashable, tuple[Sequence[object], Any]] = {}
 
     def once(self, what: str, given: Sequence[object], compute: Callable[[], _T]) -> _T:
-        """Return what ``compute`` returned when it was first called for the same arguments.
+        """Return the result of ``compute``, which is called only once for the same arguments.
 
         Args:
-            what: names the result.
-            given: what decides it: numbers, texts and tuples of them, which are the same if they
-                are equal, and other objects, such as tensors, which are only the same as
-                themselves.
-            compute: called without arguments, unless the result is known.
+            what: the result's name.
+            given: the values that determine it. Numbers, strings and tuples of them are compared
+                by value, other objects, such as tensors, by identity.
+            compute: called without arguments if the result is not stored.
         """
         key = what, tuple(map(_identity, given))
         if key not in self._results:
-            # What was given is kept, since the id of an object that is gone may become another's.
+            # The arguments are kept, since Python may reuse the id of a deleted object.
             self._results[key] = given, compute()
         result: _T = self._results[key][1]
         return result

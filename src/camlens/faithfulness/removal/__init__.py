@@ -1,1 +1,1 @@
-"""Metrics that change pixels and run the model again."""
+"""Metrics that remove or reveal pixels and run the model again."""

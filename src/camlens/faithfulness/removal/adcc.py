@@ -1,4 +1,4 @@
-"""ADCC: whether what a map shows keeps the score and the map, with a map that shows little."""
+"""ADCC: the harmonic mean of average drop, coherency and complexity."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ def adcc(
     baseline: Baseline = 0.0,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    r"""Combine average drop, coherency and complexity, so that none of them alone can be gamed.
+    r"""Combine average drop, coherency and complexity in one score that is harder to game.
 
     .. math:: 3 \left(\frac{1}{\mathrm{Coh}} + \frac{1}{1 - \mathrm{Com}}
               + \frac{1}{1 - \mathrm{AD}}\right)^{-1}
 
     AD is :func:`average_drop`. Com is the mean of the heatmap, the share of the image that it
-    shows. Coh is (r + 1) / 2 with Pearson's correlation r of the heatmap and of that of the image
-    times the heatmap, for the same target: what is shown should itself be explained by the same
-    place. Poppi, Cornia, Baraldi and Cucchiara, "Revisiting The Evaluation of Class Activation
-    Mapping for Explainability", CVPR Workshops 2021 (arXiv:2104.10252). Their code
-    (aimagelab/ADCC, metrics/adcc.py) multiplies by the sum instead of dividing; the formula is
-    the paper's.
+    shows. Coh is (r + 1) / 2, where r is Pearson's correlation of the heatmap and the heatmap of
+    the masked image (the image times the heatmap) for the same target: the explanation of the
+    masked image should mark the same pixels. Poppi, Cornia, Baraldi and Cucchiara, "Revisiting The
+    Evaluation of Class Activation Mapping for Explainability", CVPR Workshops 2021
+    (arXiv:2104.10252). Their code (aimagelab/ADCC, metrics/adcc.py) multiplies by the sum instead
+    of dividing; camlens uses the paper's formula.
 
     Args:
-        model: the explainer's, in evaluation mode; it is left unchanged.
+        model: the explainer's model, in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explainer: what explains them; it runs once, and once more for each target.
-        baseline: what is seen where the heatmap is 0, as :func:`average_drop` takes it.
+        explainer: explains the images; it runs once, and once more for each target.
+        baseline: pixels shown where the heatmap is 0, see :func:`average_drop`.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values in [0, 1], higher is better; NaN where one of the two heatmaps is constant, such as
-        one without evidence, or the probability is 0. The floors' own maps of the masked image are
-        compared; noise and the centre do not depend on it, so that their coherency is 1.
+        Values in [0, 1], higher is better; NaN if one of the two heatmaps is constant, for example
+        without evidence, or if the probability is 0. A floor is compared with the same floor of the
+        masked image; noise and the centre do not depend on the image, so their coherency is 1.
 
     Raises:
-        TypeError: something is of the wrong type, such as a map in place of an explainer.
-        ValueError: something does not fit, the explainer has another model, or what is followed is
-            no probability, see :func:`average_drop`.
+        TypeError: an argument has the wrong type, such as a map instead of an explainer.
+        ValueError: the arguments do not match, the explainer has another model, or the tracked
+            score is not a probability, see :func:`average_drop`.
 
     Example:
         >>> import camlens
@@ -99,7 +99,7 @@ def adcc(
 
 
 def _pearson(one: Tensor, other: Tensor) -> Tensor:
-    """Return Pearson's correlation of maps, (N, M); NaN where one is constant."""
+    """Return Pearson's correlation of maps, (N, M); NaN if one is constant."""
     x, y = (maps.flatten(2).double() for maps in (one, other.to(one.device)))
     flat = [values.amax(dim=2) == values.amin(dim=2) for values in (x, y)]
     x, y = (values - values.mean(dim=2, keepdim=True) for values in (x, y))

@@ -1,4 +1,4 @@
-"""Noisy linear imputation: removed pixels become averages of their neighbours, as ROAD does it."""
+"""Noisy linear imputation: replace removed pixels by averages of their neighbours, as in ROAD."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-#: The solver ends where the residual is this part of the right-hand side, or smaller.
+#: The solver stops when the residual is at most this part of the right-hand side.
 _TOLERANCE = 1e-5
-#: The most steps, times the image's height and width. Holes need about one for each pixel they are
-#: wide, so that reaching it is a fault.
+#: The largest number of steps, in units of the image's height plus width. A hole needs about one
+#: step for each pixel of its width, so reaching the limit is an error.
 _MOST_STEPS = 20
-#: Values of images that a CPU solves at once, one image of 3 x 224 x 224 at least: more leave its
-#: cache, and each step takes two to three times as long.
+#: Number of values that a CPU solves at once, about one image of 3 x 224 x 224: more do not fit
+#: into its cache, and each step takes two to three times as long.
 _CACHED = 150_000
-#: How many steps run before the residual is read, which waits for an accelerator.
+#: Number of steps between reads of the residual, each of which synchronises an accelerator.
 _STEPS_AT_ONCE = 8
 
 
@@ -26,29 +26,29 @@ def impute(images: Tensor, removed: Tensor) -> Tensor:
 
     .. math:: u_p \sum_q w_{pq} = \sum_q w_{pq} u_q
 
-    over its neighbours q inside the image, with a weight of 1/6 of the four direct ones and of 1/12
-    of the diagonal ones; :math:`u_q` of a pixel that is not removed is its own value. Rong et al.,
-    "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022
-    (arXiv:2202.00449), and their code (tleemann/road_evaluation, imputations.py). The noise that
-    they add is :func:`road`'s.
+    over its neighbours q inside the image. The weight is 1/6 for the four direct neighbours and
+    1/12 for the diagonal ones; :math:`u_q` of a pixel that is not removed is its own value. Rong et
+    al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022
+    (arXiv:2202.00449), and their code (tleemann/road_evaluation, imputations.py). :func:`road` adds
+    the noise.
 
     The images are solved together on their device in float32, by conjugate gradients with Jacobi's
-    preconditioner. They begin at means over ever larger squares and end, each image by itself, at
-    a relative residual of 1e-5; values are then within about 1e-3 of the exact ones.
+    preconditioner. The initial values are means over increasingly large squares. Each image stops
+    at a relative residual of 1e-5; its values are then within about 1e-3 of the exact solution.
 
     Args:
         images: (M, C, H, W) floating point.
         removed: (M, H, W) bool.
 
     Returns:
-        (M, C, H, W). Pixels that are not removed are unchanged. An image of which no pixel is left
-        has nothing to be imputed from, and becomes its mean colour.
+        (M, C, H, W). Pixels that are not removed are unchanged. An image without remaining pixels
+        is replaced by its mean colour.
 
     Raises:
         RuntimeError: the solver did not converge.
-        TypeError: the images are not in floating point, or ``removed`` is not bool.
-        ValueError: signals or volumes, for which the weights are not defined, or shapes that do not
-            fit.
+        TypeError: the images are not floating point, or ``removed`` is not bool.
+        ValueError: the images are signals or volumes, for which the weights are not defined, or the
+            shapes do not match.
 
     Example:
         >>> row = torch.tensor([[[[0.0, 9.0, 2.0]]]])
@@ -59,11 +59,11 @@ def impute(images: Tensor, removed: Tensor) -> Tensor:
     gone = removed.unsqueeze(1)
     values = images.float()
     left = (~gone).sum(dim=(2, 3), keepdim=True)
-    known = values.masked_fill(gone, 0.0)  # what a removed pixel holds, NaN too, plays no part
+    known = values.masked_fill(gone, 0.0)  # removed values, even NaN, must have no effect
     middle = known.sum(dim=(2, 3), keepdim=True) / left.clamp(min=1)
     middle = middle.where(left > 0, values.mean(dim=(2, 3), keepdim=True))
-    # Values around zero, so that the tolerance is one of the contrast. Without a pixel left all of
-    # this is zero: nothing is solved, and the mean colour remains.
+    # Centred at zero, so that the tolerance is relative to the contrast. Without remaining pixels
+    # all values are zero: nothing is solved, and the mean colour remains.
     hole = gone.to(values)
     known = (values - middle).masked_fill(gone, 0.0)
     each = len(images)
@@ -75,14 +75,14 @@ def impute(images: Tensor, removed: Tensor) -> Tensor:
 
 
 def check_planar(images: Tensor) -> None:
-    """Check that images have the two axes that the weights are defined for.
+    """Check that images are 2-D, since the weights are not defined for signals and volumes.
 
     Raises:
-        ValueError: they have not.
+        ValueError: the images are not 2-D.
     """
     if images.ndim != 4:
         raise ValueError(
-            f"expected 2-D images (N, C, H, W) to impute, got {tuple(images.shape)}: on signals "
+            f"expected 2-D images (N, C, H, W) to impute, got {tuple(images.shape)}: for signals "
             "and volumes use deletion or insertion"
         )
 
@@ -91,7 +91,7 @@ def _check(images: Tensor, removed: Tensor) -> None:
     check_planar(images)
     if not images.is_floating_point() or removed.dtype != torch.bool:
         raise TypeError(
-            "expected images in floating point and removed pixels as bool, got "
+            "expected floating-point images and removed pixels as bool, got "
             f"{images.dtype} and {removed.dtype}"
         )
     shape = (len(images), *images.shape[2:])
@@ -102,12 +102,12 @@ def _check(images: Tensor, removed: Tensor) -> None:
 
 
 def _solve(known: Tensor, hole: Tensor) -> Tensor:
-    """Solve A u = b by conjugate gradients, and return the solution of all pixels.
+    """Solve A u = b by conjugate gradients, and return the values of all pixels.
 
-    A is the sum of a pixel's weights less its neighbours, on the hole: symmetric, and positive
-    definite where a pixel is left. b is the neighbours' sum of the known. All weights are times
-    twelve: 1 2 1, 2 0 2, 1 2 1. In A the pixel's own weight makes no difference, and in b it is
-    that of a zero, so that both are made of 1 2 1, 2 4 2, 1 2 1.
+    On the hole, A u is the sum of a pixel's weights times u minus the weighted sum of its
+    neighbours. A is symmetric, and positive definite if any pixel remains. b is the weighted sum
+    of the known neighbours. All weights are multiplied by twelve: 1 2 1, 2 0 2, 1 2 1. The centre
+    weight cancels in A and multiplies a zero in b, so both use 1 2 1, 2 4 2, 1 2 1.
 
     Args:
         known: (M, C, H, W), zero in the hole.
@@ -120,12 +120,12 @@ def _solve(known: Tensor, hole: Tensor) -> Tensor:
     residual = goal - hole * (total * solution - _nine(solution))
     direction = residual / diagonal
     product = _sums(residual * direction)
-    # Where the known pixels around the hole are all zero, so is the right-hand side.
+    # If all known pixels around the hole are zero, the right-hand side is zero too.
     least = _TOLERANCE**2 * _sums(goal.square()).maximum(_sums(residual.square()))
     filled, rows = known.clone(), torch.arange(len(known), device=known.device)
     for step in range(_MOST_STEPS * sum(known.shape[2:]) + 1):
         if step % _STEPS_AT_ONCE == 0:
-            # Solved images leave, so that none depends on the others and none waits for them.
+            # Solved images are removed, so that no image depends on the others.
             going = (_sums(residual.square()) > least).flatten(1).any(dim=1)
             done = ~going
             filled[rows[done]] += solution[done]
@@ -145,16 +145,16 @@ def _solve(known: Tensor, hole: Tensor) -> Tensor:
         before, product = product, _sums(residual * scaled)
         direction.mul_(product / before.where(before > 0, 1)).add_(scaled)
     raise RuntimeError(
-        f"the imputation of images of {tuple(known.shape)} did not converge: look for values too "
-        "large for float32"
+        f"the imputation of images of shape {tuple(known.shape)} did not converge: check for "
+        "values too large for float32"
     )
 
 
 def _nine(values: Tensor) -> Tensor:
-    """Return the sum of 3 x 3 pixels, weighted 1 2 1, 2 4 2, 1 2 1; zero beyond the border.
+    """Return the sum over 3 x 3 pixels with weights 1 2 1, 2 4 2, 1 2 1 and zero padding.
 
-    Each axis' 1 2 1 is two sums of pairs. Sums of slices are faster than a convolution on a CPU,
-    and no setting of the user's, such as TF32 or autocast, lowers their precision.
+    Along each axis, 1 2 1 is two sums of pairs. Sums of slices are faster than a convolution on a
+    CPU, and user settings such as TF32 or autocast do not lower their precision.
 
     Args:
         values: (M, C, H, W).
@@ -171,7 +171,7 @@ def _nine(values: Tensor) -> Tensor:
 
 
 def _means(known: Tensor, weight: Tensor) -> Tensor:
-    """Fill holes with the mean of the smallest square of a pyramid that holds a known pixel."""
+    """Fill holes with the mean of the smallest pyramid square that contains a known pixel."""
     if max(known.shape[2:]) == 1:
         return known / weight.where(weight > 0, 1)
     coarse = [

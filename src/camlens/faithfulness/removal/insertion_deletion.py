@@ -1,4 +1,4 @@
-"""Insertion and deletion: follow a score as a map's pixels are shown or taken away in turn."""
+"""Deletion and insertion: track a score as pixels are removed or revealed in the map's order."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ def deletion(
     baseline: Baseline = 0.0,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    """Follow the score as pixels are taken away, those with the largest values first.
+    """Track the score as pixels are removed, those with the largest values first.
 
-    The value is the area under the curve, the mean of the score over the share of pixels taken
-    away: the lower, the sooner the map names what the score needs. Petsiuk et al., "RISE", BMVC
-    2018 (arXiv:1806.07421), section 4.2, and their code (eclique/RISE, evaluation.py): all channels
-    of a pixel together, the unchanged image counts, the area by trapezoids. Pixels of equal value
-    are in random order.
+    The value is the area under the curve, the mean score over the share of removed pixels: the
+    lower, the sooner the score falls, so the earlier the map ranks the pixels that it depends on.
+    Petsiuk et al., "RISE", BMVC 2018 (arXiv:1806.07421), section 4.2, and their code (eclique/RISE,
+    evaluation.py): all channels of a pixel change together, the curve includes the unchanged image,
+    and the area is integrated by trapezoids. Pixels of equal value are in random order.
 
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of them, or maps (N, K, *size) of any origin.
-        step: how many pixels change from one point of the curve to the next. None: as many as the
-            last side is long, such as 224 of 224 x 224 pixels, as in the authors' demonstration;
-            their runs over a data set change 8 times as many.
-        baseline: what pixels are replaced by: a number, a tensor that broadcasts to the images or a
-            function of the images. 0, as in the authors' code, is the mean colour of normalised
-            images.
+        explanation: an explanation of the images, or maps (N, K, *size) of any origin.
+        step: number of pixels that change between two points of the curve. None: the length of the
+            last side, such as 224 of 224 x 224 pixels, as in the authors' demonstration; their runs
+            over a data set change 8 times as many.
+        baseline: replacement for removed pixels: a number, a tensor that broadcasts to the images
+            or a function of the images. 0, as in the authors' code, is the mean colour of
+            normalised images.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values in the unit of what is followed, lower is better; ``curve`` begins with the unchanged
-        image. S forward passes for each map, of S steps.
+        Values in the unit of the tracked score, lower is better; ``curve`` begins with the
+        unchanged image. A curve of S steps takes S forward passes for each map.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, see :class:`MetricInputs`.
 
     Example:
-        The score is the left pixel, which the map names.
+        The score is the left pixel, which the map marks.
 
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1)).eval()
         >>> model[1].weight.data, model[1].bias.data = torch.tensor([[1.0, 0.0]]), torch.zeros(1)
@@ -81,27 +81,27 @@ def insertion(
     baseline: Baseline | None = None,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    """Follow the score as pixels are shown in a blurred image, those with the largest values first.
+    """Track the score as pixels are revealed in a blurred image, largest values first.
 
-    The value is the area under the curve: the higher, the sooner the map names what the score
-    needs. The source is that of :func:`deletion`.
+    The value is the area under the curve: the higher, the sooner the score rises, so the earlier
+    the map ranks the pixels that it depends on. The source is that of :func:`deletion`.
 
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of them, or maps (N, K, *size) of any origin.
-        step: as :func:`deletion` takes it.
-        baseline: the image that pixels are shown in, as :func:`deletion` takes it. None: the
-            images, blurred as in the authors' code (:func:`rise_blur`).
+        explanation: an explanation of the images, or maps (N, K, *size) of any origin.
+        step: see :func:`deletion`.
+        baseline: the image in which pixels are revealed, in the forms that :func:`deletion`
+            accepts. None: the images, blurred as in the authors' code (:func:`rise_blur`).
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values in the unit of what is followed, higher is better; ``curve`` begins with the blurred
-        image. S + 1 forward passes for each map, of S steps.
+        Values in the unit of the tracked score, higher is better; ``curve`` begins with the blurred
+        image. A curve of S steps takes S + 1 forward passes for each map.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, see :class:`MetricInputs`.
     """
     inputs = MetricInputs("insertion", model, images, explanation, **options)
     start = baseline_images(rise_blur if baseline is None else check_baseline(baseline), images)
@@ -109,10 +109,10 @@ def insertion(
 
 
 def rise_blur(images: Tensor) -> Tensor:
-    """Blur images as RISE's code does: 11 pixels wide, nearly flat, zeros beyond the border.
+    """Blur images like RISE's code, with a nearly flat kernel of 11 pixels and zero padding.
 
-    The kernel is scipy's Gaussian filter, of a standard deviation of 5 pixels, of an impulse in 11
-    pixels; beyond those the filter reflects, which flattens it.
+    The kernel is the response of scipy's Gaussian filter, with a standard deviation of 5 pixels, to
+    an impulse in 11 pixels; the filter reflects at their ends, which flattens the kernel.
 
     Args:
         images: (N, C, *size).
@@ -137,10 +137,10 @@ def rise_blur(images: Tensor) -> Tensor:
 
 
 def _rise_kernel() -> Tensor:
-    """Return the response of 11 pixels, reflected at both ends, to an impulse in the middle."""
+    """Return the Gaussian's response to an impulse amid 11 pixels, reflected at both ends."""
     offsets = torch.arange(
         -20, 21, device="cpu"
-    )  # scipy cuts the Gaussian off at four standard deviations
+    )  # scipy truncates the Gaussian at four standard deviations
     weights = (-0.5 * (offsets.double() / 5).square()).exp()
     weights = weights / weights.sum()
     places = (torch.arange(11, device="cpu").unsqueeze(1) + offsets) % 22
@@ -152,12 +152,12 @@ def _rise_kernel() -> Tensor:
 def _followed(
     inputs: MetricInputs, start: Tensor, end: Tensor, step: int | None, *, larger: bool
 ) -> MetricResult:
-    """Follow the score from one image to another, the pixels with the largest values first."""
+    """Track the score from one image to another, changing pixels with the largest values first."""
     images = inputs.images
     n, pixels = len(images), images[0, 0].numel()
     each = images.shape[-1] if step is None else integer("step", step)
     counts = torch.arange(0, pixels + each, each, device=images.device).clamp(max=pixels)
-    first = 0 if start is not images else 1  # the unchanged image was scored before
+    first = 0 if start is not images else 1  # the unchanged image has been scored already
     changed = counts[first:]
 
     def values_of(maps: Tensor) -> tuple[Tensor, Tensor]:

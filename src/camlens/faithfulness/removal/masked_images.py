@@ -1,4 +1,4 @@
-"""What is left of a probability when an image is multiplied by its heatmap."""
+"""Metrics that compare the probability of an image with that of the image times its heatmap."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..metric.inputs import MetricInputs, own_targets
 from ..metric.options import MetricOptions
 from ..metric.result import Better, MetricResult
 
-#: By how much probabilities that a model computes itself may leave [0, 1].
+#: Tolerance by which probabilities that a model computes itself may lie outside [0, 1].
 _ROUNDING = 1e-3
 
 
@@ -27,36 +27,37 @@ def average_drop(
     baseline: Baseline = 0.0,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    r"""Measure which part of a probability goes when the image is multiplied by its heatmap.
+    r"""Measure the relative drop of the probability when the image is multiplied by its heatmap.
 
     .. math:: \max(0, p - o) / p
 
     with p the probability of the image and o that of the image times the heatmap. Chattopadhay et
-    al., "Grad-CAM++", WACV 2018 (arXiv:1710.11063), who give the mean in percent. A heatmap of ones
-    loses nothing, and is the best map there is: the metric is only worth reading beside the area
-    that a map covers (:func:`sparseness`).
+    al., "Grad-CAM++", WACV 2018 (arXiv:1710.11063), who report the mean in percent. A heatmap of
+    ones loses nothing and scores best, so read this metric together with the area that a map
+    covers (:func:`sparseness`).
 
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of them, or maps (N, K, *size) of any origin, whose positive
-            part is divided by its maximum. A map without a positive value shows the baseline alone;
-            a constant map is one of ones.
-        baseline: what is seen where the heatmap is 0, as :func:`deletion` takes it; between 0 and 1
-            it is mixed with the image. 0 is the mean colour of normalised images.
+        explanation: an explanation of the images, or maps (N, K, *size) of any origin, whose
+            positive part is divided by its maximum. A map without positive values shows only the
+            baseline; a constant positive map shows the whole image.
+        baseline: pixels shown where the heatmap is 0, in the forms that :func:`deletion` accepts;
+            where the heatmap is between 0 and 1 they are mixed with the image. 0 is the mean colour
+            of normalised images.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values in [0, 1], lower is better; NaN where the probability is 0. One forward pass for each
+        Values in [0, 1], lower is better; NaN if the probability is 0. One forward pass for each
         map.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`, or what is followed is no
-            probability: with ``activation="none"`` or a callable target a value outside [0, 1].
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, see :class:`MetricInputs`, or the tracked score is
+            not a probability: outside [0, 1] with ``activation="none"`` or a callable target.
 
     Example:
-        The probability is the mean of two pixels, of which the map shows one.
+        The probability is the mean of two pixels; the map shows one of them.
 
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
         >>> model[1].weight.data = torch.tensor([[0.5, 0.5]])
@@ -78,30 +79,30 @@ def average_increase(
     baseline: Baseline = 0.0,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    r"""Ask whether a probability rises when the image is multiplied by its heatmap.
+    r"""Check whether the probability rises when the image is multiplied by its heatmap.
 
     .. math:: 1[o > p]
 
     with p and o as in :func:`average_drop`: the increase in confidence of Chattopadhay et al.,
-    "Grad-CAM++", WACV 2018 (arXiv:1710.11063). A rise that rounding alone can make, some 1e-4 of
-    the logit or less, is none, so that a heatmap of ones has no increase.
+    "Grad-CAM++", WACV 2018 (arXiv:1710.11063). A rise within rounding, about 1e-4 of the logit or
+    less, does not count, so a heatmap of ones has no increase.
 
     Args:
-        model: as :func:`average_drop` takes it.
-        images: as :func:`average_drop` takes them.
-        explanation: as :func:`average_drop` takes it.
-        baseline: as :func:`average_drop` takes it.
+        model: see :func:`average_drop`.
+        images: see :func:`average_drop`.
+        explanation: see :func:`average_drop`.
+        baseline: see :func:`average_drop`.
         options: see :class:`MetricOptions`.
 
     Returns:
         Values 0 or 1, higher is better. One forward pass for each map.
 
     Raises:
-        TypeError: as :func:`average_drop`.
-        ValueError: as :func:`average_drop`.
+        TypeError: see :func:`average_drop`.
+        ValueError: see :func:`average_drop`.
 
     Example:
-        Of the two pixels only the one that the map shows speaks for the score.
+        Only the pixel that the map shows raises the score; the other one lowers it.
 
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
         >>> model[1].weight.data = torch.tensor([[0.8, -0.3]])
@@ -121,7 +122,7 @@ def average_gain(
     baseline: Baseline = 0.0,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    r"""Measure which part of what is missing a probability gains when multiplied by its heatmap.
+    r"""Measure the relative gain of the probability when the image is multiplied by its heatmap.
 
     .. math:: \max(0, o - p) / (1 - p)
 
@@ -129,22 +130,22 @@ def average_gain(
     interpretability", 2023 (arXiv:2301.07002).
 
     Args:
-        model: as :func:`average_drop` takes it.
-        images: as :func:`average_drop` takes them.
-        explanation: as :func:`average_drop` takes it.
-        baseline: as :func:`average_drop` takes it.
+        model: see :func:`average_drop`.
+        images: see :func:`average_drop`.
+        explanation: see :func:`average_drop`.
+        baseline: see :func:`average_drop`.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values in [0, 1], higher is better; NaN where the probability is 1. One forward pass for
-        each map.
+        Values in [0, 1], higher is better; NaN if the probability is 1. One forward pass for each
+        map.
 
     Raises:
-        TypeError: as :func:`average_drop`.
-        ValueError: as :func:`average_drop`.
+        TypeError: see :func:`average_drop`.
+        ValueError: see :func:`average_drop`.
 
     Example:
-        Of the missing 0.5 the map gains 0.3.
+        The probability is 0.5, so it can gain 0.5; the map gains 0.3.
 
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
         >>> model[1].weight.data = torch.tensor([[0.8, -0.3]])
@@ -162,8 +163,8 @@ def average_gain(
 
 
 def _risen(before: Tensor, after: Tensor) -> Tensor:
-    # Beside other images the same image has a score that is some roundings off; a logit's rounding
-    # moves a probability p by as much times p (1 - p).
+    # The score of the same image differs by rounding when it runs in another batch; rounding a
+    # logit by e moves a probability p by e p (1 - p).
     return (after - before > before * (1e-4 * (1 - before) + 1e-6)).float()
 
 
@@ -183,15 +184,15 @@ def _compared(
 
 
 def masked_probabilities(inputs: MetricInputs, start: Tensor, heat: Tensor) -> Tensor:
-    """Return (N, K): the probabilities of images that are seen as far as heatmaps say.
+    """Return (N, K): the probabilities of images masked by heatmaps.
 
     Args:
-        inputs: with the model.
-        start: (N, C, *size): what is seen where a heatmap is 0.
+        inputs: inputs with a model.
+        start: (N, C, *size): pixels shown where a heatmap is 0.
         heat: (N, M, *size) in [0, 1]; M is K, or 1 for a heatmap that stands for all targets.
 
     Raises:
-        ValueError: they are no probabilities.
+        ValueError: the tracked scores are not probabilities.
     """
     images, (n, m) = inputs.images, heat.shape[:2]
     flat = heat.to(images.dtype).flatten(0, 1)
@@ -206,15 +207,15 @@ def masked_probabilities(inputs: MetricInputs, start: Tensor, heat: Tensor) -> T
 
 
 def checked_probabilities(metric: str, values: Tensor) -> Tensor:
-    """Return what is followed, of unchanged or changed images, if it can be probabilities.
+    """Return tracked scores clamped to [0, 1], after checking that they can be probabilities.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: a score lies outside [0, 1].
     """
     low, high = values.amin().item(), values.amax().item()
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise ValueError(
             f"{metric} compares probabilities, got values from {low:.3g} to {high:.3g}: choose "
-            'activation="softmax" or "sigmoid", or targets that give probabilities'
+            'activation="softmax" or "sigmoid", or targets that return probabilities'
         )
     return values.clamp(0, 1)

@@ -1,4 +1,4 @@
-"""ROAD: remove pixels and debias, by an imputation that leaves no mask to be seen."""
+"""ROAD (Remove and Debias): track a score as pixels are removed and imputed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..metric.pixel_order import ranks
 from ..metric.result import MetricResult
 from .imputation import check_planar, impute
 
-#: What is removed first: the pixels with the least, or the most heat.
+#: Which pixels are removed first: those with the least or with the most heat.
 _ORDERS = {"combined": ("least", "most"), "least": ("least",), "most": ("most",)}
 
 
@@ -30,51 +30,51 @@ def road(
     noise: float = 0.01,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    r"""Follow the score as shares of an image's pixels are removed and imputed from the others.
+    r"""Track the score as shares of an image's pixels are removed and imputed from the others.
 
     Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022
     (arXiv:2202.00449): removed pixels become the noisy means of their neighbours
-    (:func:`camlens.faithfulness.impute`), so that their mask is hard to read off the image. With
-    :math:`s_p` the score after p percent are removed, the value is the mean of :math:`s_p`, or of
-    half the difference of the two orders, over the percentages:
+    (:func:`camlens.faithfulness.impute`), so that the image hardly reveals which pixels were
+    removed. With :math:`s_p` the score after removing p percent, the value is the mean over the
+    percentages of :math:`s_p`, or of half the difference of the two orders:
 
     .. math:: \frac{1}{|P|} \sum_{p \in P} \frac{s_p^{LeRF} - s_p^{MoRF}}{2}
 
-    The paper reports the accuracy over a data set; here it is each image's own score, whose mean is
-    a curve of the same kind. The combination of the orders is an addition of the library
-    grad-cam's. Exactly the stated share of pixels is removed, rounded to whole pixels. Pixels of
-    equal value are removed at random: a constant map is removed in random order, and a map that is
-    zero in places is never thresholded there.
+    The paper reports the accuracy over a data set; camlens reports each image's score, whose mean
+    gives a curve of the same kind. Combining the two orders comes from the grad-cam library. The
+    stated share of pixels is removed exactly, rounded to whole pixels. Pixels of equal value are
+    removed in random order, so a constant map is removed at random, and zeros are never removed all
+    at once by a threshold.
 
-    ROAD, like ROAR, favours blurry maps, since holes without details are imputed worst: look at the
-    floor ``"blurred_random"``.
+    ROAD, like ROAR, favours blurry maps, since large smooth holes are imputed worst: compare with
+    the floor ``"blurred_random"``.
 
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, H, W), as the model takes them.
-        explanation: an explanation of them, or maps (N, K, H, W) of any origin.
+        explanation: an explanation of the images, or maps (N, K, H, W) of any origin.
         order: ``"most"`` removes the pixels with the largest values first (MoRF; lower is better),
             ``"least"`` those with the smallest (LeRF; higher is better). ``"combined"`` is half of
-            the difference, LeRF less MoRF (higher is better).
-        percentages: of the pixels to remove, in (0, 100).
-        noise: standard deviation of what is added to imputed values, in the images' own unit. The
-            authors add 0.01 to images in [0, 1], before they are normalised. An image has one draw,
-            the same for all shares and maps.
+            the difference, LeRF minus MoRF (higher is better).
+        percentages: percentages of the pixels to remove, in (0, 100).
+        noise: standard deviation of the noise added to imputed values, in the images' own unit. The
+            authors add 0.01 to images in [0, 1], before they are normalised. Each image has one
+            draw, the same for all shares and maps.
         options: see :class:`MetricOptions`.
 
     Returns:
-        The mean over the percentages, and the ``curve`` over them, in the unit of what is followed.
-        As many forward passes for each map as there are percentages, twice as many if combined,
-        and as many imputations.
+        The mean over the percentages, and the ``curve`` over them, in the unit of the tracked
+        score. Each map takes one forward pass and one imputation per percentage, twice as many for
+        ``"combined"``.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`; images are not 2-D, or a
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, see :class:`MetricInputs`; images are not 2-D, or a
             percentage removes none or all of their pixels.
 
     Example:
-        The score is the mean of the right half, which the map names. The left half is zero, so is
-        what the right half is imputed by.
+        The score is the mean of the right half, which the map marks. The left half is zero, and so
+        are the values imputed from it.
 
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 1, bias=False)).eval()
         >>> right = (torch.arange(4) > 1).float().expand(1, 1, 4, 4)
@@ -87,7 +87,7 @@ def road(
         0.5
     """
     if order not in _ORDERS:
-        raise ValueError(f"expected an order out of {tuple(_ORDERS)}, got {order!r}")
+        raise ValueError(f"expected an order from {tuple(_ORDERS)}, got {order!r}")
     shares = [float(percentage) / 100 for percentage in percentages]
     if not shares or not all(0 < share < 1 for share in shares):
         raise ValueError(f"expected percentages within (0, 100), got {percentages!r}")
@@ -99,7 +99,7 @@ def road(
     counts = torch.tensor([round(share * pixels) for share in shares], device="cpu")
     if counts.amin() < 1 or counts.amax() == pixels:
         raise ValueError(
-            f"expected percentages that remove some and leave some of {pixels} pixels, got "
+            f"expected percentages that remove at least one of {pixels} pixels and not all, got "
             f"{percentages!r}, which remove {counts.tolist()}"
         )
     counts = counts.to(images.device)

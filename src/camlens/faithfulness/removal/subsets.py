@@ -1,4 +1,4 @@
-"""Subsets: do attributions add up to what the score loses when their pixels go?"""
+"""Metrics that compare attributions of sets of pixels with the score's drop without them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..metric.options import MetricOptions
 from ..metric.pixel_order import ranks
 from ..metric.result import MetricResult
 
-#: A score that moves by this part of itself or less has only been rounded.
+#: A relative change of the score up to this value is rounding.
 _ROUNDING = 1e-6
 
 
@@ -32,37 +32,37 @@ def mu_fidelity(
     baseline: Baseline = 0.0,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    r"""Correlate the attributions within random subsets with what the score loses without them.
+    r"""Correlate the attributions in random subsets with the score's drop when they are removed.
 
     .. math:: \mu = \mathrm{corr}_S \Big(\sum_{p \in S} a_p,\; f(x) - f(x_{S \to b})\Big)
 
     Pearson's correlation over subsets of fixed size: Bhatt, Weller and Moura, "Evaluating and
     Aggregating Feature-based Model Explanations", IJCAI 2020 (arXiv:2005.00631), definition 3.
-    Subsets are of the cells of a grid, since single pixels hardly change a photograph's score. All
-    maps and floors are judged by the same subsets.
+    A subset contains cells of a grid, since single pixels hardly change a photograph's score. All
+    maps and floors are measured on the same subsets.
 
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of them, whose signed attributions count where it has some
+        explanation: an explanation of the images, whose signed attributions are used if it has any
             (:meth:`MetricInputs.attributions`), or maps (N, K, *size) of any origin.
-        subsets: how many; at least 3. As many forward passes of each image.
-        share: of the cells in a subset, in (0, 1).
-        grid: cells along each axis, one number for all or one for each.
-        baseline: what is seen instead, as :func:`deletion` takes it.
+        subsets: number of subsets, at least 3. Each takes a forward pass of each image.
+        share: share of the cells in a subset, in (0, 1).
+        grid: number of cells along each axis, one number for all axes or one for each.
+        baseline: replacement for removed pixels, see :func:`deletion`.
         options: see :class:`MetricOptions`.
 
     Returns:
         Values in [-1, 1], higher is better, and their ``standard_error`` by the jackknife over
-        subsets. NaN for a constant map, where all subsets have the same sum, and where the score
-        does not change but for rounding, by some 1e-6 of itself.
+        subsets. NaN for a constant map, for which all subsets have the same sum, and if the score
+        changes only by rounding, about 1e-6 of itself.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, see :class:`MetricInputs`.
 
     Example:
-        Of a linear model inputs times weights say exactly what is lost.
+        For a linear model, inputs times weights give the exact drops.
 
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(9, 1)).eval()
         >>> images = torch.rand(1, 1, 3, 3)
@@ -80,7 +80,7 @@ def mu_fidelity(
         return torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells).double())
 
     def correlated(maps: Tensor) -> tuple[Tensor, Tensor]:
-        # Cells of different sizes would else give a constant map a correlation, with their areas.
+        # Otherwise cells of different sizes would give a constant map a correlation by their areas.
         constant = (maps.flatten(2).amax(dim=2) == maps.flatten(2).amin(dim=2)).unsqueeze(2)
         value, error = _correlation(sums(maps).where(~constant, 0), drops)
         moved = drops.double().std(dim=2) > _ROUNDING * inputs.unchanged.abs()
@@ -103,36 +103,36 @@ def infidelity(
     normalize: bool = True,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    r"""Measure by how much attributions miss what the score loses when their pixels go.
+    r"""Measure the squared error of attributions as predictions of the score's drop.
 
     .. math:: \mathrm{INFD} = E_I \big[(I^T \Phi - (f(x) - f(x - I)))^2\big]
 
     Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019
-    (arXiv:1901.09392). The changes I are what random subsets of a grid's cells
-    are more than the baseline, each drawn by itself; :math:`I^T \Phi` is then the sum of the
-    attributions in the subset.
+    (arXiv:1901.09392). The change I replaces a random subset of a grid's cells by the baseline;
+    each subset is drawn independently. :math:`I^T \Phi` is then the sum of the attributions in the
+    subset.
 
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: as :func:`mu_fidelity` takes it, and likewise what follows.
-        subsets: how many, at least 3.
-        share: of the cells in a subset.
-        grid: cells along each axis.
-        baseline: what is seen instead.
-        normalize: whether each map is first multiplied by the factor that makes its infidelity
-            least, of those that are not negative: a map of the opposite is not right. Without it
-            maps in another unit than the score's cannot be compared: a heatmap's unit is arbitrary.
+        explanation: see :func:`mu_fidelity`, also for the arguments below.
+        subsets: number of subsets, at least 3.
+        share: share of the cells in a subset.
+        grid: number of cells along each axis.
+        baseline: replacement for removed pixels.
+        normalize: whether to first multiply each map by the factor of at least 0 that minimises
+            its infidelity; a negative factor would reward a map of the opposite sign. Without it,
+            only maps in the score's unit can be compared, and a heatmap's unit is arbitrary.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values of at least 0 in the squared unit of what is followed, lower is better, and their
-        ``standard_error``. A map of zeros, and with ``normalize`` one that is no better than it,
-        has the mean square of what is lost.
+        Values of at least 0 in the squared unit of the tracked score, lower is better, and their
+        ``standard_error``. A map of zeros, and with ``normalize`` any map that is no better, has
+        the mean squared drop.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, see :class:`MetricInputs`.
     """
     inputs = MetricInputs("infidelity", model, images, explanation, **options)
     start, chosen, drops, cells = _without_subsets(inputs, baseline, subsets, share, grid)
@@ -161,30 +161,30 @@ def saco(
     baseline: Baseline = 0.0,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    """Ask whether the groups of pixels with more heat are those the score needs more.
+    """Check whether removing pixels with more heat lowers the score more.
 
     The salience-guided faithfulness coefficient of Wu et al., "On the Faithfulness of Vision
     Transformer Explanations", CVPR 2024 (arXiv:2404.01415), section 3: pixels are sorted by their
-    values into groups of equal size. Each pair of groups counts by how far their heat differs, for
-    the map if the group with more heat costs more score, else against it. A pair that costs the
-    same, but for rounding, counts for neither; in the paper it counts for the map, which gives a
-    score that does not change at all the best value.
+    values into groups of equal size. Each pair of groups is weighted by the difference of their
+    heat. It counts for the map if removing the group with more heat lowers the score more, and
+    otherwise against it. A pair with equal drops, up to rounding, counts as zero; in the paper it
+    counts for the map, which gives a score that never changes the best value.
 
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of them, or maps (N, K, *size) of any origin.
-        groups: how many, at least 2. As many forward passes for each map.
-        baseline: what is seen instead, as :func:`deletion` takes it.
+        explanation: an explanation of the images, or maps (N, K, *size) of any origin.
+        groups: number of groups, at least 2. Each takes a forward pass for each map.
+        baseline: replacement for removed pixels, see :func:`deletion`.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values in [-1, 1], higher is better; NaN where all groups have the same heat, such as in a
-        constant map, or cost the same.
+        Values in [-1, 1], higher is better; NaN if all groups have the same heat, as in a constant
+        map, or the same drop.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, see :class:`MetricInputs`.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
@@ -217,7 +217,7 @@ def saco(
 
         without = inputs.scores(make, rows // (m * groups)).unflatten(0, (n, m, groups))
         drops = inputs.unchanged.unsqueeze(2) - own_targets(without)  # (N, K, groups)
-        more = heat.unsqueeze(3) - heat.unsqueeze(2)  # of group i than of j
+        more = heat.unsqueeze(3) - heat.unsqueeze(2)  # heat of group i minus heat of group j
         costs = drops.unsqueeze(3) - drops.unsqueeze(2)
         rounding = _ROUNDING * inputs.unchanged.abs().view(n, -1, 1, 1)
         costs = costs.sign().where(costs.abs() > rounding, 0)
@@ -237,7 +237,7 @@ def _without_subsets(
     share: float,
     grid: int | Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the baseline as images, and what :func:`_removed` does, once for all maps."""
+    """Return the baseline as images and the results of :func:`_removed`, shared by all maps."""
     start = baseline_images(check_baseline(baseline), inputs.images)
     options = inputs.options
     drawn = [options.seed, options.first, subsets, share, grid]
@@ -259,8 +259,8 @@ def _removed(
     """Score the images without random subsets of a grid's cells.
 
     Returns:
-        Which cells each subset holds, (N, S, cells) bool; what the score loses, (N, K, S); and of
-        each pixel the cell, (*size) int64.
+        The cells in each subset, (N, S, cells) bool; the score's drops, (N, K, S); and the cell of
+        each pixel, (*size) int64.
     """
     images = inputs.images
     size, n = images.shape[2:], len(images)
@@ -276,8 +276,8 @@ def _removed(
     several = round(share * cells)
     if not 0 < several < cells:
         raise ValueError(
-            f"expected a share that is at least one of the grid's {cells} cells and not all, got "
-            f"{share!r}"
+            f"expected a share that covers at least one of the grid's {cells} cells and not all, "
+            f"got {share!r}"
         )
     chosen = torch.zeros(n, subsets, cells, dtype=torch.bool, device="cpu")
     for row, seed in enumerate(inputs.seeds.tolist()):

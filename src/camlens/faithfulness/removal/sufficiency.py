@@ -1,4 +1,4 @@
-"""Sufficiency: how few pixels, those with most heat first, keep the score."""
+"""Sufficiency: the smallest share of the hottest pixels that preserves the score."""
 
 from __future__ import annotations
 
@@ -25,34 +25,36 @@ def sufficiency(
     baseline: Baseline | None = None,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    """Find the smallest share of the pixels that keeps the score, those with most heat first.
+    """Find the smallest share of the hottest pixels that preserves the score.
 
-    Pixels are shown in a blurred image, in the order of :func:`insertion`. A bisection over their
-    number, of all images and targets at once, looks for where the score reaches ``keep`` times the
-    unchanged one. It assumes that showing more pixels does not lower the score. Where it does, the
-    score crosses that line several times, and the value is one of the crossings, not always the
-    first: with one pixel fewer the score is below the line, with so many it is not. A measure of
-    this kind is the smallest sufficient region of Dabkowski and Gal, "Real Time Image Saliency for
-    Black Box Classifiers", NeurIPS 2017 (arXiv:1705.07857); here it is of pixels instead of boxes.
+    Pixels are revealed in a blurred image, in the order of :func:`insertion`. A bisection over
+    their number, for all images and targets at once, finds where the score reaches ``keep`` times
+    the unchanged score. It assumes that revealing more pixels does not lower the score. If it does,
+    the score crosses that threshold several times, and the value is one of the crossings, not
+    always the first: at the returned number of pixels the score is not below the threshold, with
+    one pixel fewer it is. Similar to the smallest sufficient region of Dabkowski and Gal, "Real
+    Time Image Saliency for Black Box Classifiers", NeurIPS 2017 (arXiv:1705.07857), for pixels
+    instead of boxes.
 
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of them, or maps (N, K, *size) of any origin. Pixels of equal
-            value are in random order, so that a constant map is a random one.
-        keep: which part of the unchanged score is to be kept, in (0, 1].
-        baseline: the image that pixels are shown in; None: blurred, as :func:`insertion` has it.
+        explanation: an explanation of the images, or maps (N, K, *size) of any origin. Pixels of
+            equal value are in random order, so a constant map acts as a random one.
+        keep: the part of the unchanged score to preserve, in (0, 1].
+        baseline: the image in which pixels are revealed; None: blurred, see :func:`insertion`.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values in [0, 1], lower is better: 0 where the image without any pixel keeps the score, 1
-        where only all of them do. NaN where the unchanged score is not positive, so that a part of
-        it means nothing. At most 1 + log2(pixels) forward passes, rounded up, for each map and
-        target, of floors too: 17 for 224 x 224 pixels.
+        Values in [0, 1], lower is better: 0 if the image without any pixel preserves the score, 1
+        if only the whole image does. NaN if the unchanged score is not positive, so that a part of
+        it is not defined. At most 1 + log2(pixels) forward passes, rounded up, for each map and
+        target, also for floors: 17 for 224 x 224 pixels.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, see :class:`MetricInputs`, or ``keep`` is out of range.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, see :class:`MetricInputs`, or ``keep`` is out of
+            range.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 1, bias=False)).eval()
@@ -69,7 +71,7 @@ def sufficiency(
         raise ValueError(f"expected keep as a part of the score in (0, 1], got {keep!r}")
     start = baseline_images(rise_blur if baseline is None else check_baseline(baseline), images)
     n, k, pixels = *inputs.unchanged.shape, images[0, 0].numel()
-    # The unchanged score itself may be some roundings lower beside other images.
+    # The unchanged score may be lower by rounding when the image runs in another batch.
     goal = (keep - 1e-6) * inputs.unchanged
     rows = torch.arange(n * k, device=images.device)
 
@@ -78,7 +80,7 @@ def sufficiency(
         which = rows if maps.shape[1] == k else rows // k  # one map stands for all targets
 
         def enough(shown: Tensor) -> Tensor:
-            """Return (N, K): whether so many pixels keep the score."""
+            """Return (N, K): whether the given numbers of pixels preserve the score."""
             limits = shown.flatten()
 
             def make(part: slice) -> Tensor:

@@ -1,1 +1,1 @@
-"""Checks that a map depends on the model, the class and the image, as it should."""
+"""Sanity checks: does a map depend on the model's weights, the class and the image?"""

@@ -1,4 +1,4 @@
-"""A network's learned tensors from the top down, and the network run with others in their place."""
+"""List a network's learned tensors from the output down, and run it with shuffled ones."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _LEARNED_BUFFERS = frozenset(["running_mean", "running_var", "weight", "bias"])
 
 
 class Cascade:
-    """The modules that hold something learned, in the order in which a cascade reaches them.
+    """The modules with learned tensors, in the order in which a cascade shuffles them.
 
-    The order is measured in one forward pass: the module that was entered last is first. What a
-    module holds itself therefore follows what the modules inside it hold, such as a position
-    embedding the blocks that it is fed to; what the model itself holds, such as a class token, is
-    last. A module that is not called, since only its weights are used, goes with the one around it.
-    A tensor that several modules share goes with the first of them, in all of them.
+    The order is measured in one forward pass: the module that was entered last comes first. A
+    module's own tensors therefore follow those of the modules inside it: a position embedding
+    follows the blocks that it is fed to, and tensors of the model itself, such as a class token,
+    come last. A module that is not called, because only its weights are used, goes with its parent.
+    A tensor that several modules share is shuffled in all of them, with the first of them.
 
     Args:
-        probe: of the call.
+        probe: the probe of the call.
 
     Attributes:
-        modules: their names; ``""`` is the model itself.
+        modules: the modules' names; ``""`` is the model itself.
 
     Raises:
-        ValueError: nothing is learned, or a module keeps its weights where no other ones can be
-            lent to it.
+        ValueError: the model has no learned tensors, or a module stores its weights where they
+            cannot be replaced.
     """
 
     def __init__(self, probe: Probe) -> None:
@@ -47,9 +47,9 @@ class Cascade:
         modules = dict(self._model.named_modules())
         if kept := [name for name, module in modules.items() if isinstance(module, nn.RNNBase)]:
             raise ValueError(
-                f"the recurrent layers {kept[:3]} keep a list of their weights of their own, in "
-                "whose place no others can be put: shuffle a copy of the model, and compare its "
-                "maps by camlens.faithfulness.spearman"
+                f"the recurrent layers {kept[:3]} keep a separate list of their weights, which "
+                "cannot be replaced: shuffle a copy of the model, and compare its maps by "
+                "camlens.faithfulness.spearman"
             )
         self._first, self._last, self._left = _times(probe, [name for name in modules if name])
         numbers = {name: number for number, name in enumerate(modules)}
@@ -65,9 +65,9 @@ class Cascade:
         def reached(name: str) -> tuple[int, int]:
             return _nearest(self._last, name), numbers[name]
 
-        #: By module, where its tensors lie among all, their names and themselves.
+        #: By module, its tensors with their numbers among all tensors and their names.
         self._own: dict[str, list[tuple[int, str, Tensor]]] = {}
-        #: By module, when the first of its tensors may have been used.
+        #: By module, the earliest time at which one of its tensors may have been used.
         self._used: dict[str, int] = {}
         for number, (identity, (full, tensor)) in enumerate(tensors.items()):
             module_name = max(holders[identity], key=reached)
@@ -77,17 +77,17 @@ class Cascade:
         self.modules = sorted(self._own, key=reached, reverse=True)
 
     def groups(self, steps: int | None) -> list[list[str]]:
-        """Divide the modules into steps of as equal numbers as can be; None: one for each.
+        """Divide the modules into steps of nearly equal size; None: one step for each module.
 
         Raises:
-            ValueError: ``steps`` is no positive integer.
+            ValueError: ``steps`` is not a positive integer.
         """
         count = len(self.modules) if steps is None else min(integer("steps", steps), len(self))
         bounds = [round(len(self) * i / count) for i in range(count + 1)]
         return [self.modules[first:last] for first, last in itertools.pairwise(bounds)]
 
     def behind(self, layer: str) -> frozenset[str]:
-        """Return the modules whose tensors were first used after a layer had last returned."""
+        """Return the modules whose tensors were first used after a layer last returned."""
         left = self._left.get(layer)
         if left is None:
             return frozenset()
@@ -96,8 +96,9 @@ class Cascade:
     def shuffled(self, names: Sequence[str], seed: int) -> dict[str, Tensor]:
         """Return the tensors of some modules with their values in random order.
 
-        A channel's statistics, scale and offset in a BatchNorm stay together: apart, the variance
-        of a channel that is always zero would divide a living one, and the scores would overflow.
+        A BatchNorm channel's statistics, scale and offset stay together. Otherwise an active
+        channel might be divided by the variance of a channel that is always zero, and the scores
+        would overflow.
         """
         found = {}
         for name in names:
@@ -107,7 +108,7 @@ class Cascade:
                 draw = torch.Generator("cpu").manual_seed(
                     seed * _TENSORS + (own[0][0] if together else number)
                 )
-                # On the CPU, so that a seed means the same order on every device.
+                # On the CPU, so that a seed gives the same order on every device.
                 places = torch.randperm(
                     tensor.numel(), generator=draw, dtype=torch.int32, device="cpu"
                 )
@@ -116,7 +117,7 @@ class Cascade:
         return found
 
     def run(self, tensors: Mapping[str, Tensor], work: Callable[[], _T]) -> _T:
-        """Call ``work`` while the model has other tensors; then, and on errors, it has its own."""
+        """Call ``work`` with other tensors in the model, and restore its own, also on errors."""
         lent = {f"model.{name}": tensor for name, tensor in tensors.items()}
         found: _T = torch.func.functional_call(_Holder(self._model), lent, (work,))
         return found
@@ -127,7 +128,7 @@ class Cascade:
 
 
 class _Holder(nn.Module):
-    """Holds a model, so that ``torch.func.functional_call`` can lend it other tensors."""
+    """Wraps a model, so that ``torch.func.functional_call`` can replace its tensors."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -140,7 +141,7 @@ class _Holder(nn.Module):
 def _times(
     probe: Probe, names: Sequence[str]
 ) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
-    """Return when modules were first entered, last entered and last left in a forward pass."""
+    """Return the times when modules were first entered, last entered and last left in a pass."""
     first, last, left = {"": 0}, {"": 0}, {}
     clock = itertools.count(1)
 
@@ -157,7 +158,7 @@ def _times(
 
 
 def _nearest(times: Mapping[str, int], name: str) -> int:
-    """Return a module's time; of one that was not called, that of the nearest one around it."""
+    """Return a module's time, or its nearest called ancestor's if it was not called."""
     while name not in times:
         name = name.rpartition(".")[0]
     return times[name]

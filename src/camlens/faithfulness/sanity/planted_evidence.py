@@ -1,4 +1,4 @@
-"""Planted evidence: a network whose evidence is known, to hold a method against."""
+"""Planted evidence: test a method on a small network whose evidence is known."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from ...explainers import Explainer
 from ...options import integer
 from . import planted_pictures as planted
 
-#: A map passes whose heat is so many times denser on the patch than chance would have it.
+#: A map passes if its heat is this many times denser on the patch than by chance.
 DENSE = 3.0
-#: In so many of the pictures a method has to pass.
+#: The share of the pictures in which a method has to pass.
 SHARE = 0.95
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class PlantedEvidence:
-    """What a method shows in pictures whose only evidence is one patch.
+    """A method's results on pictures whose only evidence is one patch.
 
     Attributes:
-        density: (N,): the share of the heat on the patch over the patch's share of the area; 1 is
-            chance.
-        hottest: (N,) bool: no place of the patch's size holds more heat than where the patch is.
-        offset: (N, 2): the heat's maximum less the patch's centre, down and right, in pixels.
-        shuffled: (N,): as ``density``, of the network with its weights in random order.
+        density: (N,): the patch's share of the heat divided by its share of the area; 1 is chance.
+        hottest: (N,) bool: whether the hottest window of the patch's size overlaps the patch by
+            more than a quarter.
+        offset: (N, 2): position of the heat's maximum minus the patch's centre, down and right, in
+            pixels.
+        shuffled: (N,): ``density`` for the network with shuffled weights.
     """
 
     density: Tensor
@@ -39,7 +40,7 @@ class PlantedEvidence:
 
     @property
     def share(self) -> float:
-        """The share of the pictures with a density above 3 and the hottest place on the patch."""
+        """The share of the pictures with a density above 3 and the hottest window on the patch."""
         return ((self.density > DENSE) & self.hottest).float().mean().item()
 
     @property
@@ -49,7 +50,7 @@ class PlantedEvidence:
 
     @property
     def destroyed(self) -> bool:
-        """Whether shuffled weights destroy what is found."""
+        """Whether shuffling the weights destroys the heat on the patch."""
         low = self.shuffled.median() < 0.6 * self.density.median()
         return bool(low) and bool((self.shuffled > DENSE).float().mean() < 0.5)
 
@@ -69,20 +70,22 @@ def planted_evidence(
     pictures: int = 40,
     seed: int = 1,
 ) -> PlantedEvidence:
-    """Explain a small trained network whose evidence is known.
+    """Test a method on a small trained network whose evidence is known.
 
-    Pictures of 48 pixels of noise hold one patch of 8, whose pattern decides the class. A network
-    is trained on them, once in a process: some seconds on one core.
+    Each picture is 48 x 48 pixels of noise with one patch of 8 x 8, whose pattern determines the
+    class. A network is trained on such pictures once per process, which takes some seconds on one
+    core.
 
     Args:
-        make: from a model to an explainer, such as ``camlens.GradCAM``.
-        transformer: whether the network is a vision transformer and not convolutional; needs timm.
-        pictures: how many; those that the network gets wrong are left out.
-        seed: of the pictures.
+        make: returns an explainer of a given model, such as ``camlens.GradCAM``.
+        transformer: whether to use a vision transformer (needs timm) instead of a convolutional
+            network.
+        pictures: number of pictures; those that the network misclassifies are left out.
+        seed: seed of the pictures.
 
     Raises:
-        ImportError: a transformer without timm.
-        TypeError: ``make`` makes no explainer.
+        ImportError: the transformer needs timm.
+        TypeError: ``make`` does not return an explainer.
 
     Example:
         >>> import camlens
@@ -97,7 +100,7 @@ def planted_evidence(
     images, classes, masks = images[right], classes[right], masks[right]
     heat, shuffled = (
         made(make, network)(images.clone(), targets=classes).heatmaps[:, 0].cpu()
-        # Copies: what a method leaves behind in one must not reach later calls.
+        # Copies, so that changes that a method makes to a model do not affect later calls.
         for network in (copy.deepcopy(model), planted.shuffled(model))
     )
     peak = heat.flatten(1).argmax(dim=1)
@@ -111,36 +114,36 @@ def planted_evidence(
 
 
 def made(make: object, model: nn.Module) -> Explainer:
-    """Make an explainer of a model.
+    """Create an explainer of a model.
 
     Raises:
-        TypeError: what came is none.
+        TypeError: ``make`` does not return an explainer.
     """
     if isinstance(make, Explainer):
         name = type(make).__name__
         raise TypeError(
-            f"expected what makes an explainer of a model, got an explainer ({name}) of a model "
-            f"that it cannot be parted from, and small networks have to be explained here: give "
-            f"the class, {name}, or with options of yours lambda model: {name}(model, ...)"
+            f"expected a function that creates an explainer of a model, got an explainer ({name}) "
+            f"that is bound to its model, while this check explains small networks of its own: "
+            f"pass the class, {name}, or with options lambda model: {name}(model, ...)"
         )
     explainer = make(model) if callable(make) else make
     if not isinstance(explainer, Explainer):
         raise TypeError(
-            "expected what makes an explainer of a model, such as camlens.GradCAM or lambda model: "
-            f"camlens.RISE(model, masks=500), got {make!r:.80}"
+            "expected a function that creates an explainer of a model, such as camlens.GradCAM or "
+            f"lambda model: camlens.RISE(model, masks=500), got {make!r:.80}"
         )
     return explainer
 
 
 def _hottest(heat: Tensor, masks: Tensor) -> Tensor:
-    """Return (N,): whether no place of the patch's size holds more heat than where the patch is."""
+    """Return (N,): whether the hottest window overlaps the patch by more than a quarter."""
     places = functional.avg_pool2d(heat.unsqueeze(1), planted.PATCH, 2).flatten(1)
     patch = functional.avg_pool2d(masks.unsqueeze(1), planted.PATCH, 2).flatten(1)
     return patch.gather(1, places.argmax(dim=1, keepdim=True)).squeeze(1) > 0.25
 
 
 def _centres(masks: Tensor) -> Tensor:
-    """Return (N, 2): the middle of each mask, in pixels."""
+    """Return (N, 2): the centre of each mask, in pixels."""
     pixels = torch.arange(planted.SIZE, dtype=torch.float32)
     area = masks.sum(dim=(1, 2))
     return torch.stack(

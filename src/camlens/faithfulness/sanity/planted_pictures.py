@@ -1,7 +1,7 @@
-"""Pictures with planted evidence, and small networks trained on them: what is right is known.
+"""Pictures with planted evidence, and small networks trained on them.
 
-A picture is 48 pixels of noise with one patch of 8; the pattern of the patch decides the class, so
-the patch is the only evidence, and its place is known.
+A picture is 48 x 48 pixels of noise with one patch of 8 x 8. The pattern of the patch determines
+the class, so the patch is the only evidence, and its position is known.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def convolutional() -> nn.Module:
 
 
 def transformer() -> nn.Module:
-    """Return an untrained vision transformer whose tokens are the places of the patches.
+    """Return an untrained vision transformer whose tokens coincide with the patches' positions.
 
     Raises:
         ImportError: timm is not installed.
@@ -108,9 +108,9 @@ def trained() -> nn.Module:
 def trained_transformer() -> nn.Module:
     """Return a trained transformer in evaluation mode, for pictures with ``step=PATCH``.
 
-    Each logit says on its own whether its pattern is there, and a quarter of the training pictures
-    have none. With a softmax over the four classes, one may be told by the absence of the others,
-    and then the patch is not all of the evidence.
+    Each logit independently predicts whether its pattern is present, and a quarter of the training
+    pictures have no pattern. With a softmax over the four classes, the network could recognise one
+    class by the absence of the others, and the patch would not be the only evidence.
     """
 
     def loss(model: nn.Module, seed: int) -> Tensor:
@@ -124,7 +124,7 @@ def trained_transformer() -> nn.Module:
 
 
 def shuffled(model: nn.Module) -> nn.Module:
-    """Return the network with the values of each parameter in another order."""
+    """Return a copy of the network with the values of each parameter in random order."""
     other = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(5)
     for parameter in other.parameters():
@@ -134,7 +134,7 @@ def shuffled(model: nn.Module) -> nn.Module:
 
 
 def density(heat: Tensor, masks: Tensor) -> Tensor:
-    """Return (N,): a map's share of heat on its patch, over the patch's share of the area."""
+    """Return (N,): the patch's share of a map's heat divided by its share of the area."""
     total = heat.flatten(1).sum(dim=1)
     share = (heat * masks).flatten(1).sum(dim=1) / total.where(total > 0, 1)
     return share / (masks.flatten(1).mean(dim=1))

@@ -23,31 +23,33 @@ def random_logit(
     pairs: str = "mean",
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    """Compare the maps of different classes: a map that is the same for all explains none.
+    """Compare the maps of different classes: a map that is the same for all classes explains none.
 
     The random logit test of Sixt, Granz and Landgraf, "When Explanations Lie", ICML 2020
-    (arXiv:1912.09818), with all pairs of the explained targets in place of one random class. Maps
-    of classes that share evidence may rightly be alike. What all classes share drops out of
-    differences of scores: explain ``targets=lambda out: out - out.mean(dim=1, keepdim=True)``.
+    (arXiv:1912.09818), with all pairs of the explained targets instead of one random class. Maps of
+    classes that share evidence may rightly be similar. To remove the evidence that all classes
+    share, explain score differences:
+    ``targets=lambda out: out - out.mean(dim=1, keepdim=True)``.
 
     Args:
         model: not run; may be None.
         images: (N, C, *size).
-        explanation: of at least two targets of each image, such as
-            ``explainer(images, targets="all")``, or maps (N, K, *size), signed ones too.
+        explanation: an explanation of at least two targets of each image, such as
+            ``explainer(images, targets="all")``, or maps (N, K, *size), which may be signed.
         similarity: see :func:`randomization`.
-        pairs: ``"mean"`` or ``"max"``: what is taken of a map's similarities to the others.
+        pairs: ``"mean"`` or ``"max"`` of a map's similarities to the others.
         options: see :class:`MetricOptions`.
 
     Returns:
-        How alike each target's map is to those of the others, lower is better, in [-1, 1];
-        ``curve`` (N, K, K) has all pairs. A pair is NaN where one of its maps is constant, such as
-        one without evidence, or both are of one class; such pairs are left out, and a value is NaN
-        where there is no other. A floor knows nothing of the class: 1. No forward pass.
+        The similarity of each target's map to the other targets' maps, lower is better, in
+        [-1, 1]; ``curve`` (N, K, K) contains all pairs. A pair is NaN if one of its maps is
+        constant, for example without evidence, or if both are of the same class. Such pairs are
+        left out, and a value is NaN if no pair remains. A floor is the same for all classes: 1. No
+        forward pass.
 
     Raises:
-        TypeError: something is of the wrong type.
-        ValueError: something does not fit, or there is a single target.
+        TypeError: an argument has the wrong type.
+        ValueError: the arguments do not match, or there is only one target.
 
     Example:
         >>> images, maps = torch.rand(1, 3, 1, 3), torch.tensor([[[[1.0, 2, 3]], [[3.0, 2, 1]]]])
@@ -61,8 +63,8 @@ def random_logit(
     maps, count = inputs.maps, inputs.maps.shape[1]
     if count < 2:
         raise ValueError(
-            "expected maps of at least two targets of each image, got one: explain several, such "
-            'as explainer(images, targets="all") or camlens.targets.top(3)'
+            "expected maps of at least two targets of each image, got one: explain several, for "
+            'example by explainer(images, targets="all") or targets=camlens.targets.top(3)'
         )
     same = torch.eye(count, dtype=torch.bool, device=maps.device).expand(len(maps), -1, -1)
     if isinstance(explanation, Explanation):

@@ -1,4 +1,4 @@
-"""Randomization: does a map depend on what the network has learned?"""
+"""Randomization: does a map depend on the network's learned weights?"""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _POOLS: dict[int, Callable[..., Tensor]] = {
     3: adaptive_avg_pool3d,
 }
 
-#: Forward passes that it takes to measure what depends on the part behind a layer alone.
+#: Forward passes needed to measure which steps leave the layer unchanged.
 _MEASURED = 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Randomization(MetricResult):
-    """What :func:`randomization` returns.
+    """The result of :func:`randomization`.
 
     Attributes:
-        step_names: of each step, the names of the modules that it shuffles; ``""`` is the model
-            itself, for what no module within it holds.
-        unrelated: by the name of a floor, (N, K): how alike the unchanged map and that floor are.
-            A map that has nothing left of the unchanged one scores about so much.
+        step_names: the names of the modules that each step shuffles; ``""`` is the model itself,
+            for tensors that belong to no module inside it.
+        unrelated: by floor name, (N, K): the similarity of the unchanged map and that floor. A map
+            that is unrelated to the unchanged one scores about this value.
     """
 
     step_names: tuple[tuple[str, ...], ...]
@@ -56,45 +56,45 @@ def randomization(
     signed: bool = False,
     **options: Unpack[MetricOptions],
 ) -> Randomization:
-    """Compare maps before and after the network's parameters are shuffled from the top down.
+    """Compare maps before and after shuffling the network's parameters, from the output down.
 
-    The model parameter randomisation test of Adebayo et al., "Sanity Checks for Saliency Maps",
-    NeurIPS 2018 (arXiv:1810.03292), section 3, cascading: what a network has learned goes layer by
-    layer, and a map that stays the same never showed it. The authors draw new parameters as before
-    training; here the values of each parameter are put in random order, which keeps their scale (a
-    parameter of one value, or of equal ones, stays). In a BatchNorm the channels are reordered,
-    with their statistics. Other buffers stay. Modules go in the order in which they ran, last
-    first; what a module holds itself, such as a class token, goes after what is inside it. The
-    targets stay those of the unchanged network.
+    The cascading model parameter randomisation test of Adebayo et al., "Sanity Checks for Saliency
+    Maps", NeurIPS 2018 (arXiv:1810.03292), section 3: learned weights are destroyed layer by layer,
+    and a map that stays the same does not depend on them. The authors draw new parameters from the
+    initial distribution; camlens puts the values of each parameter in random order, which keeps
+    their scale (a parameter with one value, or with equal values, does not change). BatchNorm
+    channels are reordered with their statistics. Other buffers stay. Modules are shuffled in
+    reverse order of execution; a module's own tensors, such as a class token, follow those of the
+    modules inside it. The targets stay those of the unchanged network.
 
-    The model is left bit-identical: ``torch.func.functional_call`` puts other tensors in the
-    place of its own while the explainer runs. Do not use the model on another thread meanwhile.
+    The model is left bit-identical: ``torch.func.functional_call`` replaces its tensors only while
+    the explainer runs. Do not use the model on another thread meanwhile.
 
     Args:
-        model: the explainer's, in evaluation mode.
+        model: the explainer's model, in evaluation mode.
         images: (N, C, *size), as the model takes them.
-        explainer: what explains them.
-        steps: into how many groups the modules are divided. None: one step for each module.
+        explainer: explains the images.
+        steps: number of groups that the modules are divided into. None: one step for each module.
         similarity: ``"spearman"``, rank correlation of the raw maps; or ``"ssim"``, structural
             similarity of the heatmaps. See :func:`spearman` and :func:`ssim`.
-        signed: whether the explanation's signed ``gradients``, summed over the channels, are
-            compared by rank in place of the maps, which have no sign.
-        options: see :class:`MetricOptions`. The seed is that of the orders.
+        signed: whether to compare the explanation's signed ``gradients``, summed over the channels,
+            by rank, instead of the maps, which have no sign.
+        options: see :class:`MetricOptions`. The seed determines the shuffled orders.
 
     Returns:
-        The similarity after the last step, lower is better, in [-1, 1]; ``curve`` has it after each
-        step and ``steps`` the share of the modules that are shuffled. NaN where a map is constant,
-        such as one without evidence. A floor knows nothing of the network and stays the same: 1.
+        The similarity after the last step, lower is better, in [-1, 1]; ``curve`` contains it after
+        each step and ``steps`` the share of shuffled modules. NaN if a map is constant, for example
+        without evidence. A floor does not depend on the network and stays the same: 1.
 
-        It costs a forward pass, and the explainer's price once and for each step. For a class
-        activation map of one layer, steps whose parameters are used behind the layer only cost the
-        part of the network behind it. To measure that takes two forward passes, so it is done where
-        there are more than two such steps.
+        The cost is one forward pass, and one run of the explainer before and after each step. For a
+        class activation map of one layer, a step that only shuffles parameters used after the layer
+        reruns only that part of the network. Measuring this takes two forward passes, so camlens
+        does it if there are more than two such steps.
 
     Raises:
-        TypeError: something is of the wrong type, such as a map in place of an explainer.
-        ValueError: something does not fit, the model has no parameters, or its shuffled copy
-            cannot be explained, such as by scores that overflow.
+        TypeError: an argument has the wrong type, such as a map instead of an explainer.
+        ValueError: the arguments do not match, the model has no parameters, or the shuffled network
+            cannot be explained, for example because its scores overflow.
 
     Example:
         >>> import camlens
@@ -105,14 +105,14 @@ def randomization(
     """
     alike = similarity_by_name(similarity)
     if signed and similarity != "spearman":
-        raise ValueError(f'expected similarity="spearman" of signed values, got {similarity!r}')
+        raise ValueError(f'expected similarity="spearman" with signed=True, got {similarity!r}')
 
     def compared(explanation: Explanation) -> Tensor:
         if signed:
             return _signed(explanation)
         return (explanation.raw if similarity == "spearman" else explanation.heatmaps).detach()
 
-    with torch.inference_mode(False):  # its tensors could not stand in for parameters
+    with torch.inference_mode(False):  # inference tensors cannot replace parameters
         images = check_images(images).detach()
         images = images.clone() if images.is_inference() else images
         explanation, again = explained(model, images, explainer, **options)
@@ -161,30 +161,30 @@ def _from_layer(
     cascade: Cascade,
     groups: Sequence[Sequence[str]],
 ) -> tuple[int, Callable[[], Explanation]]:
-    """Return how many of the first steps leave the layer as it is, and what explains those.
+    """Return how many initial steps leave the layer unchanged, and a function that explains those.
 
-    None where the explainer is no class activation map of a single layer, where the rest of the
-    model cannot be run alone, or where that would save nothing.
+    The number is 0 if the explainer is not a class activation map of a single layer, if the rest of
+    the model cannot run alone, or if that would save nothing.
     """
     nothing = 0, lambda: explanation
     if not isinstance(explainer, LayerAttribution) or len(explanation.layers) != 1:
         return nothing
     if (explanation.targets < 0).any():
-        return nothing  # a callable may look at more than the scores
+        return nothing  # a callable may use more than the scores
     behind = cascade.behind(explanation.layers[0])
     count = next((i for i, group in enumerate(groups) if not behind.issuperset(group)), len(groups))
     if count <= _MEASURED:
         return nothing
     traced = explainer.trace(probe)
     site = traced.sites[0]
-    # Code may use a module's parameters without calling it: look whether the layer stays the same.
+    # Code may use a module's parameters without calling it: check that the layer stays the same.
     shuffled = cascade.shuffled([name for group in groups[:count] for name in group], 0)
     after = cascade.run(shuffled, lambda: probe.run(sites=[site], start=None)).captured[site.name]
     if not torch.allclose(after, traced.captured[site.name].detach(), rtol=1e-4):
         return nothing
     try:
         tail = Tail(probe, site, traced)
-    except ValueError:  # such as several rows for each image; the whole explainer can
+    except ValueError:  # for example several rows for each image; the whole explainer still works
         return nothing
     every = torch.arange(len(probe.images), device=tail.activations.device)
 
@@ -199,13 +199,13 @@ def _from_layer(
 def _signed(explanation: Explanation) -> Tensor:
     if explanation.gradients is None:
         raise ValueError(
-            f"expected an explainer with signed gradients, got {explanation.method}, whose maps "
-            "have none: leave signed=True out, or take one such as camlens.Saliency"
+            f"expected an explainer with signed gradients, got {explanation.method}, which has "
+            "none: omit signed=True, or use an explainer such as camlens.Saliency"
         )
     return explanation.gradients.detach().sum(dim=2)
 
 
 def _on_grid(floor: Tensor, maps: Tensor) -> Tensor:
-    """Return a floor, (N, 1, *size), as maps on the grid of others: the mean of each cell."""
+    """Average a floor, (N, 1, *size), over the cells of other maps' grid."""
     cells: Tensor = _POOLS[floor.ndim - 2](floor, list(maps.shape[2:]))
     return cells.to(maps.device).expand_as(maps)

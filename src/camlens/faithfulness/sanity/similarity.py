@@ -1,4 +1,4 @@
-"""How alike two maps are: Spearman's rank correlation and structural similarity, on the device."""
+"""Similarity of two maps: Spearman's rank correlation and structural similarity."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def spearman(one: Tensor, other: Tensor) -> Tensor:
     """Return Spearman's rank correlation of maps; equal values share their mean rank.
 
     Args:
-        one: (N, K, *size) maps, signed ones too.
-        other: of the same shape.
+        one: (N, K, *size) maps, which may be signed.
+        other: maps of the same shape.
 
     Returns:
-        (N, K) in [-1, 1]; NaN where a map is constant.
+        (N, K) in [-1, 1]; NaN if a map is constant.
 
     Raises:
-        ValueError: the shapes differ, or a map holds NaN or infinity.
+        ValueError: the shapes differ, or a map contains NaN or infinity.
 
     Example:
         >>> spearman(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[1.0, 4.0, 9.0]]])).item()
@@ -36,7 +36,7 @@ def spearman(one: Tensor, other: Tensor) -> Tensor:
 
 
 def of_pairs(maps: Tensor, similarity: str) -> Tensor:
-    """Return (N, K, K): how alike each two of an image's K maps are.
+    """Return (N, K, K): the similarity of every pair of an image's K maps.
 
     Args:
         maps: (N, K, *size).
@@ -46,7 +46,7 @@ def of_pairs(maps: Tensor, similarity: str) -> Tensor:
         >>> of_pairs(torch.tensor([[[1.0, 2.0, 3.0], [2.0, 4.0, 3.0]]]), "spearman")[0].tolist()
         [[1.0, 0.5], [0.5, 1.0]]
     """
-    if similarity == "spearman":  # ranks once for each map, an image at a time for their memory
+    if similarity == "spearman":  # rank each map once, one image at a time to save memory
         ranks = (_standard_ranks(image.unsqueeze(0))[0] for image in maps)
         return torch.stack([rows @ rows.mT for rows in ranks]).float()
     alike = similarity_by_name(similarity)
@@ -56,22 +56,22 @@ def of_pairs(maps: Tensor, similarity: str) -> Tensor:
 
 
 def ssim(one: Tensor, other: Tensor) -> Tensor:
-    """Return the mean structural similarity of heatmaps, by windows of 7 x 7 pixels.
+    """Return the mean structural similarity of heatmaps over windows of 7 x 7 pixels.
 
     Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE
-    TIP 2004, equation 13, with uniform windows that lie within the map, as scikit-image has it by
-    default. Each map is divided by its maximum first.
+    TIP 2004, equation 13, with uniform windows inside the map, like scikit-image's default. Each
+    map is divided by its maximum first.
 
     Args:
         one: (N, K, H, W) maps; negative values count as zero.
-        other: of the same shape.
+        other: maps of the same shape.
 
     Returns:
-        (N, K) in [-1, 1]; NaN where a map has no positive value.
+        (N, K) in [-1, 1]; NaN if a map has no positive value.
 
     Raises:
-        ValueError: maps of signals or volumes, or smaller than a window; the shapes differ, or a
-            map holds NaN or infinity.
+        ValueError: the maps are of signals or volumes, or smaller than a window; the shapes differ,
+            or a map contains NaN or infinity.
 
     Example:
         >>> maps = torch.rand(1, 1, 9, 9)
@@ -102,7 +102,7 @@ def ssim(one: Tensor, other: Tensor) -> Tensor:
     return found.mean(dim=(2, 3)).float().where(known, torch.nan)
 
 
-#: By name.
+#: Measures of similarity, by name.
 SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"spearman": spearman, "ssim": ssim}
 
 
@@ -110,10 +110,10 @@ def similarity_by_name(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a measure of similarity.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: the name is not in :data:`SIMILARITIES`.
     """
     if name not in SIMILARITIES:
-        raise ValueError(f"expected a similarity out of {tuple(SIMILARITIES)}, got {name!r}")
+        raise ValueError(f"expected a similarity from {tuple(SIMILARITIES)}, got {name!r}")
     return SIMILARITIES[name]
 
 
@@ -121,14 +121,14 @@ def _check_pair(one: Tensor, other: Tensor) -> None:
     if one.shape != other.shape or one.ndim < 3:
         raise ValueError(
             f"expected maps (N, K, *size) of one shape, got {tuple(one.shape)} and "
-            f"{tuple(other.shape)}: resize one, such as by camlens.heatmap.resize(maps, size)"
+            f"{tuple(other.shape)}: resize one, for example by camlens.heatmap.resize(maps, size)"
         )
     if not (one.isfinite().all() and other.isfinite().all()):  # NaN would have a rank
         raise ValueError("expected finite maps to compare, got NaN or infinity")
 
 
 def _standard_ranks(maps: Tensor) -> Tensor:
-    """Return ranks (N, K, pixels) of mean 0 and length 1; NaN where a map is constant."""
+    """Return ranks (N, K, pixels) of mean 0 and length 1; NaN if a map is constant."""
     ranks = _mean_ranks(maps.flatten(2))
     ranks = ranks - ranks.mean(dim=2, keepdim=True)
     length = ranks.square().sum(dim=2, keepdim=True).sqrt()
@@ -138,7 +138,7 @@ def _standard_ranks(maps: Tensor) -> Tensor:
 def _mean_ranks(values: Tensor) -> Tensor:
     """Return the rank of each value along the last axis; equal values share the mean of theirs."""
     ordered, places = values.contiguous().sort(dim=-1)
-    # Searched for in their order, which is faster than in that of the pixels.
+    # Searching for sorted values is faster than for values in pixel order.
     below = torch.searchsorted(ordered, ordered)
     upto = torch.searchsorted(ordered, ordered, right=True)
     ranks = torch.empty_like(below).scatter_(-1, places, below + upto + 1)

@@ -1,4 +1,4 @@
-"""Sensitivity: how far an explanation moves when the image hardly does."""
+"""Sensitivity: how much an explanation changes when the image changes slightly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..metric.inputs import MetricInputs, explained
 from ..metric.options import MetricOptions
 from ..metric.result import MetricResult
 
-#: Noise of one sample is this far from that of the next.
+#: Distance between the seeds of two noise samples.
 _SAMPLES = 15_485_863
 
 
@@ -28,30 +28,29 @@ def sensitivity(
     samples: int = 10,
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    r"""Measure how far a map moves at most when noise is added to the image.
+    r"""Measure the largest relative change of a map when noise is added to the image.
 
     .. math:: \mathrm{SENS} = \max_{\|d\|_\infty \le r} \|\Phi(x + d) - \Phi(x)\| / \|\Phi(x)\|
 
     Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019
-    (arXiv:1901.09392), section 4, by random draws. :math:`\Phi` are the raw maps, for the targets
-    of the unchanged images. A stable map need not be right: one that ignores the image, such as the
-    floor ``"centre"``, never moves.
+    (arXiv:1901.09392), section 4; the maximum is taken over random draws. :math:`\Phi` are the raw
+    maps, for the targets of the unchanged images. A stable map need not be right: a map that
+    ignores the image, such as the floor ``"centre"``, never changes.
 
     Args:
-        model: the explainer's, in evaluation mode.
+        model: the explainer's model, in evaluation mode.
         images: (N, C, *size), as the model takes them.
-        explainer: what explains them; it runs ``samples`` + 1 times.
+        explainer: explains the images; it runs ``samples`` + 1 times.
         radius: r, in the images' own unit.
-        samples: how many draws of noise.
+        samples: number of noise draws.
         options: see :class:`MetricOptions`.
 
     Returns:
-        Values of at least 0, lower is better; NaN where there is no evidence in the unchanged
-        image.
+        Values of at least 0, lower is better; NaN if the unchanged image has no evidence.
 
     Raises:
-        TypeError: something is of the wrong type, such as a map in place of an explainer.
-        ValueError: something does not fit, or the explainer has another model.
+        TypeError: an argument has the wrong type, such as a map instead of an explainer.
+        ValueError: the arguments do not match, or the explainer has another model.
     """
     integer("samples", samples)
     if not radius > 0:
@@ -94,7 +93,7 @@ def _noise(images: Tensor, seeds: Tensor) -> Tensor:
 
 
 def _change(before: Tensor, after: Tensor) -> Tensor:
-    """Return (N, K): how far maps moved, over their own length; NaN for maps of zeros."""
+    """Return (N, K): the change of maps relative to their norm; NaN for maps of zeros."""
     length: Tensor = torch.linalg.vector_norm(before.flatten(2), dim=2)
     moved: Tensor = torch.linalg.vector_norm((after - before).flatten(2), dim=2)
     return moved / length.where(length > 0, torch.nan)

@@ -1,37 +1,37 @@
 "use strict";
-// The gallery of a camlens report. No framework and no network: everything is in this page, heat
-// as pictures that were drawn when it was written. Text gets into it as text, never as HTML.
+// The gallery of a camlens report. It uses no framework and no network: this page contains
+// everything, including heat drawn as pictures. Text is inserted as text, never as HTML.
 
 // ---------------------------------------------------------------- the page's data
 
 const find = (id) => document.getElementById(id);
 const readJSON = (id) => JSON.parse(find(id).textContent);
 const report = readJSON("data");
-const pictures = readJSON("pictures"); // of each image `photo`, and `heat` of each of its maps
+const pictures = readJSON("pictures"); // for each image `photo`, and `heat` for each of its maps
 
-/** So many cards at first: the tables below stay in reach. */
+/** Number of cards shown at first, so that the tables below stay in reach. */
 const FIRST = 24;
-/** Of how many images a printed page has the pictures. */
+/** Largest number of images whose pictures are printed. */
 const MOST_PRINTED = 60;
-/** Of fewer images there is nothing to filter. */
+/** Smallest number of images that can be filtered. */
 const FEW = 9;
 
-/** What the user chose, apart from what the controls themselves hold. */
+/** The user's choices besides the values of the controls. */
 const state = { shown: [], limit: FIRST, active: 0, open: null, sides: [null, null], zoom: 1, split: 50 };
 
 function className(id) {
   if (id === null) return "unknown";
-  return id < 0 ? "own score" : (report.classes[id] ?? `class ${id}`);
+  return id < 0 ? "custom score" : (report.classes[id] ?? `class ${id}`);
 }
 
-// ---------------------------------------------------------------- what an image says
+// ---------------------------------------------------------------- an image's maps
 
 const targetOf = (image, map) => {
   if (map.target === image.prediction) return "prediction";
   return map.target === image.label ? "label" : `k${map.k}`;
 };
 
-/** What a class is to the image, in words to follow its name. */
+/** The role of a map's class for the image, as a suffix of its name. */
 const roleOf = (image, map) => ({ prediction: " (predicted)", label: " (true)" })[targetOf(image, map)] ?? "";
 
 function isTarget(image, map, target) {
@@ -40,7 +40,7 @@ function isTarget(image, map, target) {
   return target === "all" || `k${map.k}` === target;
 }
 
-/** The image's maps of the methods and classes that are chosen. */
+/** The image's maps of the chosen methods and classes. */
 function chosenMaps(image) {
   const [setting, target] = [find("setting").value, find("target").value];
   return image.maps.filter((map) => (setting === "" || map.setting === Number(setting)) && isTarget(image, map, target));
@@ -48,7 +48,7 @@ function chosenMaps(image) {
 
 const chosenMap = (image) => chosenMaps(image)[0];
 
-/** The place of the region with the densest heat, or -1. */
+/** The index of the region with the densest heat, or -1. */
 function topRegion(map) {
   let top = -1;
   (map?.density ?? []).forEach((value, i) => {
@@ -57,7 +57,7 @@ function topRegion(map) {
   return top;
 }
 
-/** Right, wrong, or null where label or prediction is unknown. */
+/** Whether the prediction is right; null if the label or the prediction is unknown. */
 function isCorrect(image) {
   if (image.label === null || image.prediction === null) return null;
   return image.label === image.prediction;
@@ -69,7 +69,7 @@ const asPercent = (value) => (value === null ? "" : ` ${value > 0.995 && value <
 
 // ---------------------------------------------------------------- elements
 
-/** Make an element with properties and children; strings become text. */
+/** Create an element with properties and children; strings become text. */
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children.filter((child) => child !== null));
@@ -78,7 +78,7 @@ function element(tag, properties = {}, ...children) {
 
 const span = (className, ...children) => element("span", { className }, ...children);
 
-/** A name as text that cannot reorder the text around it; all of it is in the tooltip. */
+/** A name as text that cannot reorder the text around it; the tooltip shows all of it. */
 const named = (text, className = "") => element("bdi", { textContent: text, className, title: text });
 
 function button(text, action, properties = {}) {
@@ -103,13 +103,13 @@ function pictureOf(place, map, description) {
 
 const ratioOf = (image) => Math.min(4, Math.max(0.4, image.width / image.height));
 
-/** Whether there are several methods, and several classes of an image, to tell apart. */
+/** Whether several methods, and several classes of an image, are shown. */
 const several = () => ({
   methods: report.settings.length > 1 && find("setting").value === "",
   classes: find("target").value === "all",
 });
 
-/** A map's method and class as far as the card does not say them, and where it is densest. */
+/** A map's method and class, unless the card shows them already, and its densest region. */
 function tileName(image, map) {
   const { methods, classes } = several();
   const words = [];
@@ -123,11 +123,11 @@ function tileName(image, map) {
   return span("tile-name", ...words.flatMap((word, i) => (i ? [" · ", word] : [word])));
 }
 
-/** An image's chosen maps in reading order, and in how many columns they stand with the photograph. */
+/** An image's chosen maps in reading order, and the number of columns including the photograph. */
 function layoutOf(image) {
   const maps = chosenMaps(image);
   const [methods, classes] = ["setting", "k"].map((name) => new Set(maps.map((map) => map[name])).size);
-  // Whichever are more, methods or classes, stand beside each other.
+  // Methods or classes, whichever are more, are placed side by side.
   if (methods >= classes) maps.sort((a, b) => a.k - b.k || a.setting - b.setting);
   return { maps, columns: 1 + Math.max(1, methods, classes) };
 }
@@ -148,7 +148,7 @@ function tilesOf(image, place) {
   return tiles;
 }
 
-/** True and predicted class; a sign and a word, not the colour alone, say whether it is right. */
+/** True and predicted class; a sign and a word, not only a colour, show whether it is right. */
 function saidLine(image) {
   const line = span("said");
   const correct = isCorrect(image);
@@ -163,7 +163,7 @@ function saidLine(image) {
   return line;
 }
 
-/** Which class the heat explains, where that does not go without saying. */
+/** The class that the heat explains, unless it is the correctly predicted class. */
 function explainedLine(image) {
   const map = chosenMap(image);
   if (!map || find("target").value === "all") return null;
@@ -187,7 +187,7 @@ function cardOf(place) {
   return item;
 }
 
-/** Put the pictures into a card that comes into sight. */
+/** Fill in the pictures of a card that scrolls into view. */
 function fill(item) {
   const place = Number(item.dataset.place);
   item.querySelector(".tiles").replaceWith(tilesOf(report.images[place], place));
@@ -206,7 +206,7 @@ const watcher = new IntersectionObserver(
 
 // ---------------------------------------------------------------- filters and order
 
-/** The tests an image must pass, one for each filter that is set. */
+/** The tests that an image must pass, one for each filter that is set. */
 function tests() {
   const value = (id) => find(id).value;
   const found = [];
@@ -220,7 +220,7 @@ function tests() {
   return found;
 }
 
-/** The number that images are sorted by, or null where an image has none. */
+/** The number that images are sorted by, or null if an image has none. */
 function sortKey(order) {
   const [kind, place] = order.split(":");
   if (kind === "sure" || kind === "unsure") return (image) => image.confidence;
@@ -229,7 +229,7 @@ function sortKey(order) {
   return (image) => image.image;
 }
 
-/** Places of the images to show, in order; those without a number come last. */
+/** Indexes of the images to show, in order; images without a number come last. */
 function chosenPlaces() {
   const order = find("sort").value;
   const passed = tests();
@@ -246,7 +246,7 @@ function chosenPlaces() {
   return ranked.map(({ place }) => place);
 }
 
-/** Show what the controls ask for. */
+/** Show the images that the controls select. */
 function update() {
   state.shown = chosenPlaces();
   showCards();
@@ -267,8 +267,8 @@ function showCards() {
 function countText(visible, fitting) {
   const [a, b, c] = [visible, fitting, report.images.length].map((number) => number.toLocaleString("en"));
   if (!report.images.length) return "There are no images to show.";
-  if (!fitting) return `None of ${c} images fits. “Clear” takes the filters away.`;
-  if (visible < fitting) return fitting === report.images.length ? `First ${a} of ${b} images` : `First ${a} of ${b} that fit, of ${c} images`;
+  if (!fitting) return `None of ${c} images matches. “Clear” removes the filters.`;
+  if (visible < fitting) return fitting === report.images.length ? `First ${a} of ${b} images` : `First ${a} of ${b} matching images, ${c} in total`;
   return fitting < report.images.length ? `${b} of ${c} images` : report.images.length < FEW ? "" : `All ${c} images`;
 }
 
@@ -283,7 +283,7 @@ function showAll() {
 
 const cardAt = (index) => find("cards").children[index]?.querySelector(".card");
 
-/** Of all cards one alone is a stop of the Tab key, and its button to save. */
+/** Only one card and its save button can be reached by the Tab key. */
 function setActive(index) {
   for (const stop of find("cards").querySelectorAll('[tabindex="0"]')) stop.tabIndex = -1;
   state.active = index;
@@ -350,7 +350,7 @@ function turn(by) {
   (same ?? find("record").querySelector("button:enabled")).focus();
 }
 
-/** The map of one side: of the method and class chosen there, as far as this image has it. */
+/** The map of one side, of the method and class chosen there, if the image has it. */
 function sideMap(image, side) {
   const wanted = state.sides[side];
   if (!wanted) return null;
@@ -384,14 +384,14 @@ function barOf(image) {
   );
 }
 
-/** What one side shows, in words. */
+/** The name of the picture on one side. */
 function sideName(image, map) {
   if (!map) return "photograph";
   const name = report.settings[map.setting].name;
   return report.settings.length > 1 ? `${name}: ${className(map.target)}` : className(map.target);
 }
 
-/** Two pictures on top of each other; the slider uncovers the one or the other. */
+/** Two pictures on top of each other; the slider sets how much of each is visible. */
 function stageOf(image, place) {
   const pictures = [0, 1].map((side) => {
     const map = sideMap(image, side);
@@ -442,7 +442,7 @@ function stageControls(image, place) {
     button("Save picture", () => saveStage(place), { id: "save-picture" }),
     image.link === null ? null : element("a", { href: image.link, target: "_blank", rel: "noopener", className: "original", textContent: "Original file" }),
   );
-  const heat = element("label", { className: "range" }, "Photograph to heat ", slider("record-opacity", "Photograph to heat", find("opacity").value, setOpacity));
+  const heat = element("label", { className: "range" }, "Heat opacity ", slider("record-opacity", "Heat opacity", find("opacity").value, setOpacity));
   return [compare, element("div", { className: "tools" }, heat, zoom)];
 }
 
@@ -452,7 +452,7 @@ function setSplit(percent) {
   find("record").style.setProperty("--split", `${percent}%`);
 }
 
-/** Enlarge what is shown; the middle stays in the middle, and the box scrolls. */
+/** Enlarge the picture around its centre; the box scrolls. */
 function setZoom(zoom) {
   const stage = find("record").querySelector(".stage");
   const across = (stage.scrollLeft + stage.clientWidth / 2) / stage.scrollWidth;
@@ -476,7 +476,7 @@ function factsOf(image) {
   return element("dl", {}, ...facts.flatMap(([term, text]) => [element("dt", {}, term), element("dd", {}, named(text))]));
 }
 
-/** A table in a box that scrolls by itself on narrow screens. */
+/** A table in a box that scrolls on narrow screens. */
 function tableOf(caption, head, rows) {
   const heading = head.map(([text, kind]) => element("th", { scope: "col", className: kind }, text));
   const table = element(
@@ -552,7 +552,7 @@ async function loaded(address) {
   return image;
 }
 
-/** Draw a photograph and the heat of a map, from one share of the width to another. */
+/** Draw a photograph and a map's heat between two shares of the width. */
 async function drawPicture(context, place, map, box, [from, to] = [0, 1]) {
   const { photo, heat } = pictures[place];
   const drawn = map ? heat[report.images[place].maps.indexOf(map)] : "";
@@ -581,7 +581,7 @@ function blank(width, height) {
 
 const saveCanvas = (canvas, name) => new Promise((done) => canvas.toBlob((content) => done(save(name, content))));
 
-/** Save a card's pictures side by side, with what they are. */
+/** Save a card's pictures side by side with captions. */
 async function saveCard(place) {
   const image = report.images[place];
   const maps = [null, ...chosenMaps(image)];
@@ -598,7 +598,7 @@ async function saveCard(place) {
   await saveCanvas(canvas, fileName(image, "maps"));
 }
 
-/** Save the large picture as it is shown. */
+/** Save the large picture as shown. */
 async function saveStage(place) {
   const image = report.images[place];
   const factor = Math.max(1, Math.round(896 / Math.max(image.width, image.height)));
@@ -611,14 +611,14 @@ async function saveStage(place) {
   await saveCanvas(canvas, fileName(image, "compared"));
 }
 
-/** A value in a file of a table: quoted where it must be, and never a formula. */
+/** A CSV field: quoted if needed, and never a formula. */
 function field(value) {
   if (value === null || value === undefined) return "";
   const text = typeof value === "string" ? value.replace(/^(?=[=+\-@\t\r])/, "'") : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/** The images that fit, a line for each of their maps. */
+/** The matching images as CSV, with a line for each of their maps. */
 function tableText() {
   const head = ["image", "name", "true", "predicted", "confidence", "method", "maps", "class", "score", "evidence", ...report.measures];
   const densities = report.regions.map((name) => `density of ${name}`);
@@ -638,14 +638,14 @@ const saveText = (name, text) => save(name, new Blob(["\ufeff", text], { type: "
 
 // ---------------------------------------------------------------- the controls
 
-/** Fill a select, or hide it where there is nothing to choose. */
+/** Fill a select, or hide it if there is nothing to choose. */
 function fillSelect(id, options, least = 2) {
   find(id).replaceChildren(...options.map(([value, text]) => new Option(text, value)));
   const label = document.querySelector(`[data-for="${id}"]`);
   if (label) label.hidden = options.length < least;
 }
 
-/** The values of a column with how often each occurs. */
+/** The values of a column and how often each occurs. */
 function counted(values) {
   const counts = new Map();
   for (const value of values) if (value !== null) counts.set(value, (counts.get(value) ?? 0) + 1);
@@ -664,7 +664,7 @@ function pairOptions() {
     .sort(([, a], [, b]) => b - a)
     .map(([pair, count]) => {
       const [label, prediction] = pair.split(">").map(Number);
-      return [pair, `${className(label)} taken for ${className(prediction)} (${count})`];
+      return [pair, `${className(label)} mistaken for ${className(prediction)} (${count})`];
     });
 }
 
@@ -703,7 +703,7 @@ function fillControls() {
   find("size").defaultValue = find("size").value = size;
 }
 
-/** Let a reset bring back what is chosen now. */
+/** Make the current choice the one that a reset restores. */
 function markDefault(select) {
   for (const option of select.options) option.defaultSelected = option.selected;
 }
@@ -743,7 +743,7 @@ function listen() {
     const open = find("filters").hidden;
     find("filters").hidden = !open;
     find("filter").ariaExpanded = String(open);
-    // On a touch screen its keyboard would cover what is filtered.
+    // On a touch screen the keyboard would cover the filtered images.
     if (open && !matchMedia("(pointer: coarse)").matches) find("search").focus();
   });
   find("more").addEventListener("click", showAll);
@@ -754,13 +754,13 @@ function listen() {
   find("cards").addEventListener("keydown", onGalleryKey);
   find("cards").addEventListener("focusin", (event) => setActive([...find("cards").children].indexOf(event.target.closest("li"))));
   find("record").addEventListener("keydown", onRecordKey);
-  // The browser itself gives the focus back to where it was before images were turned.
+  // Otherwise the browser would restore the focus to the image that was opened first.
   find("record").addEventListener("close", () => focusCard(state.shown.indexOf(state.open)));
   find("record").addEventListener("click", (event) => event.target === find("record") && find("record").close());
   addEventListener("beforeprint", preparePrint);
 }
 
-/** Fill in what is printed, and say what is not. */
+/** Fill in the pictures to print, and note how many images are left out. */
 function preparePrint() {
   for (const details of document.querySelectorAll("details")) details.open = true;
   const items = [...find("cards").children];
@@ -772,7 +772,7 @@ function preparePrint() {
   });
   const printed = Math.min(items.length, MOST_PRINTED);
   const more = state.shown.length > printed;
-  find("print-note").textContent = more ? `Printed are the first ${printed} of ${state.shown.length} images.` : "";
+  find("print-note").textContent = more ? `Only the first ${printed} of ${state.shown.length} images are printed.` : "";
 }
 
 fillControls();
