@@ -286,7 +286,7 @@ def test_the_part_before_the_layer_costs_nothing():
 def test_wrong_options(deep, options, match):
     with pytest.raises(ValueError, match=match):
         camlens.AblationCAM(deep, "features", **options)
-    with pytest.raises(ValueError, match="steps as a whole number"):
+    with pytest.raises(ValueError, match="steps as an integer"):
         camlens.LayerIntegratedGradients(deep, "features", steps=0)
 
 

@@ -228,7 +228,7 @@ class CAM(LayerExplainer):
             raise ValueError(
                 "CAM is defined for average pooling and a linear layer behind the explained "
                 f"layer, but the score also passes {', '.join(sorted(nonlinear))}: use GradCAM, "
-                "which equals CAM where CAM is defined"
+                "which equals CAM where that is defined"
             )
 
         def maps(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -237,8 +237,8 @@ class CAM(LayerExplainer):
             if (spread > 1e-3 * weights.abs().amax()).item():
                 raise ValueError(
                     "CAM is defined for average pooling and a linear layer behind the explained "
-                    "layer, but in this model cells of one channel have different weights: use "
-                    "HiResCAM or GradCAM"
+                    "layer, but here cells of one channel have different weights: use HiResCAM "
+                    "or GradCAM"
                 )
             return cam.class_activation_map(activations, gradients)
 

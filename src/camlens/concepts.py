@@ -19,7 +19,7 @@ __all__ = ["DeepFeatureFactorization"]
 
 @final
 class DeepFeatureFactorization(LayerExplainer):
-    r"""Deep feature factorisation (Collins et al. 2018): a layer's activations as a sum of concepts.
+    r"""Deep feature factorisation (Collins et al. 2018): activations as a sum of concepts.
 
     .. math:: A \approx H W, \quad H, W \ge 0, \qquad
               L = \sum_f \mathrm{ReLU}(y - y_f)\, \frac{H_f}{\sum_{ij} H_{f,ij}}

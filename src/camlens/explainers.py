@@ -225,7 +225,7 @@ class LayerExplainer(Explainer):
         self.layers = None if layer is None else resolve_all(self.model, layer)
         if layout is not None and not callable(layout):
             raise TypeError(
-                f"expected layout to be a function such as camlens.layouts.nhwc, got {layout!r}"
+                f"expected layout as a function such as camlens.layouts.nhwc, got {layout!r}"
             )
         if registration not in ("stretched", "measured"):
             raise ValueError(
