@@ -131,7 +131,7 @@ def check_explainer(
     """
     unknown = sorted(set(expected_failures) - set(_CHECKS))
     if unknown:
-        raise ValueError(f"expected names of checks among {tuple(_CHECKS)}, got {unknown}")
+        raise ValueError(f"expected names of checks out of {tuple(_CHECKS)}, got {unknown}")
     subject = _Subject(make, transformer)
     checks = tuple(_outcome(name, check, subject) for name, check in _CHECKS.items())
     conformance = Conformance(subject.name, checks, frozenset(expected_failures))
