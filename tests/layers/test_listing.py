@@ -573,4 +573,4 @@ def test_a_search_runs_on_few_rows_and_then_on_all():
     with pytest.raises(ValueError, match="takes 9") as error:
         on_few_rows(lambda x, t: attempt(9, x, t), images, None, cut=True)
     (note,) = error.value.__notes__
-    assert "with the first 2 of the 5 images before, which failed as well" in note
+    assert "with 2 of the 5 images, which failed as well" in note
