@@ -93,9 +93,10 @@ class GenericAttention(AttentionAttribution):
     :math:`A_l` are the attention probabilities of block l, :math:`E_h` the mean over its heads and
     y the explained score. The map is one row of R: that of the class token if the model's head uses
     the class token, the mean of the patches' rows if it averages the patches, and the pooling's
-    row if it pools by attention. The gradient of the score by the last block's output shows which
-    of these applies, see :func:`camlens.methods.attention.token_weights`. The row's starting value,
-    the identity's share, is subtracted, as it only states that each token contains itself.
+    row if it pools by attention. The gradient of the score with respect to the last block's output
+    shows which of these applies, see :func:`camlens.methods.attention.token_weights`. The row's
+    starting value, the identity's share, is subtracted, as it only states that each token contains
+    itself.
 
     camlens builds the product from the last block backwards, one row for each target, together
     with the gradients. This keeps neither matrices of tokens by tokens nor the gradients of several

@@ -64,8 +64,8 @@ class GradCAMPlusPlus(LayerAttribution):
               w_c = \sum_{ij} \alpha_{cij}\, \mathrm{ReLU}(g_{cij}), \quad
               \alpha_{cij} = \frac{g_{cij}^2}{2 g_{cij}^2 + g_{cij}^3 \sum_{ab} A_{cab}}
 
-    A is the layer's output, (N, C, *grid), and g the derivatives of the explained score by it. The
-    method assumes activations that are not negative, that is, the output of a ReLU.
+    A is the layer's output, (N, C, *grid), and g the gradient of the explained score with respect
+    to A. The method assumes activations that are not negative, that is, the output of a ReLU.
 
     Source: Chattopadhay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for
     Deep Convolutional Networks", WACV 2018 (arXiv:1710.11063), equations 5, 10 and 19. As a
@@ -89,8 +89,8 @@ class HiResCAM(LayerAttribution):
 
     .. math:: L = \mathrm{ReLU}\Big(\sum_c g_c \odot A_c\Big)
 
-    A is the layer's output, (N, C, *grid), and g the derivatives of the explained score by it.
-    Unlike Grad-CAM, HiResCAM does not average the gradient over the cells.
+    A is the layer's output, (N, C, *grid), and g the gradient of the explained score with respect
+    to A. Unlike Grad-CAM, HiResCAM does not average the gradient over the cells.
 
     Source: Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of
     convolutional neural networks", 2020 (arXiv:2011.08891), section 3.3. As a function of tensors:
@@ -114,7 +114,8 @@ class LayerCAM(LayerAttribution):
 
     .. math:: L = \mathrm{ReLU}\Big(\sum_c \mathrm{ReLU}(g_c) \odot A_c\Big)
 
-    A is the layer's output, (N, C, *grid), and g the derivatives of the explained score by it.
+    A is the layer's output, (N, C, *grid), and g the gradient of the explained score with respect
+    to A.
 
     Source: Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for
     Localization", IEEE Transactions on Image Processing 30, 2021, equations 6 to 8. As a function
@@ -139,9 +140,9 @@ class XGradCAM(LayerAttribution):
     .. math:: L = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big), \quad
               w_c = \frac{\sum_{ij} A_{cij}\, g_{cij}}{\sum_{ij} A_{cij}}
 
-    A is the layer's output, (N, C, *grid), and g the derivatives of the explained score by it. A
-    channel whose activations sum to zero has weight 0. The method assumes activations that are not
-    negative.
+    A is the layer's output, (N, C, *grid), and g the gradient of the explained score with respect
+    to A. A channel whose activations sum to zero has weight 0. The method assumes activations that
+    are not negative.
 
     Source: Fu et al., "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of
     CNNs", BMVC 2020 (arXiv:2008.02312), equation 8. As a function of tensors:
@@ -165,9 +166,10 @@ class EigenGradCAM(LayerAttribution):
 
     .. math:: O = g \odot A = U \Sigma V^\top, \quad L = \mathrm{ReLU}(\pm\, O V_1)
 
-    A is the layer's output, (N, C, *grid), and g the derivatives of the explained score by it; O is
-    their product as an (hw, C) matrix, not centred. The sign of a singular vector is arbitrary:
-    camlens takes the sign for which the projection agrees with the evidence ``sum_c g_c A_c``.
+    A is the layer's output, (N, C, *grid), and g the gradient of the explained score with respect
+    to A; O is their product as an (hw, C) matrix, not centred. The sign of a singular vector is
+    arbitrary: camlens takes the sign for which the projection agrees with the evidence
+    ``sum_c g_c A_c``.
 
     Source: Gildenblat et al., pytorch-grad-cam, 2021, which leaves the sign to chance; after
     Muhammad and Yeasin 2020 (arXiv:2008.00299). As a function of tensors:

@@ -276,7 +276,8 @@ class LayerAttribution(LayerExplainer):
 
         Args:
             activations: (N, C, *grid), the layer's output.
-            gradients: (N, K, C, *grid), the derivatives of the K scores by the activations.
+            gradients: (N, K, C, *grid), the derivatives of the K scores with respect to the
+                activations.
         """
 
     @final
@@ -310,7 +311,7 @@ def fused_maps(
 
 
 class GradientAttribution(Explainer):
-    """Base class of gradients by the image: one forward and one backward pass.
+    """Base class of input-gradient methods: one forward and one backward pass to the image.
 
     A subclass defines :attr:`rule`, the backward rule of ReLUs. The arguments are those of
     :class:`Explainer`.
@@ -337,7 +338,7 @@ class GradientAttribution(Explainer):
 def image_gradients(
     traced: Pass, rule: Rule | None = None, *, create_graph: bool = False
 ) -> Tensor:
-    """Return the (N, K, C, *size) derivatives of the scores by the images, float32 or wider."""
+    """Return (N, K, C, *size) gradients with respect to the images, in float32 or wider."""
     chunks = traced.chunks()
     parts = [
         traced.image_gradients(

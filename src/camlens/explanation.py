@@ -47,9 +47,9 @@ class Explanation:
             of its Grad-CAM, since the structure within a cell is not specific to a class.
         layers: names of the explained layers; empty for input gradients.
         method: name of the method, such as ``"GradCAM"``.
-        gradients: (N, K, C, *size) floating point, signed: gradients by the image, or what a path
-            or perturbation method attributes to each value of the image (C = 1: to each pixel);
-            None for class activation maps.
+        gradients: (N, K, C, *size) floating point, signed: gradients with respect to the image, or
+            what a path or perturbation method attributes to each value of the image (C = 1: to each
+            pixel); None for class activation maps.
         outputs: (N, ...) the model's output for the unchanged images, detached; None where the
             output is not a single tensor of scores.
         measures: quantities that the method measured along with its maps, by name, (N, K) or

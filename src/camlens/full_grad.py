@@ -111,8 +111,8 @@ class FullGrad(Explainer):
                 own_name = type(probe.model.get_submodule(name)).__name__
                 raise ValueError(
                     f"the layer {name!r} is a {own_name}, which computes more than a linear map of "
-                    "its input plus its bias, such as an activation, so the gradient by its output "
-                    "is not that by its bias: use IntegratedGradients, which is complete for every "
+                    "its input plus its bias, such as an activation, so the gradient of its output "
+                    "is not that of its bias: use IntegratedGradients, which is complete for every "
                     "network"
                 )
 

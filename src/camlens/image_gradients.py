@@ -1,4 +1,4 @@
-"""Gradients of a score by the image: saliency, deconvnet, guided backprop, guided Grad-CAM."""
+"""Input-gradient methods: saliency, deconvnet, guided backprop and guided Grad-CAM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Deconvnet", "GuidedBackprop", "GuidedGradCAM", "Saliency"]
 
 @final
 class Saliency(GradientAttribution):
-    r"""Saliency (Simonyan et al. 2013): the absolute gradient of a score by the image.
+    r"""Saliency (Simonyan et al. 2013): absolute gradient of a score with respect to the image.
 
     .. math:: L = \max_c \left| \frac{\partial y}{\partial x_c} \right|
 
@@ -45,9 +45,9 @@ class Saliency(GradientAttribution):
 
 @final
 class Deconvnet(GradientAttribution):
-    r"""Deconvnet (Zeiler and Fergus 2013): gradients by the image; ReLUs pass positive ones only.
+    r"""Deconvnet (Zeiler and Fergus 2013): input gradients; ReLUs pass only positive gradients.
 
-    .. math:: g_\mathrm{in} = \mathrm{ReLU}(g_\mathrm{out})
+    .. math:: g_{\mathrm{in}} = \mathrm{ReLU}(g_{\mathrm{out}})
 
     at each ReLU, whether the unit was active or not. ``gradients`` (N, K, C, *size) are the
     resulting signed gradients, ``raw`` (N, K, *size) their largest absolute value over the
@@ -71,13 +71,14 @@ class Deconvnet(GradientAttribution):
 
 @final
 class GuidedBackprop(GradientAttribution):
-    r"""Guided backprop (Springenberg et al. 2014): active ReLUs pass positive gradients only.
+    r"""Guided backprop (Springenberg et al. 2014): input gradients; ReLUs pass only positive ones.
 
-    .. math:: g_\mathrm{in} = \mathrm{ReLU}(g_\mathrm{out})\, [a > 0]
+    .. math:: g_{\mathrm{in}} = \mathrm{ReLU}(g_{\mathrm{out}})\, [a > 0]
 
-    at each ReLU with output a. ``gradients`` (N, K, C, *size) are the resulting signed gradients
-    by the image, ``raw`` (N, K, *size) their largest absolute value over the channels. For models
-    whose activations are ReLU or ReLU6, called as a module, function or method.
+    at each ReLU with output a: only active units pass a gradient. ``gradients`` (N, K, C, *size)
+    are the resulting signed gradients with respect to the image, ``raw`` (N, K, *size) their
+    largest absolute value over the channels. For models whose activations are ReLU or ReLU6, called
+    as a module, function or method.
 
     The map shows sharp structure, but hardly depends on the class or even on the weights of the
     upper layers (Adebayo et al. 2018, arXiv:1810.03292). Use it to look at texture, not as

@@ -1,4 +1,4 @@
-"""LeGrad: gradients of each block's score by its attention, averaged over the blocks."""
+"""LeGrad: gradients with respect to each block's attention, averaged over the blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["LeGrad"]
 
 @final
 class LeGrad(AttentionAttribution):
-    r"""LeGrad (Bousselham et al. 2024): gradients of each block's score by its attention, averaged.
+    r"""LeGrad (Bousselham et al. 2024): mean gradient with respect to the blocks' attention.
 
     .. math:: E_k = \frac{1}{L} \sum_l \frac{1}{h q} \sum_{h, q}
               \mathrm{ReLU}\Big(\frac{\partial y_l}{\partial A_{l h q k}}\Big)
@@ -31,7 +31,7 @@ class LeGrad(AttentionAttribution):
     :math:`y_l` is the score that the model's own norm and head give the tokens of block l. The
     gradient shows which keys raise that score; the probabilities themselves are not a factor. In
     models that pool their tokens by attention (SigLIP), each block's tokens are pooled that way
-    and the gradient is by the pooling's attention, as in the paper.
+    and the gradient is with respect to the pooling's attention, as in the paper.
 
     A block's score is computed from the mean over all its tokens, including class tokens and
     registers, as in the authors' code (`WalBouss/LeGrad <https://github.com/WalBouss/LeGrad>`_).
@@ -102,7 +102,7 @@ class LeGrad(AttentionAttribution):
         return total / len(sites)
 
     def _of_block(self, output: Tensor, attention: Tensor, gradients: Tensor, name: str) -> Tensor:
-        """Return one block's (N, K, T) values, from the (K, *output) gradients by its output."""
+        """Return one block's (N, K, T) values, from the (K, *output) gradients of its output."""
         n = len(output)
         parts = []
         chunks = chunked(len(gradients), attention.numel() + 4 * output.numel())
@@ -114,7 +114,7 @@ class LeGrad(AttentionAttribution):
         return torch.cat(parts, dim=1)
 
     def _gradients(self, tail: Tail, tokens: Tensor) -> list[Tensor]:
-        """Return for each block the (K, N, C, *) gradients by its tokens or by their mean."""
+        """Return for each block the (K, N, C, *) gradients of its tokens or of their mean."""
         mean = self.pool == "mean"
         given = tokens.mean(dim=3, keepdim=True) if mean else tokens
         image, block = _rows(given)

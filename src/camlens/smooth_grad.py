@@ -39,8 +39,8 @@ class SmoothGrad(Explainer):
     result has no measures and no concepts.
 
     With ``at="layer"`` the noise is added to the activations of the explained layer of a class
-    activation map, and the gradients by them are averaged. Each sample then costs only the part of
-    the model that follows the layer.
+    activation map, and the gradients with respect to these activations are averaged. Each sample
+    then costs only the part of the model that follows the layer.
 
     Source: Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017 (arXiv:1706.03825).
 

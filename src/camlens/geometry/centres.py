@@ -105,7 +105,7 @@ def marginals(gradients: Tensor) -> list[Tensor]:
     """Return the marginal distribution of the squared gradient along each axis.
 
     Args:
-        gradients: (R, C, *size), by the image.
+        gradients: (R, C, *size), with respect to the images.
 
     Returns:
         For each axis (R, size[axis]) float64 in main memory, with rows that sum to 1; rows without

@@ -119,7 +119,7 @@ def _failure(call: ModuleCall, reading: Reading, evidence: Evidence) -> str | No
     if evidence.shows_output(call, (reading.channels, *reading.grid)):
         return f"{shown} has the grid or the channels of the model's own output and repeats it"
     if not evidence.learned(call):
-        return f"{shown} holds the images as they were given"
+        return f"{shown} holds the unchanged images"
     return None
 
 
@@ -136,7 +136,7 @@ def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
     ]
     reasons = [*failures[:_NAMED_IN_ERROR], *beside]
     size = " x ".join(map(str, evidence.trace.size))
-    none = "no module that can be seen gives more than a vector for each image"
+    none = "no module that camlens can hook returns more than a vector for each image"
     example = repr(maps[0].name) if maps else "layer"
     return (
         f"no layer is a map of the images ({size}) through which all evidence for the score "

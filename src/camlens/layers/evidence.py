@@ -122,7 +122,7 @@ class Evidence:
 
     @functools.cached_property
     def _arriving(self) -> dict[Node, Tensor]:
-        """For each layer through which all evidence passes, by node, the gradient by its output."""
+        """By node, the gradient of the output of each layer through which all evidence passes."""
         calls = (s for s in self.trace.calls if self.all_through(s) and s.has_cells)
         nodes = [node for node in dict.fromkeys(s.node for s in calls) if node is not None]
         scores = self.trace.scores
@@ -229,7 +229,7 @@ def _direction_of(node: Node) -> Tensor:
 def _gradients(
     start: Tensor | GradientEdge, weights: Tensor, nodes: Sequence[Node]
 ) -> dict[Node, Tensor]:
-    """Return the derivatives of a weighted sum by the results of recorded operations."""
+    """Return the gradients of a weighted sum with respect to results of recorded operations."""
     if not nodes:
         return {}
     try:

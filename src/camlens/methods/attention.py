@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def legrad(gradients: Float[Tensor, "N K h q k"]) -> Float[Tensor, "N K k"]:
-    r"""LeGrad values of a layer's keys: the mean positive gradient of the score by the attention.
+    r"""LeGrad values of a layer's keys: the mean positive gradient of its attention to a key.
 
     .. math:: E_k = \frac{1}{h q} \sum_{h, q} \mathrm{ReLU}(\partial s / \partial A_{h q k})
 
@@ -18,7 +18,8 @@ def legrad(gradients: Float[Tensor, "N K h q k"]) -> Float[Tensor, "N K k"]:
     Formation Sensitivity", 2024 (arXiv:2404.03214).
 
     Args:
-        gradients: (N, K, h, q, k), of the layer's score s by its attention probabilities A.
+        gradients: (N, K, h, q, k), derivatives of the layer's score s with respect to its attention
+            probabilities A.
 
     Returns:
         (N, K, k), not negative.
@@ -42,7 +43,8 @@ def relevance(
     and Encoder-Decoder Transformers", ICCV 2021 (arXiv:2103.15679), equation 5.
 
     Args:
-        gradients: (N, K, h, q, k), of the scores by the attention probabilities.
+        gradients: (N, K, h, q, k), derivatives of the scores with respect to the attention
+            probabilities.
         probabilities: (N, h, q, k), the attention probabilities A.
 
     Returns:

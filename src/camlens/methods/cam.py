@@ -1,9 +1,10 @@
 """Formulas of class activation maps, from a layer's activations and their gradients.
 
 Throughout, ``activations`` A is (N, C, *grid), the output of a layer for N images, and
-``gradients`` g is (N, K, C, *grid), the derivatives of each image's K scores by A. The grid has one
-axis for signals, two for images and three for volumes. The map is (N, K, *grid), neither resized
-nor scaled; negative values are set to zero, since each method shows the evidence *for* a score.
+``gradients`` g is (N, K, C, *grid), the derivatives of each image's K scores with respect to A. The
+grid has one axis for signals, two for images and three for volumes. The map is (N, K, *grid),
+neither resized nor scaled; negative values are set to zero, since each method shows the evidence
+*for* a score.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Formulas of input gradients: backward rules of ReLUs, and maps computed from gradients.
 
-Of a rule, ``gradient`` is the derivative by the ReLU's output in the backward pass and ``output``
-is the ReLU's output in the forward pass, positive where the unit was active. Both have the same
+The ``output`` of a rule is the ReLU's output in the forward pass, positive where the unit was
+active, and ``gradient`` the derivative with respect to it in the backward pass. Both have the same
 shape.
 """
 

@@ -8,7 +8,7 @@ layers with weights have rules. A rule has two parts:
 
 - ``prepare`` takes the layer's inputs a and outputs z, and returns the tensors that the backward
   pass needs, such as :math:`z / (z + \varepsilon\,\mathrm{sign}\,z)`;
-- ``propagate`` turns the modified gradient by the outputs into that by the inputs.
+- ``propagate`` turns the modified gradient of the outputs into that of the inputs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Rule(Protocol):
     def propagate(
         self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
-        """Return the modified gradient by the inputs, given that by the outputs."""
+        """Return the modified gradient of the inputs, given that of the outputs."""
 
 
 def stabilized(values: Values, epsilon: float) -> Values:
@@ -97,7 +97,7 @@ class Epsilon:
     def propagate(
         self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
-        """Return the modified gradient by the inputs."""
+        """Return the modified gradient of the inputs."""
         return layer.transposed(gradient * kept[0] if kept else gradient, weight)
 
 
@@ -133,7 +133,7 @@ class ZPlus:
     def propagate(
         self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
-        """Return the modified gradient by the inputs."""
+        """Return the modified gradient of the inputs."""
         by_output = gradient * kept[0]
         by_positive = layer.transposed(by_output, weight.clamp(min=0))
         if len(kept) == 1:
@@ -191,7 +191,7 @@ class Gamma:
     def propagate(
         self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
-        """Return the modified gradient by the inputs."""
+        """Return the modified gradient of the inputs."""
         above, below = gradient * kept[0], gradient * kept[1]
         # For an input that is not negative: (w + g w^+)^T above + (w + g w^-)^T below, where w^- is
         # w - w^+. For a negative one w^+ and w^- are exchanged.

@@ -24,7 +24,7 @@ def derivatives(
     keep_graph: bool = False,
     create_graph: bool = False,
 ) -> list[Tensor]:
-    """Return the derivatives of some columns of (N, K) scores by each source.
+    """Return the derivatives of some columns of (N, K) scores with respect to each source.
 
     All columns share one backward pass (``is_grads_batched``), which reads every weight once; if an
     operation does not support that, there is a pass for each column.
@@ -90,12 +90,12 @@ def pull_back(
     *,
     keep_graph: bool = False,
 ) -> list[Tensor]:
-    """Return the derivatives of K scores by each source, given those by a later tensor.
+    """Return the derivatives of K scores with respect to each source, given those of ``output``.
 
     Args:
         output: a tensor of the graph.
         sources: tensors of the graph from which it was computed.
-        gradients: (K, *output), the derivatives of the K scores by the output.
+        gradients: (K, *output), the derivatives of the K scores with respect to the output.
         names: names of the sources, for error messages.
         keep_graph: whether to keep the graph for further passes.
 

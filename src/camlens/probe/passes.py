@@ -89,7 +89,7 @@ class Pass:
     def gradients(
         self, targets: slice = slice(None), *, keep_graph: bool = False, create_graph: bool = False
     ) -> list[Tensor]:
-        """Return the derivatives of some of the K scores by each site's output.
+        """Return the gradients of some of the K scores with respect to each site's output.
 
         Score n is assumed to depend on image n alone.
 
@@ -119,7 +119,7 @@ class Pass:
         keep_graph: bool = False,
         create_graph: bool = False,
     ) -> Tensor:
-        """Return the (N, K', *image) derivatives of some of the K scores by the images.
+        """Return the (N, K', *image) gradients of some of the K scores with respect to the images.
 
         Args:
             targets: the targets, out of K.

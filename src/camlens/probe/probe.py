@@ -237,7 +237,7 @@ class Probe:
         return torch.cat([part.scores for part in parts])
 
     def cell_gradients(self, site: Site, images: Tensor, cells: Tensor, signs: Tensor) -> Tensor:
-        """Return the gradient by each image of the signed sum over one cell's channels.
+        """Return the gradients of one cell's signed sum over the channels, one for each image.
 
         Args:
             site: the layer, with its layout.

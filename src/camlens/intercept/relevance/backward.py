@@ -56,7 +56,7 @@ class Affine(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """Return the modified gradient by the inputs."""
+        """Return the modified gradient of the inputs."""
         held = ctx.prepared
         if held.kept is None:
             raise ValueError(

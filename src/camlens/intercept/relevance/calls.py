@@ -14,7 +14,7 @@ from ...methods.linear_layers import Convolution
 from ..attention_by_definition import FUSED, MODULE, attention_arguments
 
 #: Activations that are zero at zero, and their slopes there. Relevance passes them unchanged: with
-#: R = x g, the modified gradient by x is that by f(x), times f(x) / x.
+#: R = x g, the modified gradient of x is that of f(x), times f(x) / x.
 ACTIVATIONS = {
     "gelu": 0.5,
     "silu": 0.5,

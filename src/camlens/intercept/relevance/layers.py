@@ -54,8 +54,8 @@ class Rules:
 class Relevance(Interception):
     """Function mode that applies rules of relevance to convolutions, linear layers and BatchNorm.
 
-    Within it, the gradient by the images times the images is their relevance; or the gradient
-    alone, if the first layers have their own rule (``first_ruled``).
+    Within it, the gradient with respect to the images times the images is their relevance; or the
+    gradient alone, if the first layers have their own rule (``first_ruled``).
 
     A BatchNorm in inference mode that directly follows a convolution or linear layer is merged into
     its weights. Elsewhere, as before the convolutions of a DenseNet, it counts as a convolution of
