@@ -119,7 +119,7 @@ def test_negative_activations_need_to_be_allowed():
         ),
         (
             lambda m: camlens.DeepFeatureFactorization(m, "1", concepts=13)(IMAGES),
-            "at most 12 concepts of 64 cells and 12 channels",
+            "at most 12 concepts for 64 cells and 12 channels",
         ),
     ],
 )

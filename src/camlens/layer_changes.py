@@ -81,8 +81,8 @@ class AblationCAM(TailExplainer):
     negative score; for positive scores the two agree.
 
     Only the part of the model that follows the layer runs again, once for each channel or cell. If
-    that part is linear, such as the average pooling and linear layer at the end of a ResNet,
-    nothing runs again: the drops follow from the gradients.
+    a single layer is explained and that part is linear, such as the average pooling and linear
+    layer at the end of a ResNet, nothing runs again: the drops follow from the gradients.
 
     Source: Desai and Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network
     via Gradient-free Localization", WACV 2020, equations 2 and 3. As a function of tensors:

@@ -10,8 +10,8 @@ from torch import Tensor
 #: The error message for scores that are not part of a graph.
 NO_GRADIENT = (
     "the explained scores have no gradient: the targets callable or the model computed them under "
-    "torch.no_grad() or detached them. Use no_grad only around constants, such as the score in "
-    "lambda out: out[:, 0] - reference_score"
+    "torch.no_grad() or detached them. Use no_grad only around constants, such as reference_score "
+    "in lambda out: out[:, 0] - reference_score"
 )
 
 
