@@ -57,8 +57,8 @@ class Explanation:
             mean of random draws. ``"completeness_gap"``: the absolute difference between the sum
             of the attributions and the score's difference from the baseline's.
         concepts: the concepts of a factorization of the layer; None for other methods.
-        registration: where the grid's cells lie in the image; None if the maps have the image's
-            size.
+        registration: where the grid's cells lie in the image; None for methods that explain no
+            layer, such as input gradients.
         images: constructor argument only, not stored: the explained images, for :meth:`show`. The
             explanation holds a weak reference and does not keep them in memory.
 
