@@ -82,7 +82,7 @@ def test_a_layer_without_a_grid(explainer):
 
 def test_a_single_cell_says_nothing():
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).eval()
-    with pytest.raises(ValueError, match=r"gives a single cell .*says nothing about where"):
+    with pytest.raises(ValueError, match=r"gives a single cell .*has no positions to show"):
         camlens.GradCAM(model, "1")(IMAGES)
 
 

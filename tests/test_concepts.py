@@ -93,7 +93,7 @@ def test_shared_concepts_have_one_direction_and_own_ones_do_not_depend_on_other_
 
 def test_negative_activations_need_to_be_allowed():
     model = Small().eval()
-    with pytest.raises(ValueError, match=r"a layer after a ReLU .* or say signed=True"):
+    with pytest.raises(ValueError, match=r"a layer after a ReLU .* or pass signed=True"):
         camlens.DeepFeatureFactorization(model, "conv2", concepts=2)(IMAGES)
     explanation = camlens.DeepFeatureFactorization(model, "conv2", concepts=2, signed=True)(IMAGES)
     assert (explanation.concepts.maps >= 0).all()
@@ -107,7 +107,7 @@ def test_negative_activations_need_to_be_allowed():
         (lambda m: camlens.DeepFeatureFactorization(m, ["0", "1"]), "expected one layer"),
         (
             lambda m: camlens.DeepFeatureFactorization(m, "1", create_graph=True),
-            "no graph to",
+            "does not support create_graph=True",
         ),
         (
             lambda m: camlens.DeepFeatureFactorization(m, "1", directions=torch.ones(5)),
@@ -119,7 +119,7 @@ def test_negative_activations_need_to_be_allowed():
         ),
         (
             lambda m: camlens.DeepFeatureFactorization(m, "1", concepts=13)(IMAGES),
-            "at most 12 concepts of 64 cells and 12 channels",
+            "at most 12 concepts for 64 cells and 12 channels",
         ),
     ],
 )

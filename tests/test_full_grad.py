@@ -133,7 +133,7 @@ def test_a_layer_that_does_more_than_add_its_bias_is_refused(kind):
     if kind is Activated:
         nn.init.normal_(layer.bias)
     model = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
-    with pytest.raises(ValueError, match=f"is a {kind.__name__}, which does more"):
+    with pytest.raises(ValueError, match=f"is a {kind.__name__}, which computes more"):
         camlens.FullGrad(model)(torch.randn(2, 3, 8, 8))
 
 

@@ -236,7 +236,7 @@ def test_the_nearest_others_are_those_of_the_unchanged_image():
         (lambda: box(torch.rand(3), 0), r"boxes as \(4,\), \(K, 4\) or \(N, K, 4\)"),
         (lambda: box(torch.tensor([1.0, 1, 0, 2]), 0), "x0 < x1"),
         (lambda: box(torch.tensor([[0.0, 0, 1, 1]]), [0, 1]), r"a label for each of \(1,\) boxes"),
-        (lambda: box(torch.tensor([0.0, 0, 1, 1]), 0)(LOGITS), "say how to read the output"),
+        (lambda: box(torch.tensor([0.0, 0, 1, 1]), 0)(LOGITS), r"pass read=\.\.\. to read"),
         (lambda: box(torch.tensor([0.0, 0, 1, 1]), 0.5), "labels as integers"),
         (
             lambda: box(torch.tensor([0.0, 0, 1, 1]), 7, read=lambda out: out)(

@@ -1,4 +1,4 @@
-"""Where in this image did the network find its evidence, and is that claim true?"""
+"""Heatmaps that explain a network's score for an image, and tests of whether they are faithful."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -108,5 +108,5 @@ if not TYPE_CHECKING:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        """List the public names, sub-packages that are not loaded yet too."""
+        """List the public names, including sub-packages that are not loaded yet."""
         return sorted({*globals(), *_ON_DEMAND})

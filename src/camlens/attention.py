@@ -1,4 +1,4 @@
-"""Explainers of vision transformers' attention: the family, generic attention, rollout."""
+"""Attention maps of vision transformers: base class, generic attention and attention rollout."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["AttentionAttribution", "AttentionRollout", "GenericAttention"]
 
 
 class AttentionAttribution(Explainer):
-    """The family of attention maps, which show which tokens of the image attend to which.
+    """Base class of attention maps, computed from the attention of a vision transformer's blocks.
 
-    The model runs unchanged, with fused attention or not; only the explained blocks' probabilities
-    are computed by their definition. Which modules are the blocks, where in the image each token is
-    and what pools the tokens is measured in the first call with images of a shape
-    (:mod:`camlens.layers`).
+    The model runs unchanged, with or without fused attention; only the probabilities of the
+    explained blocks are computed from their definition, softmax(Q K^T). In the first call with
+    images of a given shape, camlens finds out which modules are the blocks, where in the image each
+    token lies and how the model pools the tokens (:mod:`camlens.layers`).
 
-    ``raw`` is (N, K, *grid), one value for each patch. What its unit is depends on the method.
+    ``raw`` is (N, K, *grid), one value for each patch. Its unit depends on the method.
 
     Args:
         model: any module whose output, or part of it, is a score for each image, and whose blocks
@@ -40,11 +40,12 @@ class AttentionAttribution(Explainer):
         last: the number of blocks to explain, counted from the last; None: all.
         blocks: the blocks, as names or modules, if they cannot be found automatically. A block
             calls attention once and returns tokens of the shape that it receives.
-        create_graph: not supported: attention maps cannot be trained with.
+        create_graph: not supported.
 
     Raises:
-        ValueError: when called, if the model has no such chain of blocks. Windowed, hierarchical,
-            channel and class attention give no map from tokens to tokens of the whole image.
+        ValueError: ``create_graph`` is true; when called, if the model has no such chain of blocks.
+            Windowed, hierarchical, channel and class attention give no map from tokens to tokens of
+            the whole image.
     """
 
     needs = "attention"
@@ -60,7 +61,8 @@ class AttentionAttribution(Explainer):
         super().__init__(model)
         if create_graph:
             raise ValueError(
-                f"{type(self).__name__} has no graph to train with: use GradCAM or HiResCAM"
+                f"{type(self).__name__} does not support create_graph=True: to train with maps use "
+                "GradCAM or HiResCAM"
             )
         self.last = None if last is None else integer("last", last)
         self.blocks = blocks
@@ -69,11 +71,11 @@ class AttentionAttribution(Explainer):
 
     @abc.abstractmethod
     def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
-        """Return (N, K, T): the value of each of the T tokens that enter the first block."""
+        """Return (N, K, T) values, one for each of the T tokens that enter the first block."""
 
     @final
     def attribute(self, probe: Probe) -> Attribution:
-        """Find the blocks, and put the tokens' values on the grid of patches."""
+        """Find the blocks, and arrange the tokens' values on the grid of patches."""
         blocks = self._blocks.find(probe, self.blocks).last(self.last)
         values = self.token_values(probe, blocks)
         raw = values[:, :, blocks.places.to(values.device)].unflatten(2, blocks.grid)
@@ -83,32 +85,45 @@ class AttentionAttribution(Explainer):
 
 @final
 class GenericAttention(AttentionAttribution):
-    r"""Generic attention explainability (Chefer, Gur and Wolf 2021b, arXiv:2103.15679).
+    r"""Generic attention explainability (Chefer et al. 2021): gradient-weighted attention rollout.
 
-    Equations 5 and 6 are :func:`camlens.methods.attention.relevance` and
-    :func:`camlens.methods.attention.generic_attention_step`. The map is one row of
-    :math:`R = (I + \bar A_L) \cdots (I + \bar A_1)`: that of the class token if the model's head
-    uses the class token, the mean of the patches' rows if it averages the patches, and the
-    pooling's own row if it pools by attention. Which of these it is, is measured by the score's
-    gradient, see :func:`camlens.methods.attention.token_weights`. The identity's part of the row,
-    which only says that each token contains itself, is subtracted.
+    .. math:: R = (I + \bar A_L) \cdots (I + \bar A_1), \quad
+              \bar A_l = E_h\Big[\Big(\frac{\partial y}{\partial A_l} \odot A_l\Big)^+\Big]
 
-    The product is built from the last block backwards, one row for each target, together with the
-    gradients. So neither matrices of tokens by tokens nor gradients of several blocks are kept.
+    :math:`A_l` are the attention probabilities of block l, :math:`E_h` the mean over its heads and
+    y the explained score. The map is one row of R: that of the class token if the model's head uses
+    the class token, the mean of the patches' rows if it averages the patches, and the pooling's
+    row if it pools by attention. The gradient of the score with respect to the last block's output
+    shows which of these applies, see :func:`camlens.methods.attention.token_weights`. The row's
+    starting value, the identity's share, is subtracted, as it only states that each token contains
+    itself.
 
-    The authors' notebook for CLIP uses the last block alone: ``last=1``.
+    camlens builds the product from the last block backwards, one row for each target, together
+    with the gradients. This keeps neither matrices of tokens by tokens nor the gradients of several
+    blocks in memory.
+
+    Source: Chefer, Gur and Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal
+    and Encoder-Decoder Transformers", ICCV 2021 (arXiv:2103.15679), equations 5 and 6, which are
+    :func:`camlens.methods.attention.relevance` and
+    :func:`camlens.methods.attention.generic_attention_step`. The authors' notebook for CLIP uses
+    the last block alone: ``last=1``.
 
     Args:
-        model: see :class:`AttentionAttribution`, also for the other arguments.
+        model: any module whose output, or part of it, is a score for each image, and whose blocks
+            of global self-attention follow one another.
         last: the number of blocks to explain, counted from the last; None: all, as in the paper.
-        blocks: the blocks, if they cannot be found automatically.
+        blocks: the blocks, as names or modules, if they cannot be found automatically.
         create_graph: not supported.
+
+    Raises:
+        ValueError: ``create_graph`` is true; when called, if the model has no such chain of blocks,
+            see :class:`AttentionAttribution`.
     """
 
     cost = "F + F for each target"
 
     def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
-        """Run the model once, and go back to the first block's attention."""
+        """Run the model once, and compute gradients back to the first block's attention."""
         pooling = blocks.pooling
         mode = AttentionProbabilities([*blocks.calls, *([] if pooling is None else [pooling])])
         traced = probe.run(sites=[Site(name) for name in blocks.names], mode=mode)
@@ -151,28 +166,39 @@ class GenericAttention(AttentionAttribution):
 
 @final
 class AttentionRollout(AttentionAttribution):
-    """Attention rollout (Abnar, Zuidema 2020), :func:`camlens.methods.attention.rollout_step`.
+    r"""Attention rollout (Abnar and Zuidema 2020): attention multiplied over the blocks.
 
-    Each block contributes half its mean attention plus half the identity; the map is one row of the
-    product over the blocks, chosen as for :class:`GenericAttention`. It shows where attention goes,
-    not what it is for: it is the same for every target, unless the model's head uses both class
-    tokens and patches, whose weights then depend on the target
+    .. math:: R = \prod_l (0.5 A_l + 0.5 I)
+
+    :math:`A_l` is the mean of block l's attention probabilities over its heads. The map is one row
+    of R, chosen as for :class:`GenericAttention`. It shows where attention goes, but not for which
+    class: the map is the same for every target, unless the model's head uses both class tokens and
+    patches, whose weights then depend on the target
     (:func:`camlens.methods.attention.token_weights`).
 
     Implementations that take the minimum or maximum over the heads, or discard most of the
     attention, are not this method.
 
+    Source: Abnar and Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020
+    (arXiv:2005.00928), equation 1. As a function of tensors:
+    :func:`camlens.methods.attention.rollout_step`.
+
     Args:
-        model: see :class:`AttentionAttribution`, also for the other arguments.
+        model: any module whose output, or part of it, is a score for each image, and whose blocks
+            of global self-attention follow one another.
         last: the number of blocks to explain, counted from the last; None: all, as in the paper.
-        blocks: the blocks, if they cannot be found automatically.
+        blocks: the blocks, as names or modules, if they cannot be found automatically.
         create_graph: not supported.
+
+    Raises:
+        ValueError: ``create_graph`` is true; when called, if the model has no such chain of blocks,
+            see :class:`AttentionAttribution`.
     """
 
     cost = "F"
 
     def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
-        """Run the model once, and go back through what follows the last block."""
+        """Run the model once, and compute gradients back to the last block's output."""
         pooling = blocks.pooling
         calls = [*blocks.calls, *([] if pooling is None else [pooling])]
         mode = MeanProbabilities(calls, len(probe.images))
@@ -209,7 +235,7 @@ def _token_weights(gradients: Tensor, blocks: AttentionBlocks) -> Tensor:
 
 
 def _relevance(gradients: Tensor, attention: Tensor, images: int) -> Tensor:
-    """Return (N, K, queries, keys) of equation 5, from (K, *attention) gradients."""
+    """Return the (N, K, queries, keys) relevance of equation 5, from (K, *attention) gradients."""
     heads = torch.stack([by_head(each, images) for each in gradients], dim=1)
     own = by_head(attention.detach(), images)
     mean: Tensor = methods.relevance(at_least_float32(heads), at_least_float32(own))
@@ -217,6 +243,6 @@ def _relevance(gradients: Tensor, attention: Tensor, images: int) -> Tensor:
 
 
 def chunked(targets: int, each: int) -> list[slice]:
-    """Cut K targets into slices whose gradients, of so many values each, fit into memory."""
+    """Return slices of K targets whose gradients, of ``each`` values a target, fit into memory."""
     step = max(1, CHUNK_BYTES // (4 * each))
     return [slice(start, start + step) for start in range(0, targets, step)]

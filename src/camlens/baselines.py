@@ -1,4 +1,4 @@
-"""Baselines: the images that stand for "nothing to see", in the images' own values."""
+"""Baselines: images that stand for missing evidence, in the same units as the images."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-#: A number, a tensor that broadcasts to the images, or a function that makes it of the images.
+#: A number, a tensor that broadcasts to the images, or a function from images to such a tensor.
 Baseline = float | Tensor | Callable[[Tensor], Tensor]
 
 
 def check_baseline(baseline: Baseline) -> Baseline:
-    """Return a baseline of a type that can be one.
+    """Return a baseline after checking its type.
 
     Raises:
-        TypeError: it is of another type.
+        TypeError: it is not a number, a tensor or a function.
     """
     number = isinstance(baseline, (int, float)) and not isinstance(baseline, bool)
     if number or isinstance(baseline, Tensor) or callable(baseline):
@@ -26,15 +26,15 @@ def check_baseline(baseline: Baseline) -> Baseline:
 
 
 def baseline_images(baseline: Baseline, images: Tensor) -> Tensor:
-    """Return a baseline as images: (N, C, *size), a view where it can be one.
+    """Return a baseline as (N, C, *size) images, as a view where possible.
 
     Args:
         baseline: see :data:`Baseline`.
         images: (N, C, *size).
 
     Raises:
-        TypeError: a function returned no floating-point tensor.
-        ValueError: it does not broadcast to the images.
+        TypeError: the baseline is not a floating-point tensor, or its function returns none.
+        ValueError: the baseline does not broadcast to the images.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Class activation maps (GradCAM, LayerCAM, ...), from a layer's activations and gradients."""
+"""Class activation maps (Grad-CAM, LayerCAM, ...) from a layer's activations and gradients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,22 @@ __all__ = [
 
 @final
 class GradCAM(LayerAttribution):
-    """Grad-CAM (Selvaraju et al. 2017), see :func:`camlens.methods.cam.grad_cam`.
+    r"""Grad-CAM (Selvaraju et al. 2017): channels weighted by their mean gradient.
+
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big), \quad
+              w_c = \frac{1}{hw} \sum_{ij} \frac{\partial y}{\partial A_{cij}}
+
+    A is the layer's output, (N, C, *grid), and y the explained score; h w is the number of cells.
+
+    Source: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
+    Gradient-based Localization", ICCV 2017 (arXiv:1610.02391), equations 1 and 2. As a function of
+    tensors: :func:`camlens.methods.cam.grad_cam`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer to explain, by name or as a module; the maps of several are fused. None:
+            the default layer.
+        layout, registration, fuse, create_graph: see :class:`LayerExplainer`.
 
     Example:
         >>> from torch import nn
@@ -37,52 +52,137 @@ class GradCAM(LayerAttribution):
     """
 
     def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Return equation 2 of the paper."""
+        """Return the maps of equation 2 of the paper."""
         return cam.grad_cam(activations, gradients)
 
 
 @final
 class GradCAMPlusPlus(LayerAttribution):
-    """Grad-CAM++ (Chattopadhay et al. 2018), see :func:`camlens.methods.cam.grad_cam_plus_plus`."""
+    r"""Grad-CAM++ (Chattopadhay et al. 2018): channels weighted by their positive gradients.
+
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big), \quad
+              w_c = \sum_{ij} \alpha_{cij}\, \mathrm{ReLU}(g_{cij}), \quad
+              \alpha_{cij} = \frac{g_{cij}^2}{2 g_{cij}^2 + g_{cij}^3 \sum_{ab} A_{cab}}
+
+    A is the layer's output, (N, C, *grid), and g the gradient of the explained score with respect
+    to A. The method assumes activations that are not negative, that is, the output of a ReLU.
+
+    Source: Chattopadhay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for
+    Deep Convolutional Networks", WACV 2018 (arXiv:1710.11063), equations 5, 10 and 19. As a
+    function of tensors: :func:`camlens.methods.cam.grad_cam_plus_plus`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer to explain, by name or as a module; the maps of several are fused. None:
+            the default layer.
+        layout, registration, fuse, create_graph: see :class:`LayerExplainer`.
+    """
 
     def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Return the map with the weights of equation 19."""
+        """Return the maps with the weights of equation 19."""
         return cam.grad_cam_plus_plus(activations, gradients)
 
 
 @final
 class HiResCAM(LayerAttribution):
-    """HiResCAM (Draelos and Carin 2020), see :func:`camlens.methods.cam.hires_cam`."""
+    r"""HiResCAM (Draelos and Carin 2020): activations times gradients, summed over the channels.
+
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c g_c \odot A_c\Big)
+
+    A is the layer's output, (N, C, *grid), and g the gradient of the explained score with respect
+    to A. Unlike Grad-CAM, HiResCAM does not average the gradient over the cells.
+
+    Source: Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of
+    convolutional neural networks", 2020 (arXiv:2011.08891), section 3.3. As a function of tensors:
+    :func:`camlens.methods.cam.hires_cam`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer to explain, by name or as a module; the maps of several are fused. None:
+            the default layer.
+        layout, registration, fuse, create_graph: see :class:`LayerExplainer`.
+    """
 
     def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Return the sum of activations times gradients."""
+        """Return the positive part of the sum of activations times gradients."""
         return cam.hires_cam(activations, gradients)
 
 
 @final
 class LayerCAM(LayerAttribution):
-    """LayerCAM (Jiang et al. 2021), see :func:`camlens.methods.cam.layer_cam`."""
+    r"""LayerCAM (Jiang et al. 2021): activations weighted cell by cell with positive gradients.
+
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c \mathrm{ReLU}(g_c) \odot A_c\Big)
+
+    A is the layer's output, (N, C, *grid), and g the gradient of the explained score with respect
+    to A.
+
+    Source: Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for
+    Localization", IEEE Transactions on Image Processing 30, 2021, equations 6 to 8. As a function
+    of tensors: :func:`camlens.methods.cam.layer_cam`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer to explain, by name or as a module; the maps of several are fused. None:
+            the default layer.
+        layout, registration, fuse, create_graph: see :class:`LayerExplainer`.
+    """
 
     def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Return the sum of activations times positive gradients."""
+        """Return the positive part of the sum of activations times positive gradients."""
         return cam.layer_cam(activations, gradients)
 
 
 @final
 class XGradCAM(LayerAttribution):
-    """XGrad-CAM (Fu et al. 2020), see :func:`camlens.methods.cam.xgrad_cam`."""
+    r"""XGrad-CAM (Fu et al. 2020): channels weighted by their activation-weighted mean gradient.
+
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big), \quad
+              w_c = \frac{\sum_{ij} A_{cij}\, g_{cij}}{\sum_{ij} A_{cij}}
+
+    A is the layer's output, (N, C, *grid), and g the gradient of the explained score with respect
+    to A. A channel whose activations sum to zero has weight 0. The method assumes activations that
+    are not negative.
+
+    Source: Fu et al., "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of
+    CNNs", BMVC 2020 (arXiv:2008.02312), equation 8. As a function of tensors:
+    :func:`camlens.methods.cam.xgrad_cam`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer to explain, by name or as a module; the maps of several are fused. None:
+            the default layer.
+        layout, registration, fuse, create_graph: see :class:`LayerExplainer`.
+    """
 
     def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Return the map with the weights of equation 8."""
+        """Return the maps with the weights of equation 8."""
         return cam.xgrad_cam(activations, gradients)
 
 
 @final
 class EigenGradCAM(LayerAttribution):
-    """EigenGrad-CAM (library grad-cam 2021), see :func:`camlens.methods.cam.eigen_grad_cam`.
+    r"""EigenGrad-CAM (library grad-cam 2021): first principal component of activations * gradients.
+
+    .. math:: O = g \odot A = U \Sigma V^\top, \quad L = \mathrm{ReLU}(\pm\, O V_1)
+
+    A is the layer's output, (N, C, *grid), and g the gradient of the explained score with respect
+    to A; O is their product as an (hw, C) matrix, not centred. The sign of a singular vector is
+    arbitrary: camlens takes the sign for which the projection agrees with the evidence
+    ``sum_c g_c A_c``.
+
+    Source: Gildenblat et al., pytorch-grad-cam, 2021, which leaves the sign to chance; after
+    Muhammad and Yeasin 2020 (arXiv:2008.00299). As a function of tensors:
+    :func:`camlens.methods.cam.eigen_grad_cam`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer to explain, by name or as a module; the maps of several are fused. None:
+            the default layer.
+        options: ``layout``, ``registration`` and ``fuse``, see :class:`LayerExplainer`.
 
     Raises:
-        ValueError: ``create_graph`` was asked for.
+        ValueError: ``create_graph`` is true.
     """
 
     def __init__(self, model: nn.Module, layer: Any = None, **options: Any) -> None:
@@ -91,25 +191,40 @@ class EigenGradCAM(LayerAttribution):
             raise ValueError(_NO_GRADIENT.format("EigenGrad-CAM"))
 
     def maps(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Return the first direction of activations times gradients."""
+        """Return the first principal component of activations times gradients."""
         return cam.eigen_grad_cam(activations, gradients)
 
 
 @final
 class CAM(LayerExplainer):
-    """CAM (Zhou et al. 2016), see :func:`camlens.methods.cam.class_activation_map`.
+    r"""CAM (Zhou et al. 2016): channels weighted by the weights of the final linear layer.
 
-    Defined for a score that is average pooling and a linear layer behind the explained layer;
-    any other model is refused. There it equals Grad-CAM but for the scale.
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big)
+
+    A is the layer's output, (N, C, *grid), and w the explained class's weights in the linear layer
+    that follows global average pooling. CAM is defined only for models in which average pooling
+    and a linear layer follow the explained layer; it refuses any other model. Where it is defined
+    it equals Grad-CAM up to a factor.
+
+    Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016
+    (arXiv:1512.04150), equation 2. As a function of tensors:
+    :func:`camlens.methods.cam.class_activation_map`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer to explain, by name or as a module; the maps of several are fused. None:
+            the default layer.
+        layout, registration, fuse, create_graph: see :class:`LayerExplainer`.
 
     Raises:
-        ValueError: when called, if what is behind the layer is not pooling and linear.
+        ValueError: when called, if anything but average pooling and a linear layer follows the
+            explained layer.
     """
 
     cost = "F + T for each target"
 
     def attribute(self, probe: Probe) -> Attribution:
-        """Read the linear layer's weights off the gradients, and check that they are that."""
+        """Derive the linear layer's weights from the gradients, and check that CAM is defined."""
         traced = self.trace(probe)
         if nonlinear := traced.operations() - LINEAR:
             raise ValueError(
@@ -141,7 +256,7 @@ _NO_GRADIENT = (
     "with another map, such as GradCAM or HiResCAM"
 )
 
-#: Operations of average pooling and a linear layer, by the names of their autograd nodes.
+#: Names of the autograd nodes of average pooling and linear layers.
 LINEAR = frozenset(
     [
         *("AccumulateGrad", "Addmm", "Mm", "Bmm", "T", "Linear", "Add", "Convolution"),
@@ -156,10 +271,26 @@ LINEAR = frozenset(
 
 @final
 class EigenCAM(LayerExplainer):
-    """Eigen-CAM (Muhammad and Yeasin 2020), see :func:`camlens.methods.cam.eigen_cam`.
+    r"""Eigen-CAM (Muhammad and Yeasin 2020): first principal component of the activations.
 
-    It does not depend on the target: the K maps of an image are the same, and no gradient is
-    computed.
+    .. math:: O = U \Sigma V^\top, \quad L = \mathrm{ReLU}(O V_1)
+
+    O is the layer's output as an (hw, C) matrix, not centred, with the sign of :math:`V_1` chosen
+    so that the sum of :math:`O V_1` is not negative. The map does not depend on the target: the K
+    maps of an image are equal, and no gradient is computed.
+
+    Source: Muhammad and Yeasin, "Eigen-CAM: Class Activation Map using Principal Components",
+    IJCNN 2020 (arXiv:2008.00299), section III. As a function of tensors:
+    :func:`camlens.methods.cam.eigen_cam`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer to explain, by name or as a module; the maps of several are fused. None:
+            the default layer.
+        layout, registration, fuse: see :class:`LayerExplainer`.
+
+    Raises:
+        ValueError: when called, if ``create_graph`` is true.
     """
 
     cost = "F"
@@ -168,7 +299,7 @@ class EigenCAM(LayerExplainer):
         """Run one forward pass and decompose the activations.
 
         Raises:
-            ValueError: ``create_graph`` was asked for.
+            ValueError: ``create_graph`` is true.
         """
         if self.create_graph:
             raise ValueError(_NO_GRADIENT.format("Eigen-CAM"))
@@ -177,7 +308,7 @@ class EigenCAM(LayerExplainer):
         try:
             maps = heatmap.fuse([cam.eigen_cam(a) for a in activations], self.fuse)
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-            # NaN in the activations, and most likely in the scores
+            # The activations hold NaN, and most likely the scores too: check reports that.
             traced.selection.check(activations[-1])
             raise
         raw = maps.expand(-1, traced.scores.shape[1], *maps.shape[2:])

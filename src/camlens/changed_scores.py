@@ -1,4 +1,4 @@
-"""Scores of many changed images, a batch at a time, and whether they may be scored together."""
+"""Scores of many changed images in batches, with a check that a batch does not change a score."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def read_all(
     progress: bool | None,
     check: bool = False,
 ) -> Tensor:
-    """Return what is read off the scores of M changed images, (M, K), with a progress bar.
+    """Return (M, K) values read from the scores of M changed images, with a progress bar.
 
     Args:
-        probe: of the call.
-        make: as :meth:`camlens.probe.Probe.selections` takes it.
-        source: as :meth:`camlens.probe.Probe.selections` takes it.
-        read: from the selection of m images to (m, K).
-        batch_size: how many images run at once.
-        label: what stands before the bar.
-        progress: whether it is shown. None: where standard error is a terminal.
-        check: whether to check that a score does not depend on which other images run beside its
-            own: beside changed images the first image has to have the score that it has in the
-            call. It runs in the first batch, as one image more.
+        probe: the call's model, images and targets.
+        make: computes changed images, see :meth:`camlens.probe.Probe.selections`.
+        source: (M,) int64, the image that each was made from.
+        read: maps the selection of m images to (m, K) values.
+        batch_size: number of images in a batch.
+        label: text in front of the progress bar.
+        progress: whether to show the bar. None: if standard error is a terminal.
+        check: whether to check that a score does not depend on the other images of its batch. To
+            this end the first batch also holds the first unchanged image, which must have the same
+            score as in the call.
 
     Raises:
-        ValueError: such a score depends on them.
+        ValueError: a score depends on the other images of its batch.
     """
     values = source.new_empty(0, dtype=torch.float32)
     first = 0
@@ -48,7 +48,7 @@ def read_all(
         for selection in run(probe, make, source, batch_size):
             some = at_least_float32(read(selection))
             if first == 0:
-                # In one piece: small parts that are kept would cut up the memory between batches.
+                # One allocation: small tensors kept between batches would fragment the memory.
                 values = some.new_empty(len(source), some.shape[1])
             values[first : first + len(some)] = some
             first += len(some)
@@ -66,10 +66,10 @@ def _unchecked(
 def _checked(
     probe: Probe, make: Callable[[slice], Tensor], source: Tensor, batch_size: int
 ) -> Iterator[Selection]:
-    """Yield the selections of batches, the first of which also holds the first image, unchanged.
+    """Yield the selections of batches, after a check with the first image in the first batch.
 
     Raises:
-        ValueError: there it has another score than in the call.
+        ValueError: in that batch the unchanged image has another score than in the call.
     """
     rows = slice(0, batch_size)
     images = torch.cat([make(rows), probe.images[:1]])
@@ -94,7 +94,7 @@ def _check_alone(alone: Tensor, beside: Tensor) -> None:
     rounding = 1e-3 if torch.finfo(alone.dtype).eps < 1e-3 else 0.1
     if gap > rounding * at_least_float32(alone).abs().amax():
         raise ValueError(
-            "the scores of an image change with the other images of the batch, such as by a "
-            "BatchNorm without running statistics or a softmax over the batch, so that changed "
+            "the scores of an image change with the other images of the batch, for example because "
+            "of a BatchNorm without running statistics or a softmax over the batch, so changed "
             "images cannot be scored together: choose scores that depend on one image alone"
         )

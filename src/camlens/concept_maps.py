@@ -1,4 +1,4 @@
-"""The concepts that an explanation found: where they are, what they are, what they matter."""
+"""The concepts of a factorized layer: their maps, directions and drops of the score."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Concepts:
-    """F concepts of each of N images, in the order of how much of the activations they make up.
+    """F concepts for each of N images, largest share of the activations first.
 
     Attributes:
-        maps: (N, F, *grid) floating point, not negative: how much of each concept a cell holds.
-        directions: (N, F, C) floating point: the concepts as activations of the layer's channels,
-            of length 1. The activations are about the sum of map times direction.
-        falls: (N, K, F) floating point: how far each target's score falls when a concept is
-            subtracted from the activations; negative where it rises.
+        maps: (N, F, *grid) floating point, not negative: the weight of each concept in each cell.
+        directions: (N, F, C) floating point: the concepts as vectors of the layer's channels, of
+            length 1. The activations are approximately the sum of map times direction.
+        falls: (N, K, F) floating point: the drop of each target's score when a concept is
+            subtracted from the activations; negative if the score rises.
     """
 
     maps: Tensor

@@ -1,4 +1,4 @@
-"""Deep feature factorisation: a layer's concepts, and what the score loses without each."""
+"""Deep feature factorisation: a layer's concepts, and the score's drop without each."""
 
 from __future__ import annotations
 
@@ -19,29 +19,40 @@ __all__ = ["DeepFeatureFactorization"]
 
 @final
 class DeepFeatureFactorization(LayerExplainer):
-    """Deep feature factorisation (Collins et al. 2018), :func:`camlens.methods.concepts.factorize`.
+    r"""Deep feature factorisation (Collins et al. 2018): activations as a sum of concepts.
 
-    The activations of a layer are factorized into F concepts. ``explanation.concepts`` has their
-    maps and directions, and how far each target's score falls without each: the model runs from the
-    layer on, once for each concept. ``raw`` spreads what falls over the concepts' maps,
-    :func:`camlens.methods.concepts.concept_maps`. ``measures["unexplained"]``, (N, K), is the part
-    of the activations that the concepts leave.
+    .. math:: A \approx H W, \quad H, W \ge 0, \qquad
+              L = \sum_f \mathrm{ReLU}(y - y_f)\, \frac{H_f}{\sum_{ij} H_{f,ij}}
+
+    A is the layer's output as a (cells, C) matrix, H (cells, F) the maps of F concepts and W (F, C)
+    their directions, which minimise the distance between A and H W. y is the explained score and
+    :math:`y_f` the score without concept f: the part of the model that follows the layer runs once
+    for each concept. ``raw`` (N, K, *grid) is L, which distributes each drop over the concept's
+    map. ``explanation.concepts`` holds maps, directions and drops (``falls``), see
+    :class:`Concepts`. ``measures["unexplained"]`` (N, K) is the norm of A - H W divided by that of
+    A.
+
+    Source: Collins, Achanta and Suesstrunk, "Deep Feature Factorization for Concept Discovery",
+    ECCV 2018 (arXiv:1806.10206), equation 1, for H and W; the map L is camlens' own. As functions
+    of tensors: :func:`camlens.methods.concepts.factorize` and
+    :func:`camlens.methods.concepts.concept_maps`.
 
     Args:
-        model: as :class:`LayerExplainer` takes it.
-        layer: one layer; None: the default layer.
-        concepts: F.
+        model: any module whose output, or part of it, is a score for each image.
+        layer: one layer, by name or as a module; None: the default layer.
+        concepts: F, the number of concepts.
         shared: whether the images of a call share their concepts, as in the paper. Otherwise each
             image has its own, and its map does not depend on the other images.
-        directions: (F, C) concepts to look for, such as ``explanation.concepts.directions[0]`` of
-            other images. None: they are found.
-        signed: whether directions may be negative. Necessary for layers that are not the output
-            of a ReLU, whose activations are.
-        options: further ones of :class:`LayerExplainer`.
+        directions: (F, C) given directions, such as ``explanation.concepts.directions[0]`` of other
+            images. None: they are computed from the activations.
+        signed: whether directions may be negative. Required for layers with negative activations,
+            that is, for layers that are not the output of a ReLU.
+        options: ``layout`` and ``registration``, see :class:`LayerExplainer`.
 
     Raises:
-        ValueError: several layers or ``create_graph``; when called, activations that are negative
-            without ``signed``, or too few cells or channels for F concepts.
+        ValueError: several layers are given, or ``create_graph`` is true; when called, if
+            activations are negative without ``signed``, or if there are too few cells or channels
+            for F concepts.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
@@ -67,12 +78,12 @@ class DeepFeatureFactorization(LayerExplainer):
         super().__init__(model, layer, **options)
         if self.create_graph:
             raise ValueError(
-                "deep feature factorization has no graph to train with: use GradCAM or HiResCAM"
+                "DeepFeatureFactorization does not support create_graph=True: to train with maps "
+                "use GradCAM or HiResCAM"
             )
         if self.layers is not None and len(self.layers) != 1:
             raise ValueError(
-                f"expected one layer, whose concepts are found, got {list(self.layers)}: explain "
-                "them one by one"
+                f"expected one layer to factorize, got {list(self.layers)}: explain them one by one"
             )
         if directions is not None and (directions.ndim != 2 or 0 in directions.shape):
             raise ValueError(
@@ -83,7 +94,7 @@ class DeepFeatureFactorization(LayerExplainer):
         self.shared, self.directions, self.signed = shared, directions, signed
 
     def attribute(self, probe: Probe) -> Attribution:
-        """Run one pass, factorize, and run the model's end once without each concept."""
+        """Run the model, factorize, and run the part after the layer without each concept."""
         traced = probe.run(sites=self.sites(probe), start=None)
         tail = Tail(probe, traced.sites[0], traced)
         grid = tail.activations.shape[2:]
@@ -114,14 +125,14 @@ class DeepFeatureFactorization(LayerExplainer):
             return concepts.presences_of(cells, unit), unit
         if not self.signed and bool((cells < 0).any()):
             raise ValueError(
-                "expected activations that are not negative, as those of a ReLU, whose parts are "
-                "found by a non-negative factorization: choose a layer after a ReLU "
-                "(camlens.find_layers(model, images) lists the layers), or say signed=True"
+                "expected activations that are not negative, such as those of a ReLU, for a "
+                "non-negative factorization: choose a layer after a ReLU "
+                "(camlens.find_layers(model, images) lists the layers), or pass signed=True"
             )
         rows = n * count if self.shared else count
         if self.concepts > min(rows, channels):
             raise ValueError(
-                f"expected at most {min(rows, channels)} concepts of {rows} cells and {channels} "
+                f"expected at most {min(rows, channels)} concepts for {rows} cells and {channels} "
                 f"channels, got {self.concepts}"
             )
         if not self.shared:
@@ -132,7 +143,7 @@ class DeepFeatureFactorization(LayerExplainer):
         return presences.view(n, count, -1), directions.expand(n, -1, -1)
 
     def _falls(self, tail: Tail, maps: Tensor, directions: Tensor) -> Tensor:
-        """Return (N, K, F): how far the scores fall without each concept."""
+        """Return the (N, K, F) drops of the scores without each concept."""
         activations = tail.activations
         n, count = maps.shape[:2]
         source = torch.arange(n, device=maps.device).repeat_interleave(count)

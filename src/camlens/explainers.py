@@ -1,4 +1,4 @@
-"""Base classes of all explainers; the formulas are in ``methods/``."""
+"""Base classes of the explainers. The formulas are in :mod:`camlens.methods`."""
 
 from __future__ import annotations
 
@@ -33,18 +33,20 @@ from .targets import Targets
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Attribution:
-    """What :meth:`Explainer.attribute` returns.
+    """The maps of one call, as :meth:`Explainer.attribute` returns them.
 
     Attributes:
-        raw: (N, K, *grid), not negative.
-        grid: the finest detail the method can tell apart; None: raw's own grid.
+        raw: (N, K, *grid) maps, not negative.
+        grid: the finest grid that the method resolves; None: the grid of ``raw``.
         layers: names of the explained layers.
-        registration: where the grid's cells lie in the image; None: raw is of the image's size.
-        gradients: (N, K, C, *size) signed, for methods that explain the image's own values.
-        reduction: the function that made raw of the gradients, if one did. Averages of maps are
-            then made of averaged gradients, signs included.
-        measures: what was measured beside the maps, see :class:`Explanation`.
-        concepts: the concepts that raw was made of, if a method found some.
+        registration: where the grid's cells lie in the image; None: ``raw`` has the image's size.
+        gradients: (N, K, C, *size), signed, for methods that explain the values of the image.
+        reduction: the function that computed ``raw`` from ``gradients``, if one did. A method that
+            averages maps, such as SmoothGrad, then averages the signed gradients and reduces the
+            mean.
+        measures: quantities that the method measured along with the maps, see
+            :class:`Explanation`.
+        concepts: the concepts that ``raw`` was computed from; None for other methods.
     """
 
     raw: Tensor
@@ -58,23 +60,23 @@ class Attribution:
 
 
 class Explainer(abc.ABC):
-    """What all explainers share: how they are called and what they check.
+    """Base class of all explainers: wraps a model and returns an explanation when called.
 
-    An explainer holds a model and options, never the data of a call; several threads may
-    use one. The model is left bit-identical: parameters, gradients, modes and hooks.
+    An explainer holds a model and options, but no data of a call, so several threads can share
+    one. A call leaves the model bit-identical: parameters, gradients, modes and hooks.
 
-    A method of your own overrides :meth:`attribute`.
+    To write your own method, subclass and override :meth:`attribute`.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
-        create_graph: whether maps and scores are part of the model's graph, to train with them.
-            The model may then be in training mode.
+        create_graph: whether maps and scores stay in the autograd graph, so that you can train
+            with them. The model may then be in training mode.
     """
 
-    #: What a call costs, in words: F is a forward pass of the model, T the part of one behind the
-    #: explained layer. A backward pass costs about what the pass it goes back through does.
+    #: Cost of a call, in words: F is a forward pass of the model, T the part of it after the
+    #: explained layer. A backward pass counts as much as the forward pass that it reverses.
     cost: ClassVar[str] = ""
-    #: What it cannot do without, in words.
+    #: What the method requires besides a model and images, in words.
     needs: ClassVar[str] = ""
 
     def __init__(self, model: nn.Module, *, create_graph: bool = False) -> None:
@@ -97,15 +99,16 @@ class Explainer(abc.ABC):
         """Explain K scores for each of N images.
 
         Args:
-            images: (N, C, H, W) floating point, exactly as the model takes them (normalised,
-                on its device); its first input. (N, C, L) for signals, (N, C, D, H, W) for volumes.
+            images: the model's first input, (N, C, H, W) floating point, preprocessed as the model
+                expects (normalised, on its device). (N, C, L) for signals, (N, C, D, H, W) for
+                volumes.
             inputs: further positional inputs of the model.
             targets: what to explain. None: the predicted class. An int: that class. (N,) ints:
                 one class for each image. (N, K) ints: K classes for each image. (1, K) ints, such
                 as ``[[3, 5]]``: the same classes for every image. ``"all"``: every class.
-                ``camlens.targets.top(k)``: the k highest. A callable: from the model's output to
-                (N,) or (N, K) scores; score n must depend on image n alone, so a mean or a softmax
-                over the batch is none.
+                ``camlens.targets.top(k)``: the k classes with the highest scores. A callable: maps
+                the model's output to (N,) or (N, K) scores. Score n must depend on image n alone,
+                which rules out a mean or a softmax over the batch.
             keywords: keyword inputs of the model.
 
         Returns:
@@ -113,10 +116,10 @@ class Explainer(abc.ABC):
 
         Raises:
             LookupError: a layer is unknown or did not run, or no layer can be explained.
-            TypeError: images, targets or the model's output are of the wrong type.
-            ValueError: a wrong shape, a layer that is no map of the image, a model in training
-                mode, a target out of range, scores that are not finite or do not depend on the
-                layer.
+            TypeError: the images, the targets or the model's output have the wrong type.
+            ValueError: a shape is wrong, a layer's output is not a map of the image, the model is
+                in training mode, a target is out of range, or scores are not finite or do not
+                depend on the layer.
         """
         check_images(images)
         check_batched(self.model, images)
@@ -127,7 +130,7 @@ class Explainer(abc.ABC):
 
     @abc.abstractmethod
     def attribute(self, probe: Probe) -> Attribution:
-        """Make the maps of one call, with as many passes of the model as the method needs."""
+        """Compute the maps of one call, with as many passes of the model as the method needs."""
 
     def _explain(
         self, images: Tensor, inputs: Sequence[Any], targets: Targets, keywords: dict[str, Any]
@@ -148,9 +151,9 @@ class Explainer(abc.ABC):
                 if "nference tensor" not in str(error):
                     raise
                 raise ValueError(
-                    "the model uses a tensor made in torch.inference_mode(), such as one it keeps "
-                    "from an earlier call, which autograd cannot use: build or load the model "
-                    "anew, and predict under torch.no_grad() instead"
+                    "the model uses a tensor made in torch.inference_mode(), such as one that it "
+                    "stored in an earlier call, which autograd cannot use: build or load the model "
+                    "again, and predict under torch.no_grad() instead"
                 ) from error
             return self._finish(probe, attribution, images)
 
@@ -180,25 +183,27 @@ class Explainer(abc.ABC):
 
 
 class LayerExplainer(Explainer):
-    """What explainers of layers share: which layers, and how they are read.
+    """Base class of explainers of one or more layers.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
         layer: the layer to explain: its dotted name, the module itself, or a sequence of
-            either, whose maps are fused. None: the last layer whose output is a map of the image
-            and through which all evidence for the score passes (:mod:`camlens.layers`), searched
-            at the first call. Of a layer that runs several times in a forward pass, the last run
-            counts.
-        layout: how to read the layer's output: None measures it at the first call; else
+            either, whose maps are fused. None: the default layer, which is the last layer whose
+            output is a map of the image and through which all evidence for the score passes
+            (:mod:`camlens.layers`). It is searched for in the first call. If a layer runs several
+            times in a forward pass, its last run is explained.
+        layout: how to read the layer's output. None: measured in the first call. Otherwise
             :func:`camlens.layouts.nchw`, :func:`camlens.layouts.nhwc`,
             ``camlens.layouts.tokens(prefix, grid)`` or your own function to (N, C, *grid).
-        registration: where the map's cells are drawn. ``"stretched"``: the map is stretched over
-            the image. ``"measured"``: each cell at the place it was measured to look at, which
-            costs about a small batch forward and backward at the first call.
-        fuse: how the maps of several layers become one, see :func:`camlens.heatmap.fuse`:
-            ``"mean"``, or ``"product"``, which keeps what all layers agree on (RefineCAM, with
-            Grad-CAM++).
-        create_graph: see :class:`Explainer`.
+        registration: where to draw the map's cells. ``"stretched"``: stretch the map over the
+            image. ``"measured"``: draw each cell at the place that it was measured to respond to;
+            the measurement costs about a forward and a backward pass of a small batch in the first
+            call.
+        fuse: how to combine the maps of several layers, see :func:`camlens.heatmap.fuse`:
+            ``"mean"``, or ``"product"``, which retains the evidence that all layers agree on
+            (RefineCAM, with Grad-CAM++).
+        create_graph: whether maps and scores stay in the autograd graph, so that you can train
+            with them.
     """
 
     needs = "a layer"
@@ -231,16 +236,16 @@ class LayerExplainer(Explainer):
         if registration == "measured" and self.layers is not None and len(self.layers) > 1:
             raise ValueError(
                 'registration="measured" places the map of a single layer, got '
-                f"{len(self.layers)} layers: explain them one by one, or stretched"
+                f'{len(self.layers)} layers: explain them one by one, or use "stretched"'
             )
         self._measured = MeasuredLayers()
 
     def sites(self, probe: Probe) -> tuple[Site, ...]:
-        """Return the layers to capture and how to read them."""
+        """Return the layers to capture, each with the layout to read it by."""
         return self._measured.sites(probe, self.layers, self.layout)
 
     def trace(self, probe: Probe) -> Pass:
-        """Run one forward pass that records gradients from the first explained layer on."""
+        """Run one forward pass, recording the graph from the first explained layer on."""
         start: Literal["sites", "parameters"] = "parameters" if self.create_graph else "sites"
         return probe.run(sites=self.sites(probe), start=start)
 
@@ -249,7 +254,7 @@ class LayerExplainer(Explainer):
         return self._measured.registration(probe, traced, self.registration)
 
     def attribution(self, probe: Probe, traced: Pass, raw: Tensor) -> Attribution:
-        """Return maps on the layers' grid with what is known of the layers."""
+        """Return the attribution of maps on the layers' grid: names and registration added."""
         return Attribution(
             raw=raw,
             layers=tuple(site.name for site in traced.sites),
@@ -258,9 +263,9 @@ class LayerExplainer(Explainer):
 
 
 class LayerAttribution(LayerExplainer):
-    """The CAM family: a map from a layer's activations and their gradients.
+    """Base class of class activation maps, computed from a layer's activations and gradients.
 
-    A subclass defines :meth:`maps`. See :class:`LayerExplainer` for the arguments.
+    A subclass defines :meth:`maps`. The arguments are those of :class:`LayerExplainer`.
     """
 
     cost = "F + T for each target"
@@ -270,13 +275,14 @@ class LayerAttribution(LayerExplainer):
         """Return (N, K, *grid) maps, not negative.
 
         Args:
-            activations: (N, C, *grid).
-            gradients: (N, K, C, *grid), the derivatives of the K scores by the activations.
+            activations: (N, C, *grid), the layer's output.
+            gradients: (N, K, C, *grid), the derivatives of the K scores with respect to the
+                activations.
         """
 
     @final
     def attribute(self, probe: Probe) -> Attribution:
-        """Run one forward pass, and a backward pass through what is behind the layer."""
+        """Run one forward pass, and a backward pass from the scores to the layer."""
         traced = self.trace(probe)
         maps = fused_maps(traced, self.maps, fuse=self.fuse, create_graph=self.create_graph)
         return self.attribution(probe, traced, maps)
@@ -290,7 +296,7 @@ def fused_maps(
     keep_graph: bool = False,
     create_graph: bool = False,
 ) -> Tensor:
-    """Return (N, K, *grid) maps, computed a chunk of targets at a time."""
+    """Return (N, K, *grid) maps, fused over the layers, for a chunk of targets at a time."""
     activations = [at_least_float32(maps) for maps in traced.activations()]
     if not create_graph:
         activations = [maps.detach() for maps in activations]
@@ -305,9 +311,10 @@ def fused_maps(
 
 
 class GradientAttribution(Explainer):
-    """The family of gradients by the image: one forward and one backward pass.
+    """Base class of input-gradient methods: one forward and one backward pass to the image.
 
-    A subclass names the backward rule of its ReLUs. See :class:`Explainer` for the arguments.
+    A subclass defines :attr:`rule`, the backward rule of ReLUs. The arguments are those of
+    :class:`Explainer`.
     """
 
     cost = "F + F for each target"
@@ -315,12 +322,12 @@ class GradientAttribution(Explainer):
     @property
     @abc.abstractmethod
     def rule(self) -> Rule | None:
-        """How gradients pass a ReLU, a rule of :mod:`camlens.methods.gradient`; None: as is."""
+        """Backward rule of ReLUs, see :mod:`camlens.methods.gradient`; None: the derivative."""
 
     @final
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward and one backward pass through the whole model."""
-        # The rule holds for the gradients below only: a backward pass of the user's is plain.
+        # The rule applies to the gradients below only: the user's backward passes stay plain.
         mode = None if self.rule is None else BackwardRule(rules.plain_rule)
         traced = probe.run(start="images", mode=mode)
         gradients = image_gradients(traced, self.rule, create_graph=self.create_graph)
@@ -331,7 +338,7 @@ class GradientAttribution(Explainer):
 def image_gradients(
     traced: Pass, rule: Rule | None = None, *, create_graph: bool = False
 ) -> Tensor:
-    """Return (N, K, C, *size) derivatives of the scores by the images, float32 or wider."""
+    """Return (N, K, C, *size) gradients with respect to the images, in float32 or wider."""
     chunks = traced.chunks()
     parts = [
         traced.image_gradients(
@@ -343,10 +350,10 @@ def image_gradients(
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Return values in float32 or wider: sums over a map lose too much in half precision."""
+    """Convert values to float32 or wider, as sums over a map lose too much in half precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _outside_inference(value: Any) -> Any:
-    """Return a copy of a tensor made in inference mode, which autograd refuses to touch."""
+    """Return a copy of a tensor that was made in inference mode, which autograd refuses."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value

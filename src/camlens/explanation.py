@@ -1,4 +1,4 @@
-"""The result of an explainer: maps, scores and targets; frozen, indexed by image, and drawn."""
+"""The result of an explainer: a frozen record of maps, scores and targets."""
 
 from __future__ import annotations
 
@@ -25,40 +25,42 @@ _TENSORS = ("raw", "scores", "targets", "gradients", "outputs")
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Explanation:
-    """Maps for N images and K targets each, with what is needed to judge and draw them.
+    """The result of an explainer: maps of K targets for each of N images, with their scores.
 
     A *grid* has one axis for signals (N, C, L), two for images (N, C, H, W) and three for volumes
-    (N, C, D, H, W); ``size`` and ``grid`` have as many numbers.
+    (N, C, D, H, W); ``size`` and ``grid`` have one number for each axis.
 
     ``len(explanation)`` is N. ``explanation[i]`` is the explanation of one image (N = 1);
     ``explanation[index]`` with a slice, a sequence of indices, an (M,) int64 tensor or an (N,) mask
-    is that of several. A notebook shows an explanation as :meth:`show` draws it.
+    is that of several. A notebook displays an explanation as :meth:`show` draws it.
 
     Attributes:
         raw: (N, K, *grid) floating point, not negative: the maps on the layer's grid, neither
-            scaled nor resized. Of several layers, the mean of their maps, each scaled to a maximum
-            of 1, on the finest grid. Of input gradients, (N, K, *size): the largest absolute
-            gradient over the channels. Of paths and perturbations, (N, K, *size): the positive
-            part of ``gradients``, summed over the channels.
+            scaled nor resized. For several layers: the mean of their maps, each scaled to a maximum
+            of 1, on the finest grid. For input gradients, (N, K, *size): the largest absolute
+            gradient over the channels. For paths and perturbations, (N, K, *size): the positive
+            part of the sum of ``gradients`` over the channels.
         scores: (N, K) floating point, the explained scores.
         targets: (N, K) int64 class ids; -1 where a callable computed the score.
         size: the images' size in pixels, (H, W).
-        grid: the finest detail that the method resolves, (h, w). Of guided Grad-CAM it is the grid
+        grid: the finest grid that the method resolves, (h, w). For guided Grad-CAM it is the grid
             of its Grad-CAM, since the structure within a cell is not specific to a class.
         layers: names of the explained layers; empty for input gradients.
         method: name of the method, such as ``"GradCAM"``.
-        gradients: (N, K, C, *size) floating point, signed: gradients by the image, or what a path
-            or a perturbation attributes to each value of it (C = 1: to each pixel); None for class
-            activation maps.
+        gradients: (N, K, C, *size) floating point, signed: gradients with respect to the image, or
+            what a path or perturbation method attributes to each value of the image (C = 1: to each
+            pixel); None for class activation maps.
         outputs: (N, ...) the model's output for the unchanged images, detached; None where the
             output is not a single tensor of scores.
-        measures: by name, what the method measured of its own maps, (N, K) or (N, K, *size)
-            floating point. ``"standard_error"``: of each pixel of a map that is a mean of random
-            draws. ``"completeness_gap"``: how far a path's attributions are from adding up.
-        concepts: the concepts that a factorization found in the layer; None for other methods.
-        registration: where the grid's cells lie in the image; None where it was not asked for.
-        images: constructor argument only, not stored: the images as the explainer got them, for
-            :meth:`show`. They are referred to weakly and never kept in memory.
+        measures: quantities that the method measured along with its maps, by name, (N, K) or
+            (N, K, *size) floating point. ``"standard_error"``: of each pixel of a map that is a
+            mean of random draws. ``"completeness_gap"``: the absolute difference between the sum
+            of the attributions and the score's difference from the baseline's.
+        concepts: the concepts of a factorization of the layer; None for other methods.
+        registration: where the grid's cells lie in the image; None for methods that explain no
+            layer, such as input gradients.
+        images: constructor argument only, not stored: the explained images, for :meth:`show`. The
+            explanation holds a weak reference and does not keep them in memory.
 
     Raises:
         TypeError: a tensor has the wrong type.
@@ -90,13 +92,13 @@ class Explanation:
     concepts: Concepts | None = None
     registration: Registration | None = None
     images: dataclasses.InitVar[Tensor | None] = None
-    # dataclasses.replace resets it: maps of other images must not be drawn over these.
+    # dataclasses.replace resets it, so that maps are never drawn over other images.
     _images: ImageReference = dataclasses.field(
         init=False, repr=False, default_factory=ImageReference
     )
 
     def __post_init__(self, images: Tensor | None) -> None:
-        """Check the fields against each other; see the class."""
+        """Check the fields against each other."""
         self._check_types()
         self._check_shapes()
         object.__setattr__(self, "_images", ImageReference(images))
@@ -105,13 +107,13 @@ class Explanation:
     def heatmaps(self) -> Tensor:
         """(N, K, *size) in [0, 1]: the maps at the images' size, divided by their maximum.
 
-        Each map is first placed at the image's size, as ``registration`` says or else stretched
-        over the whole image, and then divided by its maximum; without evidence it is all zero.
+        Each map is placed at the image's size according to ``registration``, or else stretched over
+        the whole image, and then divided by its maximum. A map without evidence is all zero.
 
-        Computed at the first access and kept. For a thousand classes the heatmaps are a thousand
+        Computed at the first access and cached. For a thousand classes the heatmaps are a thousand
         times as large as the images; ``raw`` is not.
         """
-        # On another grid than the registered one, maps are at the image's size already.
+        # Maps that are not on the registered grid have the image's size already.
         if self.registration is None or self.raw.shape[2:] != self.registration.grid:
             return heatmap.scale(heatmap.resize(self.raw, self.size))
         return heatmap.scale(place(self.raw, self.registration))
@@ -126,19 +128,19 @@ class Explanation:
         return len(self.raw)
 
     def __iter__(self) -> Iterator[Explanation]:
-        """Iterate over the explanations of the single images."""
+        """Iterate over the explanations of single images."""
         return (self[row] for row in range(len(self)))
 
     def __getitem__(self, index: Index) -> Explanation:
         """Return the explanation of some of the images.
 
         Args:
-            index: an int for one image (N stays as 1); a slice, a sequence of ints, an (M,) int64
-                tensor or an (N,) bool mask for several.
+            index: an int for one image (the result has N = 1); a slice, a sequence of ints, an (M,)
+                int64 tensor or an (N,) bool mask for several.
 
         Raises:
-            IndexError: there is no such image, or the mask has another length.
-            TypeError: the index is of another type.
+            IndexError: there is no such image, or the mask has the wrong length.
+            TypeError: the index has another type.
         """
         rows = rows_of(index, len(self))
         return self._each(
@@ -163,27 +165,27 @@ class Explanation:
     ) -> Figure:
         """Draw images and heatmaps, with targets, scores and a colour bar.
 
-        One row an image, one column a target. Images are drawn beside their overlays; volumes are
-        cut at the slice with the most heat; signals are drawn as lines over their heat.
+        Each row shows an image, each column a target. Images are drawn beside their overlays;
+        volumes are cut at the slice with the most heat; signals are drawn as lines over their heat.
 
-        The explanation does not keep the images it explains. Without ``images`` the figure uses
-        those that were explained if your program still holds them unchanged, and else draws the
-        maps alone.
+        The explanation does not keep the images it explains. Without ``images`` the figure uses the
+        explained images if your program still holds them unchanged; otherwise it draws the maps
+        alone.
 
         Args:
             images: (N, C, *size), the explained images or pictures of the same view at another
-                resolution: uint8, or floating point in [0, 1]. Others, such as normalised ones,
-                are stretched to full contrast, which the caption says.
+                resolution: uint8, or floating point in [0, 1]. Other values, such as normalised
+                ones, are stretched to full contrast, and the caption says so.
             classes: names of the classes, in the order of the model's outputs.
-            rows: the largest number of images to draw. The caption says how many are left out.
-            columns: the largest number of targets to draw of each image. Of more targets those with
-                the highest scores are drawn.
+            rows: the largest number of images to draw. The caption says how many are omitted.
+            columns: the largest number of targets to draw for each image; those with the highest
+                scores are drawn.
 
         Returns:
-            A matplotlib figure. A notebook shows it at the end of a cell.
+            A matplotlib figure. A notebook displays it at the end of a cell.
 
         Raises:
-            TypeError: the images or class names are of the wrong type.
+            TypeError: the images or class names have the wrong type.
             ValueError: their number or shape does not fit, or there is nothing to draw.
         """
         from .render import display
@@ -195,8 +197,8 @@ class Explanation:
         """Write the explanation to a safetensors file, completely or not at all.
 
         Raises:
-            OSError: the folder is missing or not writable, or the disk is full; an existing file
-                is then unchanged.
+            OSError: the folder is missing or not writable, or the disk is full. An existing file
+                then stays unchanged.
         """
         facts = {
             "size": self.size,
@@ -214,7 +216,7 @@ class Explanation:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no explanation, is damaged, or has another format.
+            ValueError: the file is not an explanation, is damaged, or has another format.
         """
         fields = explanation_file.read(path)
         try:
@@ -293,12 +295,12 @@ class Explanation:
             )
 
     def _repr_png_(self) -> bytes | None:
-        """Return what a notebook shows; None, for the text alone, where nothing can be drawn."""
+        """Return the figure for a notebook; None if nothing can be drawn, which shows the text."""
         drawable = self.raw.numel() > 0 and not self.raw.is_meta
         return self.show()._repr_png_() if drawable else None
 
     def __repr__(self) -> str:
-        """Return a line that says what is explained, without the numbers."""
+        """Return one line with the method, layers, sizes and device, without the values."""
         n, k = self.scores.shape
         layers = f" at {', '.join(self.layers)}" if self.layers else ""
         images = f"{n} image{'s' * (n != 1)} of {tuple(self.size)}"

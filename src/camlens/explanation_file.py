@@ -17,14 +17,14 @@ from .registration import Registration
 
 FORMAT = "camlens.explanation.2"
 
-#: More pixels than this in one image (256 GiB of float32) are taken for damage.
+#: A file that declares more pixels than this in one image (256 GiB of float32) counts as damaged.
 MAX_PIXELS = 2**36
 
 _TENSORS = {"raw", "scores", "targets"}
 _OPTIONAL_TENSORS = {"gradients", "outputs"}
-#: Before the name of a measure.
+#: Prefix of the name of a measure.
 _MEASURE = "measures."
-#: Before the name of a tensor of :class:`camlens.concept_maps.Concepts`.
+#: Prefix of the name of a tensor of :class:`camlens.concept_maps.Concepts`.
 _CONCEPT = "concepts."
 _CONCEPTS = {"maps", "directions", "falls"}
 _FACTS = {"size", "grid", "layers", "method", "registration"}
@@ -41,12 +41,12 @@ def write(
     """Write tensors and JSON-compatible facts to one file, completely or not at all.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full; an existing file is
-            then unchanged.
+        OSError: the folder is missing or not writable, or the disk is full. An existing file then
+            stays unchanged.
     """
     from safetensors.torch import save
 
-    # Clones: safetensors refuses tensors that share memory, such as scores and outputs.
+    # Cloned, as safetensors refuses tensors that share memory, such as scores and outputs.
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in (
@@ -64,8 +64,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no explanation, is damaged, or has another format. The shapes of
-            the tensors are not checked.
+        ValueError: the file is not an explanation, is damaged, or has another format. The shapes
+            of the tensors are not checked.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -101,20 +101,20 @@ def _parsed(header: str) -> dict[str, Any]:
 def _checked(tensors: dict[str, Tensor]) -> dict[str, Any]:
     measures, concepts = _taken(tensors, _MEASURE), _taken(tensors, _CONCEPT)
     if concepts and set(concepts) != _CONCEPTS:
-        raise ValueError(f"expected of concepts {sorted(_CONCEPTS)}, got {sorted(concepts)!s:.200}")
+        raise ValueError(f"expected concepts {sorted(_CONCEPTS)}, got {sorted(concepts)!s:.200}")
     names = set(tensors)
     if missing := sorted(_TENSORS - names):
         raise ValueError(
-            f"the tensors {missing} are missing; it was not written by Explanation.save"
+            f"the tensors {missing} are missing: the file was not written by Explanation.save"
         )
     if unknown := sorted(names - _TENSORS - _OPTIONAL_TENSORS):
-        raise ValueError(f"it has unknown tensors {unknown}")
+        raise ValueError(f"the file has unknown tensors {unknown}")
     held = Concepts(**concepts) if concepts else None
     return {**tensors, "measures": measures, "concepts": held}
 
 
 def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Take the tensors whose names begin with a prefix, and return them without it."""
+    """Remove the tensors whose names start with a prefix, and return them without the prefix."""
     named = [name for name in tensors if name.startswith(prefix)]
     return {name.removeprefix(prefix): tensors.pop(name) for name in named}
 
@@ -151,7 +151,7 @@ def _registration(fields: Any) -> Registration | None:
         raise TypeError(f"expected a registration as a JSON object, got {fields!r:.60}")
     for name, value in fields.items():
         plain = name in ("kind", "proven") or value is None
-        # A pitch that was not measured along an axis has no error.
+        # Along an axis without a measured pitch the error is null.
         if not plain and not _are_numbers(value, or_null=name == "pitch_error"):
             raise ValueError(f"expected the registration's {name} as numbers, got {value!r:.60}")
     try:

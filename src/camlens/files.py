@@ -8,18 +8,18 @@ from pathlib import Path
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file beside its place and rename it into it: a reader never sees half of it.
+    """Write a temporary file and rename it to ``path``, so that no reader sees a partial file.
 
-    Of a link, the file that it leads to is written.
+    If the path is a symbolic link, the file that it points to is replaced.
 
     Raises:
-        OSError: the place is a device or a pipe, the folder is missing or not writable, or the
-            disk is full; a file that was there before is then unchanged.
+        OSError: the path is a device or a pipe, the folder is missing or not writable, or the disk
+            is full. An existing file then stays unchanged.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(f"{path} is a device or a pipe, which a file would replace: name a file")
-    # Not the process's number: in two containers on one disk that may be the same.
+    # A random name: process ids may coincide in two containers that share a disk.
     start = os.fsdecode(os.fsencode(path.name)[:200])  # names may have 255 bytes
     part = path.with_name(f".{start}.{uuid.uuid4().hex}.part")
     try:
@@ -29,7 +29,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
             os.fsync(file.fileno())  # so that a power loss after the rename leaves no empty file
         part.replace(path)
     except OSError as error:
-        if error.filename is None:  # of a full disk the system does not say
+        if error.filename is None:  # the system names no file if the disk is full
             error.filename = os.fspath(path)
         raise
     finally:

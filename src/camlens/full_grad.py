@@ -1,4 +1,4 @@
-"""FullGrad: the gradients by the image and by every bias of the network."""
+"""FullGrad: the image and every bias of the network, each times its gradient."""
 
 from __future__ import annotations
 
@@ -23,23 +23,40 @@ _KNOWN = (*_CONVOLUTIONS, *_NORMS, nn.Linear)
 
 @final
 class FullGrad(Explainer):
-    """FullGrad (Srinivas, Fleuret 2019), :func:`camlens.methods.gradient.full_gradient_sizes`.
+    r"""FullGrad (Srinivas and Fleuret 2019): image and biases, each times its gradient, summed.
 
-    A score of a network of convolutions, BatchNorm, linear layers and ReLUs is the sum of the image
-    times its gradient and of every bias times its own. ``measures["completeness_gap"]``, (N, K),
-    says by how much the sum misses the score: of other activations, such as GELU, or of parameters
-    that the model adds itself, it is not small, and the map then leaves something out.
+    .. math:: L = \psi\Big(x \odot \frac{\partial y}{\partial x}\Big)
+              + \sum_l \psi\Big(b_l \odot \frac{\partial y}{\partial b_l}\Big), \quad
+              \psi(p) = \sum_c \frac{|p_c|}{\max |p|}
+
+    x is the image, y the explained score and :math:`b_l` the biases of layer l at each cell; each
+    layer's map is resized to the image. Biases of layers without a spatial grid, such as linear
+    layers after pooling, count in the completeness gap only.
+
+    In a network of convolutions, BatchNorm, linear layers and ReLUs, the score equals the sum of
+    the image times its gradient and of every bias times its gradient.
+    ``measures["completeness_gap"]`` (N, K) is the absolute difference between the two. It is large
+    for other activations, such as GELU, and for parameters that the model adds itself: the map
+    then omits part of the evidence.
+
+    Source: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization",
+    NeurIPS 2019 (arXiv:1905.00780), equations 3 and 5. As a function of tensors:
+    :func:`camlens.methods.gradient.full_gradient_sizes`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        create_graph: see :class:`Explainer`.
 
     Raises:
-        ValueError: when called, if other layers have biases, such as attention or LayerNorm, a
-            layer with a bias has its activation inside, or runs several times.
+        ValueError: when called, if other layers have biases (such as attention or LayerNorm), or if
+            a layer with a bias also applies an activation or runs several times.
     """
 
     cost = "F + F for each target"
 
     def __init__(self, model: nn.Module, *, create_graph: bool = False) -> None:
         super().__init__(model, create_graph=create_graph)
-        #: By the shape of inputs, the layers with a bias that run, each once.
+        #: For each shape of inputs, the layers with a bias that run; each runs once.
         self._measured: dict[Hashable, tuple[str, ...]] = {}
 
     def attribute(self, probe: Probe) -> Attribution:
@@ -52,7 +69,7 @@ class FullGrad(Explainer):
         images = at_least_float32(probe.images)
         scores = at_least_float32(traced.scores)
         count = scores.shape[1]
-        for k in range(count):  # one at a time: gradients of all layers are large
+        for k in range(count):  # one target at a time, as the gradients of all layers are large
             last = k == count - 1
             by_image, by_layer = traced.all_gradients(
                 slice(k, k + 1), keep_graph=not last, create_graph=self.create_graph
@@ -72,7 +89,7 @@ class FullGrad(Explainer):
         )
 
     def _biases(self, probe: Probe) -> dict[str, Tensor]:
-        """Return the bias of each layer that runs, in inference mode of its statistics."""
+        """Return the bias of each layer that runs; of BatchNorm that of its inference mode."""
         held: dict[str, Tensor] = {}
         for name, module in probe.model.named_modules():
             if isinstance(module, _KNOWN):
@@ -93,9 +110,10 @@ class FullGrad(Explainer):
             if name in own and not _adds(probe.model.get_submodule(name), held[name], inputs):
                 own_name = type(probe.model.get_submodule(name)).__name__
                 raise ValueError(
-                    f"the layer {name!r} is a {own_name}, which does more than to add its bias to "
-                    "what is linear in its input, such as an activation, so its gradient is not "
-                    "that of its bias: use IntegratedGradients, which is complete for every network"
+                    f"the layer {name!r} is a {own_name}, which computes more than a linear map of "
+                    "its input plus its bias, such as an activation, so the gradient of its output "
+                    "is not that of its bias: use IntegratedGradients, which is complete for every "
+                    "network"
                 )
 
         shape = inputs_key(probe)
@@ -104,20 +122,20 @@ class FullGrad(Explainer):
         probe.execute(list(held), count)
         if several := [name for name, number in calls.items() if number > 1]:
             raise ValueError(
-                f"the layer {several[0]!r} has a bias and runs {calls[several[0]]} times, so its "
-                "gradient is not that of one place: use IntegratedGradients"
+                f"the layer {several[0]!r} has a bias and runs {calls[several[0]]} times, so no "
+                "single output has the gradient of the bias: use IntegratedGradients"
             )
         self._measured[shape] = tuple(name for name, number in calls.items() if number)
         return {name: held[name] for name in self._measured[shape]}
 
 
 def _plain(module: nn.Module) -> bool:
-    """Return whether a layer does what torch's own does."""
+    """Return whether a layer has the forward method of torch's own layer."""
     return any(type(module).forward is kind.forward for kind in _KNOWN)
 
 
 def _adds(module: nn.Module, bias: Tensor, inputs: tuple[Any, ...]) -> bool:
-    """Return whether a layer of a user's class is linear but for its bias, at these inputs."""
+    """Return whether a layer of a user's class is linear plus its bias, at these inputs."""
     with torch.no_grad():
         one, other = (at_least_float32(module.forward(x)) for x in (inputs[0], -inputs[0]))
     twice = 2 * bias.view(1, -1, *[1] * (one.ndim - 2)).to(one)
@@ -126,9 +144,9 @@ def _adds(module: nn.Module, bias: Tensor, inputs: tuple[Any, ...]) -> bool:
 
 
 def bias_of(module: nn.Module) -> Tensor | None:
-    """Return (C,) what a layer adds to each channel; None where it adds nothing.
+    """Return the (C,) bias of a layer, or None if it has none.
 
-    BatchNorm in inference mode is a scale and a bias, which its statistics are a part of.
+    BatchNorm in inference mode is a scale and a bias; its statistics are part of that bias.
 
     Example:
         >>> norm = nn.BatchNorm1d(1)
@@ -140,7 +158,7 @@ def bias_of(module: nn.Module) -> Tensor | None:
         if module.running_mean is None or module.running_var is None:
             raise ValueError(
                 "FullGrad needs BatchNorm with running statistics: without them an image's score "
-                "depends on the other images"
+                "depends on the other images of its batch"
             )
         scale = (module.running_var + module.eps).rsqrt()
         shift = -module.running_mean * scale

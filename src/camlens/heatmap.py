@@ -1,4 +1,4 @@
-"""From maps on a layer's grid to heatmaps at the image's size: resize, scale, fuse.
+"""Functions that turn maps on a layer's grid into heatmaps at the image's size.
 
 A grid has one axis for signals, two for images and three for volumes.
 """
@@ -28,11 +28,11 @@ def resize(maps: Float[Tensor, "n k *grid"], size: Sequence[int]) -> Float[Tenso
 
     Returns:
         (N, K, *size). Each value lies within the range of its own map. Maps that have the size
-        already are returned as they are.
+        already are returned unchanged.
 
     Raises:
-        ValueError: ``size`` has another number of axes than the maps, or they have none or more
-            than three.
+        ValueError: the maps have no grid axis or more than three, or ``size`` has another number of
+            axes than the maps.
 
     Example:
         >>> import torch
@@ -56,16 +56,16 @@ def resize(maps: Float[Tensor, "n k *grid"], size: Sequence[int]) -> Float[Tenso
 def scale(maps: Float[Tensor, "n k *grid"]) -> Float[Tensor, "n k *grid"]:
     """Divide the positive part of each map by its maximum.
 
-    The minimum is not subtracted, since zero means "no evidence". No epsilon is added, since the
-    unit of a map is that of the logits, which is arbitrary: maps that differ by a positive factor
-    give the same heatmap.
+    The minimum is not subtracted, since zero means "no evidence". No epsilon is added, since maps
+    have the arbitrary unit of the logits: maps that differ by a positive factor give the same
+    heatmap.
 
     Args:
         maps: (N, K, *grid), any range; negative values count as no evidence.
 
     Returns:
-        (N, K, *grid) in [0, 1]. The largest value of each map is 1; a map without a positive
-        value is all zero.
+        (N, K, *grid) in [0, 1]. The largest value of each map is 1; a map without positive values
+        is all zero.
 
     Example:
         >>> import torch
@@ -78,7 +78,7 @@ def scale(maps: Float[Tensor, "n k *grid"]) -> Float[Tensor, "n k *grid"]:
 
 
 def evidence(maps: Float[Tensor, "n k *grid"]) -> Bool[Tensor, "n k"]:
-    """Say which maps have any positive value.
+    """Return (N, K) booleans: whether each map has any positive value.
 
     Example:
         >>> import torch
@@ -92,13 +92,13 @@ def fuse(maps: Sequence[Float[Tensor, "n k ..."]], how: str = "mean") -> Float[T
     """Average or multiply the maps of several layers on the finest of their grids.
 
     Each map is first divided by its maximum (:func:`scale`), since the maps of different layers
-    have different units. A single layer's map is returned as it is.
+    have different units. A single layer's map is returned unchanged.
 
     Args:
-        maps: (N, K, *grid) for each layer, on any grids of the same number of axes.
-        how: ``"mean"``, or ``"product"``: what is left is what all layers agree on, and a place
-            that one layer has no evidence for has none. RefineCAM (arXiv:2605.14641) is the product
-            of Grad-CAM++ maps.
+        maps: (N, K, *grid) for each layer; the grids may differ, but not their number of axes.
+        how: ``"mean"`` or ``"product"``. The product retains the evidence that all layers agree on:
+            it is zero wherever one layer has no evidence. RefineCAM (arXiv:2605.14641) is the
+            product of Grad-CAM++ maps.
 
     Returns:
         (N, K, *grid) on the grid with the most cells.

@@ -1,4 +1,4 @@
-"""The gradients of a score by the image: saliency, deconvnet, guided backprop, guided Grad-CAM."""
+"""Input-gradient methods: saliency, deconvnet, guided backprop and guided Grad-CAM."""
 
 from __future__ import annotations
 
@@ -23,49 +23,99 @@ __all__ = ["Deconvnet", "GuidedBackprop", "GuidedGradCAM", "Saliency"]
 
 @final
 class Saliency(GradientAttribution):
-    """The gradient of a score by the image (Simonyan et al. 2013, arXiv:1312.6034).
+    r"""Saliency (Simonyan et al. 2013): absolute gradient of a score with respect to the image.
 
-    ``raw`` is the largest absolute gradient over the channels, ``gradients`` keeps the signs.
+    .. math:: L = \max_c \left| \frac{\partial y}{\partial x_c} \right|
+
+    x is the image and y the explained score. ``raw`` (N, K, *size) is this map; ``gradients``
+    (N, K, C, *size) are the signed derivatives.
+
+    Source: Simonyan et al., "Deep Inside Convolutional Networks", 2013 (arXiv:1312.6034), section
+    3.1. As a function of tensors: :func:`camlens.methods.gradient.saliency`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        create_graph: see :class:`Explainer`.
     """
 
     @property
     def rule(self) -> None:
-        """None: gradients pass as they are."""
+        """None: ReLUs pass their derivative."""
 
 
 @final
 class Deconvnet(GradientAttribution):
-    """Deconvnet (Zeiler and Fergus 2013), see :func:`camlens.methods.gradient.deconvnet_rule`.
+    r"""Deconvnet (Zeiler and Fergus 2013): input gradients; ReLUs pass only positive gradients.
 
-    For models whose rectifiers are ReLU or ReLU6, in any spelling.
+    .. math:: g_{\mathrm{in}} = \mathrm{ReLU}(g_{\mathrm{out}})
+
+    at each ReLU, whether the unit was active or not. ``gradients`` (N, K, C, *size) are the
+    resulting signed gradients, ``raw`` (N, K, *size) their largest absolute value over the
+    channels. For models whose activations are ReLU or ReLU6, called as a module, function or
+    method.
+
+    Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2013
+    (arXiv:1311.2901); in this form Springenberg et al. 2014, figure 1c. As a function of tensors:
+    :func:`camlens.methods.gradient.deconvnet_rule`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        create_graph: see :class:`Explainer`.
     """
 
     @property
     def rule(self) -> Rule:
-        """Gradients pass where they are positive."""
+        """Rule that passes positive gradients."""
         return rules.deconvnet_rule
 
 
 @final
 class GuidedBackprop(GradientAttribution):
-    """Guided backprop (Springenberg et al. 2014), :func:`camlens.methods.gradient.guided_rule`.
+    r"""Guided backprop (Springenberg et al. 2014): input gradients; ReLUs pass only positive ones.
 
-    For models whose rectifiers are ReLU or ReLU6, in any spelling. It shows sharp structure, but
-    hardly depends on the class or even on the upper layers' weights (Adebayo et al. 2018,
-    arXiv:1810.03292): look at it for texture, not as evidence for a class.
+    .. math:: g_{\mathrm{in}} = \mathrm{ReLU}(g_{\mathrm{out}})\, [a > 0]
+
+    at each ReLU with output a: only active units pass a gradient. ``gradients`` (N, K, C, *size)
+    are the resulting signed gradients with respect to the image, ``raw`` (N, K, *size) their
+    largest absolute value over the channels. For models whose activations are ReLU or ReLU6, called
+    as a module, function or method.
+
+    The map shows sharp structure, but hardly depends on the class or even on the weights of the
+    upper layers (Adebayo et al. 2018, arXiv:1810.03292). Use it to look at texture, not as
+    evidence for a class.
+
+    Source: Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2014
+    (arXiv:1412.6806), section 3.4 and figure 1c. As a function of tensors:
+    :func:`camlens.methods.gradient.guided_rule`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        create_graph: see :class:`Explainer`.
     """
 
     @property
     def rule(self) -> Rule:
-        """Gradients pass where they are positive and the unit was active."""
+        """Rule that passes positive gradients through active units."""
         return rules.guided_rule
 
 
 @final
 class GuidedGradCAM(LayerExplainer):
-    """Guided backprop times Grad-CAM, see :func:`camlens.methods.gradient.guided_grad_cam`.
+    """Guided Grad-CAM (Selvaraju et al. 2017): guided backprop times the Grad-CAM heatmap.
 
-    Both come from one forward pass; Grad-CAM's gradients are the plain ones.
+    ``gradients`` (N, K, C, *size) are the gradients of guided backprop, multiplied pixel by pixel
+    with the Grad-CAM heatmap in [0, 1]; ``raw`` (N, K, *size) is their largest absolute value over
+    the channels. Both factors come from one forward pass; Grad-CAM uses plain gradients. For
+    models whose activations are ReLU or ReLU6.
+
+    Source: Selvaraju et al., "Grad-CAM", ICCV 2017 (arXiv:1610.02391), section 3.2. As a function
+    of tensors: :func:`camlens.methods.gradient.guided_grad_cam`.
+
+    Args:
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer that Grad-CAM explains, by name or as a module; the maps of several are
+            fused. None: the default layer.
+        layout, registration, fuse, create_graph: see :class:`LayerExplainer`.
     """
 
     cost = "F + F for each target"

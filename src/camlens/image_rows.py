@@ -1,4 +1,4 @@
-"""Index an explanation by image, and find its images again (by weak reference) to draw them."""
+"""Indexing of an explanation by image, and a weak reference to the explained images."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.utils.weak import TensorWeakRef
 
-#: One image, or several by a slice, indices or a mask.
+#: Selects one image, or several by a slice, indices or a mask.
 Index = int | slice | Sequence[int] | Tensor
 
 
 class ImageReference:
-    """Refer to images, or to some of their rows, as long as the caller holds them unchanged.
+    """A weak reference to images or their rows, valid while the caller holds them unchanged.
 
     Args:
-        images: (N, ...); None, or a tensor made in inference mode, whose changes torch does not
-            count, is not referred to.
+        images: (N, ...). None, or a tensor made in inference mode, whose in-place changes torch
+            does not count, gives an empty reference.
     """
 
     def __init__(self, images: Tensor | None = None) -> None:
@@ -29,10 +29,10 @@ class ImageReference:
             self._reference, self._version = TensorWeakRef(images), images._version
 
     def get(self, count: int) -> Tensor | None:
-        """Return the images: (count, ...).
+        """Return the (count, ...) images.
 
-        None where they are gone, were changed in place since (a map must not be drawn over other
-        images), or are not ``count``.
+        None if they no longer exist, were changed in place (a map must not be drawn over other
+        images), or are not ``count`` images.
         """
         images = None if self._reference is None else self._reference()
         if images is None or images._version != self._version:
@@ -49,7 +49,7 @@ class ImageReference:
         return part
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy as a reference to nothing: weak references cannot be pickled."""
+        """Pickle and copy as an empty reference: weak references cannot be pickled."""
         return (ImageReference, ())
 
 
@@ -57,14 +57,14 @@ def rows_of(index: Any, count: int) -> slice | Tensor:
     """Return the rows that an index selects: a slice, or an (M,) integer or (N,) bool tensor.
 
     Raises:
-        IndexError: there is no such image among ``count``, or the mask has another length.
-        TypeError: the index is of another type.
+        IndexError: there is no such image among ``count``, or the mask has the wrong length.
+        TypeError: the index has another type.
     """
     if isinstance(index, slice):
         return index
     wrong = TypeError(
         f"expected an image's index, a slice, a sequence of indices or a mask, got {index!r:.60}: "
-        "targets are chosen in the tensors, such as explanation.raw[:, k]"
+        "index the tensors to select targets, as in explanation.raw[:, k]"
     )
     if isinstance(index, (bool, str, tuple)):
         raise wrong

@@ -1,4 +1,4 @@
-"""Explainers that change a layer's output and run the rest of the model: ablation and paths."""
+"""Explainers that change a layer's output and run the rest of the model: Ablation-CAM and paths."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ __all__ = ["AblationCAM", "LayerIntegratedGradients"]
 
 Baseline = Literal["zero", "mean"]
 
-#: What is linear in a layer whatever its values; indices may depend on them.
+#: Operations that are linear in a layer for all values: indices may depend on the values.
 _LINEAR = LINEAR - {"Index", "Gather of the model"}
 
-#: A layer, by name or itself, or several; None: the default layer.
+#: A layer, by name or as a module, or several; None: the default layer.
 Layers = str | nn.Module | Sequence[str | nn.Module] | None
 
 
 class TailExplainer(LayerExplainer):
-    """What explainers that run a model from a layer on share; see :class:`LayerExplainer`.
+    """Base class of explainers that run the part of a model that follows a layer.
 
     Args:
-        baseline: what replaces activations: ``"zero"``, or the ``"mean"`` of each channel over the
-            grid.
+        model: any module whose output, or part of it, is a score for each image.
+        layer: see :class:`LayerExplainer`.
+        baseline: the values that replace activations: ``"zero"``, or ``"mean"``, the mean of each
+            channel over the grid.
+        options: further options of :class:`LayerExplainer`.
     """
 
     def __init__(
@@ -47,12 +50,13 @@ class TailExplainer(LayerExplainer):
             raise ValueError(f'expected baseline "zero" or "mean", got {baseline!r}')
         if self.create_graph:
             raise ValueError(
-                f"{type(self).__name__} has no graph to train with: use GradCAM or HiResCAM"
+                f"{type(self).__name__} does not support create_graph=True: to train with maps use "
+                "GradCAM or HiResCAM"
             )
         self.baseline = baseline
 
     def replaced(self, activations: Tensor) -> Tensor:
-        """Return what replaces activations, of their shape."""
+        """Return the values that replace activations, in the same shape."""
         if self.baseline == "zero":
             return torch.zeros_like(activations)
         axes = tuple(range(2, activations.ndim))
@@ -61,27 +65,41 @@ class TailExplainer(LayerExplainer):
     def of_each_layer(
         self, probe: Probe, traced: Pass, maps: Callable[[Tail], Tensor]
     ) -> Attribution:
-        """Fuse the maps of each layer's tail."""
+        """Compute a map from each layer's tail, and fuse the maps."""
         parts = [maps(Tail(probe, site, traced)) for site in traced.sites]
         return self.attribution(probe, traced, heatmap.fuse(parts, self.fuse))
 
 
 @final
 class AblationCAM(TailExplainer):
-    """Ablation-CAM (Desai and Ramaswamy 2020), see :func:`camlens.methods.cam.ablation_cam`.
+    r"""Ablation-CAM (Desai and Ramaswamy 2020): channels weighted by the score's drop without them.
 
-    The model runs from the layer on, once for each channel or cell, not whole: on a ResNet's last
-    layer, whose channels only an average and a linear layer follow, not at all, since the falls are
-    then known from the gradients.
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big), \quad w_c = \frac{y - y_c}{|y|}
+
+    A is the layer's output, (N, C, *grid), y the explained score and :math:`y_c` the score when
+    channel c is replaced by the baseline. The paper divides by y, which would invert the map of a
+    negative score; for positive scores the two agree.
+
+    Only the part of the model that follows the layer runs again, once for each channel or cell. If
+    a single layer is explained and that part is linear, such as the average pooling and linear
+    layer at the end of a ResNet, nothing runs again: the drops follow from the gradients.
+
+    Source: Desai and Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network
+    via Gradient-free Localization", WACV 2020, equations 2 and 3. As a function of tensors:
+    :func:`camlens.methods.cam.ablation_cam`.
 
     Args:
-        model: as :class:`LayerExplainer` takes it, and likewise what follows.
-        layer: the layer.
-        ablate: ``"channels"``, as in the paper; or ``"cells"``: the map is how far the score falls
-            without all channels of a cell (of a token, in a transformer), where it falls.
-        baseline: what replaces what is taken away: ``"zero"``, as in the paper, or the channel's
-            ``"mean"``.
-        options: further ones of :class:`LayerExplainer`.
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer to explain, by name or as a module; the maps of several are fused. None:
+            the default layer.
+        ablate: ``"channels"``, as in the paper; or ``"cells"``: the map is the positive part of the
+            score's drop when all channels of a cell (in a transformer, of a token) are replaced.
+        baseline: what replaces a channel or cell: ``"zero"``, as in the paper, or ``"mean"``, the
+            mean of each channel over the grid.
+        options: ``layout``, ``registration`` and ``fuse``, see :class:`LayerExplainer`.
+
+    Raises:
+        ValueError: an option is unknown, or ``create_graph`` is true.
     """
 
     cost = "F + T for each channel or cell"
@@ -101,14 +119,14 @@ class AblationCAM(TailExplainer):
         self.ablate = ablate
 
     def attribute(self, probe: Probe) -> Attribution:
-        """Run one pass, and its end once for each channel or cell."""
+        """Run the model once, and the part after the layer once for each channel or cell."""
         traced = self.trace(probe)
         if len(traced.sites) == 1 and not traced.operations() - _LINEAR:
             return self.attribution(probe, traced, self._of_linear(traced))
         return self.of_each_layer(probe, traced, self._maps)
 
     def _of_linear(self, traced: Pass) -> Tensor:
-        """Return the maps where the scores are linear in the layer: gradients tell all falls."""
+        """Return the maps if the scores are linear in the layer: gradients give all drops."""
         (activations,) = [at_least_float32(maps).detach() for maps in traced.activations()]
         changes = activations - self.replaced(activations)
         chunks, parts = traced.chunks(), []
@@ -155,19 +173,32 @@ class AblationCAM(TailExplainer):
 
 @final
 class LayerIntegratedGradients(TailExplainer):
-    """Integrated gradients of a layer, :func:`camlens.methods.cam.layer_integrated_gradients`.
+    r"""Layer integrated gradients: a layer's change from a baseline times its mean gradient.
 
-    The gradients are taken at the middles of ``steps`` equal parts of the straight way from the
-    baseline to the activations, each by a pass from the layer on. Of a single layer
-    ``measures["completeness_gap"]``, (N, K), says by how much the sum of an image's signed map
-    misses the score less that of the baseline: more steps make it smaller.
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c (A_c - B_c) \odot
+              \int_0^1 \frac{\partial y}{\partial A_c}\big(B + t (A - B)\big)\, dt\Big)
+
+    A is the layer's output, (N, C, *grid), B the baseline and y the explained score. The integral
+    is the mean gradient at the midpoints of ``steps`` equal parts of the straight line from B to A;
+    each step runs the part of the model that follows the layer. For a single layer,
+    ``measures["completeness_gap"]`` (N, K) is the absolute difference between the sum of an image's
+    signed map and y(A) - y(B). More steps make it smaller.
+
+    Source: Sundararajan et al., "Axiomatic Attribution for Deep Networks", ICML 2017
+    (arXiv:1703.01365), equations 1 and 3, at a layer in place of the image. As a function of
+    tensors: :func:`camlens.methods.cam.layer_integrated_gradients`.
 
     Args:
-        model: as :class:`LayerExplainer` takes it, and likewise what follows.
-        layer: the layer.
-        steps: how many gradients are averaged.
-        baseline: where the way begins: ``"zero"``, or each channel's ``"mean"`` over the grid.
-        options: further ones of :class:`LayerExplainer`.
+        model: any module whose output, or part of it, is a score for each image.
+        layer: the layer to explain, by name or as a module; the maps of several are fused. None:
+            the default layer.
+        steps: number of gradients to average.
+        baseline: start of the line: ``"zero"``, or ``"mean"``, the mean of each channel over the
+            grid.
+        options: ``layout``, ``registration`` and ``fuse``, see :class:`LayerExplainer`.
+
+    Raises:
+        ValueError: an option is out of range, or ``create_graph`` is true.
     """
 
     cost = "F + 2 T for each step"
@@ -183,11 +214,11 @@ class LayerIntegratedGradients(TailExplainer):
     ) -> None:
         super().__init__(model, layer, baseline=baseline, **options)
         if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"expected steps as a whole number of at least 1, got {steps!r}")
+            raise ValueError(f"expected steps as an integer of at least 1, got {steps!r}")
         self.steps = steps
 
     def attribute(self, probe: Probe) -> Attribution:
-        """Run one pass, and its end forward and backward once for each step."""
+        """Run the model once, and the part after the layer forward and backward for each step."""
         traced = self.trace(probe)
         if len(traced.sites) > 1:
             return self.of_each_layer(probe, traced, lambda tail: self._signed(tail)[0].relu())
@@ -196,7 +227,7 @@ class LayerIntegratedGradients(TailExplainer):
         return dataclasses.replace(attribution, measures={"completeness_gap": gap})
 
     def _signed(self, tail: Tail) -> tuple[Tensor, Tensor]:
-        """Return the signed maps, and by how much their sums miss the scores' differences."""
+        """Return the signed maps and their completeness gaps."""
         activations = tail.activations
         start = self.replaced(activations)
         change = activations - start

@@ -1,4 +1,4 @@
-"""Read a layer's output as (N, C, *grid)."""
+"""Layouts, which turn a layer's output into maps (N, C, *grid)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Layout = Callable[[Tensor], Tensor]
 
 
 def nchw(output: Tensor) -> Tensor:
-    """Return (N, C, *grid) as it is: the layout of convolutions, for signals and volumes too."""
+    """Return (N, C, *grid) unchanged: the layout of convolutions of images, signals and volumes."""
     return output
 
 
 def nhwc(output: Tensor) -> Tensor:
-    """Turn (N, *grid, C), as inside Swin and ConvNeXt blocks, into (N, C, *grid)."""
+    """Turn (N, *grid, C), as in Swin and ConvNeXt blocks, into (N, C, *grid)."""
     return output.movedim(-1, 1)
 
 
@@ -37,12 +37,12 @@ class _Permuted:
 
 
 def permuted(batch: int, channels: int, space: Sequence[int]) -> Layout:
-    """Return the layout that takes the output's dimensions in the order given.
+    """Return a layout that permutes the output's dimensions.
 
     Args:
-        batch: dimension that holds the images.
-        channels: dimension that holds the channels.
-        space: dimensions that follow the image's axes, in the image's order.
+        batch: dimension of the images.
+        channels: dimension of the channels.
+        space: spatial dimensions, in the order of the image's axes.
 
     Example:
         >>> import torch
@@ -65,7 +65,7 @@ class _Tokens:
         maps = maps if self.channels_first else maps.transpose(1, 2)  # (N, C, tokens)
         expected = self.prefix + math.prod(self.grid) + self.suffix
         if maps.ndim != 3 or maps.shape[2] != expected:
-            raise ValueError(f"{self} expects {expected} tokens, got {tuple(output.shape)}")
+            raise ValueError(f"{self} expected {expected} tokens, got {tuple(output.shape)}")
         patches = maps[:, :, self.prefix : expected - self.suffix]
         grid: Tensor = patches.unflatten(2, self.grid)
         return grid
@@ -87,11 +87,11 @@ def tokens(
     batch_first: bool = True,
     channels_first: bool = False,
 ) -> Layout:
-    """Return the layout of a transformer's (N, prefix + patches + suffix, C).
+    """Return the layout of a transformer's tokens, (N, prefix + patches + suffix, C).
 
     Args:
         prefix: number of class, distillation or register tokens before the patches.
-        grid: patches along each axis of the image, such as (h, w); the last axis runs fastest.
+        grid: patches along each axis of the image, such as (h, w), in row-major order.
         suffix: number of tokens after the patches, such as YOLOS's detection tokens.
         batch_first: False for (tokens, N, C), as ``nn.MultiheadAttention`` takes by default.
         channels_first: True for (N, C, tokens), or (C, N, tokens) without ``batch_first``.
@@ -135,10 +135,10 @@ def windows(
     Args:
         window: patches along each axis of a window, such as (2, 2).
         grid: patches along each axis of the image.
-        levels: how often windows are divided into windows of the same kind.
-        cells_first: False where the patches of one window are consecutive; True where the first
-            patches of all windows come first, then all second ones (Hiera, whose pooling takes
-            the maximum over blocks of consecutive tokens).
+        levels: depth of nested windows of the same shape.
+        cells_first: False if the patches of one window are consecutive; True if the first patches
+            of all windows come first, then all second ones (Hiera, whose pooling takes the maximum
+            over blocks of consecutive tokens).
         prefix: number of tokens before the patches.
 
     Raises:
@@ -176,14 +176,14 @@ def windows(
 
 
 def groups(count: int, inner: Layout = nchw) -> Layout:
-    """Return the layout of (N * count, ...) whose consecutive ``count`` rows belong to one image.
+    """Return the layout of (N * count, ...), in which ``count`` consecutive rows are one image's.
 
     Args:
-        count: rows of an image, such as frames, crops or windows.
+        count: number of rows of an image, such as frames, crops or windows.
         inner: the layout of a single row.
 
     Returns:
-        A layout to (N, count * C, *grid): a group's maps become channels.
+        A layout to (N, count * C, *grid): the maps of an image's rows become channels.
 
     Example:
         >>> import torch
@@ -205,8 +205,8 @@ def read(
 
     Args:
         output: the layer's output.
-        layout: how to read it; None takes it as it is.
-        name: the layer's name, for the error.
+        layout: how to read it; None reads (N, C, *grid).
+        name: the layer's name, for the error message.
         n: number of images N.
         axes: number of spatial axes of the images; None accepts one to three.
 
@@ -218,14 +218,14 @@ def read(
         maps = layout(output)
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         raise ValueError(
-            f"layer {name!r} gives {tuple(output.shape)}, which the layout {_text(layout)} cannot "
-            f"read: {error}. {_expected(n, axes)}"
+            f"layer {name!r} returns {tuple(output.shape)}, which the layout {_text(layout)} "
+            f"cannot read: {error}. {_expected(n, axes)}"
         ) from error
     dims = (3, 4, 5) if axes is None else (2 + axes,)
     if not isinstance(maps, Tensor) or maps.ndim not in dims or len(maps) != n:
         got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise ValueError(
-            f"layer {name!r} gives {tuple(output.shape)}, which the layout {_text(layout)} turns "
+            f"layer {name!r} returns {tuple(output.shape)}, which the layout {_text(layout)} turns "
             f"into {got}. {_expected(n, axes)}"
         )
     return maps
@@ -234,8 +234,8 @@ def read(
 def _expected(n: int, axes: int | None) -> str:
     grid = {None: "*grid", 1: "l", 2: "h, w", 3: "d, h, w"}[axes]
     return (
-        f"Expected (N, C, {grid}) with N = {n}: pass layout= a function that moves the values "
-        "there (see camlens.layouts), or choose another layer"
+        f"Expected (N, C, {grid}) with N = {n}: pass layout= a function to that shape (see "
+        "camlens.layouts), or choose another layer"
     )
 
 

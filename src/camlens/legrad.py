@@ -1,4 +1,4 @@
-"""LeGrad: the attention of each block, judged by the head that follows the last block."""
+"""LeGrad: gradients with respect to each block's attention, averaged over the blocks."""
 
 from __future__ import annotations
 
@@ -22,33 +22,45 @@ __all__ = ["LeGrad"]
 
 @final
 class LeGrad(AttentionAttribution):
-    """LeGrad (Bousselham et al. 2024), see :func:`camlens.methods.attention.legrad`.
+    r"""LeGrad (Bousselham et al. 2024): mean gradient with respect to the blocks' attention.
 
-    Each block's tokens are passed to what follows the last block, the model's own norm and head.
-    The gradient of the resulting score by the block's own attention shows which keys raise it; the
-    map is the mean over the blocks. In models that pool their tokens by attention (SigLIP), each
-    block's tokens are pooled that way and the gradient is by the pooling's attention, as in the
-    paper. The probabilities themselves are not a factor.
+    .. math:: E_k = \frac{1}{L} \sum_l \frac{1}{h q} \sum_{h, q}
+              \mathrm{ReLU}\Big(\frac{\partial y_l}{\partial A_{l h q k}}\Big)
+
+    :math:`A_l` are the attention probabilities of block l, from queries q to keys k, and
+    :math:`y_l` is the score that the model's own norm and head give the tokens of block l. The
+    gradient shows which keys raise that score; the probabilities themselves are not a factor. In
+    models that pool their tokens by attention (SigLIP), each block's tokens are pooled that way
+    and the gradient is with respect to the pooling's attention, as in the paper.
 
     A block's score is computed from the mean over all its tokens, including class tokens and
     registers, as in the authors' code (`WalBouss/LeGrad <https://github.com/WalBouss/LeGrad>`_).
     Every token of the last block's output is replaced by this mean, so any norm, pooling and head
     can follow. The authors' code supports open_clip only, uses only the last blocks by default,
-    stretches each map from its minimum to its maximum, and for SigLIP zeroes what an empty
-    prompt shows; none of this is done here. A key that a mask hides from every query has no
-    attention that could raise a score: its value is zero.
+    stretches each map from its minimum to its maximum, and for SigLIP sets to zero what the map of
+    an empty prompt shows; camlens does none of this. A key that a mask hides from every query has
+    value zero.
 
-    In one forward pass each block runs on its usual input, detached, so the blocks' graphs are
+    In the forward pass each block runs on its usual input, detached, so the blocks' graphs are
     separate and begin at their attention. The backward passes go through each block once for each
     target, from its output to its attention.
 
+    Source: Bousselham et al., "LeGrad: An Explainability Method for Vision Transformers via Feature
+    Formation Sensitivity", 2024 (arXiv:2404.03214). As a function of tensors:
+    :func:`camlens.methods.attention.legrad`.
+
     Args:
-        model: see :class:`AttentionAttribution`, also for ``last`` and ``blocks``.
+        model: any module whose output, or part of it, is a score for each image, and whose blocks
+            of global self-attention follow one another.
         pool: ``"mean"``, as in the paper; ``"own"``: each block's tokens are pooled as the model
             pools those of its last block, such as by taking the class token.
         last: the number of blocks to explain, counted from the last; None: all.
-        blocks: the blocks, if they cannot be found automatically.
+        blocks: the blocks, as names or modules, if they cannot be found automatically.
         create_graph: not supported.
+
+    Raises:
+        ValueError: ``create_graph`` is true; when called, if the model has no such chain of blocks,
+            see :class:`AttentionAttribution`.
     """
 
     cost = "F + 0.7 F for each target"
@@ -68,7 +80,7 @@ class LeGrad(AttentionAttribution):
         self.pool = pool
 
     def token_values(self, probe: Probe, blocks: AttentionBlocks) -> Tensor:
-        """Run the model once, its end once for each block, and each block backwards."""
+        """Run the model once, its head once for each block, and each block backwards."""
         sites = [Site(name, blocks.tokens) for name in blocks.names]
         mode = AttentionProbabilities(() if blocks.pooling is not None else blocks.calls)
         traced = probe.run(sites=sites, start=None, mode=mode, severed=True)
@@ -90,7 +102,7 @@ class LeGrad(AttentionAttribution):
         return total / len(sites)
 
     def _of_block(self, output: Tensor, attention: Tensor, gradients: Tensor, name: str) -> Tensor:
-        """Return (N, K, T) of one block, from the (K, *output) gradients by its output."""
+        """Return one block's (N, K, T) values, from the (K, *output) gradients of its output."""
         n = len(output)
         parts = []
         chunks = chunked(len(gradients), attention.numel() + 4 * output.numel())
@@ -102,7 +114,7 @@ class LeGrad(AttentionAttribution):
         return torch.cat(parts, dim=1)
 
     def _gradients(self, tail: Tail, tokens: Tensor) -> list[Tensor]:
-        """Return each block's (K, N, C, *) gradients of the scores by its tokens or their mean."""
+        """Return for each block the (K, N, C, *) gradients of its tokens or of their mean."""
         mean = self.pool == "mean"
         given = tokens.mean(dim=3, keepdim=True) if mean else tokens
         image, block = _rows(given)
@@ -120,7 +132,7 @@ class LeGrad(AttentionAttribution):
         return list(torch.cat(kept).unflatten(0, given.shape[:2]).transpose(1, 2))
 
     def _of_pooling(self, tail: Tail, tokens: Tensor, pooling: int) -> Tensor:
-        """Return (N, K, T) from the attention that pools each block's tokens."""
+        """Return (N, K, T) values from the attention that pools each block's tokens."""
         image, block = _rows(tokens)
         mode = AttentionProbabilities([pooling])
 
@@ -147,21 +159,21 @@ class LeGrad(AttentionAttribution):
 
 
 def _values(gradients: Tensor, attention: Tensor, images: int) -> Tensor:
-    """Return (N, K, T) from (K, *attention) gradients, zero for keys that a mask hides from all."""
+    """Return (N, K, T) from (K, *attention) gradients; 0 for keys masked from all queries."""
     heads = torch.stack([by_head(each, images) for each in gradients], dim=1)
     seen = by_head(attention.detach(), images).amax(dim=(1, 2)) > 0  # (N, T)
     return methods.legrad(at_least_float32(heads)).where(seen.unsqueeze(1), 0)
 
 
 def _rows(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the image and the block of each row that runs through the end of the model."""
+    """Return the image and the block of each row that runs through the model's head."""
     blocks, n = tokens.shape[:2]
     image, block = torch.arange(n), torch.arange(blocks)
     return image.repeat(blocks).to(tokens.device), block.repeat_interleave(n).to(tokens.device)
 
 
 def _of_last(probe: Probe, traced: Pass) -> Pass:
-    """Return the last site's part of a pass, as a pass of its own."""
+    """Return the last site's part of a pass, as a separate pass."""
     site = traced.sites[-1]
     return Pass(
         traced.outputs,

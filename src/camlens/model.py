@@ -1,4 +1,4 @@
-"""A model's layers by name, without its wrappers, and what it must satisfy to be explained."""
+"""Lookup of a model's layers by name, and checks that a model and its inputs can be explained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMED_BATCH = {3: "(N, C, L)", 4: "(N, C, H, W)", 5: "(N, C, D, H, W)"}
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the module inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``.
 
-    Explaining needs neither replicas nor a compiled graph, and both lose hooks.
+    Explaining needs neither replicas nor a compiled graph, and neither runs hooks reliably.
 
     Example:
         >>> inner = nn.Conv2d(1, 1, 1)
@@ -34,7 +34,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def named(model: nn.Module) -> dict[str, nn.Module]:
-    """Return all modules below ``model`` by dotted name, the names free of compile wrappers."""
+    """Return all submodules of ``model`` by dotted name, with compile wrappers removed."""
     return {
         name.replace("_orig_mod.", ""): unwrap(module)
         for name, module in model.named_modules()
@@ -43,10 +43,10 @@ def named(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def layer(model: nn.Module, name: str) -> nn.Module:
-    """Return the module of a name that :func:`resolve` returned.
+    """Return the module with a name that :func:`resolve` returned.
 
     Raises:
-        ValueError: it is a TorchScript module.
+        ValueError: the module is a TorchScript module.
     """
     scripted = isinstance(model, torch.jit.ScriptModule)
     module = model if scripted else unwrap(model.get_submodule(name))
@@ -59,7 +59,7 @@ def layer(model: nn.Module, name: str) -> nn.Module:
 
 
 def is_exported(model: nn.Module) -> bool:
-    """Return whether a model is an exported program, whose graph does not call its submodules."""
+    """Return whether a model is an exported program, whose graph calls no submodules."""
     if not isinstance(model, torch.fx.GraphModule):
         return False
     kinds = {node.op for node in model.graph.nodes if not str(node.target).endswith("_guards_fn")}
@@ -67,7 +67,7 @@ def is_exported(model: nn.Module) -> bool:
 
 
 def quantized(model: nn.Module) -> list[str]:
-    """Return the names of a model's quantized modules, which gradients cannot pass."""
+    """Return the names of a model's quantized modules, which do not pass gradients."""
     names = [n for n, module in named(model).items() if ".quantized" in type(module).__module__]
     return [name for name in names if name.rpartition(".")[0] not in names]
 
@@ -92,7 +92,7 @@ def resolve(model: nn.Module, layer: str | nn.Module) -> str:
                 return name
         raise LookupError(
             f"this {type(layer).__name__} is not a part of {type(model).__name__}: "
-            "pass a module that lies inside the model, or its dotted name"
+            "pass a submodule of the model, or its dotted name"
         )
     if not isinstance(layer, str):
         raise TypeError(f"expected a layer's dotted name or module, got {type(layer).__name__}")
@@ -100,12 +100,12 @@ def resolve(model: nn.Module, layer: str | nn.Module) -> str:
         if name in modules:
             return name
     for name, module in model.named_modules(remove_duplicate=False):
-        if name == layer:  # another name of a module that is used in several places
+        if name == layer:  # another name of a module that is registered in several places
             return resolve(model, module)
     if is_exported(model):
         raise LookupError(
             f"{type(model).__name__} has no layer {layer!r}: it is an exported program, whose "
-            "graph does not call its submodules; explain the model that was exported, or "
+            "graph does not call its submodules; explain the original model, or "
             "torch.export.unflatten(program)"
         )
     near = difflib.get_close_matches(layer, modules, n=5, cutoff=0.4) or list(modules)[-5:]
@@ -118,7 +118,7 @@ def resolve(model: nn.Module, layer: str | nn.Module) -> str:
 def resolve_all(
     model: nn.Module, layers: str | nn.Module | Sequence[str | nn.Module]
 ) -> tuple[str, ...]:
-    """Return the dotted names of one layer or several, each once.
+    """Return the dotted names of one or several layers, without duplicates.
 
     Raises:
         LookupError: see :func:`resolve`.
@@ -135,10 +135,10 @@ def resolve_all(
 
 
 def check_model(model: object) -> nn.Module:
-    """Return a model without its wrappers.
+    """Return a model without its wrappers, after checking that it can be explained.
 
     Raises:
-        TypeError: it is no module.
+        TypeError: it is not a module.
         ValueError: a parameter or buffer was made in inference mode.
     """
     if not isinstance(model, nn.Module):
@@ -153,10 +153,10 @@ def check_model(model: object) -> nn.Module:
 
 
 def check_images(images: object) -> Tensor:
-    """Return images that are a floating-point batch.
+    """Return images after checking that they are a floating-point batch.
 
     Raises:
-        TypeError: they are no tensor, or not floating point.
+        TypeError: they are not a tensor, or not floating point.
         ValueError: they are not (N, C, L), (N, C, H, W) or (N, C, D, H, W), or empty.
     """
     if not isinstance(images, Tensor):
@@ -178,7 +178,7 @@ def check_images(images: object) -> Tensor:
 
 
 def check_batched(model: nn.Module, images: Tensor) -> None:
-    """Check that (N, C, L) is meant, and not a (C, H, W) image without its batch dimension.
+    """Check that three-dimensional images are (N, C, L), not (C, H, W) without a batch dimension.
 
     Raises:
         ValueError: the images have three dimensions and the model's convolutions are 2-D.
@@ -194,7 +194,7 @@ def check_batched(model: nn.Module, images: Tensor) -> None:
 
 
 def check_mode(model: nn.Module) -> None:
-    """Check that a forward pass of the model changes nothing and draws nothing at random.
+    """Check that the model is in evaluation mode, so that its passes are deterministic.
 
     Raises:
         ValueError: the model, or a part of it, is in training mode.
@@ -219,7 +219,7 @@ def is_training(module: nn.Module) -> bool:
 
 
 def _check_exported_mode(model: nn.Module) -> None:
-    """Check the mode that a program was exported in; the flags of its modules say nothing."""
+    """Check the mode that a program was exported in, which its modules' flags do not show."""
     if not isinstance(model, torch.fx.GraphModule):
         return
     for node in model.graph.nodes:
@@ -232,7 +232,7 @@ def _check_exported_mode(model: nn.Module) -> None:
             )
 
 
-#: Where operations of an exported program hold whether they train, by their names.
+#: By operation of an exported program, the position of its argument ``train``.
 _TRAINING_ARGUMENT = {
     "dropout": 2,
     "feature_dropout": 2,
@@ -244,10 +244,10 @@ _TRAINING_ARGUMENT = {
 
 
 def check_keywords(model: nn.Module, keywords: Iterable[str]) -> None:
-    """Check that no misspelt option of camlens goes to the model as an input.
+    """Check that a misspelt option of camlens is not passed to the model as an input.
 
     Raises:
         TypeError: ``target`` was given to a model that has no such input.
     """
     if "target" in keywords and "target" not in inspect.signature(model.forward).parameters:
-        raise TypeError("unknown option 'target': what to explain is given as targets=...")
+        raise TypeError("unknown option 'target': pass what to explain as targets=...")

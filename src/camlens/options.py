@@ -1,4 +1,4 @@
-"""What explainers' options must be."""
+"""Checks of explainers' options."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def integer(name: str, value: Any, *, least: int = 1) -> int:
-    """Return an option that is an integer of at least ``least``.
+    """Return an option after checking that it is an integer of at least ``least``.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not such an integer.
 
     Example:
         >>> integer("samples", 5)
@@ -21,10 +21,10 @@ def integer(name: str, value: Any, *, least: int = 1) -> int:
 
 
 def each_axis(name: str, value: Any, size: tuple[int, ...]) -> list[int]:
-    """Return an option of one positive integer, or of one for each axis, as one for each axis.
+    """Return a positive integer for each axis, given one for all axes or one for each.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the option is neither.
 
     Example:
         >>> each_axis("window", 3, (8, 8)), each_axis("window", (3, 2), (8, 8))

@@ -1,4 +1,4 @@
-"""Gradients by the image along a path: integrated and expected gradients."""
+"""Path methods, which average gradients between a baseline and the image."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = ["ExpectedGradients", "IntegratedGradients", "PathAttribution"]
 
 
 class PathAttribution(Explainer):
-    """The family of gradients by the image along a path, see :class:`Explainer`.
+    """Base class of path methods, which average gradients between a baseline and the image.
 
-    ``gradients`` (N, K, C, *size) is what each value of the image adds to the score, signed;
-    ``raw`` is the positive part of its sum over the channels.
+    ``gradients`` (N, K, C, *size) is the signed contribution of each value of the image to the
+    score; ``raw`` (N, K, *size) is the positive part of its sum over the channels.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
-        create_graph: see :class:`Explainer`; the graphs of all steps are then kept.
-        progress: whether a progress bar is shown. None: where standard error is a terminal.
+        create_graph: see :class:`Explainer`; the graphs of all steps then stay in memory.
+        progress: whether to show a progress bar. None: if standard error is a terminal.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class PathAttribution(Explainer):
         """Return (n, K, C, *size) gradients at changed images.
 
         Args:
-            probe: of the call.
-            points: (n, C, *size).
-            rows: (n,) int64, the images that the points belong to; None: all, in their order.
+            probe: the call's model, images and targets.
+            points: (n, C, *size), the changed images.
+            rows: (n,) int64, the image that each point belongs to; None: all images in order.
         """
         if rows is None:
             traced = probe.run(points, start="images")
@@ -57,26 +57,36 @@ class PathAttribution(Explainer):
 
 @final
 class IntegratedGradients(PathAttribution):
-    """Integrated gradients (Sundararajan et al. 2017), on the straight line from a baseline.
+    r"""Integrated gradients (Sundararajan et al. 2017): mean gradient on a line from a baseline.
 
-    See :func:`camlens.methods.path.integrated_gradients`. ``gradients`` (N, K, C, *size) adds up
-    to the score's difference to the baseline's; ``measures["completeness_gap"]`` (N, K) is how far
-    it is from that. ``raw`` is the positive part of the sum of ``gradients`` over the channels.
+    .. math:: A_i = (x_i - b_i) \int_0^1 \frac{\partial f}{\partial x_i}
+              \big(b + \alpha (x - b)\big)\, d\alpha
+
+    f is the explained score, x the image and b the baseline. ``gradients`` (N, K, C, *size) is A;
+    over an image it adds up to f(x) - f(b). ``measures["completeness_gap"]`` (N, K) is the absolute
+    difference between the two, which is not zero because the integral is a sum over finitely many
+    points. ``raw`` (N, K, *size) is the positive part of the sum of ``gradients`` over the
+    channels.
+
+    Source: Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017
+    (arXiv:1703.01365), equation 1, summed at the midpoints of equal steps. As a function of
+    tensors: :func:`camlens.methods.path.integrated_gradients`.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
-        steps: points on the line, a forward and a backward pass each.
-        baseline: the line's start: a number, a tensor that broadcasts to the images, or a function
+        steps: number of points on the line, with a forward and a backward pass each.
+        baseline: start of the line: a number, a tensor that broadcasts to the images, or a function
             of the images. 0 is the mean colour of normalised images, not black.
-        tolerance: the largest gap that is accepted, in the unit of the score. Where it is larger,
-            the steps are tripled, which wastes none of those already taken, and only images and
-            targets above it change. None: whatever ``steps`` gives.
-        max_steps: no more than so many.
-        create_graph: see :class:`Explainer`; the graphs of all steps are then kept.
-        progress: whether a progress bar is shown. None: where standard error is a terminal.
+        tolerance: the largest acceptable completeness gap, in the unit of the score. If the gap is
+            larger, the number of steps triples, reusing those already taken, for the images and
+            targets above the tolerance. None: take ``steps`` steps, whatever the gap.
+        max_steps: the largest number of steps.
+        create_graph: see :class:`Explainer`; the graphs of all steps then stay in memory.
+        progress: whether to show a progress bar. None: if standard error is a terminal.
 
     Raises:
-        ValueError: when called, if the gap is above the tolerance with ``max_steps``.
+        ValueError: an option is out of range; when called, if the gap is above the tolerance with
+            as many steps as ``max_steps`` allows.
 
     Example:
         >>> import torch
@@ -111,7 +121,7 @@ class IntegratedGradients(PathAttribution):
         self.tolerance = tolerance
 
     def attribute(self, probe: Probe) -> Attribution:
-        """Sum the gradients on the line, and compare with the difference of the scores."""
+        """Average the gradients on the line, and compare their sum with the scores' difference."""
         images, steps = probe.images, self.steps
         baseline = baseline_images(self.baseline, images)
         way = at_least_float32(images) - baseline
@@ -141,7 +151,7 @@ class IntegratedGradients(PathAttribution):
     def _sum(
         self, probe: Probe, baseline: Tensor, alphas: Iterable[float], rows: Tensor | None = None
     ) -> Tensor:
-        """Return the sum of the gradients at some points on the line."""
+        """Return the sum of the gradients at the points ``alphas`` of the line."""
         images = probe.images
         if rows is not None:
             baseline, images = baseline[rows], images[rows]
@@ -152,13 +162,13 @@ class IntegratedGradients(PathAttribution):
                 total = part if total is None else total + part
                 advance(1)
         if total is None:
-            raise RuntimeError("a path without points")
+            raise RuntimeError("expected a path with at least one point, got none")
         return total
 
     def _unreached(self, gap: Tensor, steps: int) -> str:
         rows = (gap > (self.tolerance or 0)).any(dim=1).nonzero().flatten().tolist()
         return (
-            f"with {steps} steps the attributions of the images {rows[:5]} are up to "
+            f"with {steps} steps the attributions of the images {rows[:5]} differ by up to "
             f"{gap.max().item():.3g} from the difference of the scores, and the tolerance is "
             f"{self.tolerance}: allow more than max_steps={self.max_steps}, or a larger tolerance"
         )
@@ -166,22 +176,33 @@ class IntegratedGradients(PathAttribution):
 
 @final
 class ExpectedGradients(PathAttribution):
-    """Expected gradients (Erion et al. 2019): integrated gradients averaged over baselines.
+    r"""Expected gradients (Erion et al. 2019): integrated gradients averaged over baselines.
 
-    See :func:`camlens.methods.path.expected_draws` for the points that are drawn. Each sample is a
-    baseline and a point on the way from it to the image, the same for all images and at every
-    call. ``gradients`` and ``raw`` are as those of :class:`IntegratedGradients`;
-    ``measures["standard_error"]`` (N, K, *size) is that of the sum over the channels, for draws
-    that are independent: these are spread more evenly, and the error is no larger.
+    .. math:: A_i = E_{b,\, \alpha}\Big[(x_i - b_i)\, \frac{\partial f}{\partial x_i}
+              \big(b + \alpha (x - b)\big)\Big]
+
+    f is the explained score, x the image, b one of the given baselines and alpha uniform in [0, 1].
+    The mean is over ``samples`` random pairs, the same for all images and calls
+    (:func:`camlens.methods.path.expected_draws`). ``gradients`` (N, K, C, *size) is A, ``raw``
+    (N, K, *size) the positive part of its sum over the channels, and ``measures["standard_error"]``
+    (N, K, *size) the standard error of that sum for independent draws. The actual draws are
+    stratified, which makes the error no larger.
+
+    Source: Erion et al., "Improving performance of deep learning models with axiomatic attribution
+    priors and expected gradients", 2019 (arXiv:1906.10670).
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
         baselines: (B, C, *size), such as images of the training set; each dimension but the first
             may be 1.
-        samples: points, a forward and a backward pass each.
-        seed: of the draws.
-        create_graph: see :class:`Explainer`; the graphs of all samples are then kept.
-        progress: whether a progress bar is shown. None: where standard error is a terminal.
+        samples: number of points, with a forward and a backward pass each.
+        seed: seed of the draws.
+        create_graph: see :class:`Explainer`; the graphs of all samples then stay in memory.
+        progress: whether to show a progress bar. None: if standard error is a terminal.
+
+    Raises:
+        TypeError: the baselines are not a floating-point tensor.
+        ValueError: the baselines are not (B, C, *size), or ``samples`` is less than 2.
 
     Example:
         >>> import torch
@@ -215,7 +236,7 @@ class ExpectedGradients(PathAttribution):
         self.seed = seed
 
     def attribute(self, probe: Probe) -> Attribution:
-        """Average over samples the gradient times the way from the sample's baseline."""
+        """Average over samples the gradient times the difference from the sample's baseline."""
         images, count = probe.images, self.samples
         draws = path.expected_draws(count, len(self.baselines), self.seed)
         total = squares = None
@@ -229,7 +250,7 @@ class ExpectedGradients(PathAttribution):
                 squares = square if squares is None else squares + square
                 advance(1)
         if total is None or squares is None:
-            raise RuntimeError("a mean of no samples")
+            raise RuntimeError("expected at least one sample, got none")
         _, error = perturbation.mean_and_error(total.detach().sum(dim=2), squares, count)
         gradients = total / count
         return Attribution(

@@ -1,4 +1,4 @@
-"""Perturbations: masks in, scores out, and no gradient."""
+"""Perturbation methods, which score changed images without gradients: occlusion and RISE."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["RISE", "Occlusion", "Perturbation"]
 
 
 class Perturbation(Explainer):
-    """The family of changed images: scores of many of them, without gradients.
+    """Base class of methods that score many changed images, without gradients.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
-        batch_size: how many changed images run at once.
-        progress: whether a progress bar is shown. None: where standard error is a terminal.
+        batch_size: number of changed images in a batch.
+        progress: whether to show a progress bar. None: if standard error is a terminal.
     """
 
     def __init__(
@@ -36,16 +36,16 @@ class Perturbation(Explainer):
         super().__init__(model)
         self.batch_size = integer("batch_size", batch_size)
         self._progress = progress
-        #: Shapes of inputs for which an image's scores were seen not to depend on other images.
+        #: Shapes of inputs for which a check showed that scores do not depend on other images.
         self._measured: set[Hashable] = set()
 
     def scores(self, probe: Probe, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
         """Return the (M, K) scores of M changed images, with a progress bar.
 
         Args:
-            probe: of the call.
-            make: as :meth:`camlens.probe.Probe.selections` takes it.
-            source: as :meth:`camlens.probe.Probe.selections` takes it.
+            probe: the call's model, images and targets.
+            make: computes changed images, see :meth:`camlens.probe.Probe.selections`.
+            source: (M,) int64, the image that each was made from.
         """
         shape = inputs_key(probe)
         scores = read_all(
@@ -56,7 +56,7 @@ class Perturbation(Explainer):
             batch_size=self.batch_size,
             label=type(self).__name__,
             progress=self._progress,
-            check=callable(probe.targets) or shape not in self._measured,  # a callable may mix them
+            check=callable(probe.targets) or shape not in self._measured,  # callables may mix rows
         )
         if not callable(probe.targets):
             self._measured.add(shape)
@@ -65,23 +65,33 @@ class Perturbation(Explainer):
 
 @final
 class Occlusion(Perturbation):
-    """Occlusion (Zeiler and Fergus 2013), see :func:`camlens.methods.perturbation.occlusion`.
+    r"""Occlusion (Zeiler and Fergus 2013): the score's mean drop when a window covers the pixel.
 
-    ``gradients`` (N, K, 1, *size) is how far the score falls when a window covers the pixel, the
-    mean over the windows that do, in the unit of the score; ``raw`` is its positive part. The
-    score that ``targets`` select falls; for that of a probability give
-    ``targets=lambda out: out.softmax(dim=1)[:, c]``.
+    .. math:: A_p = \frac{1}{|\{w \ni p\}|} \sum_{w \ni p} \big(f(x) - f(x_w)\big)
+
+    f is the explained score, x the image and :math:`x_w` the image with window w replaced by the
+    baseline; the mean is over the windows that cover pixel p. ``gradients`` (N, K, 1, *size) is A,
+    in the unit of the score; ``raw`` (N, K, *size) is its positive part. To explain a probability
+    instead of a logit, pass ``targets=lambda out: out.softmax(dim=1)[:, c]``.
+
+    Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014
+    (arXiv:1311.2901), section 4.2. The paper draws the score at the window's position; camlens, as
+    captum, gives each pixel the mean over the windows that cover it. As a function of tensors:
+    :func:`camlens.methods.perturbation.occlusion`.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
-        window: pixels of the window's sides, one number for all axes or one for each. None: a
-            seventh of each side of the image.
-        stride: pixels from one window to the next, at most ``window``. None: half a window. The
-            last window of each axis is flush with the border.
-        baseline: what replaces a window: a number, a tensor that broadcasts to the images, or a
+        window: side lengths of the window in pixels, one number for all axes or one for each. None:
+            a seventh of each side of the image.
+        stride: distance between neighbouring windows in pixels, at most ``window``. None: half a
+            window. The last window of each axis is flush with the border.
+        baseline: the values inside a window: a number, a tensor that broadcasts to the images, or a
             function of the images, such as a blur. 0 is the mean colour of normalised images.
-        batch_size: how many changed images run at once.
-        progress: whether a progress bar is shown. None: where standard error is a terminal.
+        batch_size: number of changed images in a batch.
+        progress: whether to show a progress bar. None: if standard error is a terminal.
+
+    Raises:
+        ValueError: when called, if the window or the stride does not fit the images.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 1, bias=False)).eval()
@@ -157,27 +167,38 @@ class Occlusion(Perturbation):
 
 @final
 class RISE(Perturbation):
-    """RISE (Petsiuk et al. 2018), see :func:`camlens.methods.perturbation.rise`.
+    r"""RISE (Petsiuk et al. 2018): the mean score of randomly masked images that show the pixel.
 
-    ``gradients`` (N, K, 1, *size) is the map, ``raw`` its positive part, and
-    ``measures["standard_error"]`` (N, K, *size) how far chance has moved each pixel.
+    .. math:: S_p = \frac{1}{M\, E[m]} \sum_{i=1}^{M} f(x \odot m_i)\, m_{ip}
 
-    What is explained is the score that ``targets`` select. The paper's are probabilities: with
-    ``targets=lambda out: out.softmax(dim=1)[:, [c]]`` the map is the paper's. A logit has no zero:
-    with ``center=True`` its map is one of how far showing a pixel raises it.
+    f is the explained score, x the image and :math:`m_i` one of M random masks, 1 where the image
+    is shown. ``gradients`` (N, K, 1, *size) is S, ``raw`` (N, K, *size) its positive part, and
+    ``measures["standard_error"]`` (N, K, *size) the Monte-Carlo standard error of each pixel.
+
+    The paper explains probabilities: pass ``targets=lambda out: out.softmax(dim=1)[:, [c]]`` to
+    reproduce it. A logit has an arbitrary zero: with ``center=True`` its map shows how much showing
+    a pixel raises it.
+
+    Source: Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box
+    Models", BMVC 2018 (arXiv:1806.07421), equation 6. As a function of tensors:
+    :func:`camlens.methods.perturbation.rise`.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
-        masks: how many; the paper has 4,000 for VGG-16 and 8,000 for ResNet-50. The masks are the
-            same for each image and call.
+        masks: number of masks; the paper uses 4,000 for VGG-16 and 8,000 for ResNet-50. All images
+            and calls share the same masks.
         grid: cells of the masks along each axis.
         keep: the probability that a cell shows the image.
-        center: whether the mean score of the masked images is subtracted from each. Zero is then a
-            pixel that makes no difference, and the standard error is smaller.
-        baseline: what is seen where the image is hidden, as :class:`Occlusion` takes it.
-        seed: of the masks.
-        batch_size: how many masked images run at once.
-        progress: whether a progress bar is shown. None: where standard error is a terminal.
+        center: whether to subtract the mean score of the masked images from each score. A value of
+            zero then means that the pixel makes no difference, and the standard error is smaller.
+        baseline: the values where the image is hidden: a number, a tensor that broadcasts to the
+            images, or a function of the images. 0 is the mean colour of normalised images.
+        seed: seed of the masks.
+        batch_size: number of masked images in a batch.
+        progress: whether to show a progress bar. None: if standard error is a terminal.
+
+    Raises:
+        ValueError: an option is out of range.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2)).eval()
@@ -211,7 +232,7 @@ class RISE(Perturbation):
         self.seed = seed
 
     def attribute(self, probe: Probe) -> Attribution:
-        """Score masked images, then make the masks once more to weigh them by their scores."""
+        """Score the masked images, then draw the same masks again and weight them by the scores."""
         baselines = baseline_images(self.baseline, probe.images)
         cells, draw = self._draws(probe)
         maps, errors = [], []
@@ -248,14 +269,14 @@ class RISE(Perturbation):
         return functools.reduce(Tensor.add_, parts)
 
     def _draws(self, probe: Probe) -> tuple[tuple[int, ...], Callable[[slice], Tensor]]:
-        """Return the masks' grid, and what makes some of the masks.
+        """Return the masks' grid, and a function that draws some of the masks.
 
-        Only the cells and shifts of all masks are kept, some tens of bytes each.
+        Memory holds only the cells and shifts of all masks, some tens of bytes each.
         """
         size, device = probe.size, probe.images.device
         cells = tuple(map(min, each_axis("grid", self.grid, size), size))
         tables = [perturbation.upsampling_table(*axis) for axis in zip(size, cells, strict=True)]
-        # On the CPU, so that a seed means the same masks on every device.
+        # On the CPU, so that a seed gives the same masks on every device.
         generator = torch.Generator().manual_seed(self.seed)
         shown = torch.rand(self.masks, *cells, generator=generator) < self.keep
         shifts = torch.stack(
@@ -272,5 +293,5 @@ class RISE(Perturbation):
 
 
 def exact(images: Tensor) -> torch.autocast:
-    """Return a context in which sums over many passes are not made in half precision."""
+    """Return a context without autocast: sums over many passes need more than half precision."""
     return torch.autocast(images.device.type, enabled=False)

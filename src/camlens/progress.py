@@ -1,4 +1,4 @@
-"""A progress bar for long work, where there is a terminal to draw it on."""
+"""A progress bar for long computations in a terminal."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator
 def progress_bar(
     total: int, label: str, *, shown: bool | None = None
 ) -> Iterator[Callable[[int], object]]:
-    """Yield a function that takes how many more of ``total`` forward passes are done.
+    """Yield a function that advances the bar by a number of forward passes.
 
     Args:
-        total: how many there will be.
-        label: what stands before the bar.
-        shown: None: where standard error is a terminal, tqdm is installed and the work takes more
-            than a second.
+        total: number of forward passes in all.
+        label: text in front of the bar.
+        shown: whether to show the bar. None: if standard error is a terminal, tqdm is installed and
+            the computation takes more than a second.
 
     Raises:
-        ImportError: the bar is asked for and tqdm is not installed.
+        ImportError: ``shown`` is true and tqdm is not installed.
 
     Example:
         >>> with progress_bar(2, "RISE", shown=False) as advance:
@@ -43,5 +43,5 @@ def _wanted(shown: bool | None) -> bool:
         return False
     installed = importlib.util.find_spec("tqdm") is not None
     if shown and not installed:
-        raise ImportError("progress=True needs tqdm: pip install tqdm, or leave it out")
+        raise ImportError("progress=True needs tqdm: pip install tqdm, or omit progress")
     return installed

@@ -1,4 +1,4 @@
-"""Where a layer's cells lie in the image, and maps drawn accordingly."""
+"""Registration of a layer's cells in the image, and maps drawn at the registered positions."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from torch import Tensor
 
 from . import heatmap
 
-#: Of a pitch: what moves no cell by more than this is not applied, whatever its standard error.
+#: Fraction of a pitch: corrections that move no cell by more than this are not applied.
 _NEGLIGIBLE = 0.02
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Registration:
-    """Where the cells of a map lie in the image, and how well that is known.
+    """Positions of a map's cells in the image, and how accurately they are known.
 
     Positions are in pixels; pixel i spans [i, i + 1]. Axes are those of ``size``.
 
     Attributes:
         kind: how maps are drawn: ``"stretched"`` over the whole image, so that cell j of g lies at
             (j + 0.5) * size / g; ``"measured"``: at the measured centres.
-        size: pixels of the image, one number for each axis.
-        grid: cells of the map, as many numbers.
-        proven: whether the cells were shown to respond to their own place; False for a stretched
-            map of a layer that a ``layout=`` of yours reads, which is not checked. Measured
-            positions of cells that were not shown to are reported and never applied.
-        offset: measured centre of the grid minus the image's centre; None where it was not
-            measured.
-        offset_error: its standard error.
-        pitch: distance of neighbouring cells' centres; size / grid where it could not be measured.
-        pitch_error: its standard error; None along an axis where ``pitch`` was not measured.
+        size: pixels of the image along each axis.
+        grid: cells of the map along each axis.
+        proven: whether a measurement showed that each cell responds to its own place; False for a
+            stretched map of a layer read by your own ``layout=``, which is not checked. If False,
+            measured positions are reported and never applied.
+        offset: measured centre of the grid minus the image's centre; None if not measured.
+        offset_error: standard error of ``offset``.
+        pitch: distance between neighbouring cells' centres; size / grid if not measured.
+        pitch_error: standard error of ``pitch``; None along an axis without a measured pitch.
         receptive_field: how much of the image a cell responds to: the width of a box with the same
             spread as the squared gradient of a cell. For a patch embedding with weights of equal
-            variance this is the patch's side. It comes out too small where the image's border
-            clips it. None where it was not measured.
+            variance this is the patch's side. It is too small where the image's border clips it.
+            None if not measured.
 
     Example:
         >>> stretched = Registration.stretched((8,), (2,))
@@ -60,7 +59,7 @@ class Registration:
     receptive_field: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Raise a ValueError where the fields contradict each other."""
+        """Raise a ValueError if the fields contradict each other."""
         if self.kind not in ("stretched", "measured"):
             raise ValueError(f'expected kind as "stretched" or "measured", got {self.kind!r}')
         if (self.offset is None) != (self.offset_error is None):
@@ -77,7 +76,7 @@ class Registration:
     def stretched(
         cls, size: tuple[int, ...], grid: tuple[int, ...], *, proven: bool = False
     ) -> Registration:
-        """Return the registration of maps stretched over the image, with nothing measured."""
+        """Return the registration of maps stretched over the image, without measurements."""
         pitch = _stretched_pitch(size, grid)
         return cls(kind="stretched", size=size, grid=grid, pitch=pitch, proven=proven)
 
@@ -85,8 +84,7 @@ class Registration:
     def applied_offset(self) -> tuple[float, ...]:
         """Shift of the drawn map in pixels.
 
-        An offset within two standard errors of zero, or within a fiftieth of a pitch, is not
-        applied.
+        An offset within two standard errors of zero, or within a fiftieth of a pitch, counts as 0.
         """
         if self.kind == "stretched" or not self.proven or self.offset is None:
             return (0.0,) * len(self.size)
@@ -98,7 +96,7 @@ class Registration:
     def applied_pitch(self) -> tuple[float, ...]:
         """Pitch of the drawn map in pixels.
 
-        It is size / grid where the measured pitch is within two standard errors of that, is not
+        It is size / grid if the measured pitch is within two standard errors of that, is less than
         two standard errors above zero, or would move no cell by a fiftieth of a pitch.
         """
         nominal = _stretched_pitch(self.size, self.grid)
@@ -109,7 +107,7 @@ class Registration:
 
     @property
     def moved(self) -> bool:
-        """Whether any cell is drawn elsewhere than stretching puts it."""
+        """Whether any cell is drawn at another position than in a stretched map."""
         return any(self.applied_offset) or self.applied_pitch != _stretched_pitch(
             self.size, self.grid
         )
@@ -125,12 +123,12 @@ class Registration:
         return middle - (self.grid[axis] - 1) / 2 * self.applied_pitch[axis]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them."""
+        """Return the fields as values that JSON can hold."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Registration:
-        """Return the registration that :meth:`to_dict` was called on, JSON's lists as tuples."""
+        """Return the registration of fields from :meth:`to_dict`; lists become tuples."""
         values: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
         }
@@ -142,26 +140,26 @@ def _stretched_pitch(size: tuple[int, ...], grid: tuple[int, ...]) -> tuple[floa
 
 
 def _differs(pitch: float, error: float | None, nominal: float, cells: int) -> bool:
-    """Whether a pitch was measured, is positive, and is not ``nominal`` give or take the error."""
+    """Return whether a pitch was measured, is positive and differs from ``nominal``."""
     if error is None or pitch <= 2 * error:
         return False
-    # A difference of pitch adds up over half the grid.
+    # Differences of pitch accumulate over half the grid.
     return abs(pitch - nominal) > max(2 * error, 2 * _NEGLIGIBLE * pitch / cells)
 
 
 def place(maps: Tensor, registration: Registration) -> Tensor:
     """Draw maps at the image's size, each cell at its centre.
 
-    Values are interpolated linearly along each axis between the cells' centres; outside the
-    outermost centre the nearest cell's value holds. Where every cell lies where stretching puts
-    it, this is :func:`camlens.heatmap.resize`.
+    Values are interpolated linearly along each axis between the cells' centres; pixels beyond the
+    outermost centres take the nearest cell's value. If every cell lies where stretching puts it,
+    this is :func:`camlens.heatmap.resize`.
 
     Args:
         maps: (N, K, *grid), any range.
         registration: where the cells lie; its ``grid`` is the maps' own.
 
     Returns:
-        (N, K, *size); no value lies outside the range of its own map.
+        (N, K, *size); each value lies within the range of its own map.
 
     Raises:
         ValueError: the maps have another grid.
@@ -191,7 +189,7 @@ def place(maps: Tensor, registration: Registration) -> Tensor:
 
 
 def _along(maps: Tensor, axis: int, pixels: int, registration: Registration) -> Tensor:
-    """Interpolate along one axis. Computed on the maps' device: nothing is transferred."""
+    """Interpolate along one axis, on the maps' device and without transfers."""
     pitch, last = registration.applied_pitch[axis], registration.grid[axis] - 1
     # Half precision cannot tell the pixels of a large image apart.
     dtype = torch.promote_types(maps.dtype, torch.float32)

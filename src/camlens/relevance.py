@@ -1,6 +1,6 @@
-"""Layer-wise relevance propagation: the share of each value of the image in the score, by rules.
+"""Layer-wise relevance propagation: distributes a score over the image's values, layer by layer.
 
-The model is not changed: :mod:`camlens.intercept` gives its layers rules as they are called.
+The model is not changed: :mod:`camlens.intercept` applies the rules as the layers are called.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ __all__ = ["LRP", "AttnLRP", "RelevanceAttribution"]
 
 @runtime_checkable
 class Composite(Protocol):
-    """A composite of zennit's, which applies rules of its own to a model for a while."""
+    """Interface of zennit's composites, which apply rules to a model within a context."""
 
     def context(self, module: nn.Module) -> Any:
-        """Return a context manager within which the rules apply."""
+        """Return a context manager that applies the rules to a module."""
 
     def remove(self) -> None:
         """Remove the rules."""
 
 
 class RelevanceAttribution(Explainer):
-    """The family of layer-wise relevance propagation, see :class:`Explainer`.
+    """Base class of layer-wise relevance propagation (LRP).
 
     ``gradients`` (N, K, C, *size) is the signed relevance of each value of the image, in units of
     the score; ``raw`` (N, K, *size) is the positive part of its sum over the channels;
-    ``measures["conservation_gap"]`` (N, K) is the distance of its sum from the score.
+    ``measures["conservation_gap"]`` (N, K) is the absolute difference between its sum over the
+    image and the score.
+
+    A subclass defines :meth:`interception`.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
@@ -47,7 +50,7 @@ class RelevanceAttribution(Explainer):
 
     @abc.abstractmethod
     def interception(self, probe: Probe) -> Relevance:
-        """Return the function mode that gives the model's layers their rules."""
+        """Return the function mode that applies the rules to the model's layers."""
 
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward and one backward pass through the whole model."""
@@ -61,7 +64,7 @@ class RelevanceAttribution(Explainer):
 
 
 def of_relevance(relevance: Tensor, scores: Tensor) -> Attribution:
-    """Return the attribution made of (N, K, C, *size) relevance and (N, K) scores."""
+    """Return the attribution for (N, K, C, *size) relevance and (N, K) scores."""
     return Attribution(
         raw=path.positive_evidence(relevance),
         gradients=relevance,
@@ -74,38 +77,47 @@ def of_relevance(relevance: Tensor, scores: Tensor) -> Attribution:
 
 @final
 class LRP(RelevanceAttribution):
-    """Layer-wise relevance propagation (Bach et al. 2015) through convolutional networks.
+    r"""Layer-wise relevance propagation (Bach et al. 2015) for convolutional networks.
 
-    The rules are those of two presets of zennit's, see :mod:`camlens.methods.relevance`:
-    ``"epsilon_plus"`` is the z+ rule for convolutions and the epsilon rule for linear layers;
-    ``"epsilon_gamma_box"`` the z-box rule for the layer that sees the image, the gamma rule for
-    other convolutions and the epsilon rule for linear layers. Sums, means and average pooling share
-    relevance out in proportion, max pooling passes it to the largest value, and activations pass it
-    unchanged.
+    .. math:: R_i = \sum_j \frac{a_i w_{ij}}{z_j + \varepsilon\,\mathrm{sign}\,z_j} R_j
 
-    The relevance starts as the score itself. ``measures["conservation_gap"]`` (N, K) is how much of
-    it does not arrive at the image: biases, the shifts of BatchNorm and other constants that the
-    model adds take a share, and epsilon takes a little. (The z-box rule gives biases no share.)
-    Without biases the gap is zero up to rounding. Targets have to be linear in the model's outputs:
-    a logit or a contrast of logits, not a probability.
+    is the epsilon rule: input :math:`a_i` of a layer receives a share of the relevance
+    :math:`R_j` of each output :math:`z_j`. The relevance of the output is the explained score, that
+    of the image is the result. Two presets of zennit select the rules
+    (:mod:`camlens.methods.relevance`). ``"epsilon_plus"``: the z+ rule for convolutions and the
+    epsilon rule for linear layers. ``"epsilon_gamma_box"``: the z-box rule for the layer that
+    receives the image, the gamma rule for other convolutions and the epsilon rule for linear
+    layers. Sums, means and average pooling distribute relevance in proportion to their summands,
+    max pooling passes it to the largest value, and activations pass it unchanged.
+
+    ``gradients`` (N, K, C, *size) is the signed relevance, in units of the score; ``raw``
+    (N, K, *size) is the positive part of its sum over the channels.
+    ``measures["conservation_gap"]`` (N, K) is the part of the score that does not reach the image:
+    biases, the shifts of BatchNorm and other constants that the model adds take a share, and
+    epsilon takes a little. (The z-box rule gives biases no share.) Without biases the gap is zero
+    up to rounding. Targets must be linear in the model's outputs: a logit or a contrast of logits,
+    not a probability.
+
+    Source: Bach et al., "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by
+    Layer-Wise Relevance Propagation", PLoS ONE 2015.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
-        composite: the preset, or a composite object of zennit's with its canonizers. In that case
+        composite: the name of a preset, or a zennit composite with its canonizers. In that case
             zennit changes the model during the call and restores it afterwards, so no other thread
             may run the model meanwhile.
-        epsilon: of the epsilon rule, in units of a layer's outputs; other rules use 1e-6 to keep
-            their denominators from zero.
+        epsilon: of the epsilon rule, in units of a layer's outputs; the other rules add 1e-6 to
+            keep their denominators from zero.
         gamma: of the gamma rule, without a unit.
         low: the smallest possible value of a pixel, as the model receives it (normalized): a
             number, or a tensor that broadcasts to the images, such as (3, 1, 1). Required by
             ``"epsilon_gamma_box"``.
-        high: the largest possible value of a pixel, likewise.
+        high: the largest possible value of a pixel, in the same form as ``low``.
 
     Raises:
-        ValueError: when called, if an operation between the images and the score has no rule, such
-            as the gates of squeeze-and-excitation, GroupNorm or attention, or if the model
-            recomputes activations in a ``torch.utils.checkpoint``.
+        ValueError: an option is out of range; when called, if an operation between the images and
+            the score has no rule, such as the gates of squeeze-and-excitation, GroupNorm or
+            attention, or if the model recomputes activations in a ``torch.utils.checkpoint``.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
@@ -131,8 +143,8 @@ class LRP(RelevanceAttribution):
         if isinstance(composite, str):
             if composite not in ("epsilon_plus", "epsilon_gamma_box"):
                 raise ValueError(
-                    'expected composite "epsilon_plus", "epsilon_gamma_box" or a composite of '
-                    f"zennit's, got {composite!r}"
+                    'expected composite "epsilon_plus", "epsilon_gamma_box" or a zennit composite, '
+                    f"got {composite!r}"
                 )
         elif not callable(getattr(composite, "context", None)):
             raise TypeError(
@@ -148,8 +160,8 @@ class LRP(RelevanceAttribution):
             )
         if not boxed and (low is not None or high is not None):
             raise ValueError(
-                "low and high are options of composite='epsilon_gamma_box' alone: leave them out, "
-                "or choose that composite"
+                "low and high are options of composite='epsilon_gamma_box' only: omit them, or "
+                "choose that composite"
             )
         self.composite = composite
         self.epsilon = not_negative("epsilon", epsilon)
@@ -167,7 +179,7 @@ class LRP(RelevanceAttribution):
         if bool(outside.any()):
             raise ValueError(
                 "expected images between low and high, and low less than high, but some values are "
-                "outside low and high; both have to be in the unit of the images as the model "
+                "outside low and high; both must be in the unit of the images as the model "
                 "receives them: for pixels from 0 to 1 that are normalized, "
                 "low = (0 - mean) / std and high = (1 - mean) / std"
             )
@@ -193,13 +205,13 @@ class LRP(RelevanceAttribution):
                 traced = probe.run(start="images")
                 scores = at_least_float32(traced.scores.detach())
                 count = scores.shape[1]
-                parts = [  # one by one: zennit's hooks are not made for several at once
+                parts = [  # one target at a time: zennit's hooks do not support several at once
                     traced.image_gradients(slice(k, k + 1), keep_graph=k < count - 1)
                     for k in range(count)
                 ]
         finally:
-            self.composite.remove()  # again, if an interrupt hit the context as it ended
-        # zennit's gradients are the relevance that a score of 1 would have.
+            self.composite.remove()  # again, in case an interrupt hit the context as it ended
+        # zennit's gradients are the relevance for a score of 1.
         relevance = at_least_float32(torch.cat(parts, dim=1))
         relevance = relevance * scores.view(*scores.shape, *[1] * (relevance.ndim - 2))
         return of_relevance(relevance, traced.scores)
@@ -207,35 +219,44 @@ class LRP(RelevanceAttribution):
 
 @final
 class AttnLRP(RelevanceAttribution):
-    """AttnLRP (Achtibat et al. 2024): layer-wise relevance propagation through transformers.
+    r"""AttnLRP (Achtibat et al. 2024): layer-wise relevance propagation for transformers.
 
-    Linear layers and convolutions take the epsilon rule, or with ``gamma`` the gamma rule.
-    LayerNorm and RMSNorm are linear with a constant scale, activations such as GELU pass relevance
-    unchanged, the two factors of a product (queries and keys, probabilities and values, gated
-    units) get half of the relevance each, and a softmax passes its gradient times its input. See
-    :class:`camlens.intercept.AttentionRelevance`.
+    .. math:: R_i = \sum_j \frac{a_i w_{ij}}{z_j + \varepsilon\,\mathrm{sign}\,z_j} R_j
+
+    is the epsilon rule, which linear layers and convolutions follow; with ``gamma`` they follow the
+    gamma rule (:mod:`camlens.methods.relevance`). LayerNorm and RMSNorm count as linear with a
+    constant scale, activations such as GELU pass relevance unchanged, the two factors of a product
+    (queries and keys, probabilities and values, gated units) receive half of the relevance each,
+    and a softmax passes its gradient times its input
+    (:class:`camlens.intercept.AttentionRelevance`).
 
     With the epsilon rule alone, the map of a deep transformer is as noisy as its gradient. The
-    authors recommend the gamma rule for vision transformers, with a gamma found for each model.
+    authors recommend the gamma rule for vision transformers, with a gamma tuned for each model.
 
-    ``measures["conservation_gap"]`` (N, K) is how much of the score does not arrive at the image:
+    ``gradients`` (N, K, C, *size) is the signed relevance, in units of the score; ``raw``
+    (N, K, *size) is the positive part of its sum over the channels.
+    ``measures["conservation_gap"]`` (N, K) is the part of the score that does not reach the image:
     biases, position embeddings and class tokens take a share, and with ``attention="softmax"`` so
     does the softmax, which is not zero at zero. With ``attention="values"`` and without biases and
     embeddings the gap is zero up to rounding.
 
+    Source: Achtibat et al., "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for
+    Transformers", ICML 2024 (arXiv:2402.05602).
+
     Args:
         model: any module whose output, or part of it, is a score for each image.
-        attention: ``"softmax"``, as in the paper: relevance passes to queries and keys too.
-            ``"values"``: attention probabilities are constants (CP-LRP, Ali et al. 2022), which
-            the authors' library uses for torchvision's vision transformers.
+        attention: ``"softmax"``, as in the paper: relevance also passes to queries and keys.
+            ``"values"``: attention probabilities are constants (CP-LRP, Ali et al. 2022), as in
+            the authors' library for torchvision's vision transformers.
         gamma: of the gamma rule: a number, or a pair for convolutions and for linear layers. 0: the
             epsilon rule.
-        epsilon: of the epsilon rule, in units of a layer's outputs; even a small one changes the
+        epsilon: of the epsilon rule, in units of a layer's outputs. Even a small value changes the
             maps of deep transformers by a percent.
 
     Raises:
-        ValueError: when called, if an operation between the images and the score has no rule, or
-            if the model recomputes activations in a ``torch.utils.checkpoint``.
+        ValueError: an option is out of range; when called, if an operation between the images and
+            the score has no rule, or if the model recomputes activations in a
+            ``torch.utils.checkpoint``.
     """
 
     cost = "F + F for each target"
@@ -259,7 +280,7 @@ class AttnLRP(RelevanceAttribution):
         self.epsilon = not_negative("epsilon", epsilon)
 
     def interception(self, probe: Probe) -> Relevance:
-        """Return the mode that gives layers, attention and norms their rules."""
+        """Return the function mode with the rules of layers, attention and norms."""
         convolution, dense = (
             Gamma(gamma) if gamma else Epsilon(self.epsilon) for gamma in self.gamma
         )
@@ -268,10 +289,10 @@ class AttnLRP(RelevanceAttribution):
 
 
 def not_negative(name: str, value: float) -> float:
-    """Return a number that is not negative.
+    """Return an option as a float, after checking that it is finite and not negative.
 
     Raises:
-        ValueError: it is negative or no number.
+        ValueError: it is not a finite number of at least 0.
     """
     if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
         raise ValueError(f"expected {name} as a number of at least 0, got {value!r}")

@@ -1,4 +1,4 @@
-"""Score-CAM: a layer's channels as masks of the image."""
+"""Score-CAM: channels weighted by the score of the image masked with them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,36 @@ __all__ = ["ScoreCAM"]
 
 @final
 class ScoreCAM(LayerExplainer):
-    """Score-CAM (Wang et al. 2020), see :func:`camlens.methods.perturbation.score_cam`.
+    r"""Score-CAM (Wang et al. 2020): channels weighted by the score of the image masked with them.
 
-    One forward pass of the whole model for each channel of the layer that is not constant, for
-    any number of targets: a model explained at a layer of 512 channels runs 512 times an image.
+    .. math:: L = \mathrm{ReLU}\Big(\sum_c \alpha_c A_c\Big), \quad
+              \alpha_c = \frac{e^{f(x \odot H_c)}}{\sum_b e^{f(x \odot H_b)}}
+
+    A is the layer's output, (N, C, *grid), f the explained score, x the image and :math:`H_c`
+    channel c at the image's size, scaled to [0, 1]. The whole model runs forward once for each
+    channel that is not constant, for any number of targets: 512 passes an image at a layer of 512
+    channels.
+
+    Source: Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural
+    Networks", CVPR Workshops 2020 (arXiv:1910.01279), equations 4 to 6 and algorithm 1. As a
+    function of tensors: :func:`camlens.methods.perturbation.score_cam`.
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
-        layer: see :class:`LayerExplainer`.
-        weights: ``"paper"``: the softmax over the channels of the scores that ``targets`` select.
-            Of logits that differ by several units it leaves few channels. ``"authors"``: as the
-            authors' code does, each channel's probability of the class, without a softmax over the
-            channels; of a model with a single output or a callable's score, the score itself.
+        layer: the layer to explain, by name or as a module; the maps of several are averaged. None:
+            the default layer.
+        weights: ``"paper"``: the softmax of the explained scores over the channels, as above. If
+            logits differ by several units, only few channels have a weight. ``"authors"``: as in
+            the authors' code, the probability of the class for each channel's mask, without a
+            softmax over the channels. For a model with a single output and for scores of a callable
+            it is the score itself.
         layout: see :class:`LayerExplainer`.
-        registration: see :class:`LayerExplainer`; masks lie where the cells are drawn.
-        batch_size: how many masked images run at once.
-        progress: whether a progress bar is shown. None: where standard error is a terminal.
+        registration: see :class:`LayerExplainer`; it also places the masks.
+        batch_size: number of masked images in a batch.
+        progress: whether to show a progress bar. None: if standard error is a terminal.
+
+    Raises:
+        ValueError: an option is unknown or out of range.
     """
 
     cost = "F for each channel"
@@ -106,6 +120,6 @@ class ScoreCAM(LayerExplainer):
         logits = selection.logits
         if self.weights == "paper" or selection.class_count < 2 or logits is None:
             return selection.scores
-        # Selection.check judges the range.
+        # Selection.check reports classes out of range.
         classes = selection.classes.clamp(0, selection.class_count - 1)
         return probabilities(logits).gather(1, classes)

@@ -1,4 +1,4 @@
-"""SmoothGrad: any explainer, averaged over noisy images."""
+"""SmoothGrad: any explainer, averaged over noisy copies of the image."""
 
 from __future__ import annotations
 
@@ -22,29 +22,42 @@ from .progress import progress_bar
 
 __all__ = ["SmoothGrad"]
 
-#: More samples than anyone draws: no two seeds share a sample.
+#: More samples than anyone draws, so that no two seeds share a sample.
 _SAMPLES = 2**20
 
 
 @final
 class SmoothGrad(Explainer):
-    """SmoothGrad (Smilkov et al. 2017, arXiv:1706.03825): the mean over noisy copies of an image.
+    r"""SmoothGrad (Smilkov et al. 2017): any explainer, averaged over noisy copies of the image.
 
-    Of any explainer: of one whose maps are made of signed gradients, the gradients are averaged
-    and the map made of their mean, as in the paper; of a class activation map the maps. The
-    targets are those of the unchanged image. Measures and concepts of single copies are left out.
+    .. math:: \bar g(x) = \frac{1}{S} \sum_{s=1}^{S} g(x + \varepsilon_s), \quad
+              \varepsilon_s \sim \mathcal{N}(0, \sigma^2)
 
-    With ``at="layer"`` the noise is put on the activations of the explained layer of a class
-    activation map: its gradients are averaged, at the price of the model from that layer on.
+    x is the image and g the explainer's signed gradients, if it has any: camlens averages them and
+    computes the map from their mean, as in the paper. For other explainers, such as class
+    activation maps, g are the maps themselves. The targets are those of the unchanged image. The
+    result has no measures and no concepts.
+
+    With ``at="layer"`` the noise is added to the activations of the explained layer of a class
+    activation map, and the gradients with respect to these activations are averaged. Each sample
+    then costs only the part of the model that follows the layer.
+
+    Source: Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017 (arXiv:1706.03825).
 
     Args:
-        explainer: what explains each noisy copy, such as ``Saliency(model)``.
-        at: where the noise is put: on the ``"images"``, or the ``"layer"``.
-        samples: copies, a call of the explainer each; the paper finds little change above 50.
-        noise: the standard deviation of the noise, as a share of the range of the image, or of
-            the activations: the largest value less the smallest. The paper finds 0.1 to 0.2 best.
-        seed: of the noise, which is the same for all images and at every call.
-        progress: whether a progress bar is shown. None: where standard error is a terminal.
+        explainer: the explainer to average, such as ``Saliency(model)``.
+        at: where to add the noise: to the ``"images"`` or to the ``"layer"``.
+        samples: number of noisy copies, with a call of the explainer each; the paper finds little
+            change above 50.
+        noise: the standard deviation of the noise, as a fraction of the range (maximum minus
+            minimum) of the image or of the activations. The paper finds 0.1 to 0.2 best.
+        seed: seed of the noise, which is the same for all images and calls.
+        progress: whether to show a progress bar. None: if standard error is a terminal.
+
+    Raises:
+        TypeError: ``explainer`` is not an explainer.
+        ValueError: an option is out of range, or ``at="layer"`` with an explainer that is not a
+            class activation map or has ``create_graph``.
 
     Example:
         >>> from torch import nn
@@ -81,8 +94,8 @@ class SmoothGrad(Explainer):
             not isinstance(explainer, LayerAttribution) or explainer.create_graph
         ):
             raise ValueError(
-                'expected for at="layer" a class activation map that is not trained with, such '
-                f"as GradCAM(model), got {explainer!r}"
+                'at="layer" needs a class activation map without create_graph, such as '
+                f"GradCAM(model), got {explainer!r}"
             )
         self.explainer, self.at, self.noise, self.seed = explainer, at, noise, seed
         self.samples = integer("samples", samples, least=2)
@@ -94,7 +107,7 @@ class SmoothGrad(Explainer):
             return self._of_the_layer(probe, self.explainer)
         images = probe.images
         if isinstance(self.explainer, LayerExplainer):
-            self.explainer.sites(probe)  # measured on images without noise
+            self.explainer.sites(probe)  # measure the layer on images without noise
         width = self._width(images)
         rows = torch.arange(len(images), device=images.device)
         parts: Attribution | None = None
@@ -105,7 +118,7 @@ class SmoothGrad(Explainer):
                 parts = part if parts is None else _added(parts, part)
                 advance(1)
         if parts is None:
-            raise RuntimeError("a mean of no samples")
+            raise RuntimeError("expected at least one sample, got none")
         raw, gradients = parts.raw / self.samples, parts.gradients
         if gradients is not None:
             gradients = gradients / self.samples
@@ -113,7 +126,7 @@ class SmoothGrad(Explainer):
         return dataclasses.replace(parts, raw=raw, gradients=gradients, measures={}, concepts=None)
 
     def _width(self, values: Tensor) -> Tensor:
-        """Return the standard deviation of the noise of each of N tensors, (N, 1, ...)."""
+        """Return the standard deviations of the noise of N tensors, (N, 1, ...)."""
         flat = at_least_float32(values).flatten(1)
         width = self.noise * (flat.amax(dim=1) - flat.amin(dim=1))
         return width.view(-1, *[1] * (values.ndim - 1))
@@ -137,7 +150,7 @@ class SmoothGrad(Explainer):
         return explainer.maps(at_least_float32(activations), gradients)
 
     def _noise(self, sample: int, like: Tensor) -> Tensor:
-        """Return one sample's noise, the same for all images, in any order, on any device."""
+        """Return a sample's noise: the same for all images, orders of samples and devices."""
         generator = torch.Generator().manual_seed(self.seed * _SAMPLES + sample)
         return torch.randn(like.shape[1:], generator=generator).to(like.device)
 

@@ -1,4 +1,4 @@
-"""Hold an explainer of your own to what camlens' explainers keep, as scikit-learn's check does."""
+"""Conformance checks for your own explainers, in the manner of scikit-learn's check_estimator."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from .faithfulness.sanity.randomization import randomization
 
 __all__ = ["Check", "Conformance", "ConformanceError", "check_explainer"]
 
-#: Maps that a method computes in two ways agree to within this part of the largest value.
+#: Two computations of a map must agree to within this fraction of its largest value.
 _AGREE = 1e-3
-#: With shuffled weights the rank correlation with the map before is at most this, on average.
+#: Largest mean rank correlation between maps with the trained and with shuffled weights.
 _UNLIKE = 0.6
-#: So many draws of shuffled weights count: of a single one Occlusion's correlation was between
-#: -0.21 and 0.64. The means of ten methods over eight draws were at most 0.43; an edge map has 1.
+#: Number of draws of shuffled weights. In single draws Occlusion's correlation was between -0.21
+#: and 0.64. The means of ten methods over eight draws were at most 0.43; an edge map has 1.
 _DRAWS = 5
-#: The heat's maximum may lie off the middle of the evidence by so many pixels on average.
+#: Largest mean distance in pixels of the heat's maximum from the centre of the evidence.
 _OFF = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What one check found.
+    """The outcome of one check.
 
     Attributes:
-        name: what is checked.
-        passed: whether it holds.
-        reason: what was found where it does not; else what was measured, or nothing.
+        name: name of the check.
+        passed: whether the explainer passed it.
+        reason: why it failed; empty if it passed.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Conformance:
-    """What all checks found.
+    """The outcomes of all checks of an explainer.
 
     Attributes:
-        explainer: its name.
-        checks: in the order they ran.
+        explainer: the explainer's repr.
+        checks: the outcomes, in the order in which the checks ran.
         expected_failures: names of the checks that were expected to fail.
     """
 
@@ -63,7 +63,7 @@ class Conformance:
 
     @property
     def passed(self) -> bool:
-        """Whether the checks that fail are those that were expected to, and no others."""
+        """Whether exactly the expected failures failed."""
         return {check.name for check in self.checks if not check.passed} == self.expected_failures
 
     def __repr__(self) -> str:
@@ -77,7 +77,7 @@ class Conformance:
 
 
 class ConformanceError(AssertionError):
-    """An explainer fails checks; ``conformance`` has all of them."""
+    """Raised when a check has an unexpected outcome; ``conformance`` holds all outcomes."""
 
     def __init__(self, conformance: Conformance) -> None:
         super().__init__(repr(conformance))
@@ -91,37 +91,38 @@ def check_explainer(
     expected_failures: Collection[str] = (),
     raises: bool = True,
 ) -> Conformance:
-    """Check a method: its manners on a small trained network, and whether its maps are true.
+    """Check an explainer on a small trained network: its interface, and whether its maps are right.
 
-    * ``"explanation"``: (N, K) finite maps that are not negative, of the images' axes, and heatmaps
-      of their size.
-    * ``"batch"``: a batch has the maps of its single images.
-    * ``"targets"``: K targets have the maps of K calls.
-    * ``"repeated"``: a second call has the same maps.
+    * ``"explanation"``: the maps are (N, K), finite and not negative, their scores are the model's,
+      and the heatmaps have the images' size.
+    * ``"batch"``: a batch gives the same maps as its single images.
+    * ``"targets"``: K targets give the same maps as K calls.
+    * ``"repeated"``: a second call gives the same maps.
     * ``"model"``: parameters, buffers, gradients, modes, hooks, attributes, random states and the
-      images are left as they were.
-    * ``"planted evidence"``: in at least 95% of pictures whose evidence is known the heat is at
-      least three times as dense there as chance would have it, and nowhere hotter.
-    * ``"place"``: the heat's maximum is not off to one side by more than 3 pixels of 48 on average.
-    * ``"randomization"``: with shuffled weights the evidence is not found, and the maps are others
-      (:func:`camlens.faithfulness.randomization`).
+      images are unchanged.
+    * ``"planted evidence"``: in at least 95% of pictures whose evidence is known, the heat there is
+      at least three times as dense as by chance, and nowhere hotter.
+    * ``"place"``: the heat's maximum is off to one side by at most 3 pixels of 48 on average.
+    * ``"randomization"``: with shuffled weights the map no longer shows the evidence and differs
+      from the map before (:func:`camlens.faithfulness.randomization`).
 
     Args:
-        make: from a model to the explainer, such as a class, or with options
-            ``lambda model: camlens.RISE(model, masks=500)``. Not an explainer: it belongs to its
-            model and that model's layers, and the checks explain networks of their own.
-        transformer: whether the network is a vision transformer and not convolutional; needs timm.
-        expected_failures: checks that a method is known to fail; if it passes one of them, that is
-            an error too.
-        raises: whether unexpected outcomes raise.
+        make: makes the explainer of a model: an explainer class, or with options
+            ``lambda model: camlens.RISE(model, masks=500)``. Not an explainer itself, which belongs
+            to one model: the checks explain several networks.
+        transformer: whether to use a vision transformer instead of a convolutional network; needs
+            timm.
+        expected_failures: names of checks that the method is known to fail. Passing one of them is
+            also an error.
+        raises: whether unexpected outcomes raise an error.
 
     Returns:
         All outcomes.
 
     Raises:
         ConformanceError: a check has another outcome than expected.
-        TypeError: ``make`` makes no explainer.
-        ValueError: an expected failure is the name of no check.
+        TypeError: ``make`` does not return an explainer.
+        ValueError: an expected failure is not the name of a check.
 
     Example:
         >>> import camlens
@@ -140,12 +141,12 @@ def check_explainer(
 
 
 class _Subject:
-    """An explainer of the trained network, and some of its pictures."""
+    """An explainer of the trained network, and some pictures to explain."""
 
     def __init__(self, make: Callable[[nn.Module], Explainer], transformer: bool) -> None:
         self.make, self.transformer = make, transformer
         trained = planted.trained_transformer() if transformer else planted.trained()
-        self.model = copy.deepcopy(trained)  # what fails to leave it alone changes no other test
+        self.model = copy.deepcopy(trained)  # an explainer that changes it affects no other check
         self.explainer = made(make, self.model)
         self.name = repr(self.explainer)
         step = planted.PATCH if transformer else 4
@@ -210,7 +211,7 @@ def _model(subject: _Subject) -> str | None:
     drawn = np.random.get_state()  # noqa: NPY002  a method may use it
     try:
         with torch.random.fork_rng(devices=()):
-            # A state that no earlier call left: a method that seeds leaves the same at each call.
+            # A state that no earlier call left, as a method that seeds leaves the same each time.
             torch.manual_seed(20_000_003)
             np.random.seed(20_000_003)  # noqa: NPY002
             before = _state(model)
@@ -231,10 +232,9 @@ def _model(subject: _Subject) -> str | None:
 
 
 def _state(model: nn.Module) -> dict[str, Any]:
-    """Return by name all that a call must leave as it was.
+    """Return by name everything that a call must leave unchanged.
 
-    Python's own random state is left out: type checkers that look at some of a list's items, as
-    beartype does, draw from it.
+    Python's random state is omitted, as beartype draws from it to pick items of a list to check.
     """
     found: dict[str, Any] = {
         "torch's random state": torch.get_rng_state(),
@@ -262,8 +262,8 @@ def _planted(subject: _Subject) -> str | None:
     if found.found:
         return None
     return (
-        f"the evidence is found in {found.share:.0%} of the pictures, at a median density of "
-        f"{found.density.median().item():.2f}; 1 is chance"
+        f"the map shows the evidence in {found.share:.0%} of the pictures, with a median density "
+        f"of {found.density.median().item():.2f}; 1 is chance"
     )
 
 
@@ -280,8 +280,8 @@ def _randomization(subject: _Subject) -> str | None:
     found = subject.evidence
     if not found.destroyed:
         return (
-            f"with shuffled weights the density is {found.shuffled.median().item():.2f}, and "
-            f"{found.density.median().item():.2f} without"
+            f"with shuffled weights the median density is {found.shuffled.median().item():.2f}, "
+            f"with trained weights {found.density.median().item():.2f}"
         )
     draws = [
         randomization(
@@ -296,8 +296,8 @@ def _randomization(subject: _Subject) -> str | None:
         for seed in range(_DRAWS)
     ]
     alike = torch.stack(draws).nanmean().item()
-    if alike > _UNLIKE:  # not where it is NaN: a map without evidence is another
-        return f"with shuffled weights the rank correlation with the map before is {alike:.2f}"
+    if alike > _UNLIKE:  # false for NaN: a map without evidence counts as different
+        return f"the rank correlation of maps with trained and shuffled weights is {alike:.2f}"
     return None
 
 

@@ -34,10 +34,10 @@ def test_methods_come_from_the_classes(run):
     for r in rows:
         assert (r["needs"] == "a layer") == r["layer"]
     assert next(r for r in rows if r["method"] == "GradCAM")["what it is"] == (
-        "Grad-CAM (Selvaraju et al. 2017)"
+        "Grad-CAM (Selvaraju et al. 2017): channels weighted by their mean gradient"
     )
     assert not any(":func:" in row["what it is"] for row in rows)
-    row = r"HiResCAM +HiResCAM \(Draelos and Carin 2020\) +a layer +F \+ T for each target"
+    row = r"HiResCAM +HiResCAM \(Draelos and Carin 2020\): .* +a layer +F \+ T for each target"
     assert re.search(row, run("methods").out)
 
 

@@ -156,8 +156,8 @@ def test_bad_photographs(file, photos, options, error, message):
     [
         ({"threshold": 0}, r"threshold in \(0, 1\), got 0"),
         ({"threshold": 1.5}, r"threshold in \(0, 1\), got 1.5"),
-        ({"enlarge": 0}, "enlarge as a whole factor of at least 1, got 0"),
-        ({"enlarge": 1.5}, "enlarge as a whole factor of at least 1, got 1.5"),
+        ({"enlarge": 0}, "enlarge as an integer of at least 1, got 0"),
+        ({"enlarge": 1.5}, "enlarge as an integer of at least 1, got 1.5"),
         ({"border": -0.1}, r"border as a fraction in \[0, 1\], got -0.1"),
     ],
 )

@@ -267,7 +267,7 @@ def test_points_that_are_all_one_are_no_face(count, at):
         (torch.ones(5), ValueError, r"got \(5,\)"),
         (torch.ones(1, 1, 5, 2), ValueError, r"got \(1, 1, 5, 2\)"),
         (torch.ones(0, 5, 2), ValueError, r"got \(0, 5, 2\)"),
-        (torch.full((5, 2), torch.inf), ValueError, "finite, or NaN where there is no face"),
+        (torch.full((5, 2), torch.inf), ValueError, "finite, or NaN for images without a face"),
         (torch.full((5, 2), -torch.inf), ValueError, "finite"),
     ],
 )

@@ -227,7 +227,7 @@ def test_only_the_calls_asked_for_are_touched():
     mode = AttentionProbabilities([5])
     with mode:
         attend(query, key, value)
-    with pytest.raises(ValueError, match=r"does not run the same way"):
+    with pytest.raises(ValueError, match=r"does not run the same operations"):
         mode.check_used()
 
 

@@ -466,7 +466,7 @@ def test_images_that_change_before_the_first_layer_have_other_bounds():
     layer = nn.Conv2d(3, 4, 3).double()
     with pytest.raises(ValueError, match=r"changes the images \(div\) before its first layer"):
         relevance(lambda x: layer(x / 2).mean((2, 3)), images(2, 3, 5, 5), BOX)
-    with pytest.raises(ValueError, match="way around the first layer"):
+    with pytest.raises(ValueError, match="path around the first layer"):
         relevance(
             lambda x: layer(x).mean((2, 3)) + x.mean((1, 2, 3))[:, None], images(2, 3, 5, 5), BOX
         )

@@ -182,7 +182,7 @@ def test_targets_that_are_computed_without_gradients(images, explainer):
         with torch.no_grad():
             return out[:, 0] - model(images)[:, 0]
 
-    with pytest.raises(ValueError, match=r"no gradient: .*Keep no_grad around what is constant"):
+    with pytest.raises(ValueError, match=r"no gradient: .*Use no_grad only around constants"):
         explainer(model, "conv2")(images, targets=constant)
 
 

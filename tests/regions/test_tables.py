@@ -118,7 +118,7 @@ def test_what_does_not_belong_together(options, message):
     [
         ({"labels": ["happy", "sad"]}, "expected labels as class ids"),
         ({"labels": torch.tensor([0.0, 1.0])}, "expected labels as class ids"),
-        ({"images": [0.5, 1.5]}, "expected images as whole numbers or strings"),
+        ({"images": [0.5, 1.5]}, "expected images as integers or strings"),
     ],
 )
 def test_what_is_of_the_wrong_type(options, message):

@@ -1,4 +1,4 @@
-"""Faces: their regions, from a template, from landmarks or from a detector."""
+"""Regions of faces, such as eyes and mouth, from a template, from landmarks or from a detector."""
 
 from . import model_files
 from .detector import Faces

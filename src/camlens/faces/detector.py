@@ -1,4 +1,4 @@
-"""The base of the face detectors, and their result: the faces found in a batch of photographs."""
+"""Base class of the face detectors, and their result: the faces in a batch of photographs."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Faces:
     """The faces in N photographs, at most F in each, the largest first.
 
     Positions are in pixels of the photograph: x to the right, y down, (0, 0) at its upper left
-    corner, so that the centre of the first pixel is at (0.5, 0.5). Points of a face that the edge
-    cuts may lie outside. Where there are fewer than F faces the rest is NaN.
+    corner, so that the centre of the first pixel is at (0.5, 0.5). If the edge cuts a face, some of
+    its points may lie outside. A photograph with fewer than F faces has NaN in the remaining rows.
 
     Attributes:
-        points: (N, F, P, 2) float32, x and y.
+        points: (N, F, P, 2) float32, x and y of P points.
         boxes: (N, F, 4) float32: left, top, width and height.
-        confidence: (N, F) float32 in [0, 1]; NaN also where the detector has none.
-        count: (N,) int64, number of faces found, which may exceed F.
+        confidence: (N, F) float32 in [0, 1]; NaN also if the detector returns none.
+        count: (N,) int64, the number of faces in the photograph, which may exceed F.
 
     Example:
         >>> nothing = torch.full((1, 1, 5, 2), torch.nan)
@@ -61,12 +61,12 @@ class Faces:
 
     @property
     def found(self) -> Tensor:
-        """(N, F) bool: whether there is a face."""
+        """(N, F) bool: whether the row holds a face."""
         return ~self.boxes[..., 0].isnan()
 
 
 class Detector(abc.ABC):
-    """Base of the detectors: prepares photographs and maps results back to their pixels."""
+    """Base class of detectors: prepares photographs and maps results back to their pixels."""
 
     _points: ClassVar[int]
 
@@ -82,7 +82,7 @@ class Detector(abc.ABC):
         if not 0 < threshold < 1:
             raise ValueError(f"expected a threshold in (0, 1), got {threshold}")
         if enlarge is not None and (not isinstance(enlarge, int) or enlarge < 1):
-            raise ValueError(f"expected enlarge as a whole factor of at least 1, got {enlarge}")
+            raise ValueError(f"expected enlarge as an integer of at least 1, got {enlarge}")
         if not 0 <= border <= 1:
             raise ValueError(f"expected border as a fraction in [0, 1], got {border}")
         self._threshold, self._enlarge, self._border = threshold, enlarge, border
@@ -93,20 +93,20 @@ class Detector(abc.ABC):
 
         Args:
             photos: (N, 3, H, W) RGB or (N, 1, H, W) grey, uint8, or floating point in [0, 1].
-            faces: F, number of faces to return per photograph, the largest by the area of the
-                box; ``count`` is the number found.
+            faces: F, the number of faces to return for each photograph, those with the largest
+                boxes; ``count`` is the number found.
 
         Returns:
-            The faces, on the photographs' device. Where no face is found, ``count`` is 0 and the
+            The faces, on the photographs' device. If no face is found, ``count`` is 0 and the
             values are NaN.
 
         Raises:
             TypeError: the photographs are neither uint8 nor floating point.
-            ValueError: a wrong shape or range, no photograph, ``faces`` less than 1, or a model
-                file that cannot be read.
+            ValueError: the shape or range is wrong, there is no photograph, ``faces`` is less than
+                1, or the model file cannot be read.
         """
         if not isinstance(faces, int) or faces < 1:
-            raise ValueError(f"expected faces as a whole number of at least 1, got {faces}")
+            raise ValueError(f"expected faces as an integer of at least 1, got {faces}")
         if isinstance(photos, Tensor) and photos.numel() == 0:
             raise ValueError(f"expected at least one photograph, got {tuple(photos.shape)}")
         pictures = render.as_rgb(photos).detach().mul(255).add_(0.5).to(torch.uint8).cpu()
@@ -141,7 +141,7 @@ class Detector(abc.ABC):
         pixels = wide[0].add(0.5).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
         rows = find(np.ascontiguousarray(pixels.numpy())).copy()
         # Both libraries measure from the picture's corner (a point and its mirror image add up to
-        # the width), so positions in the enlarged picture are multiples.
+        # the width), so positions scale with the enlargement.
         rows[:, :4] /= factor
         rows[:, 5:] /= factor
         rows[:, [0, *range(5, rows.shape[1], 2)]] -= across
@@ -150,15 +150,15 @@ class Detector(abc.ABC):
 
     @abc.abstractmethod
     def _opened(self, faces: int) -> contextlib.AbstractContextManager[Find]:
-        """Open the model for one call: it is not shared between threads and always closed.
+        """Open the model for one call. It is not shared between threads, and always closed.
 
         Yields:
-            A function that finds the faces in a picture, at least ``faces`` if there are so many.
+            A function that finds the faces in a picture, at least ``faces`` if it has that many.
         """
 
 
 def import_library(name: str, need: str, extra: str) -> Any:
-    """Import an optional library, or name the extra that installs it.
+    """Import an optional library, or raise an error that names the extra to install.
 
     Raises:
         ImportError: the library is missing.
@@ -172,6 +172,6 @@ def import_library(name: str, need: str, extra: str) -> Any:
 def unreadable(path: Path, reader: str) -> ValueError:
     """Return the error for a model file that a library could not open."""
     return ValueError(
-        f"{reader} could not read {path} as a model of faces: expected the file that "
-        "camlens.faces.model_files names (not Git LFS's few lines of text that point to it)"
+        f"{reader} could not read {path} as a face detection model: expected the file that "
+        "camlens.faces.model_files names (not a Git LFS pointer, a few lines of text)"
     )

@@ -9,7 +9,7 @@ from ..regions.masks import Regions
 from .polygons import smooth
 from .template import PAD, Outlines, face_regions, template_outlines, template_points
 
-#: Indices of MediaPipe's mesh, in order around each part. Nose, mouth and oval begin at the middle
+#: Indices of MediaPipe's mesh, in order around each part. Nose, mouth and oval start at the middle
 #: of the top and continue to the person's right.
 MESH = {
     "right_brow": (70, 63, 105, 66, 107, 55, 65, 52, 53, 46),
@@ -43,12 +43,12 @@ def from_landmarks(
 
     Args:
         points: (N, P, 2) floating point, or (P, 2) for one image: x and y in pixels, with the
-            centre of the first pixel at (0.5, 0.5). P determines their meaning. 5: YuNet's (the
-            person's right eye, left eye, nose tip, right and left corner of the mouth), to which
-            the template of :func:`face_template` is fitted by a similarity transform; 68: iBUG
-            300-W, as in dlib and others; 468 or 478: MediaPipe's mesh. Points may lie outside the
-            image. An image with a NaN among its points, or with all of them at one position, has
-            no face: all its masks are zero and its scores NaN.
+            centre of the first pixel at (0.5, 0.5). Their number P determines their meaning. 5:
+            YuNet's points (the person's right eye, left eye, nose tip, right and left corner of the
+            mouth), to which the template of :func:`face_template` is fitted by a similarity
+            transform; 68: iBUG 300-W, as in dlib; 468 or 478: MediaPipe's mesh. Points may lie
+            outside the image. An image with a NaN among its points, or with all points at one
+            position, has no face: its masks are zero and its scores NaN.
         size: (H, W) of the images.
         sides: whether to separate the person's left and right brows, eyes and cheeks.
         pad: padding of the features' outlines, in distances between the eyes.
@@ -57,8 +57,9 @@ def from_landmarks(
         The regions of :func:`face_template`, on the points' device.
 
     Raises:
-        TypeError: the points are no floating-point tensor.
-        ValueError: a wrong shape or number of points, infinite points, or ``pad`` out of range.
+        TypeError: the points are not a floating-point tensor.
+        ValueError: the shape or number of points is wrong, points are infinite, or ``pad`` is out
+            of range.
     """
     if not isinstance(points, Tensor) or not points.is_floating_point():
         kind = points.dtype if isinstance(points, Tensor) else type(points).__name__
@@ -67,14 +68,14 @@ def from_landmarks(
     if points.ndim != 3 or points.shape[2] != 2 or len(points) == 0:
         raise ValueError(f"expected points as (N, P, 2) or (P, 2), got {tuple(points.shape)}")
     if points.isinf().any():
-        raise ValueError("expected points that are finite, or NaN where there is no face")
+        raise ValueError("expected points that are finite, or NaN for images without a face")
     readers = {5: _fitted, 68: _ibug, 468: _mesh, 478: _mesh}
     if points.shape[1] not in readers:
         raise ValueError(
             f"expected 5 points (YuNet), 68 (iBUG 300-W) or 468 or 478 (MediaPipe) a face, got "
             f"{points.shape[1]}"
         )
-    # Not every outline uses every point, but a face is either complete or absent.
+    # A face is either complete or absent, although not every outline uses every point.
     missing = points.isnan().any(dim=-1).any(dim=-1)
     missing |= (points == points[:, :1]).all(dim=-1).all(dim=-1)
     missing = missing[:, None, None]
@@ -88,11 +89,11 @@ def _mesh(points: Tensor) -> Outlines:
 
 def _ibug(points: Tensor) -> Outlines:
     parts = {part: smooth(points[:, list(which)]) for part, which in _IBUG.items()}
-    for brow in ("right_brow", "left_brow"):  # an open line: there and back
+    for brow in ("right_brow", "left_brow"):  # an open line, followed in both directions
         line = points[:, list(_IBUG[brow])]
         parts[brow] = torch.cat([line, line.flip(1)], dim=1)
-    # The 68 points end at the brows. Half an ellipse over the jaw's ends closes the forehead, as
-    # high above the brows as in the template.
+    # The 68 points do not cover the forehead. Half an ellipse over the jaw's ends closes it, at the
+    # template's height above the brows.
     jaw, brows = points[:, :17], points[:, 17:27].mean(dim=1)
     up = (brows - jaw[:, 8]) * 0.27
     middle, half = (jaw[:, 0] + jaw[:, 16]) / 2, (jaw[:, 16] - jaw[:, 0]) / 2
@@ -106,7 +107,7 @@ def _fitted(points: Tensor) -> Outlines:
     """Fit the template to five points by the similarity transform with the least squared error."""
     reference = template_points().to(points)
     origin, centre = reference.mean(dim=0), points.mean(dim=1, keepdim=True)
-    # With complex numbers a similarity is a multiplication, and its least squares take one line.
+    # In complex numbers a similarity transform is a multiplication, so least squares are one line.
     template = torch.view_as_complex((reference - origin).contiguous())
     target = torch.view_as_complex((points - centre).contiguous())
     factor = (target * template.conj()).sum(dim=1, keepdim=True) / template.abs().square().sum()

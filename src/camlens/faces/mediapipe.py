@@ -1,4 +1,4 @@
-"""MediaPipe's face mesh: 478 points on each face."""
+"""Face detector MediaPipe, which returns a mesh of 478 points for each face."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from .detector import Detector, Find, Picture, Rows, import_library, unreadable
 
-_MOST_FACES = 32  # enough that the largest is among them
+_MOST_FACES = 32  # enough to include the largest face
 
 
 @final
 class MediaPipe(Detector):
-    """The 478 points of a face mesh, by MediaPipe's Face Landmarker.
+    """Face detector that returns a mesh of 478 points, MediaPipe's Face Landmarker.
 
     The boxes enclose the points; there is no confidence. Faces smaller than about a tenth of the
     photograph's side are missed. MediaPipe writes a few lines to standard error in each call.
@@ -25,11 +25,13 @@ class MediaPipe(Detector):
     Args:
         path: the model file; by default the published one, see :func:`.model_files.find`.
         threshold: minimum confidence of a face, and of its mesh, in (0, 1).
-        enlarge: see :class:`camlens.faces.YuNet`.
-        border: see :class:`camlens.faces.YuNet`.
+        enlarge: integer factor by which each photograph is enlarged first; by default the smallest
+            that makes its shorter side at least 240 pixels.
+        border: width of a border of repeated edge pixels to add first, as a fraction of height and
+            width. If nothing is found with the border, the search is repeated without it.
 
     Raises:
-        ImportError: MediaPipe is not installed, or pooch where the model has to be downloaded.
+        ImportError: MediaPipe is not installed, or pooch if the model must be downloaded.
         OSError: there is no model file, see :func:`.model_files.find`.
         ValueError: an option is out of range.
 
@@ -48,8 +50,8 @@ class MediaPipe(Detector):
         enlarge: int | None = None,
         border: float = 0.25,
     ) -> None:
-        # The library arms a profiling timer when it first runs (seen in 1.2.3), whose signal can
-        # end the process ("Profiling timer expired"). This is its own switch against that.
+        # The library starts a profiling timer when it first runs (seen in 1.2.3), whose signal can
+        # end the process ("Profiling timer expired"). This variable switches it off.
         os.environ.setdefault("CPUPROFILE_FREQUENCY", "0")
         self._mediapipe = import_library("mediapipe", "MediaPipe needs mediapipe", "faces")
         super().__init__(

@@ -1,4 +1,4 @@
-"""The detectors' model files: given by the user, or downloaded once and verified."""
+"""Model files of the face detectors: given by the user, or downloaded once and verified."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ModelFile:
 
     Attributes:
         name: file name, as published.
-        url: of the download.
+        url: address of the download.
         sha256: checksum, 64 hexadecimal digits.
         variable: environment variable that may name another file.
         licence: SPDX identifier.
@@ -29,13 +29,13 @@ class ModelFile:
     licence: str
 
 
-#: The files of :class:`~camlens.faces.YuNet` and ``MediaPipe``. The downloads have
-#: not been tried: this was written without a network.
+#: The files of :class:`~camlens.faces.YuNet` and ``MediaPipe``. The downloads are untested, as they
+#: were written without a network.
 MODEL_FILES = {
     "yunet": ModelFile(
         name="face_detection_yunet_2026may.onnx",
-        # The repository keeps its models in Git LFS, of which raw.githubusercontent.com serves the
-        # pointer and this host the file. The commit is pinned, since files on a branch change.
+        # The repository stores its models in Git LFS: raw.githubusercontent.com serves the pointer
+        # and this host the file. The commit is pinned, since files on a branch change.
         url="https://media.githubusercontent.com/media/opencv/opencv_zoo/"
         "26cc381e4d2594bb9f47a26eb8fd96c94a13660d/models/face_detection_yunet/"
         "face_detection_yunet_2026may.onnx",
@@ -55,15 +55,17 @@ MODEL_FILES = {
 
 
 def find(model: str | ModelFile, path: str | os.PathLike[str] | None = None) -> Path:
-    """Return a model's file from the first of these sources that is set.
+    """Return the path of a detector's model file, downloading it if necessary.
+
+    The first of these sources that is set counts:
 
     1. ``path``;
     2. the environment variable of the model (``CAMLENS_YUNET``, ``CAMLENS_FACE_LANDMARKER``);
     3. the published file name in the folder ``CAMLENS_MODELS``;
     4. the user's cache, into which the file is downloaded if it is missing.
 
-    Files from the first three are used without a checksum, since they may be other versions; the
-    cached file is verified.
+    Files from the first three sources are not verified, since they may be other versions; the
+    cached file is verified by its checksum.
 
     Args:
         model: ``"yunet"``, ``"face_landmarker"``, or a :class:`ModelFile`.
@@ -77,7 +79,7 @@ def find(model: str | ModelFile, path: str | os.PathLike[str] | None = None) -> 
         FileNotFoundError: a source is set, but its file does not exist.
         ImportError: no source is set, and pooch, which manages the cache, is not installed.
         OSError: the file could not be downloaded, or its checksum is wrong (it is then deleted);
-            the message says where to put it by hand.
+            the message says where to put the file manually.
 
     Example:
         >>> import tempfile
@@ -96,7 +98,7 @@ def find(model: str | ModelFile, path: str | os.PathLike[str] | None = None) -> 
 
 
 def is_here(model: str | ModelFile) -> bool:
-    """Return whether :func:`find` would find a model's file without downloading it.
+    """Return whether a model's file is available without downloading it.
 
     Raises:
         LookupError: the model is unknown.
@@ -144,7 +146,7 @@ def _cached(entry: ModelFile) -> Path:
     except ImportError as error:
         raise ImportError(
             f'downloading {entry.name} needs pooch: pip install "camlens[regions]"; '
-            f"or name a file of yours, as path or in {entry.variable}"
+            f"or name your own file, as path or in {entry.variable}"
         ) from error
     cache = pooch.os_cache("camlens")
     try:

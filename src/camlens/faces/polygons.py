@@ -1,8 +1,8 @@
-"""Polygons as signed distances on the pixel grid.
+"""Rasterises polygons by signed distances on the pixel grid.
 
 Drawing libraries fill one polygon of one image at a time, in main memory, and pad by whole pixels,
-which is a quarter of an eye's height on a face of 48 pixels. Distances are padded by subtraction,
-compared to separate neighbours, and computed for a whole batch at once on its device.
+which is a quarter of an eye's height on a face of 48 pixels. Signed distances can be padded by any
+amount, separate neighbouring polygons, and are computed for a whole batch on its device.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from torch import Tensor
 
 
 def signed_distance(polygons: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return each pixel centre's distance from the outline, negative inside.
+    """Return the distance of each pixel's centre from the outline, negative inside.
 
     Args:
         polygons: (..., P, 2) floating point: x and y in pixels, the centre of the first pixel
-            at (0.5, 0.5). The last point is joined to the first; points that an odd number of
-            edges encloses are inside.
+            at (0.5, 0.5). The last point is joined to the first. A point is inside if a ray from it
+            crosses an odd number of edges.
         size: (H, W) in pixels.
 
     Returns:
-        (..., H, W) in pixels, on the polygons' device; NaN where a polygon has a NaN.
+        (..., H, W) in pixels, on the polygons' device; NaN for polygons with a NaN.
 
     Example:
         >>> square = torch.tensor([[1.0, 1.0], [4.0, 1.0], [4.0, 4.0], [1.0, 4.0]])
@@ -49,15 +49,15 @@ def signed_distance(polygons: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def coverage(distance: Tensor) -> Tensor:
-    """Turn signed distances in pixels into masks in [0, 1] with edges a pixel wide."""
+    """Turn signed distances in pixels into masks in [0, 1], with edges one pixel wide."""
     return (0.5 - distance).clamp(0, 1).nan_to_num(0)
 
 
 def smooth(polygons: Tensor) -> Tensor:
     """Insert a point on a smooth curve between neighbours: (..., P, 2) to (..., 2P, 2).
 
-    The four-point scheme of Dyn, Levin and Gregory 1987 (doi:10.1016/0167-8396(87)90001-X),
-    which keeps the given points.
+    This is the four-point scheme of Dyn, Levin and Gregory 1987
+    (doi:10.1016/0167-8396(87)90001-X), which retains the given points.
 
     Example:
         >>> square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])

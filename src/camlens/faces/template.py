@@ -23,16 +23,16 @@ PAD = 0.13
 
 @dataclasses.dataclass(frozen=True)
 class Outlines:
-    """The outlines of N faces' parts: polygons (N, P, 2), x and y in pixels.
+    """The outlines of the parts of N faces: polygons (N, P, 2), x and y in pixels.
 
     Attributes:
-        right_brow: of the person's right brow, on the left of the picture.
-        left_brow: of the left brow.
-        right_eye: of the right eye.
-        left_eye: of the left eye.
-        nose: from between the eyes to its base and wings.
-        mouth: the lips' outer edge.
-        oval: of the whole face.
+        right_brow: the person's right brow, on the left of the picture.
+        left_brow: the left brow.
+        right_eye: the right eye.
+        left_eye: the left eye.
+        nose: from between the eyes to the base and the wings of the nose.
+        mouth: the outer edge of the lips.
+        oval: the whole face.
     """
 
     right_brow: Tensor
@@ -74,7 +74,7 @@ _OVAL = (
     (0.000, 0.106), (-0.205, 0.119), (-0.340, 0.184), (-0.390, 0.302), (-0.392, 0.458),
     (-0.375, 0.627), (-0.315, 0.800), (-0.226, 0.908), (-0.133, 0.972), (0.000, 1.002),
 )  # fmt: skip
-# The centres of the eyes, the nose's tip and the mouth's corners, as YuNet sees them.
+# The centres of the eyes, the nose's tip and the mouth's corners, as YuNet detects them.
 _FIVE = ((-0.183, 0.388), (0.183, 0.388), (0.000, 0.605), (-0.150, 0.766), (0.150, 0.766))
 
 
@@ -100,15 +100,15 @@ def template_outlines() -> Outlines:
 
 
 def template_points() -> Tensor:
-    """Return YuNet's five points of the template, (5, 2), in units of the crop's side."""
+    """Return the template's five points of YuNet, (5, 2), in units of the crop's side."""
     return torch.tensor(_FIVE) + torch.tensor([0.5, 0.0])
 
 
 def face_template(size: tuple[int, int] | int, *, sides: bool = False, pad: float = PAD) -> Regions:
-    """Return the regions of an upright, frontal face that fills the crop as in FER2013.
+    """Return the regions of an upright, frontal face that fills the crop, as in FER2013.
 
-    The brows are a quarter from the top and the chin is on the lower edge. For faces elsewhere see
-    :func:`from_landmarks`.
+    The brows are a quarter of the height below the top, and the chin is at the lower edge. For
+    faces at other positions see :func:`from_landmarks`.
 
     Args:
         size: (H, W) of the crops in pixels, or the side of a square.
@@ -118,9 +118,9 @@ def face_template(size: tuple[int, int] | int, *, sides: bool = False, pad: floa
             side).
 
     Returns:
-        One set of masks, for any number of images, which sum to 1 at each pixel: brows, eyes,
-        nose, mouth, cheeks, forehead, chin and background. The skin around the lips belongs to
-        nose or mouth, whichever is nearer.
+        One set of masks for any number of images: brows, eyes, nose, mouth, cheeks, forehead, chin
+        and background. They sum to 1 at each pixel. The skin around the lips belongs to nose or
+        mouth, whichever is nearer.
 
     Raises:
         ValueError: the size is not positive, or ``pad`` is not in [0, 1].
@@ -141,13 +141,13 @@ def face_regions(
 ) -> Regions:
     """Make the masks of N faces from their outlines.
 
-    Features are their padded outlines; a pixel inside two of them belongs to the nearer. The rest
-    of the face is forehead above the line of the eyes, chin below the mouth, and cheeks between.
-    Parts outside the image are cut off. If any point is NaN there is no face: all masks are zero,
-    including the background.
+    The regions of brows, eyes, nose and mouth are their padded outlines; a pixel inside two of them
+    belongs to the nearer one. The rest of the face is forehead above the line of the eyes, chin
+    below the mouth, and cheeks between. Parts outside the image are ignored. If any point is NaN
+    there is no face: all masks are zero, including the background.
 
     Args:
-        outlines: in pixels.
+        outlines: the outlines in pixels.
         size: (H, W) of the images.
         sides: see :func:`face_template`.
         pad: see :func:`face_template`.
@@ -188,7 +188,7 @@ def face_regions(
 
 
 def _joined(parts: dict[str, Tensor], name: str) -> Tensor:
-    """Return a part, or the sum of its right and left side."""
+    """Return the mask of a part, or the sum of its right and left side."""
     side = name.removesuffix("s")
     return parts[name] if name in parts else parts[f"right {side}"] + parts[f"left {side}"]
 
@@ -201,8 +201,8 @@ def _features(outlines: Outlines, size: tuple[int, int], pad: Tensor) -> Tensor:
     first = torch.arange(len(shapes), device=distance.device).view(1, -1, 1, 1)
     first = first == nearest.indices[:, :1]
     other = nearest.values[:, 1:].where(first, nearest.values[:, :1])
-    # Halfway between two outlines the difference of the distances is zero, and it changes by two
-    # per pixel.
+    # Halfway between two outlines the difference of the distances is zero; it changes by two for
+    # each pixel.
     claimed = torch.maximum(distance - pad, (distance - other) / 2)
     masks = coverage(claimed)
     return masks / masks.sum(dim=1, keepdim=True).clamp(min=1)
@@ -236,7 +236,7 @@ class _Frame:
         return cls((ox, oy), (ax, ay), eyes.view(-1, 1, 1), mouth, middle)
 
     def coordinates(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return each pixel's position along the line of the eyes and below it, (N, H, W)."""
+        """Return the pixels' positions along the line of the eyes and below it, (N, H, W) each."""
         x = torch.arange(size[1]).to(self.eyes) + 0.5 - self.origin[0]
         y = (torch.arange(size[0]).to(self.eyes) + 0.5).unsqueeze(1) - self.origin[1]
         return x * self.along[0] + y * self.along[1], y * self.along[0] - x * self.along[1]

@@ -1,4 +1,4 @@
-"""YuNet, the face detector of OpenCV: five points on each face."""
+"""Face detector YuNet of OpenCV, which returns five points for each face."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _OPENING = threading.Lock()
 
 @final
 class YuNet(Detector):
-    """Five points on each face, by YuNet in OpenCV.
+    """Face detector that returns five points, YuNet in OpenCV.
 
     The points are the person's right eye, left eye, tip of the nose, right and left corner of the
     mouth; the person's right is on the picture's left. YuNet finds faces of about 12 to 400 pixels,
-    so a photograph is searched at its size (if at most 1600 pixels), at a half, a quarter and so
-    on until its longer side is at most 400 pixels. The mirror image is searched too, because YuNet
-    places the points of large faces a little too far left. Detections that agree are averaged,
-    weighted by confidence.
+    so camlens searches a photograph at its full size (if at most 1600 pixels), at a half, a quarter
+    and so on until its longer side is at most 400 pixels. It also searches the mirror image,
+    because YuNet places the points of large faces slightly too far left. Detections that agree are
+    averaged, weighted by confidence.
 
     Args:
         path: the model file; by default the published one, see :func:`.model_files.find`.
         threshold: minimum confidence of a face, in (0, 1).
-        enlarge: integer factor by which a photograph is enlarged first; by default the smallest
+        enlarge: integer factor by which each photograph is enlarged first; by default the smallest
             that makes its shorter side at least 240 pixels.
-        border: width of a border of repeated edge pixels that is added first, as a fraction of
-            height and width. Without it, the points of a face that the edge cuts are pushed
-            inside. If nothing is found with the border, the search is repeated without.
+        border: width of a border of repeated edge pixels to add first, as a fraction of height and
+            width. Without it, the points of a face that the edge cuts are pushed inside. If
+            nothing is found with the border, the search is repeated without it.
 
     Raises:
-        ImportError: OpenCV is not installed, or pooch where the model has to be downloaded.
+        ImportError: OpenCV is not installed, or pooch if the model must be downloaded.
         OSError: there is no model file, see :func:`.model_files.find`.
         ValueError: an option is out of range.
 
@@ -101,7 +101,7 @@ class YuNet(Detector):
 
 
 def _sizes(width: int, height: int) -> list[tuple[int, int]]:
-    """Return the sizes at which YuNet searches a picture: a half of it, a quarter and so on."""
+    """Return the sizes at which to search a picture: its own, a half of it, a quarter and so on."""
     sizes = [(width, height)]
     while max(sizes[-1]) > _FACE:
         sizes.append((max(sizes[-1][0] // 2, 1), max(sizes[-1][1] // 2, 1)))
@@ -119,9 +119,9 @@ def _mirrored(rows: Rows, width: int) -> Rows:
 def _merged(rows: Rows) -> Rows:
     """Return one row per face: the mean of the agreeing detections, weighted by confidence.
 
-    At too large a scale, parts of a face are detected as faces. A detection that shares more than
-    half of the smaller box with a more confident one is therefore dropped; if it also shares more
-    than half of their union, it is of the same face and enters the mean.
+    At too large a scale, YuNet detects parts of a face as faces. So a detection that shares more
+    than half of the smaller box with a more confident one is dropped; if it also shares more than
+    half of their union, it shows the same face and enters the mean.
     """
     merged = np.empty((0, rows.shape[1]), np.float32)
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]

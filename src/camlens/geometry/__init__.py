@@ -1,4 +1,4 @@
-"""What a layer's output is and where its cells lie in the image, measured."""
+"""Measures the layout of a layer's output and the positions of its cells in the image."""
 
 from .readings import Reading, measure
 

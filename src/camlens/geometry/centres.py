@@ -1,10 +1,10 @@
-"""Where a layer's cells lie in the image, measured from the gradients of single cells.
+"""Measures where a layer's cells lie in the image, from the gradients of single cells.
 
-The network is taken as trained: where a cell looks follows from its weights, not only from
-strides and paddings. Content attracts gradients, so it is taken out twice: every sample shifts its
-image around by a random amount, since photographs have their content in the middle, which would
-pull all cells there; and samples come in pairs whose pulls cancel: a cell, and the mirrored cell of
-the mirrored image.
+The measurement uses the trained network, as the region that a cell responds to depends on its
+weights, not only on strides and paddings. Image content attracts gradients. Two steps remove this
+bias: every sample shifts its image cyclically by a random amount, since photographs have their
+content in the middle; and samples come in pairs whose biases cancel: a cell, and the mirrored cell
+of the mirrored image.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ..registration import Registration
 #: ``signs[r] * output[r]`` over the channels at cell ``cells[r]``.
 Gradients = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-#: Of a pitch: a cell whose centroid the image's border moves by more is not used where others are.
+#: Fraction of a pitch: cells whose centroid the border moves by more are omitted if others remain.
 _CLIPPED = 0.05
-#: Of the largest variance: a cell with less has lost a part beyond the border.
+#: Fraction of the largest variance: a cell with less has lost a part beyond the border.
 _NARROW = 0.7
-#: Fewer pairs than this are too few for a standard error.
+#: Smallest number of pairs for a standard error.
 _LEAST = 4
 
 
@@ -44,19 +44,20 @@ def measure_place(
     """Measure a layer's registration: ``2 * pairs`` forward and backward passes of one image.
 
     Args:
-        gradients: what runs the model, see :data:`Gradients`. Row r is made from image r % N.
-        images: (N, C, *size); of more than ``rows`` the first ones are used, fewer are repeated.
+        gradients: runs the model, see :data:`Gradients`. Row r belongs to image r % N.
+        images: (N, C, *size); if there are more than ``rows``, the first ones are used; fewer are
+            repeated.
         grid: cells of the layer, one number for each axis of ``size``.
         channels: channels of the layer.
-        proven: whether the cells were shown to respond to their own place.
-        pairs: pairs of samples, rounded up to a multiple of ``rows``. The standard errors fall
-            with its square root.
-        rows: images in every call of ``gradients``.
-        seed: seed of the cells and signs that are drawn; the global generator is left alone.
+        proven: whether a measurement showed that each cell responds to its own place.
+        pairs: number of pairs of samples, rounded up to a multiple of ``rows``. The standard errors
+            decrease with its square root.
+        rows: number of images in each call of ``gradients``.
+        seed: seed of the random cells and signs; the global generator is not used.
 
     Returns:
-        The registration, of kind ``"measured"``; of kind ``"stretched"``, with nothing measured,
-        where hardly any cell has a gradient.
+        A registration of kind ``"measured"``, or of kind ``"stretched"`` without measurements if
+        hardly any cell has a gradient.
     """
     source = images.detach()[torch.arange(rows, device=images.device) % len(images)]
     generator = torch.Generator("cpu").manual_seed(seed)
@@ -80,10 +81,10 @@ def measure_place(
 
 
 def _draw_cells(grid: tuple[int, ...], pairs: int, generator: torch.Generator) -> Tensor:
-    """Draw (pairs, d) cells of the middle half of each axis, every index as often as the others."""
+    """Draw (pairs, d) cells from the middle half of each axis, each index equally often."""
     axes = []
     for cells in grid:
-        # At least three, where there are three: with fewer a pitch cannot be told from noise.
+        # At least three if possible: with fewer a pitch cannot be distinguished from noise.
         margin = max(min(round(cells / 4), (cells - 3) // 2), 0)
         inner = cells - 2 * margin
         repeats = math.ceil(pairs / inner)
@@ -93,7 +94,7 @@ def _draw_cells(grid: tuple[int, ...], pairs: int, generator: torch.Generator) -
 
 
 def _shift(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by a random amount; what leaves it at one side comes in at the other."""
+    """Shift each image cyclically by a random amount."""
     axes = tuple(range(1, images.ndim - 1))
     shifts = torch.rand(len(images), len(axes), generator=generator, device="cpu")
     by_image = (shifts * torch.tensor(images.shape[2:], device="cpu")).long().tolist()
@@ -101,18 +102,18 @@ def _shift(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def marginals(gradients: Tensor) -> list[Tensor]:
-    """Return by axis how the squared gradient is spread along it.
+    """Return the marginal distribution of the squared gradient along each axis.
 
     Args:
-        gradients: (R, C, *size) by the image.
+        gradients: (R, C, *size), with respect to the images.
 
     Returns:
-        For each axis (R, size[axis]) float64 in main memory, each row with sum 1; NaN in the rows
-        without a gradient.
+        For each axis (R, size[axis]) float64 in main memory, with rows that sum to 1; rows without
+        a gradient are NaN.
     """
     flat = gradients.detach().flatten(1).abs()
     largest = flat.amax(dim=1).view(-1, *(1,) * (gradients.ndim - 1))
-    # Squares of small gradients would vanish.
+    # Divided by the largest, as squares of small gradients would vanish.
     squares = (gradients.detach() / largest).square().float()
     spreads = []
     for axis in range(2, gradients.ndim):
@@ -127,20 +128,21 @@ def fit(
 ) -> Registration:
     """Fit centres, pitch and receptive field to the squared gradients of single cells.
 
-    Along each axis, of the P pairs whose cells the image's border does not clip: the offset is the
-    mean of the pairs' mean centroids, the pitch the slope of half their difference over the
-    distance of the cells. Where too few are free of the border, the offset is that of all, with
-    the clipping estimated and taken out, and the pitch is size / grid.
+    The fit along each axis uses the pairs whose cells the image's border does not clip. The offset
+    is the mean of the pairs' mean centroids; the pitch is the slope of half the difference of a
+    pair's centroids over the distance of its cells from the middle. If the border clips too many
+    cells, the offset is that of all pairs, corrected for the estimated clipping, and the pitch is
+    size / grid.
 
     Args:
         spreads: for each axis (P, 2, size[axis]), as :func:`marginals` returns them: of a cell,
-            and of the mirrored cell of the mirrored image.
-        cells: (P, d) the first cell of each pair; the second is ``grid - 1 - cells``.
+            and of the mirrored cell of the mirrored image, for P pairs.
+        cells: (P, d), the first cell of each pair; the second is ``grid - 1 - cells``.
         grid: cells along each axis.
-        proven: whether the cells were shown to respond to their own place.
+        proven: whether a measurement showed that each cell responds to its own place.
 
     Returns:
-        A registration of kind ``"measured"``; ``"stretched"`` where fewer than four pairs have a
+        A registration of kind ``"measured"``; ``"stretched"`` if fewer than four pairs have a
         gradient.
 
     Example:
@@ -181,7 +183,7 @@ def _fit_axis(spread: Tensor, cells: Tensor, count: int) -> _Axis:
     pixels = spread.shape[-1]
     position = torch.arange(pixels, dtype=spread.dtype, device=spread.device) + 0.5
     centroid = spread @ position
-    # A pixel has an extent, hence the twelfth: a box of P pixels has a variance of P^2 / 12.
+    # 1/12 is the variance within a pixel: a box of P pixels has a variance of P^2 / 12.
     square = spread @ position.square() + 1 / 12
     variance = square - centroid.square()
     distance = cells.to(spread.dtype) - (count - 1) / 2
@@ -204,7 +206,7 @@ def _fit_axis(spread: Tensor, cells: Tensor, count: int) -> _Axis:
 
 
 def _slope(x: Tensor, y: Tensor, bias: Tensor) -> tuple[float, float]:
-    """Return the slope of a line through the origin, and its error with the bias of ``y`` in it."""
+    """Return the slope of a line through the origin, and its error including the bias of ``y``."""
     weight = x.square().sum()
     slope = (x * y).sum() / weight
     noise = (y - slope * x).square().sum() / (len(x) - 1) / weight
@@ -213,25 +215,26 @@ def _slope(x: Tensor, y: Tensor, bias: Tensor) -> tuple[float, float]:
 
 
 def _border_density(spread: Tensor, band: int) -> tuple[Tensor, Tensor]:
-    """Return the mean density in a band along the lower and the upper border, (P, 2) each."""
+    """Return the mean densities in a band along the lower and the upper border, (P, 2) each."""
     return spread[..., :band].mean(dim=-1), spread[..., -band:].mean(dim=-1)
 
 
 def _clipped(spread: Tensor, variance: Tensor, distance: Tensor, pitch: float) -> Tensor:
     """Estimate by how many pixels the image's border moves the centroids of pairs.
 
-    Cutting a distribution off where its density is p moves its mean by its variance times p, for
-    a normal distribution exactly. Strides and dilations can leave gaps at the border, hence a
-    band of it is looked at, and cells that have lost a part beyond it are narrower than others.
+    Truncating a distribution where its density is p moves its mean by its variance times p; for a
+    normal distribution this is exact. Strides and dilations can leave gaps at the border, so the
+    density is the mean over a band along it. Cells with a part beyond the border are narrower than
+    others.
 
     Returns:
-        (P,), the same for all pairs of one distance from the middle; infinite of narrow cells.
+        (P,), equal for all pairs of one distance from the middle; infinite for narrow cells.
     """
     band = max(1, round(max(pitch / 2, variance.mean().sqrt().item())))
     low, high = _border_density(spread, band)
     shift = (variance * (low + high)).mean(dim=1)
     levels, level = distance.unique(return_inverse=True)
-    # For each level the mean of its pairs.
+    # The mean over the pairs of each level.
     share = nn.functional.one_hot(level, len(levels)).to(shift.dtype)
     share = share / share.sum(dim=0)
     width = variance.mean(dim=1) @ share

@@ -1,9 +1,9 @@
-"""Choose the reading (batch, channels, spatial dimensions) that fits the measured centres.
+"""Chooses the reading (batch, channels, spatial dimensions) that fits the measured centres.
 
-A reading claims that the centres of a dimension follow one axis of the image, evenly, and no
-other axis. The share of the centres' variance that the claim explains is its `purity`; the speed
-with which they move, as a fraction of what evenly spaced cells would do, is its `slope` (1 for
-cells that look at their own place only, 0 for cells that look everywhere).
+A reading claims that the centres along a dimension follow one axis of the image evenly, and no
+other axis. Its `purity` is the share of the centres' variance that the claim explains. Its `slope`
+is the speed at which the centres move, relative to evenly spaced cells: 1 for cells that respond to
+their own place only, 0 for cells that respond to the whole image.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from .orders import Order
 from .responses import Response
 from .spread import CROSSED, claim, crossed, folded, is_local, variance
 
-#: Fraction of the image by which the middle of the cells may be off, besides half a cell.
+#: Largest distance of the cells' centre from the image's, as a fraction of it, plus half a cell.
 OFF_CENTRE = 0.1
-#: A claim holds from this share of the variance on.
+#: Smallest share of the variance at which a claim holds.
 PURITY = 0.75
-#: ... and from this speed on.
+#: Smallest slope at which a claim holds.
 SLOPE = 0.25
-#: A reading explains at least this share of the variance over all dimensions, ...
+#: Smallest share of the variance over all dimensions that a usual reading must explain.
 SHARE = 0.3
-#: ... and one that few networks use at least this.
+#: The same for a reading that few networks use.
 RARE = 0.85
-#: A reading that explains this share stands against what modules of the same shape say.
+#: Share at which a reading overrides the layout that modules of the same shape suggest.
 SURE = 0.95
-#: A reading this pure is taken without looking for others.
+#: Purity at which the search for other readings stops.
 CERTAIN = 0.9
-#: A reading must explain more by this than one that is more usual.
+#: Margin by which a reading must explain more than a more usual one.
 MARGIN = 0.1
-#: An order of tokens must leave less than this part of what a more usual one leaves unexplained.
+#: Largest unexplained share of an order of tokens, relative to that of a more usual order.
 CLEARER = 0.6
-#: Other tokens' distance from the middle, in variances of the patches, that makes them patches.
+#: Distance of other tokens from the middle, in variances of the patches, that makes them patches.
 STRAY = 0.7
 
 
@@ -53,10 +53,10 @@ class Fit:
         layout: the reading.
         grid: cells along each axis of the image.
         channels: number of channels.
-        purity: smallest share of variance explained, over the axes with more than one cell.
+        purity: smallest share of explained variance over the axes with more than one cell.
         slope: smallest relative speed of the centres over those axes.
-        share: share of the variance explained over all dimensions, that of channels included.
-        usual: whether few networks use another reading; the others must explain more.
+        share: share of the variance explained over all dimensions, channels included.
+        usual: whether most networks use this reading; others must explain more.
     """
 
     layout: Layout
@@ -69,13 +69,13 @@ class Fit:
 
     @property
     def holds(self) -> bool:
-        """Whether the measured centres show this reading."""
+        """Whether the measured centres support this reading."""
         least = SHARE if self.usual else RARE
         return self.purity >= PURITY and self.slope >= SLOPE and self.share >= least
 
 
 def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
-    """Yield the readings whose space axes are dimensions of the output, the usual ones first."""
+    """Yield the readings whose spatial axes are dimensions of the output, usual ones first."""
     d = len(size)
     dims = [dim for dim in range(len(response.shape)) if dim != response.batch]
     if len(dims) != d + 1:
@@ -98,7 +98,7 @@ def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
                 if response.shape[dim] > 1 and size[axis] > 1
             ]
             if len(claims) == 1 and max(grid) < 4 and not first:
-                continue  # channels of a single cell may look at places of their own
+                continue  # channels of a single cell may respond to different places
             purity = min((made.purity for made in claims), default=0.0)
             slope = min((made.slope for made in claims), default=0.0)
             share = sum(made.explained for made in claims) / total
@@ -111,7 +111,7 @@ def dense(response: Response, size: Sequence[int]) -> Iterator[Fit]:
 
 
 def arrangement(batch: int, channels: int, space: tuple[int, ...]) -> Layout:
-    """Return the layout with these dimensions, under its usual name where it has one."""
+    """Return the layout with these dimensions: ``nchw`` or ``nhwc`` if they fit."""
     d = len(space)
     if (batch, channels, space) == (0, 1, tuple(range(2, 2 + d))):
         return layouts.nchw
@@ -121,7 +121,7 @@ def arrangement(batch: int, channels: int, space: tuple[int, ...]) -> Layout:
 
 
 def covers_image(response: Response, grid: Sequence[int]) -> bool:
-    """Return whether the middle of all cells is near the middle of the image on each axis.
+    """Return whether the cells' mean centre is near the image's centre along each axis.
 
     Strides and paddings move it by up to half a cell.
     """
@@ -135,12 +135,12 @@ def covers_image(response: Response, grid: Sequence[int]) -> bool:
 def sequences(
     response: Response, size: tuple[int, ...], likely: Sequence[Order] = ()
 ) -> list[tuple[Fit, Order]]:
-    """Return the best reading as tokens along each dimension that is local.
+    """Return the best reading as a sequence of tokens, for each dimension that is local.
 
     Args:
-        response: what was measured.
+        response: the layer's measured response.
         size: lengths of the image's axes.
-        likely: orders that held for other layers, tried first.
+        likely: orders found for other layers, which are tried first.
     """
     dims = [dim for dim in range(len(response.shape)) if dim != response.batch]
     readings = []
@@ -158,7 +158,7 @@ def sequences(
             if best and best[0] >= CERTAIN:
                 break
         if best and len(size) == 1 and not 8 <= best[2].grid[0] < count:
-            continue  # an axis of its own, or too few cells to tell from one
+            continue  # the signal's axis itself, or too few cells to distinguish from it
         if best and (layout := best[2].layout(response.batch, dim)):
             purity, slope, order = best
             own = variance(centres)
@@ -171,7 +171,7 @@ def sequences(
 
 
 def _fits(centres: Tensor, candidates: Iterable[Order]) -> Iterator[tuple[Order, float, float]]:
-    """Yield purity and slope of each order, the worst over its axes."""
+    """Yield the purity and slope of each order, the smallest over its axes."""
     mean = centres.nanmean(0)
     heard = mean.isfinite().all(0)
     mean = mean.nan_to_num()
@@ -190,32 +190,32 @@ def _fits(centres: Tensor, candidates: Iterable[Order]) -> Iterator[tuple[Order,
         explained = torch.where(product > 0, product.square() / power.clamp_min(1e-12), 0.0)
         claimed = power > 1e-9
         purity = torch.where(claimed, explained / total, 1.0).amin(1)
-        # Axes of a single cell must not move either.
+        # Centres must not move along axes of a single cell either.
         purity = torch.minimum(purity, explained.sum(1) / total.sum(1))
         slope = torch.where(claimed, product / power.clamp_min(1e-12), 1.0).amin(1)
-        # Other tokens see the whole image: those that look at places of their own are patches.
+        # Other tokens respond to the whole image: those with a place of their own are patches.
         others = ~patches & heard
         strayed = ((mean - 0.5).square() * others).sum((1, 2))
         strayed = strayed / others.sum((1, 2)).clamp_min(1)
         strays = strayed > STRAY * (total.sum(1) / count[:, 0, 0])
-        # Patches that do not respond at all are no patches.
+        # Tokens that do not respond at all are not patches.
         present = count[:, 0, 0] / torch.tensor([float(math.prod(o.grid)) for o in chunk])
         purity = torch.where(strays | (present < 0.5), 0.0, purity * present.clamp_max(1.0))
         yield from zip(chunk, purity.tolist(), slope.tolist(), strict=True)
 
 
 def contradicts(response: Response, layout: Layout, *, by_kind: bool) -> bool:
-    """Return whether the measured centres speak against a reading that they do not show.
+    """Return whether the measured centres contradict a reading that they do not support.
 
     Args:
-        response: what was measured.
+        response: the layer's measured response.
         layout: the reading.
-        by_kind: whether the kind of module says it, such as a convolution. The channels of one
-            may look at places of their own, as its kernels are drawn.
+        by_kind: whether the reading follows from the kind of module, such as a convolution. A
+            convolution's channels may respond to different places, depending on its kernels.
     """
     dims = range(len(response.shape))
     if layout not in (layouts.nchw, layouts.nhwc):
-        return False  # known of another layer of this shape, whose centres showed it
+        return False  # taken from another layer of this shape, whose centres support it
     space = dims[2:] if layout is layouts.nchw else dims[1:-1]
     if sparse(response):
         return False
@@ -230,6 +230,6 @@ def contradicts(response: Response, layout: Layout, *, by_kind: bool) -> bool:
 
 
 def sparse(response: Response) -> bool:
-    """Return whether so few units respond that sums over a dimension say little about it."""
+    """Return whether too few units respond for sums over a dimension to be reliable."""
     heard = [centres.isfinite().all(0).all(0) for centres in response.centres.values()]
     return any(dim.float().mean() < 0.8 for dim in heard)

@@ -1,4 +1,4 @@
-"""Orders in which the tokens of a sequence may lie over an image: rows, or windows."""
+"""Orders in which a sequence of tokens may cover an image: row by row, or window by window."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from torch.nn import functional
 from .. import layouts
 from ..layouts import Layout
 
-#: Usual numbers of class, distillation and register tokens; more are tried with few grids only.
+#: Largest usual number of class, distillation and register tokens; more are tried with few grids.
 EXTRA = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """Where the tokens of a sequence lie.
+    """The positions of a sequence's tokens in the image.
 
     Attributes:
         grid: patches along each axis of the image.
-        places: (d, tokens) place of each along the image axes, from 0 to 1; NaN: no patch.
-        prefix: tokens before the patches.
-        window: patches of a window along each axis, where windows order the patches.
+        places: (d, tokens), the position of each token along the image axes, from 0 to 1; NaN for
+            tokens that are not patches.
+        prefix: number of tokens before the patches.
+        window: patches of a window along each axis, if windows order the patches.
         levels: see :func:`layouts.windows`.
         cells_first: see :func:`layouts.windows`.
     """
@@ -40,7 +41,7 @@ class Order:
     cells_first: bool = False
 
     def layout(self, batch: int, sequence: int) -> Layout | None:
-        """Return the layout of an output with these dimensions, if there is one."""
+        """Return the layout of an output with these dimensions, or None."""
         if self.window and (batch, sequence) == (0, 1):
             return layouts.windows(
                 self.window, self.grid, levels=self.levels, cells_first=self.cells_first
@@ -57,7 +58,7 @@ class Order:
 
 
 def _rows(grid: tuple[int, ...]) -> Tensor:
-    """Return (d, cells) places of a grid's cells, from 0 to 1, in rows."""
+    """Return the (d, cells) positions of a grid's cells, from 0 to 1, in row-major order."""
     steps = [(torch.arange(side) + 0.5) / side for side in grid]
     return torch.stack(torch.meshgrid(*steps, indexing="ij")).flatten(1)
 
@@ -69,7 +70,7 @@ def _sequence(grid: tuple[int, ...], prefix: int, suffix: int) -> Order:
 
 @functools.lru_cache(maxsize=256)
 def usual(count: int, size: tuple[int, ...]) -> tuple[Order, ...]:
-    """Return prefix tokens and a grid into which the image divides, in rows or in windows."""
+    """Return orders of prefix tokens and a grid that divides the image, by rows or by windows."""
     grids = [grid for grid in _divided(count, size) if count - math.prod(grid) <= EXTRA]
     plain = [_sequence(grid, count - math.prod(grid), 0) for grid in grids]
     return (*plain, *(order for g in grids if math.prod(g) == count for order in _by_windows(g)))
@@ -85,7 +86,7 @@ def _by_windows(grid: tuple[int, ...]) -> Iterator[Order]:
                 if side**levels == max(grid) == min(grid) and levels == 1:
                     continue  # a single window
                 layout = layouts.windows(window, grid, levels=levels, cells_first=cells_first)
-                # The layout of each cell's index says which token it is.
+                # The layout of the tokens' indices gives the token of each cell.
                 index = layout(torch.arange(math.prod(grid))[None, :, None]).flatten()
                 places = torch.empty(len(grid), len(index))
                 places[:, index] = _rows(grid)
@@ -93,7 +94,7 @@ def _by_windows(grid: tuple[int, ...]) -> Iterator[Order]:
 
 
 def shifted(count: int, size: tuple[int, ...]) -> Iterator[Order]:
-    """Yield any grid with a few other tokens around it, then those with many."""
+    """Yield orders of any grid with a few other tokens around it, then with many."""
     for others in range(min(EXTRA, count - 4) + 1):
         for grid in _factors(count - others, len(size)):
             if all(g <= s for g, s in zip(grid, size, strict=True)) and _aspect(grid, size) < 1:
@@ -106,7 +107,7 @@ def shifted(count: int, size: tuple[int, ...]) -> Iterator[Order]:
 
 
 def _factors(count: int, axes: int) -> Iterator[tuple[int, ...]]:
-    """Yield all grids of so many cells."""
+    """Yield all grids of ``count`` cells."""
     if axes == 1:
         yield (count,)
         return
@@ -117,7 +118,7 @@ def _factors(count: int, axes: int) -> Iterator[tuple[int, ...]]:
 
 @functools.lru_cache(maxsize=256)
 def _divided(count: int, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Return grids of patches that tile the image, of at most ``count`` and at least an eighth."""
+    """Return grids of patches that tile the image, with ``count / 8`` to ``count`` patches."""
     sides = [sorted({side // patch for patch in range(1, side + 1)}) for side in size]
     grids = [
         grid for grid in itertools.product(*sides) if max(4, count / 8) <= math.prod(grid) <= count
@@ -126,6 +127,6 @@ def _divided(count: int, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
 
 
 def _aspect(grid: tuple[int, ...], size: tuple[int, ...]) -> float:
-    """Return how far cells are from having the same length along all axes, 0 for not at all."""
+    """Return the log ratio of the cells' largest and smallest side; 0 for equal sides."""
     pitches = [math.log(s / g) for g, s in zip(grid, size, strict=True)]
     return max(pitches) - min(pitches)

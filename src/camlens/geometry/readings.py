@@ -1,11 +1,11 @@
-"""Measure which dimension of a layer's output is the batch and which are spatial.
+"""Measures which dimension of a layer's output is the batch and which are spatial.
 
-A tensor's shape does not say what its dimensions are. The model is run on changed images
-(:mod:`camlens.geometry.responses`), and a reading of the output is right where the measured
-centres of its values move over the image as the reading says (:mod:`camlens.geometry.fits`). All
-layers share the same 3 + 2 d runs of two images for d image axes, 14 single images for pictures.
-The runs are repeated on noise for layers that do not respond to the images, and with all other
-layers for those whose values depend on the whole image.
+A tensor's shape does not show the meaning of its dimensions. camlens runs the model on changed
+images (:mod:`camlens.geometry.responses`); a reading of the output is right if the measured centres
+of its values move over the image as the reading predicts (:mod:`camlens.geometry.fits`). All layers
+share the same 3 + 2 d runs of two images for d image axes, that is 14 single images for pictures.
+The runs are repeated with noise for layers that do not respond to the images, and with all other
+layers for layers whose values depend on the whole image.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _CHANNELS_LAST = (nn.LayerNorm, nn.Linear, nn.RMSNorm)
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What a layer's output is.
+    """The measured layout of a layer's output, or the reason why it is not a map.
 
     Attributes:
-        layout: how to read it as (N, C, *grid), or None where ``reason`` says why not.
+        layout: turns the output into (N, C, *grid); None if it is not a map, see ``reason``.
         channels: number of channels C.
         grid: cells along each axis of the image.
-        proven: whether the measured places of the cells show the layout. False where the cells
-            look everywhere (or there is a single one), and the kind of module, or a proven layer
-            with an output of the same shape, gave it; and where together they look at a part of
-            the image, as behind a crop.
-        reason: the text of an error that names the layer, its shape and the remedy; or "".
+        proven: whether the measured positions of the cells show the layout. False if the cells
+            respond to the whole image (or there is a single cell), and the layout is that of the
+            kind of module or of a proven layer with an output of the same shape; also False if all
+            cells together cover only a part of the image, as after a crop.
+        reason: an error message that names the layer, its shape and the remedy; or "".
     """
 
     layout: Layout | None
@@ -72,20 +72,20 @@ def measure(
     fixed: bool = False,
     reverse: Run | None = None,
 ) -> dict[str, Reading]:
-    """Measure what layers' outputs are.
+    """Measure the readings of layers.
 
     Args:
         run: runs the model on images, without gradients; returns the outputs of layers by name.
         names: layers to read.
-        images: (N, C, *size) as the model takes them.
-        kinds: class of every module that ``run`` can capture, by layer name. Where a layer's
-            cells look everywhere, the other layers are measured too.
-        fixed: whether the model takes no other number of images than N.
+        images: (N, C, *size), preprocessed as the model expects.
+        kinds: class of every module that ``run`` can capture, by layer name. If a layer's cells
+            respond to the whole image, the other layers are measured too.
+        fixed: whether the model accepts only N images.
         reverse: runs the model on images in reverse order, with further inputs in that order, and
-            may return nothing; None: as ``run`` does.
+            may return nothing; None: use ``run``.
 
     Returns:
-        A reading by layer name, in the order of ``names``.
+        Readings by layer name, in the order of ``names``.
     """
     outcome = _Measurement(run, images, kinds, fixed, reverse)
     outcome.add(names)
@@ -113,7 +113,7 @@ class _Measurement:
         self.orders: list[Order] = []
 
     def add(self, names: Sequence[str]) -> None:
-        """Measure layers, those that do not respond to the images on noise as well."""
+        """Measure layers on the images, and on noise those that do not respond to the images."""
         for content in ("images", "noise"):
             names = [name for name in names if self.undecided(name)]
             if not names:
@@ -125,17 +125,17 @@ class _Measurement:
                 if name not in self.responses or not response.fault
             }
             self.responses |= measured
-            # Layers whose module says how they are laid out decide for others of their shape.
+            # First layers whose kind of module fixes the layout: others of their shape use it.
             for name in sorted(measured, key=lambda name: self._by_kind(name) is None):
                 self._decide(name)
 
     def undecided(self, name: str) -> bool:
-        """Return whether nothing measured so far says what a layer's output is."""
+        """Return whether the measurements so far leave a layer's reading open."""
         silent = name in self.responses and self.responses[name].fault == "silent"
         return name not in self.readings or silent
 
     def _decide(self, name: str) -> None:
-        """Keep the reading that the responses show, or the reason why there can be none."""
+        """Store the reading that the responses support, or the reason why there is none."""
         response = self.responses[name]
         self.readings.pop(name, None)
         if response.fault:
@@ -145,7 +145,7 @@ class _Measurement:
         kind = self._by_kind(name)
         tokens = dict(fits.sequences(response, self.size, self.orders))
         if len(self.size) == 1 and any(fit.holds for fit in candidates):
-            # Tokens of a signal with a class token in front are a signal too, one cell longer.
+            # A signal's tokens with a class token in front also read as a signal, one cell longer.
             tokens = {} if kind is layouts.nchw else self._fewer_cells(candidates, tokens)
         candidates.update(tokens)
         likely = kind or self._by_peers(name)
@@ -165,9 +165,9 @@ class _Measurement:
     def _fewer_cells(
         self, plain: dict[Fit, Order | None], tokens: Mapping[Fit, Order]
     ) -> dict[Fit, Order]:
-        """Return the readings as tokens that divide a signal where a plain one does not.
+        """Return readings as tokens whose cells divide a signal, if those of a plain one do not.
 
-        They replace the plain reading where the cells they leave follow the signal better.
+        They replace the plain reading if their cells follow the signal better.
         """
         length = self.size[0]
         for fit in [fit for fit in plain if fit.layout == layouts.nhwc and fit.holds]:
@@ -184,7 +184,7 @@ class _Measurement:
         return {}
 
     def reading(self, name: str) -> Reading:
-        """Return what was measured, or what the structure says where cells look everywhere."""
+        """Return the measured reading, or if cells see the whole image that of the structure."""
         if name in self.readings:
             return self.readings[name]
         response, d = self.responses[name], len(self.size)
@@ -198,13 +198,13 @@ class _Measurement:
         return Reading(layout, shape[1], tuple(shape[2:]), proven=False)
 
     def _by_kind(self, name: str) -> Layout | None:
-        """Return the layout that the kind of module says."""
+        """Return the layout that follows from the kind of module, or None."""
         response, kind = self.responses[name], self.kinds[name]
         if response.fault or response.batch != 0 or len(response.shape) != len(self.size) + 2:
             return None
         if issubclass(kind, _CHANNELS_FIRST):
             return layouts.nchw
-        # Linear layers also mix heads of (N, tokens, tokens, heads).
+        # Linear layers are also applied to heads, in (N, tokens, tokens, heads).
         plausible = all(
             grid in (size, size // round(size / grid), -(-size // round(size / grid)))
             for grid, size in zip(response.shape[1:-1], self.size, strict=True)
@@ -222,12 +222,12 @@ class _Measurement:
         ]
 
     def _by_peers(self, name: str) -> Layout | None:
-        """Return the one layout that the kinds of modules with an output of this shape say."""
+        """Return the layout that the kinds of modules with an output of this shape agree on."""
         kinds = {self._by_kind(other) for other in self._peers(name)} - {None}
         return kinds.pop() if len(kinds) == 1 else None
 
     def _by_contents(self, name: str) -> Layout | None:
-        """Return the one layout that the kinds of modules inside with an equal grid say."""
+        """Return the layout that the kinds of submodules with an equal grid agree on."""
         response = self.responses[name]
         equal = {
             kind
@@ -240,7 +240,7 @@ class _Measurement:
         return equal.pop() if len(equal) == 1 and response.batch == 0 else None
 
     def _by_shape(self, name: str) -> Layout | None:
-        """Return the one layout of proven layers with an output of the same shape."""
+        """Return the layout that proven layers with an output of the same shape agree on."""
         readings = [self.readings.get(other) for other in self._peers(name)]
         proven = {reading.layout for reading in readings if reading and reading.proven}
         return proven.pop() if len(proven) == 1 else None
@@ -254,7 +254,7 @@ _CHOOSE = "choose another layer: camlens.find_layers(model, images) lists them"
 
 
 def _shape(response: Response) -> str:
-    """Return an output's shape with N for the images, whose number camlens chose."""
+    """Return an output's shape as text, with N for the number of images, which camlens chose."""
     sides = ["N" if dim == response.batch else str(n) for dim, n in enumerate(response.shape)]
     return f"({', '.join(sides)})"
 

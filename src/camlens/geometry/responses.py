@@ -1,12 +1,11 @@
-"""How the outputs of a model's layers respond to changes of its images.
+"""Measures how the outputs of a model's layers respond to changes of its images.
 
-White noise is added to the images twice for each image axis: once with a strength that grows
-along the axis from 0 to 1, once with one that falls from 1 to 0. The share of the first in a
-cell's two responses (squared differences from the output for unchanged images) tells where along
-the axis the cell looks: for small noise it is the centroid of the squared gradient, as a fraction
-of the axis. Being a share, it does not feel how a cell responds to stronger or weaker noise. In
-two more runs a single image changes, and the images come in reverse order, which tells rows of the
-batch from everything else.
+White noise is added to the images twice for each image axis: once with a strength that grows along
+the axis from 0 to 1, once with a strength that falls from 1 to 0. A cell's response is the squared
+difference from its output for unchanged images. The share of the first response in the sum of both
+is the cell's position along the axis: for small noise it is the centroid of the squared gradient,
+as a fraction of the axis. As a share it does not depend on how strongly a cell responds. Two more
+runs identify the batch dimension: one changes a single image, the other reverses the images' order.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ Run = Callable[[Tensor, Sequence[str]], Mapping[str, Tensor]]
 
 #: Standard deviation of the noise, in standard deviations of the images.
 NOISE = 0.3
-#: Images of fewer pixels than this are repeated in a run, up to 32 times.
+#: Images with fewer pixels than this are repeated in a run, up to 32 times.
 PIXELS = 4096
 #: Squared response below which a row counts as unchanged, as a fraction of the changed row's.
-#: Kernels that sum in another order at each run leave about 1e-12.
+#: Kernels that sum in a different order in each run cause about 1e-12.
 LEAK = 1e-4
 #: Squared response below which an index counts as unchanged, as a fraction of the largest one's.
 SILENT = 1e-9
@@ -34,19 +33,19 @@ SILENT = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    """What one layer's output does when images change.
+    """The response of one layer's output to changed images.
 
     Attributes:
         shape: the output's shape.
         images: number of images R in a run.
-        fault: why the output has no row for each image: "", "absent" (no tensor came), "shape"
-            (its shape changes with the images' values), "silent" (no response), "rows" (no
-            dimension of size R), "mixed" (one has, but other rows respond to the first image), or
-            "order" (the rows do not follow the images into another order).
-        batch: dimension that holds the images.
-        group: consecutive rows that belong to an image, where there is more than one; or 0.
-        centres: by dimension other than the batch, (2, d, length) centres of the evidence along
-            each image axis, from two independent draws; NaN where nothing responds.
+        fault: why the output does not have one row for each image: "" (it has), "absent" (no
+            tensor), "shape" (its shape depends on the images' values), "silent" (no response),
+            "rows" (no dimension of size R), "mixed" (there is one, but other rows respond to the
+            first image), or "order" (the rows do not follow the images into another order).
+        batch: dimension of the images.
+        group: number of consecutive rows that belong to an image, if more than one; or 0.
+        centres: for each dimension other than the batch, (2, d, length) centres of the response
+            along each image axis, from two independent draws; NaN where nothing responds.
     """
 
     shape: tuple[int, ...] = ()
@@ -68,19 +67,20 @@ def respond(
 ) -> dict[str, Response]:
     """Measure how layers respond to changed images.
 
-    The model runs 3 + 2 d times on two images (more if they are tiny), an image and another one
-    flipped, so that what the images show at some place does not look like a property of the model.
+    The model runs 3 + 2 d times on two images (more if they are tiny). One of the two is flipped,
+    so that image content at some place does not pass for a property of the model.
 
     Args:
         run: runs the model.
         names: layers to measure.
-        images: (N, C, *size) as the model takes them.
-        fixed: whether the model takes these N images only; a single one is run 2 (1 + 2 d) times.
-        reverse: runs the model on images in reverse order; None: as ``run`` does.
-        content: "images", or "noise" of the same mean and deviation in their place.
+        images: (N, C, *size), preprocessed as the model expects.
+        fixed: whether the model accepts only these N images; with a single image it runs
+            2 (1 + 2 d) times.
+        reverse: runs the model on images in reverse order; None: use ``run``.
+        content: "images", or "noise" to replace them by noise of equal mean and deviation.
 
     Returns:
-        A response by layer name.
+        Responses by layer name.
     """
     generator = torch.Generator().manual_seed(0)
     scale = _scale(images)
@@ -123,10 +123,10 @@ def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
 def _batches(
     images: Tensor, fixed: bool, scale: Tensor, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """Yield the unchanged images of each pass; those with odd numbers are flipped.
+    """Yield the unchanged images of each pass; those with odd indices are flipped.
 
-    Few pixels make a noisy measurement, and a cheap one, so tiny images are followed by noise
-    images, in which other units are active.
+    A measurement on few pixels is noisy but cheap, so noise images follow tiny images. They
+    activate other units.
     """
     images = images.detach()
     draws = 2 * min(max(1, PIXELS // math.prod(images.shape[2:])), 16)
@@ -161,7 +161,7 @@ class _Sums:
         self.fault = ""
         self.batch: int | None = None
         self.group = 0
-        # By ((axis, direction), dimension): (2, length) of both draws.
+        # By ((axis, direction), dimension): (2, length) sums of both draws.
         self.energy: dict[tuple[tuple[int, int], int], Tensor] = {}
 
     def _difference(self, base: Tensor | None, changed: Tensor | None) -> Tensor | None:
@@ -182,8 +182,8 @@ class _Sums:
         Args:
             base: the output for the unchanged images.
             changed: the output with image 0 changed.
-            turned: the output for the images in reverse order, or None. Rows in an order that the
-                model chooses by what the images show do not follow them.
+            turned: the output for the images in reverse order, or None. It shows whether the model
+                orders the rows by the images' content.
             n: number of images.
         """
         self.images = n
@@ -217,12 +217,12 @@ class _Sums:
         draw: int,
         n: int,
     ) -> None:
-        """Add one run's responses; even and odd rows are independent draws."""
+        """Add the responses of one run; even and odd rows are independent draws."""
         self.images = n
         difference = self._difference(base, changed)
         if difference is None or self.fault:
             return
-        if self.batch is None:  # a single image: no other row could tell
+        if self.batch is None:  # a single image: there are no other rows to compare with
             ones = [dim for dim, length in enumerate(difference.shape) if length == n]
             if not ones:
                 self.fault = "rows"
@@ -240,7 +240,7 @@ class _Sums:
             self.energy[key] = self.energy.get(key, 0) + draws
 
     def response(self, axes: int) -> Response:
-        """Return the centres: shares of the response that the growing ramps caused."""
+        """Return the response, with centres as shares of the responses to growing ramps."""
         shape = self.shape or ()
         if self.fault or self.batch is None:
             fault = self.fault or "silent"
@@ -260,7 +260,7 @@ class _Sums:
 
 
 def _difference(base: Tensor, changed: Tensor) -> Tensor:
-    # Masked scores are -inf in both.
+    # Masked scores are -inf in both outputs.
     return (changed.float() - base.float()).nan_to_num(0.0, 0.0, 0.0)
 
 

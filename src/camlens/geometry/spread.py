@@ -1,7 +1,7 @@
 """Statistics of measured centres: how well a dimension's indices follow each image axis.
 
-Centres are (2, d, n) tensors: of two independent draws, along d image axes, for n indices of a
-dimension of a layer's output; NaN where nothing responds.
+Centres are (2, d, n) tensors: two independent draws, d image axes, n indices of a dimension of a
+layer's output; NaN where nothing responds.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Variance of centres, as a fraction of evenly spread cells', from which on they are said to
-#: differ at all, ...
+#: Smallest variance of centres that differ along a dimension, as a fraction of that of evenly
+#: spread cells.
 LOCAL = 0.02
-#: ... and from which on they speak against a reading that says they do not (units that respond
-#: in few places shift centres, too).
+#: Smallest variance that contradicts a reading in which they do not differ. It is larger, as units
+#: that respond in few places shift centres too.
 CROSSED = 0.6
 
 
@@ -28,7 +28,7 @@ class Claim(NamedTuple):
 
 
 def claim(centres: Tensor, axis: int) -> Claim:
-    """Say how well centres (2, d, n) follow one image axis and no other."""
+    """Return how well centres (2, d, n) follow one image axis and no other."""
     mean = centres.nanmean(0)
     length = mean.shape[1]
     heard = mean.isfinite().all(0)
@@ -56,21 +56,21 @@ def _centred(values: Tensor) -> Tensor:
 
 
 def is_local(centres: Tensor, spread: float = LOCAL, *, alike: float = 0.5) -> bool:
-    """Return whether centres (2, d, n) differ along the dimension, in both draws alike.
+    """Return whether centres (2, d, n) differ along the dimension, consistently in both draws.
 
     Args:
-        centres: of both draws.
-        spread: least variance, as a fraction of that of cells spread evenly over the image.
-        alike: least correlation of the draws.
+        centres: centres of both draws.
+        spread: smallest variance, as a fraction of that of cells spread evenly over the image.
+        alike: smallest correlation between the draws.
     """
     shared, correlation = _shared(centres)
-    # Two values are always alike or opposed.
+    # The correlation of two values is always 1 or -1.
     spread = max(spread, 0.3) if centres.shape[2] == 2 else spread
     return bool(((12 * shared > spread) & (correlation > alike)).any())
 
 
 def _shared(centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Return covariance and correlation of the two draws of centres (2, d, n) by image axis."""
+    """Return covariance and correlation of the two draws of centres (2, d, n), by image axis."""
     heard = centres.isfinite().all(0).all(0)
     if heard.sum() < 2:
         nothing = torch.zeros(centres.shape[1])
@@ -91,7 +91,7 @@ def folded(centres: Tensor, axis: int) -> bool:
     """Return whether another image axis is folded into a dimension, as in strips of windows."""
     others = torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1)
     alike = _shared(others)[1] > 2.5 / centres.shape[2] ** 0.5
-    # Cells of a strip's row look at the same place: steps of different length, in both draws.
+    # Cells in a strip's row have the same centre, so steps differ in length in both draws.
     steps = centres[:, axis : axis + 1].diff()
     uneven = _shared(steps)[0] > 0.1 * steps.nanmean() ** 2
     return bool(alike.any() or (uneven.any() and steps.shape[2] > 3))

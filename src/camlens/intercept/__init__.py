@@ -1,7 +1,7 @@
-"""Intercept a model's calls: backward rules of ReLUs, attention, relevance.
+"""Function modes that intercept a model's calls: backward rules of ReLUs, attention, relevance.
 
-The only folder that intercepts calls. The model itself is not changed, and other threads are not
-affected.
+All interception of calls is in this package. It does not change the model itself and does not
+affect other threads.
 """
 
 from .attention_calls import AttentionCalls as AttentionCalls

@@ -1,8 +1,8 @@
-r"""Attention by its definition, :math:`\mathrm{softmax}(s\,Q K^T + M)\,V`, for torch's own calls.
+r"""Attention computed from its definition, :math:`\mathrm{softmax}(s\,Q K^T + M)\,V`.
 
 ``F.scaled_dot_product_attention`` and ``nn.MultiheadAttention`` do not expose the probabilities
-that their output is made of. The functions here take the same arguments, by name, and compute the
-same output step by step.
+from which they compute their output. The functions here take the same arguments, by name, and
+compute the same output step by step.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def attention_kind(
     """Return the kind of a call that may be attention, or None for any other call.
 
     Returns:
-        :data:`FUSED`, :data:`MODULE`, or ``"softmax"``: one over the last of at least three axes.
+        :data:`FUSED`, :data:`MODULE`, or ``"softmax"`` for a softmax over the last of at least
+        three axes.
     """
     name = getattr(func, "__name__", "").partition(".")[0]  # "softmax.int", if exported
     if name in (FUSED, MODULE):
@@ -64,7 +65,7 @@ def check_explainable(given: Mapping[str, Any]) -> None:
     """Check that a call of attention can be explained, given its arguments by name.
 
     Raises:
-        ValueError: it drops probabilities at random, or has keys that belong to no token.
+        ValueError: the call uses dropout, or has keys that belong to no token.
     """
     for name in ("bias_k", "bias_v", "add_zero_attn", "static_k", "static_v"):
         value = given.get(name)
@@ -76,7 +77,7 @@ def check_explainable(given: Mapping[str, Any]) -> None:
     if given["dropout_p"] and given.get("training", True):
         raise ValueError(
             f"expected attention without dropout, got dropout of {given['dropout_p']}: call "
-            "model.eval() first; a model that calls F.scaled_dot_product_attention has to pass "
+            "model.eval() first; a model that calls F.scaled_dot_product_attention must pass "
             "dropout_p=0 when it is not training"
         )
 
@@ -84,11 +85,11 @@ def check_explainable(given: Mapping[str, Any]) -> None:
 def scaled_dot_product(
     given: Mapping[str, Any], use: Callable[[Tensor], Tensor] = lambda probabilities: probabilities
 ) -> Tensor:
-    """Return what ``F.scaled_dot_product_attention`` returns.
+    """Compute the output of ``F.scaled_dot_product_attention`` step by step.
 
     Args:
         given: its arguments by name, see :func:`attention_arguments`.
-        use: receives the probabilities (..., queries, keys), and returns those to go on with.
+        use: receives the probabilities (..., queries, keys), and returns those to continue with.
 
     Returns:
         (..., queries, channels of the values).
@@ -100,7 +101,7 @@ def scaled_dot_product(
     """
     value = _for_each_head(given, given["value"])
     probabilities = use(_softmax(_fused_logits(given)))
-    if given["dropout_p"]:  # only of a model that trains with its maps
+    if given["dropout_p"]:  # only in a model that trains with its maps
         probabilities = functional.dropout(probabilities, given["dropout_p"])
     return _weighted_mean(probabilities, value)
 
@@ -108,16 +109,17 @@ def scaled_dot_product(
 def multi_head(
     given: Mapping[str, Any], use: Callable[[Tensor], Tensor] = lambda probabilities: probabilities
 ) -> tuple[Tensor, Tensor | None]:
-    """Return what ``F.multi_head_attention_forward`` returns, in evaluation mode.
+    """Compute the output of ``F.multi_head_attention_forward`` in evaluation mode, step by step.
 
     Args:
         given: its arguments by name, see :func:`attention_arguments`.
-        use: receives the probabilities (N, heads, queries, keys), and returns those to go on with.
+        use: receives the probabilities (N, heads, queries, keys), and returns those to continue
+            with.
 
     Returns:
-        The output (queries, N, channels), and the probabilities if ``need_weights`` asks for them:
-        (N, queries, keys), or with ``average_attn_weights=False`` (N, heads, queries, keys).
-        Without N if the inputs are not batched.
+        The output (queries, N, channels), and with ``need_weights`` the probabilities: (N, queries,
+        keys), or with ``average_attn_weights=False`` (N, heads, queries, keys). Unbatched inputs
+        give outputs without N.
     """
     query, key, value = _projected(given)
     probabilities = use(_softmax(_logits(query, key, _module_mask(given))))
@@ -131,10 +133,10 @@ def multi_head(
 
 
 def attention_logits(given: Mapping[str, Any]) -> Tensor:
-    """Return the logits, which the softmax turns into probabilities, in float32 or better.
+    """Return the logits of attention, before the softmax, in float32 or wider.
 
     Args:
-        given: arguments by name, of either function.
+        given: arguments by name of :data:`FUSED` or :data:`MODULE`.
 
     Returns:
         (..., queries, keys).
@@ -169,7 +171,7 @@ def _logits(query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """Return the softmax over the keys; zeros where every key is masked out, as torch does."""
+    """Return the softmax over the keys; zeros if every key is masked, as in torch."""
     probabilities = logits.softmax(dim=-1)
     masked = logits.detach().amax(dim=-1, keepdim=True) == -math.inf
     return probabilities.masked_fill(masked, 0)
@@ -203,10 +205,9 @@ def _projected(given: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _module_mask(given: Mapping[str, Any]) -> Tensor | None:
-    """Return both masks of nn.MultiheadAttention as one that is added to (N, heads, q, k) logits.
+    """Combine both masks of nn.MultiheadAttention into one to add to (N, heads, q, k) logits.
 
-    Unlike those of ``F.scaled_dot_product_attention``, its boolean masks are True where a key is
-    *not* attended to.
+    Unlike in ``F.scaled_dot_product_attention``, True in a boolean mask *excludes* a key.
     """
     masks = []
     mask, padding = given["attn_mask"], given["key_padding_mask"]
@@ -225,7 +226,7 @@ def _module_mask(given: Mapping[str, Any]) -> Tensor | None:
 
 
 def _for_each_head(given: Mapping[str, Any], tensor: Tensor) -> Tensor:
-    """Return keys or values repeated for each head of the queries, if several heads share them."""
+    """Return keys or values, repeated if several heads of the queries share them."""
     if not given.get("enable_gqa"):
         return tensor
     return tensor.repeat_interleave(given["query"].shape[-3] // tensor.shape[-3], dim=-3)

@@ -1,4 +1,4 @@
-"""Find out which calls of a run are attention: a softmax is if its result weights values."""
+"""Detects which calls of a run are attention: a softmax is, if its result weights values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from .attention_by_definition import attention_arguments, attention_kind, attention_logits
 from .modes import Interception
 
-#: What may happen to probabilities between the softmax and the product with the values.
+#: Operations that may lie between the softmax and the product with the values.
 _BETWEEN = frozenset(
     [
         *("dropout", "to", "type", "type_as", "float", "half", "bfloat16", "double"),
@@ -23,14 +23,16 @@ _PRODUCTS = frozenset(["matmul", "__matmul__", "bmm", "baddbmm", "einsum"])
 
 
 class AttentionCalls(Interception):
-    """Number the calls that may be attention, as :class:`AttentionProbabilities` does.
+    """Function mode that detects which calls of a run are attention.
+
+    It numbers the calls that may be attention as :class:`AttentionProbabilities` does.
 
     Args:
-        look: called with the number of each such call and its logits, (..., queries, keys).
+        look: called with the index of each such call and its logits, (..., queries, keys).
 
     Attributes:
-        count: how many such calls were made.
-        attention: the numbers of those that are attention. A softmax is if its result, or a
+        count: number of such calls.
+        attention: the indices of those that are attention. A softmax is, if its result, or a
             reshaped or cast copy of it, is summed over its last axis in a product with other
             values.
     """
@@ -40,14 +42,14 @@ class AttentionCalls(Interception):
         self.look = look
         self.count = 0
         self.attention: set[int] = set()
-        # Results of softmax calls by their id; kept alive, so that no other tensor takes the id.
-        # With their version: what else is written to them in place is not passed on.
+        # Results of softmax calls by their id, kept alive so that no other tensor takes the id,
+        # and their versions, as a tensor that was written to no longer counts.
         self._results: dict[int, tuple[Tensor, int, int]] = {}
 
     def intercept(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Let every call through, and note those that may be attention."""
+        """Execute every call unchanged, and record those that may be attention."""
         result = super().intercept(func, args, kwargs)
         kind = attention_kind(func, args, kwargs)
         if kind is not None:
@@ -68,7 +70,7 @@ class AttentionCalls(Interception):
     def _follow(
         self, spelled: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any
     ) -> None:
-        """Note whether a call is the product of probabilities and values, or comes before it."""
+        """Record whether a call is the product of probabilities and values, or precedes it."""
         name = spelled.partition(".")[0]
         if name in _PRODUCTS:
             for call in self._weighting(name, args):
@@ -96,11 +98,11 @@ class AttentionCalls(Interception):
         return [call for each in weights if (call := self._call_of(each)) is not None]
 
     def _call_of(self, value: Any, writes: int = 0) -> int | None:
-        """Return which softmax a tensor is of, if nothing else was written to it.
+        """Return the index of the softmax that a tensor is the result of, or None.
 
         Args:
             value: the tensor.
-            writes: how often what hands it on has just written to it.
+            writes: number of in-place writes by the operation that passes it on.
         """
         _, call, version = self._results.get(id(value), (None, None, 0))
         return call if call is not None and value._version == version + writes else None

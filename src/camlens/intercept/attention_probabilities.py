@@ -1,4 +1,4 @@
-"""Keep the attention probabilities of a run, as part of its graph of gradients."""
+"""Captures the attention probabilities of a run as part of its autograd graph."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from .modes import Interception, check_no_checkpoint
 
 
 class AttentionProbabilities(Interception):
-    """Keep the probabilities of some calls of attention; gradients are recorded from there on.
+    """Function mode that captures the attention probabilities of some calls, with gradients.
 
-    Calls that may be attention are numbered as they are made: ``F.scaled_dot_product_attention``,
-    ``nn.MultiheadAttention``, and every softmax over the last of three or more axes.
-    :class:`AttentionCalls` finds out beforehand which of them are attention. Fused attention does
-    not hold its probabilities, and those that ``nn.MultiheadAttention`` returns are not what its
-    output is made of, so both are computed by their definition for the calls asked for.
+    Calls that may be attention are numbered in order: ``F.scaled_dot_product_attention``,
+    ``nn.MultiheadAttention``, and every softmax over the last of three or more axes. Beforehand,
+    :class:`AttentionCalls` detects which of them are attention. Fused attention does not store its
+    probabilities, and ``nn.MultiheadAttention`` does not compute its output from those it returns,
+    so for the captured calls both are computed from their definition.
 
-    The probabilities are (N, heads, queries, keys), or of whatever shape an explicit softmax
-    returned. They belong to the graph of gradients if there is one at that point; otherwise they
-    are a leaf, with which one begins.
+    The probabilities are (N, heads, queries, keys), or have the shape that an explicit softmax
+    returned. If an autograd graph exists at that point they are part of it; otherwise they are a
+    leaf at which one starts.
 
     Args:
-        calls: the numbers of the calls.
+        calls: the indices of the calls to capture.
 
     Attributes:
-        seen: the probabilities of the last run, by the number of the call.
-        count: how many calls the run has made.
+        seen: the probabilities of the last run, by the index of the call.
+        count: number of calls in the current run.
 
     Raises:
-        ValueError: a call asked for has dropout, or keys that belong to no token
-            (``add_bias_kv``, ``add_zero_attn``).
+        ValueError: a captured call has dropout, or keys that belong to no token (``add_bias_kv``,
+            ``add_zero_attn``).
 
     Example:
         >>> query, key = torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 2, 2)
@@ -62,26 +62,26 @@ class AttentionProbabilities(Interception):
         self.count = 0
 
     def __enter__(self) -> AttentionProbabilities:
-        """Begin a run."""
+        """Start a run."""
         self.seen, self.count = {}, 0
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def check_used(self) -> None:
-        """Check that every call asked for was made.
+        """Check that the model made every call to capture.
 
         Raises:
-            ValueError: one was not.
+            ValueError: a call is missing.
         """
         if missing := sorted(self.calls - self.seen.keys()):
             raise ValueError(
                 f"expected the same calls of attention as when the model was measured, but of the "
-                f"{self.count} that it made now {missing[:3]} are missing: it does not run the "
-                f"same way in every call; {REMEDY}"
+                f"{self.count} that it made now {missing[:3]} are missing: the model does not run "
+                f"the same operations in every call; {REMEDY}"
             )
 
     def used(self, call: int, probabilities: Tensor) -> Tensor:
-        """Keep the probabilities of a call, and return those that the model goes on with."""
+        """Store the probabilities of a call, and return those that the model continues with."""
         if probabilities.requires_grad:
             check_no_checkpoint("attention with kept probabilities")
         else:
@@ -93,7 +93,7 @@ class AttentionProbabilities(Interception):
     def intercept(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Compute the attention asked for by its definition; let every other call through."""
+        """Compute captured attention from its definition; execute other calls unchanged."""
         name = attention_kind(func, args, kwargs)
         if name is None:
             return super().intercept(func, args, kwargs)
@@ -102,7 +102,7 @@ class AttentionProbabilities(Interception):
         if call not in self.calls:
             return super().intercept(func, args, kwargs)
         if name == "softmax":
-            # A copy, since the model may overwrite it, which must not change what is kept.
+            # A copy, as the model may overwrite it, which must not change the captured tensor.
             return self.used(call, func(*args, **kwargs)).clone()
         given = attention_arguments(name, args, kwargs)
         check_explainable(given)
@@ -111,10 +111,10 @@ class AttentionProbabilities(Interception):
 
 
 class MeanProbabilities(AttentionProbabilities):
-    """Keep the mean over the heads, (N, queries, keys) in float32 or better, without gradients.
+    """Captures the mean over the heads, (N, queries, keys) in float32 or wider, without gradients.
 
     Args:
-        calls: the numbers of the calls.
+        calls: the indices of the calls to capture.
         images: N.
     """
 
@@ -123,7 +123,7 @@ class MeanProbabilities(AttentionProbabilities):
         self.images = images
 
     def used(self, call: int, probabilities: Tensor) -> Tensor:
-        """Keep the mean; the model goes on with the probabilities as they are."""
+        """Store the mean, and return the probabilities unchanged."""
         heads = by_head(probabilities.detach(), self.images)
         wide = torch.promote_types(heads.dtype, torch.float32)
         self.seen[call] = heads.mean(dim=1, dtype=wide)

@@ -1,4 +1,4 @@
-"""Function modes: see a model's calls as they are made, on one thread, and replace some."""
+"""Base class of function modes, which intercept a model's calls on one thread."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _T = TypeVar("_T")
 
 
 class Interception(TorchFunctionMode):
-    """A function mode that lets every call through, and that can be switched off for good.
+    """Base class of function modes: executes every call unchanged, and can be disabled for good.
 
-    A mode that replaces calls is a subclass that overrides :meth:`intercept`.
+    A subclass that replaces calls overrides :meth:`intercept`.
 
     Attributes:
-        create_graph: whether gradients are to be differentiated in turn. Attention is then
-            computed by its definition, since fused kernels have no second derivative.
+        create_graph: whether gradients will be differentiated again. Attention is then computed
+            from its definition, since fused kernels have no second derivative.
         live: whether calls are intercepted. Once it is False the mode does nothing, even if an
             interrupt left it entered; :meth:`discard_dead` removes it.
-        suspended: whether calls pass through for the moment, while a nested run is under way.
+        suspended: whether interception is paused during a nested run.
     """
 
     def __init__(self) -> None:
@@ -33,18 +33,18 @@ class Interception(TorchFunctionMode):
         self.suspended = False
 
     def check_used(self) -> None:
-        """Check, after a run, that the calls this mode is for were made."""
+        """Check after a run that the model made the calls that this mode handles."""
 
     def intercept(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Make one call of the model's, or the call that replaces it, and return its result."""
+        """Execute a call of the model, or the call that replaces it, and return its result."""
         if self.create_graph:
             name = getattr(func, "__name__", "").partition(".")[0]
             if name == FUSED:
                 return scaled_dot_product(attention_arguments(name, args, kwargs))
             if name == MODULE:
-                # The calls inside are not seen here. It uses no fused kernel if it has to return
+                # The calls inside it are not intercepted. It uses no fused kernel if it must return
                 # its weights.
                 output, weights = func(*args, **{**kwargs, "need_weights": True})
                 return output, weights if kwargs.get("need_weights", True) else None
@@ -52,10 +52,10 @@ class Interception(TorchFunctionMode):
 
     @final
     def intercepting(self, work: Callable[[], _T]) -> _T:
-        """Call ``work`` from :meth:`intercept`, with its calls intercepted in turn.
+        """Call ``work`` from within :meth:`intercept`, intercepting its calls too.
 
-        ``with self`` would not do: torch takes a mode off while it makes a call, and an interrupt
-        at that moment would leave none to remove.
+        ``with self`` is not enough: torch removes a mode while it executes a call, and an interrupt
+        at that moment would leave the stack of modes wrong.
         """
         depth = torch._C._len_torch_function_stack()
         torch.overrides._push_mode(self)
@@ -73,7 +73,7 @@ class Interception(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Intercept a call, unless the mode is switched off."""
+        """Intercept a call, unless the mode is disabled."""
         kwargs = kwargs or {}
         if not self.live or self.suspended:
             return func(*args, **kwargs)
@@ -90,17 +90,16 @@ class Interception(TorchFunctionMode):
 
 
 def check_no_checkpoint(what: str) -> None:
-    """Check that the model does not recompute what it computes now.
+    """Check that the current call is not inside a ``torch.utils.checkpoint``.
 
-    A backward pass runs after the mode is off, so what a checkpoint recomputes then is the model's
-    own computation, without what has replaced parts of it.
+    A checkpoint recomputes activations in the backward pass, when the mode is no longer active, so
+    it would run the original calls instead of the replaced ones.
 
     Args:
-        what: what is replaced, for the error: ``"LRP's rules"``.
+        what: the replaced computation, for the error message, such as ``"LRP's rules"``.
 
     Raises:
-        ValueError: it does, in a ``torch.utils.checkpoint``, or tensors that are saved for the
-            backward pass are changed by hooks of another kind.
+        ValueError: the call is inside a checkpoint, or other hooks change saved tensors.
     """
     try:
         with torch.autograd.graph.disable_saved_tensors_hooks("a checkpoint"):
@@ -115,12 +114,12 @@ def check_no_checkpoint(what: str) -> None:
 
 
 class UnbrokenGradients(Interception):
-    """Record gradients even where the model switches them off, as a frozen backbone does."""
+    """Function mode that records gradients even where the model switches them off."""
 
     def intercept(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Skip the calls that switch gradients off."""
+        """Skip calls that switch gradients off, as those of a frozen backbone."""
         if func is torch._C._set_grad_enabled and not args[0]:
             return None
         return func(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Backward rules of ReLUs, whatever their spelling."""
+"""Replaces the backward rule of ReLUs, whether modules, functions or methods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .modes import Interception
 #: (gradient, output) -> gradient, such as :func:`camlens.methods.gradient.guided_rule`.
 Rule = Callable[[Tensor, Tensor], Tensor]
 
-#: Activations for which no published rule says what "guided" means.
+#: Activations for which no published rule defines guided backprop or deconvnet.
 UNRULED = frozenset(
     [
         *("leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "glu"),
@@ -24,18 +24,18 @@ UNRULED = frozenset(
 
 
 class BackwardRule(Interception):
-    """Give every ReLU that runs while the mode is entered another backward rule.
+    """Function mode that replaces the backward rule of every ReLU that runs within it.
 
-    It replaces every spelling (``nn.ReLU``, ``F.relu``, ``x.relu_()``, ``x.clamp(min=0)``, ReLU6)
-    as the call is made, on this thread only. The rule is looked up when the backward pass runs:
-    one forward pass can serve several backward passes with different rules.
+    It replaces ReLUs in all forms (``nn.ReLU``, ``F.relu``, ``x.relu_()``, ``x.clamp(min=0)``,
+    ReLU6) as they are called, on this thread only. The backward pass reads the rule when it runs,
+    so one forward pass can serve several backward passes with different rules.
 
-    Other arithmetic that amounts to a ReLU, such as ``torch.maximum(x, zero)``, is not seen, nor
-    is what runs inside a scripted module.
+    Other arithmetic that is equivalent to a ReLU, such as ``torch.maximum(x, zero)``, is not
+    replaced, and neither are calls inside a scripted module.
 
     Attributes:
-        rule: (gradient, output) -> gradient, one of :mod:`camlens.methods.gradient`'s rules.
-        count: how many rectifiers have run.
+        rule: (gradient, output) -> gradient, one of the rules of :mod:`camlens.methods.gradient`.
+        count: number of ReLUs that have run.
 
     Raises:
         ValueError: an activation ran for which no rule is defined (:data:`UNRULED`).
@@ -55,7 +55,7 @@ class BackwardRule(Interception):
         self.count = 0
 
     def check_used(self) -> None:
-        """Check that a model without a ReLU does not pass for a guided one.
+        """Check that the model has ReLUs, without which the gradient would be the plain one.
 
         Raises:
             ValueError: no ReLU ran.
@@ -64,14 +64,14 @@ class BackwardRule(Interception):
             raise ValueError(
                 "no ReLU ran: guided backprop and deconvnet change how gradients pass a ReLU, and "
                 "are the plain gradient without one. Use camlens.Saliency; if the model does "
-                "have ReLUs, they are hidden in a scripted module or are other arithmetic, such "
+                "have ReLUs, they are inside a scripted module or are other arithmetic, such "
                 "as torch.maximum(x, zero)"
             )
 
     def intercept(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Replace a rectifier's call; let every other call through."""
+        """Replace calls of ReLUs; execute other calls unchanged."""
         spelled = getattr(func, "__name__", "").partition(".")[0]  # "relu.default", if exported
         name = spelled.strip("_")
         if name not in _ARGUMENTS:
@@ -97,7 +97,7 @@ def _unruled(name: str) -> str:
 
 
 def _clamp_bounds(given: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return (0, ceiling) if a clamp is a ReLU; any other clamp is arithmetic."""
+    """Return (0, ceiling) if a clamp is a ReLU, or None for any other clamp."""
     low, high = given.get("min"), given.get("max")
     if not given["input"].is_floating_point():
         return None  # indices, not activations
@@ -115,7 +115,7 @@ _ARGUMENTS = {
     "clamp_min": ("input", "min"),
 }
 
-#: From a call's arguments to the rectifier's lower and upper bound; None if it is no rectifier.
+#: Maps a call's arguments to the lower and upper bound of the ReLU; None if it is not one.
 _BOUNDS: dict[str, Callable[[Mapping[str, Any]], tuple[float, float] | None]] = {
     "relu": lambda _: (0.0, float("inf")),
     "relu6": lambda _: (0.0, 6.0),
@@ -127,7 +127,7 @@ _BOUNDS: dict[str, Callable[[Mapping[str, Any]], tuple[float, float] | None]] = 
 
 
 class _Rectifier(torch.autograd.Function):
-    """min(max(x, 0), ceiling), whose derivative is left to ``BackwardRule.rule``."""
+    """min(max(x, 0), ceiling), with ``BackwardRule.rule`` as its derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ceiling: float, inplace: bool, mode: BackwardRule) -> Tensor:
@@ -145,5 +145,5 @@ class _Rectifier(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (y,) = ctx.saved_tensors
         if ctx.ceiling != float("inf"):
-            y = y.where(y < ctx.ceiling, 0)  # at its ceiling it is not active either
+            y = y.where(y < ctx.ceiling, 0)  # at the ceiling a unit counts as not active
         return ctx.mode.rule(grads[0], y), None, None, None

@@ -1,4 +1,4 @@
-"""Which layers can be explained, and the one that is explained unless another is named."""
+"""Lists the layers of a model that can be explained, and finds the default one."""
 
 from .listing import Layer, find_default_layer, find_layers
 

@@ -1,10 +1,10 @@
-"""Find a model's attention blocks, and where in the image each token is.
+"""Finds a model's attention blocks, and the position of each token in the image.
 
-No names are used. A block is a module that calls attention once and returns tokens of the shape
-that it received. Blocks form a chain if each receives what the one before it returned. If there are
-several chains, as for an image and a text, the image's is the one whose outputs change with the
-images. That tokens keep their order from a block's input to its queries and keys is measured by
-changing one of them.
+The search does not use names. A block is a module that calls attention once and returns tokens of
+the shape that it received. Blocks form a chain if each receives what the one before it returned. If
+there are several chains, as for an image and a text, the image's is the one whose outputs change
+with the images. To check that tokens keep their order from a block's input to its queries and keys,
+one token is changed.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from .tokens import Tokens, check_order, token_layout
 
 @dataclasses.dataclass(frozen=True)
 class AttentionBlocks:
-    """A chain of blocks that all tokens of the image pass through.
+    """The chain of attention blocks that the image's tokens pass through.
 
     Attributes:
         names: the blocks' names, in order.
-        calls: the number of each block's call of attention, see
+        calls: the index of each block's call of attention in a forward pass, see
             :class:`camlens.intercept.AttentionProbabilities`.
-        pooling: the number of the call that pools the last block's tokens; None if none does.
+        pooling: the index of the call that pools the last block's tokens; None if there is none.
         tokens: turns a block's output into (N, C, tokens).
-        places: (cells,) int64: the index of each cell's token.
-        count: the number of tokens, including class tokens and registers.
+        places: (cells,) int64, the index of each cell's token.
+        count: number of tokens, including class tokens and registers.
         grid: cells along each axis of the image.
-        proven: whether the cells were shown to respond to their own place.
+        proven: whether a measurement showed that each cell responds to its own place.
     """
 
     names: tuple[str, ...]
@@ -73,11 +73,11 @@ class MeasuredBlocks:
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what can be measured again."""
+        """Omit the blocks found so far, which can be measured again."""
         return {"_layers": self._layers}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start with nothing measured."""
+        """Start without measured blocks."""
         self.__init__(state["_layers"])  # type: ignore[misc]
 
     def find(
@@ -86,12 +86,12 @@ class MeasuredBlocks:
         """Return the blocks of the image's tokens.
 
         Args:
-            probe: the call.
-            blocks: the blocks, as names or modules; None: they are searched for.
+            probe: the call's model, images and targets.
+            blocks: the blocks, as names or modules; None: search for them.
 
         Raises:
-            ValueError: there are none, or several chains of them, or their attention is not a map
-                from tokens to tokens of the image.
+            ValueError: there are no blocks or several chains of them, or their attention is not a
+                map from tokens to tokens of the image.
         """
         names = None if blocks is None else resolve_all(probe.model, blocks)
         key = inputs_key(probe), names
@@ -173,7 +173,7 @@ def _check_all(
 
 
 def _pooling(run: AttentionRun, last: BlockCall, count: int) -> int | None:
-    """Return the number of the call that pools the last block's tokens, if one does."""
+    """Return the index of the call that pools the last block's tokens, or None."""
     after = [
         number
         for number in run.attention

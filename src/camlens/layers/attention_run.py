@@ -1,4 +1,4 @@
-"""One run of a model: which modules were called, and which calls of attention they made."""
+"""One run of a model, with a record of its modules' calls and their calls of attention."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..model import named
 from ..probe import Probe
 from ..probe.captures import first_tensor, replace_first
 
-#: How many images are run, if the model accepts that number of them.
+#: Number of images in the run, if the model accepts it.
 _ROWS = 2
-#: How many queries and keys are compared to find out which tokens they belong to.
+#: Number of queries and keys to compare in order to assign them to tokens.
 _SAMPLED = 8
 
 
@@ -28,9 +28,9 @@ class BlockCall:
     Attributes:
         name: the module's name.
         given: its first input tensor; None if it calls no attention or returns another shape.
-        output: its first output tensor; None likewise.
-        first: how many calls that may be attention had been made when it began.
-        end: how many had been made when it ended: its own have the numbers from first to end - 1.
+        output: its first output tensor; None in the same cases.
+        first: number of calls that may be attention before it began.
+        end: number of such calls when it ended; its own have the indices first to end - 1.
     """
 
     name: str
@@ -66,7 +66,7 @@ class AttentionRun:
 
     Args:
         probe: the model and the images to run.
-        changed: by a module's name, the output that replaces its own.
+        changed: outputs that replace those of modules, by module name.
     """
 
     def __init__(self, probe: Probe, changed: Mapping[str, Tensor] | None = None) -> None:
@@ -88,7 +88,7 @@ class AttentionRun:
         self.attention = sorted(self.watch.attention)
 
     def attention_of(self, call: BlockCall) -> int:
-        """Return the number of the one call of attention that a module made."""
+        """Return the index of the single call of attention that a module made."""
         (own,) = [i for i in self.attention if call.first <= i < call.end]
         return own
 
@@ -104,11 +104,11 @@ class AttentionRun:
 
     def _leave(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
         begun, given, first = self._open.pop()
-        while begun != name:  # one that ended by an error, which the model caught
+        while begun != name:  # a call that raised an error, which the model caught
             begun, given, first = self._open.pop()
         tensor = first_tensor(output)
         replaced = self.changed.get(name)
-        # Only tensors of modules that call attention are kept: a large model has many others.
+        # Keep tensors of modules that call attention only, as a large model has many others.
         attends = self.watch.count > first
         kept = attends and given is not None and tensor is not None and given.shape == tensor.shape
         self.calls.append(
@@ -138,7 +138,7 @@ def sampled(count: int) -> list[int]:
 
 
 def watched_run(probe: Probe) -> tuple[Probe, AttentionRun]:
-    """Run the first images, or all of them if the model needs its whole batch."""
+    """Run the model on the first images, or on all of them if it needs its whole batch."""
     if not probe.inputs and not probe.keywords and len(probe.images) > _ROWS:
         part = Probe(probe.model, probe.images[:_ROWS])
         try:

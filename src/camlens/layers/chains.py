@@ -73,14 +73,14 @@ def named_chain(run: AttentionRun, names: Sequence[str]) -> list[BlockCall]:
 
 
 def same(first: Tensor, second: Tensor) -> bool:
-    """Return whether two tensors have the same shape and values."""
+    """Return whether two tensors have equal shapes and values."""
     return first.shape == second.shape and torch.equal(first, second)
 
 
 def of_images(
     probe: Probe, run: AttentionRun, chains: Sequence[list[BlockCall]]
 ) -> list[list[BlockCall]]:
-    """Return the chains whose outputs change with the images; those of a text do not."""
+    """Return the chains whose outputs change with the images, which excludes those of a text."""
     changed = Probe(probe.model, probe.images.flip(-1).neg(), probe.inputs, probe.keywords)
     outputs = {call.name: call.output for call in AttentionRun(changed).calls}
 
@@ -92,7 +92,7 @@ def of_images(
 
 
 def not_one(run: AttentionRun, chains: Sequence[Sequence[BlockCall]]) -> str:
-    """Return the error's text if there is no chain of the images, or if there are several."""
+    """Return the error message for no chain, or several chains, of the images."""
     if chains:
         groups = [
             f"{chain[0].name!r} to {chain[-1].name!r} {tuple(chain[-1].tensor().shape)}"

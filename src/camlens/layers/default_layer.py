@@ -1,7 +1,7 @@
-"""The layer that is explained unless another is named.
+"""Search for the default layer, which is explained unless the caller names another.
 
-It answers a question: the last layer, on the way from the images to the explained score, whose
-output is a map of the image and through which all evidence passes.
+The default layer is the last layer between the images and the explained score whose output is a map
+of the image and through which all evidence passes.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .trace import ModuleCall, Trace
 
 T = TypeVar("T")
 
-#: Rows of the images on which the default layer is sought: two, as a model may squeeze a single
-#: row away, and as one row cannot show which axis is the batch.
+#: Number of images for the search. Two, as a model may squeeze a single row away, and as one row
+#: cannot show which axis is the batch.
 SEARCH_ROWS = 2
-#: A map of which the score reads a single cell (the largest of all, one pixel of a segmentation)
-#: is a dot; the layer before it says what that cell looks at.
+#: Smallest number of cells that the score must depend on. A score that reads one cell (the largest
+#: of all, one pixel of a segmentation) would give a dot; an earlier layer shows its evidence.
 CELLS_REACHED = 2
-#: So many layers are named in the error where none will do.
+#: Number of layers that the error message names if no layer qualifies.
 _NAMED_IN_ERROR = 2
-#: So many maps beside which evidence passes are looked for, for that error.
+#: Number of bypassed maps to search for that error message.
 _LOOKED_AT_FOR_ERROR = 8
-#: So many layers are read first.
+#: Number of layers in the first batch of readings.
 _READ_AT_ONCE = 8
 
 _RESAMPLING = (
@@ -40,7 +40,7 @@ _RESAMPLING = (
 )
 
 
-#: Readings of layers by name; of a few layers at a time, which share the price.
+#: Returns readings of layers by name, for a few layers at a time, which share the measurement.
 Read = Callable[[Sequence[str]], Mapping[str, Reading]]
 
 
@@ -48,8 +48,8 @@ def default_layer(traced: Trace, read: Read) -> str:
     """Return the name of the last layer that is a map of the images and carries all evidence.
 
     Layers are tried backwards, in the order in which they finished. Poolings, resizings and
-    identities are passed over for the map that they pool or repeat, and so is a map that the
-    model's output shows already: one on the grid of a segmentation's output, or its scores
+    identities are skipped in favour of the map that they pool or repeat. A map that only repeats
+    the model's output is skipped too: one on the grid of a segmentation's output, or its scores
     before they are resized.
 
     Args:
@@ -57,7 +57,7 @@ def default_layer(traced: Trace, read: Read) -> str:
         read: reads the outputs of layers as maps.
 
     Raises:
-        LookupError: no layer will do; it says for the nearest ones why.
+        LookupError: no layer qualifies; the message gives the reasons for the nearest ones.
     """
     evidence = Evidence(traced)
     calls = [call for call in reversed(traced.last_calls()) if evidence.all_through(call)]
@@ -74,10 +74,10 @@ def default_layer(traced: Trace, read: Read) -> str:
 
 
 def repeats_a_map(call: ModuleCall) -> bool:
-    """Return whether a layer only pools, resizes or hands on a map that was there before it.
+    """Return whether a layer only pools, resizes or passes on the map of an earlier layer.
 
-    A container does what its last part does: the tensor it returns is that part's. The part may
-    bear the name of another container, if they share it, as YOLO's blocks share one activation.
+    A container returns the tensor of its last part, and counts as that part. The part may have the
+    name of another container if they share it, as YOLO's blocks share one activation.
     """
     repeated = call.repeats
     if repeated is not None and repeated.node is not None and not _holds(call, repeated):
@@ -86,13 +86,13 @@ def repeats_a_map(call: ModuleCall) -> bool:
 
 
 def _holds(call: ModuleCall, part: ModuleCall) -> bool:
-    """Return whether a layer's module contains that of another, under whatever name."""
+    """Return whether a layer's module contains that of another, under any name."""
     parts = (module for module in call.module.modules() if module is not call.module)
     return part.name.startswith(f"{call.name}.") or any(m is part.module for m in parts)
 
 
 def _resamples(call: ModuleCall) -> bool:
-    """Return whether a module without parameters gives its input's channels on other cells."""
+    """Return whether a module without parameters returns its input's channels on another grid."""
     before, after = call.input_shape, call.shape
     return (
         before is not None
@@ -112,19 +112,19 @@ def _failure(call: ModuleCall, reading: Reading, evidence: Evidence) -> str | No
         return f"{shown} is a single cell"
     cells = evidence.cells_reached(call, reading.layout)
     if cells >= CELLS_REACHED and len(evidence.trace.scores[0]) > 1:
-        # Each score may read a cell of its own. None at all is left to the gradient of all.
+        # Each score may depend on a different cell. If none is reached, the joint gradient decides.
         cells = evidence.cells_reached_by_top(call, reading.layout) or cells
     if cells < CELLS_REACHED:
         return f"the gradient of the score arrives at {cells or 'none'} of the cells of {shown}"
     if evidence.shows_output(call, (reading.channels, *reading.grid)):
         return f"{shown} has the grid or the channels of the model's own output and repeats it"
     if not evidence.learned(call):
-        return f"{shown} holds the images as they were given"
+        return f"{shown} holds the unchanged images"
     return None
 
 
 def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
-    """Return the text of the error where no layer will do."""
+    """Return the error message if no layer qualifies."""
     calls = [s for s in evidence.trace.last_calls() if s.has_cells and s.repeats is None]
     partial = [s for s in reversed(calls) if evidence.partly_through(s)][:_LOOKED_AT_FOR_ERROR]
     readings = read([call.name for call in partial]) if partial else {}
@@ -136,7 +136,7 @@ def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
     ]
     reasons = [*failures[:_NAMED_IN_ERROR], *beside]
     size = " x ".join(map(str, evidence.trace.size))
-    none = "no module that can be seen gives more than a vector for each image"
+    none = "no module that camlens can hook returns more than a vector for each image"
     example = repr(maps[0].name) if maps else "layer"
     return (
         f"no layer is a map of the images ({size}) through which all evidence for the score "
@@ -147,7 +147,7 @@ def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
 
 
 def _growing(calls: Sequence[ModuleCall]) -> Iterator[Sequence[ModuleCall]]:
-    """Yield the calls a few at a time, more and more: the first ones are mostly enough."""
+    """Yield the calls in batches of growing size, as the first batch usually suffices."""
     start, count = 0, _READ_AT_ONCE
     while start < len(calls):
         yield calls[start : start + count]
@@ -157,14 +157,14 @@ def _growing(calls: Sequence[ModuleCall]) -> Iterator[Sequence[ModuleCall]]:
 def on_few_rows(
     attempt: Callable[[Tensor, Any], T], images: Tensor, targets: Any, *, cut: bool
 ) -> T:
-    """Search with the first rows of the images, and with all of them if that fails.
+    """Search with the first rows of the images, and with all images if that fails.
 
     Args:
         attempt: the search, a function of images and targets.
         images: (N, C, *size).
-        targets: what to explain, as the explainers take it; rows are cut as the images are.
-        cut: whether the images may be cut at all: not if the model takes further inputs, whose
-            rows only the caller knows.
+        targets: what to explain, as for the explainers; its rows are selected with the images.
+        cut: whether a part of the images may be used: False if the model takes further inputs,
+            whose rows only the caller knows.
     """
     n = len(images)
     if not cut or n <= SEARCH_ROWS:
@@ -176,8 +176,8 @@ def on_few_rows(
             return attempt(images, targets)
         except Exception as error:
             error.add_note(
-                f"camlens sought the default layer with the first {SEARCH_ROWS} of the {n} images "
-                f"before, which failed as well ({type(failure).__name__}: {failure}); a layer "
+                f"camlens first searched for the default layer with {SEARCH_ROWS} of the {n} "
+                f"images, which failed as well ({type(failure).__name__}: {failure}); a layer "
                 "given by name needs no search"
             )
             raise

@@ -1,4 +1,4 @@
-"""Find the layers that all paths from the images to the score pass, in one traced pass."""
+"""Finds the layers that lie on all paths from the images to the score, in one traced pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .trace import ModuleCall, Trace
 
 
 class Evidence:
-    """Where the evidence for the scores of a traced pass passes.
+    """The paths of the evidence from the images to the scores in a traced pass.
 
     Args:
         trace: the pass.
@@ -48,27 +48,27 @@ class Evidence:
         return call.node in self._all_through
 
     def detour(self, call: ModuleCall) -> str:
-        """Return the last layer by which evidence passes a layer by; "" if no module is there."""
+        """Return the last layer on a path that bypasses a layer; "" if no module is on one."""
         detour = set(self._paths.beside(call.node)) - self._all_through if call.node else set()
         return next((s.name for s in reversed(self.trace.calls) if s.node in detour), "")
 
     def cells_reached(self, call: ModuleCall, layout: Callable[[Tensor], Tensor]) -> int:
-        """Return at how many cells of a layer's map a gradient arrives, at most, in one image.
+        """Return the number of a map's cells with a gradient, in the image with most of them.
 
-        The layer is one through which all evidence passes. The gradient is that of all K scores
-        at once. Where it is zero everywhere, as behind a saturated sigmoid or an untrained head
-        of zeros, it is that of the nearest result on all paths whose gradient is not: which layer
-        is explained must not hang on such values.
+        All evidence must pass through the layer. The gradient is that of all K scores together. If
+        it is zero everywhere, as before a saturated sigmoid or an untrained head of zeros, it is
+        replaced by that of the nearest result on all paths with a gradient, since the choice of the
+        layer must not depend on such values.
 
         Args:
             call: the layer.
-            layout: from its output to (N, C, *grid).
+            layout: turns its output into (N, C, *grid).
         """
         gradient = self._arriving.get(call.node) if call.node is not None else None
         return 0 if gradient is None else _cells(layout(gradient))
 
     def cells_reached_by_top(self, call: ModuleCall, layout: Callable[[Tensor], Tensor]) -> int:
-        """Return at how many cells the gradient of each image's highest score arrives, at most."""
+        """Return the largest number of cells that the gradient of an image's top score reaches."""
         scores = self.trace.scores
         weights = torch.zeros_like(scores).scatter_(1, scores.detach().argmax(1, keepdim=True), 1)
         nodes = [call.node] if call.node is not None else []
@@ -86,10 +86,10 @@ class Evidence:
         )
 
     def shows_output(self, call: ModuleCall, shape: tuple[int, ...]) -> bool:
-        """Return whether a map shows the model's output again.
+        """Return whether a layer's map only repeats the model's output.
 
-        The output is a map itself, of scores for each place. A map on its grid shows it again,
-        and so do its scores before they are resized.
+        This concerns outputs that are maps themselves, with scores for each place. A map on the
+        output's grid repeats it, and so do its scores before they are resized.
 
         Args:
             call: the layer.
@@ -106,7 +106,7 @@ class Evidence:
 
     @functools.cached_property
     def _output_maps(self) -> list[tuple[Tensor, Node]]:
-        """The maps among the outputs that the scores are read off, without weights between."""
+        """The maps among the outputs from which the scores are computed without weights."""
         n, ndim = len(self.trace.scores), len(self.trace.size) + 2
         maps: list[tuple[Tensor, Node]] = []
         for tensor in tensors_in(self.trace.outputs):
@@ -122,7 +122,7 @@ class Evidence:
 
     @functools.cached_property
     def _arriving(self) -> dict[Node, Tensor]:
-        """By node of each layer through which all evidence passes, a gradient by its output."""
+        """By node, the gradient of the output of each layer through which all evidence passes."""
         calls = (s for s in self.trace.calls if self.all_through(s) and s.has_cells)
         nodes = [node for node in dict.fromkeys(s.node for s in calls) if node is not None]
         scores = self.trace.scores
@@ -131,7 +131,7 @@ class Evidence:
         gradients = _gradients(start, weights, nodes)
         chain = self._single_results
         while nodes and not any(bool(gradient.any()) for gradient in gradients.values()):
-            # Start anew at the first result by which the gradient is zero.
+            # Start again at the first result whose gradient is zero.
             between = _gradients(start, weights, chain)
             dead = [i for i, n in enumerate(chain) if n not in between or not between[n].any()]
             if not dead:
@@ -141,7 +141,7 @@ class Evidence:
             rest = set(chain)
             gradients = _gradients(start, weights, [n for n in nodes if n in rest])
             if node in nodes:
-                # The operation that uses the map directly, at every cell, passes nothing on.
+                # The operation that uses the map directly, at every cell, passes no gradient.
                 gradients[node] = weights
         return gradients
 
@@ -152,8 +152,8 @@ class Evidence:
         return [n for n in nodes if len(n._input_metadata) == 1]
 
     def _cut(self) -> str:
-        """Return the text of the error where no gradient leads from the scores to the images."""
-        where = "the scores carry none" if not self._roots else "theirs ends before the images"
+        """Return the error message if no gradient leads from the scores to the images."""
+        where = "the scores have none" if not self._roots else "theirs ends before the images"
         reached = [call.name for call in self.trace.calls if self.from_images(call)]
         if reached:
             where += f"; the last layer whose output still depends on the images is {reached[-1]!r}"
@@ -178,15 +178,15 @@ def tensors_in(outputs: Any) -> Iterator[Tensor]:
 
 
 def all_outputs(outputs: Any, n: int) -> Tensor:
-    """Return all outputs as (n, K) scores, for want of selected ones; each row holds all of them.
+    """Return all outputs as (n, K) scores, if none are selected; each row holds all of them.
 
     Raises:
-        LookupError: no output carries a gradient.
+        LookupError: no output has a gradient.
     """
     carrying = [tensor for tensor in tensors_in(outputs) if tensor.requires_grad]
     if not carrying:
         raise LookupError(
-            f"no output of the model, a {type(outputs).__name__}, carries a gradient: expected a "
+            f"no output of the model, a {type(outputs).__name__}, has a gradient: expected a "
             "floating-point tensor, computed without detach() or torch.no_grad()"
         )
     values = torch.cat([tensor.reshape(1, -1).float() for tensor in carrying], dim=1)
@@ -210,12 +210,12 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 def _cells(gradient: Tensor) -> int:
-    """Return how many cells of (N, C, *grid) are not zero, in the image with most of them."""
+    """Return the number of cells of (N, C, *grid) that are not zero, in the image with most."""
     return int((gradient != 0).any(dim=1).flatten(1).sum(dim=1).max())
 
 
 def _direction(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return normal random weights: a plain sum of probabilities would be a constant."""
+    """Return normal random weights, as a plain sum of probabilities would be constant."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(shape, generator=generator).to(device=device, dtype=dtype)
 
@@ -229,7 +229,7 @@ def _direction_of(node: Node) -> Tensor:
 def _gradients(
     start: Tensor | GradientEdge, weights: Tensor, nodes: Sequence[Node]
 ) -> dict[Node, Tensor]:
-    """Return the derivatives of a weighted sum by the results of recorded operations."""
+    """Return the gradients of a weighted sum with respect to results of recorded operations."""
     if not nodes:
         return {}
     try:
@@ -245,7 +245,7 @@ def _gradients(
             if text := remedy(error):
                 raise ValueError(text) from error
             raise
-        # A reentrant checkpoint lets no such gradient through: those behind it remain.
+        # A reentrant checkpoint blocks such gradients: keep those of the nodes after it.
         alone = [_gradients(start, weights, [node]) for node in nodes] if len(nodes) > 1 else []
         return {node: gradient for part in alone for node, gradient in part.items()}
     return {n: g for n, g in zip(nodes, gradients, strict=True) if g is not None}

@@ -1,7 +1,7 @@
-"""The autograd graph from scores back to the images: its paths, and the nodes all of them share.
+"""The autograd graph from the scores back to the images: its paths and their common nodes.
 
 A node is an operation that a forward pass recorded, and its successors are the operations whose
-results it used: paths run from the scores to the images. Only the structure is read here.
+results it used: paths run from the scores to the images. Only the graph's structure is used here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch.autograd.graph import Node
 
 V = TypeVar("V", bound=Hashable)
 
-#: Names of operations that mix channels: convolutions and products. What is computed without one
-#: only picks, scales, adds or resizes channels that were there before.
+#: Names of operations that mix channels: convolutions and products. All others only select, scale,
+#: add or resize existing channels.
 _MIXING = (
     *("Convolution", "Mkldnn", "Cudnn", "Miopen", "Slow", "DeformConv", "QuantizedLinear"),
     *("Linear", "Mm", "Bmm", "Addmm", "Addbmm", "Baddbmm", "Mv", "Addmv", "Dot", "ScaledDot"),
@@ -33,7 +33,7 @@ def mixes(node: Node) -> bool:
 
 
 def walk(roots: Iterable[V], after: Callable[[V], Iterable[V]]) -> list[V]:
-    """Return all nodes reachable from ``roots``, each before those that it leads to."""
+    """Return all nodes reachable from ``roots`` in topological order."""
     finished: list[V] = []
     seen: set[V] = set()
     for root in roots:
@@ -58,13 +58,12 @@ class Paths(Generic[V]):
     """All paths of an acyclic graph from some roots to one end.
 
     Args:
-        roots: where the paths start.
-        end: where they lead to.
-        after: the nodes that a node leads to.
+        roots: the nodes at which the paths start.
+        end: the node at which they end.
+        after: returns the successors of a node.
 
     Attributes:
-        nodes: every node on a path, each before those that it leads to; empty if no root
-            leads to the end.
+        nodes: every node on a path, in topological order; empty if no root leads to the end.
 
     Example:
         >>> edges = {"score": ["head"], "head": ["left", "right"], "left": ["stem"]}
@@ -77,7 +76,7 @@ class Paths(Generic[V]):
     """
 
     def __init__(self, roots: Sequence[V], end: V, after: Callable[[V], Iterable[V]]) -> None:
-        # A Python node is only kept alive by its wrapper, whose identity is the node's here.
+        # Only its wrapper keeps a Python node alive, and the wrapper's identity stands for it.
         self._reachable = walk(roots, after)
         leading: set[V] = set()
         for node in reversed(self._reachable):
@@ -97,8 +96,8 @@ class Paths(Generic[V]):
     def bottlenecks(self) -> list[V]:
         """The nodes that lie on every path, from the roots to the end.
 
-        In topological order a node lies on every path exactly if no edge leads from before it
-        to behind it, as each node here is on some path.
+        As each node here is on some path, a node lies on every path exactly if no edge leads from a
+        node before it in topological order to a node after it.
         """
         found: list[V] = []
         furthest = max((self._place[root] for root in self._roots), default=0)

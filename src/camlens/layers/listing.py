@@ -1,4 +1,4 @@
-"""Which layers of a model can be explained."""
+"""Lists the layers of a model that can be explained."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ from .trace import Trace, trace
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer that can be explained.
+    """A layer that can be explained: its output is a map of the image.
 
     Attributes:
-        name: dotted name, as the explainers take it.
+        name: dotted name, to pass to an explainer.
         type: class name of the module.
         channels: number of channels C.
         grid: cells along each spatial axis, such as (h, w).
-        all_evidence: whether all evidence for the scores passes through the map: without it
-            the scores would not depend on the images, and their gradient arrives at its cells.
-        pitch: pixels from cell to cell along each axis: measured, or the images' size divided
-            by the grid where it was not.
-        receptive_field: spread, in pixels along each axis, of what a cell responds to; None
-            unless measured.
-        proven: whether gradients showed that each cell looks at a place of its own; otherwise
-            the shape alone says that the output is a map.
+        all_evidence: whether all evidence for the scores passes through the map: every path from
+            the images to the scores includes it, and the scores' gradient reaches at least two of
+            its cells.
+        pitch: distance between neighbouring cells in pixels along each axis: measured, or else the
+            images' size divided by the grid.
+        receptive_field: width of the region that a cell responds to, in pixels along each axis;
+            None unless measured.
+        proven: whether a measurement showed that each cell responds to its own place. If False, the
+            layout follows from the kind of module or from other layers of the same shape.
     """
 
     name: str
@@ -60,26 +61,26 @@ def find_layers(
     measure: bool = False,
     **keywords: Any,
 ) -> list[Layer]:
-    """List the layers that can be explained, in the order in which they finish.
+    """List the layers of a model that can be explained, in the order in which they finish.
 
     Args:
-        model: any module; it is left as it was.
-        images: (N, C, *size), as the model takes them.
+        model: any module; it is not changed.
+        images: (N, C, *size), preprocessed as the model expects.
         inputs: further positional inputs of the model.
-        targets: the scores to explain, as the explainers take them. None: all classes, or all
-            outputs together where a model returns more than one tensor of scores.
-        measure: whether pitch and receptive field are measured, for about 64 forward and backward
-            passes of one image for each layer.
+        targets: the scores to explain, as for the explainers. None: all classes, or all outputs
+            together if a model returns more than one tensor of scores.
+        measure: whether to measure pitch and receptive field, which takes about 64 forward and
+            backward passes of one image for each layer.
         keywords: keyword inputs of the model.
 
     Returns:
-        One :class:`Layer` for each module whose output is a map of the images with more than
-        one cell; of a module that runs several times, the last run counts. A container is
-        listed beside its last part, whose map it returns.
+        One :class:`Layer` for each module whose output is a map of the images with more than one
+        cell. If a module runs several times, its last run counts. A container and its last part,
+        whose map it returns, are both listed.
 
     Raises:
         LookupError: no gradient leads from the scores to the images.
-        TypeError: the model is no module, or the images no floating-point tensor.
+        TypeError: the model is not a module, or the images are not a floating-point tensor.
         ValueError: the images are not (N, C, *size), or the model is in training mode.
 
     Example:
@@ -123,18 +124,22 @@ def find_layers(
 def find_default_layer(
     model: nn.Module, images: Tensor, *inputs: Any, targets: Targets = None, **keywords: Any
 ) -> str:
-    """Return the name of the layer that is explained where none is named.
+    """Return the name of the default layer, which explainers use if the caller names none.
+
+    It is the last layer whose output is a map of the images and through which all evidence for the
+    scores passes.
 
     Args:
-        model: any module; it is left as it was.
-        images: (N, C, *size), as the model takes them.
+        model: any module; it is not changed.
+        images: (N, C, *size), preprocessed as the model expects.
         inputs: further positional inputs of the model.
-        targets: the scores to explain; all classes have one default layer, a callable its own.
+        targets: the scores to explain. All classes share one default layer; a callable may have
+            another.
         keywords: keyword inputs of the model.
 
     Raises:
-        LookupError: no layer will do; the error says why.
-        TypeError: the model is no module, or the images no floating-point tensor.
+        LookupError: no layer qualifies; the message says why.
+        TypeError: the model is not a module, or the images are not a floating-point tensor.
         ValueError: the images are not (N, C, *size), or the model is in training mode.
     """
     checked = _checked(model, images, keywords)
@@ -163,7 +168,7 @@ def list_layers(
     Args:
         traced: a pass with gradients from the images to the scores to explain.
         read: reads the outputs of layers as maps.
-        place: measures where a layer's cells lie; None leaves that out.
+        place: measures where a layer's cells lie; None: not measured.
 
     Raises:
         LookupError: no gradient leads from the scores to the images.

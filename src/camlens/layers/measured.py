@@ -20,16 +20,16 @@ from .default_layer import default_layer, on_few_rows
 from .measurement import measure_layers, measure_registration
 from .trace import trace
 
-#: Default layers are kept for so many targets that are callables.
+#: Number of callable targets whose default layers are cached.
 _CALLABLES = 16
 
 
-#: The shape of an image, and what is known of the model's further inputs.
+#: The shape of an image, with the shapes or values of the model's further inputs.
 _Inputs = tuple[Hashable, ...]
 
 
 class MeasuredLayers:
-    """Readings, default layers and registrations of one model's layers; shared by threads."""
+    """Cached readings, default layers and registrations of one model; threads may share it."""
 
     def __init__(self) -> None:
         self._readings: dict[tuple[str, _Inputs], Reading] = {}
@@ -39,11 +39,11 @@ class MeasuredLayers:
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what can be measured again: another process may run another device."""
+        """Omit all measurements: another process may use another device and measures again."""
         return {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start with nothing measured."""
+        """Start without measurements."""
         self.__init__()  # type: ignore[misc]
 
     def sites(
@@ -52,13 +52,13 @@ class MeasuredLayers:
         """Return the layers to capture in a call, and how to read them.
 
         Args:
-            probe: the call.
+            probe: the call's model, images and targets.
             names: layers; None: the default layer.
             layout: how to read them; None: as measured.
 
         Raises:
             LookupError: there is no default layer, or a layer did not run.
-            ValueError: a layer's output is no map of the images.
+            ValueError: a layer's output is not a map of the images.
         """
         names = (self.default(probe),) if names is None else names
         if layout is not None:
@@ -66,13 +66,13 @@ class MeasuredLayers:
         readings = self.readings(probe, names)
         for name in names:
             if readings[name].layout is None:
-                # That it did not run, or gave no floating-point tensor, is an error of its own.
+                # This raises a separate error if it did not run or returned no float tensor.
                 probe.run(sites=[Site(name)], start=None)
                 raise ValueError(readings[name].reason)
         return tuple(Site(name, readings[name].layout) for name in names)
 
     def readings(self, probe: Probe, names: Sequence[str]) -> Mapping[str, Reading]:
-        """Return what layers' outputs are, measured where that is not known."""
+        """Return readings of layers by name, measuring those that are not cached."""
         shape = inputs_key(probe)
         scores = _Scores(probe.targets if callable(probe.targets) else None)
         known = self._readings
@@ -90,18 +90,18 @@ class MeasuredLayers:
             raise ValueError(
                 "the scores of an image change with the other images of the batch, or do not "
                 "follow the images into another order: explain the images one by one, or choose "
-                "scores without a mean, softmax, sorting or the like over the batch"
+                "scores without a mean, softmax or sorting over the batch"
             )
         return {name: known[name, shape] for name in names}
 
     def default(self, probe: Probe) -> str:
-        """Return the layer to explain where none is named.
+        """Return the default layer.
 
-        It is searched once for each input shape, for all classes together, and once for each
-        callable that makes scores.
+        The search runs once for each input shape, for all classes together, and once for each
+        callable target.
 
         Raises:
-            LookupError: no layer will do.
+            LookupError: no layer qualifies.
         """
         shape = inputs_key(probe)
         scores = probe.targets if callable(probe.targets) else None
@@ -122,8 +122,8 @@ class MeasuredLayers:
         """Return where the cells of the layers' map lie.
 
         Raises:
-            ValueError: it is to be measured for several layers, or a map is a single cell or has
-                another number of axes than the images.
+            ValueError: a measured registration of several layers is requested, or a map is a single
+                cell or has another number of axes than the images.
         """
         shape = inputs_key(probe)
         grids = [tuple(maps.shape[2:]) for maps in traced.activations()]
@@ -137,7 +137,7 @@ class MeasuredLayers:
             if math.prod(cells) == 1:
                 raise ValueError(
                     f"layer {site.name!r} gives a single cell for images of {probe.size}, which "
-                    "says nothing about where: choose an earlier layer "
+                    "has no positions to show: choose an earlier layer "
                     "(camlens.find_layers(model, images) lists the grids) or larger images"
                 )
         grid = max(grids, key=math.prod)
@@ -148,16 +148,16 @@ class MeasuredLayers:
         if len(traced.sites) > 1:
             raise ValueError(
                 'registration="measured" places the map of a single layer, got '
-                f"{len(traced.sites)}: explain them one by one, or stretched"
+                f'{len(traced.sites)}: explain them one by one, or use "stretched"'
             )
         site, channels = traced.sites[0], traced.activations()[0].shape[1]
-        # Who says how a layer is read, answers for its cells' order.
+        # A layout that the caller passed is trusted for the order of the cells.
         return self.place(probe, site, channels, grid, proven=proven or readings[0] is None)
 
     def place(
         self, probe: Probe, site: Site, channels: int, grid: tuple[int, ...], *, proven: bool
     ) -> Registration:
-        """Return where the cells of one layer lie, measured where that is not known."""
+        """Return where the cells of one layer lie, measuring if it is not cached."""
         key = (site.name, inputs_key(probe))
         if key not in self._registrations:
             with self._lock:
@@ -180,7 +180,7 @@ class MeasuredLayers:
 
 @dataclasses.dataclass(frozen=True)
 class _Scores:
-    """A callable that makes scores, compared by identity and kept alive; None for classes."""
+    """A callable target, compared by identity and kept alive; None for classes."""
 
     value: Callable[[Any], Tensor] | None
 
@@ -192,7 +192,7 @@ class _Scores:
 
 
 def inputs_key(probe: Probe) -> _Inputs:
-    """Return what two calls share that run the same part of the model on inputs of one shape."""
+    """Return a cache key, equal for calls that run the same part of the model on equal shapes."""
     if not probe.inputs and not probe.keywords:
         return tuple(probe.images.shape[1:])
     further = [*enumerate(probe.inputs), *sorted(probe.keywords.items())]

@@ -1,4 +1,4 @@
-"""Run a model to measure what its layers' outputs are and where their cells lie."""
+"""Runs a model to measure its layers' layouts and the positions of their cells."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..probe.inputs import follow
 from ..registration import Registration
 from ..targets import select
 
-#: Images that run at once where cells are placed.
+#: Number of images in a batch when cells' positions are measured.
 _ROWS = 8
-#: Change of a score, as a fraction of the changed image's, that shows that images are mixed; and of
-#: the largest score, below which a change is rounding.
+#: Smallest change of another image's score that counts as mixing, as a fraction of the changed
+#: image's own change; and largest change that counts as rounding, as a fraction of the top score.
 _MIXED, _SMALL = 1e-2, 1e-4
 
 
@@ -61,7 +61,7 @@ def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Readin
         if not isinstance(module, torch.jit.ScriptModule)
     }
     for name in names:
-        layer(probe.model, name)  # its error says why a layer takes no hooks
+        layer(probe.model, name)  # raises an error for a layer that takes no hooks
     fixed = bool(probe.inputs or probe.keywords)
     how: dict[str, Any] = {"kinds": modules, "reverse": runs.reverse}
     try:
@@ -75,7 +75,7 @@ def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Readin
 
 
 class _Runs:
-    """Runs the model for the measurement of its layers, and keeps what it returned first."""
+    """Runs the model for the measurement of its layers, and keeps its first three outputs."""
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
@@ -87,12 +87,12 @@ class _Runs:
         return self._run(self.probe, images, layers)
 
     def reverse(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Return the outputs for the images in reverse order; of further inputs that order too."""
+        """Return the outputs for the images, and inputs that follow them, in reverse order."""
         rows = torch.arange(len(images)).flip(0)
         probe = self.probe
         try:
             followers = probe.followers()
-        except ValueError:  # which inputs go with the images cannot be told
+        except ValueError:  # it is unknown which inputs have a row for each image
             return {}
         inputs, keywords = follow(probe.inputs, probe.keywords, rows, followers)
         turned = Probe(probe.model, probe.images, inputs, keywords)
@@ -113,7 +113,7 @@ class _Runs:
         return outputs
 
     def mixes_images(self) -> bool:
-        """Return whether a change of image 0, or of the images' order, shows in other scores."""
+        """Return whether a change of image 0, or of the images' order, changes other scores."""
         given = callable(self.probe.targets)
         scores = [self._scores(outputs) for outputs in self.outputs[: 2 if given else 3]]
         base, changed, *turned = [s if s is None else s.flatten(1) for s in [*scores, None, None]]
@@ -125,14 +125,14 @@ class _Runs:
             return True
         if turned[0] is None or turned[0].shape != base.shape:
             return False
-        # A callable may hold values of these images in their order, so it is not turned.
+        # A callable may hold values of these images in order, so the order is not reversed for it.
         differ = (turned[0].flip(0) - base).abs().max()
         apart = (base.flip(0) - base).abs().max()
         return bool(differ > max(_MIXED * apart, small))
 
     @torch.no_grad()
     def _scores(self, outputs: Any) -> Tensor | None:
-        """Return (N, K) scores, or None where the targets are of this very batch."""
+        """Return (N, K) scores, or None if the targets fail for this batch."""
         targets = self.probe.targets if callable(self.probe.targets) else "all"
         try:
             scores = select(outputs, targets).scores.float()

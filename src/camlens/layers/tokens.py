@@ -1,4 +1,4 @@
-"""Which values of a block's output belong to which token, and whether attention keeps the order."""
+"""Assigns the values of a block's output to tokens, and checks that attention keeps their order."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..layouts import Layout, read
 from ..probe import Probe
 from .attention_run import AttentionRun, BlockCall, sampled
 
-#: Changes smaller than this fraction of the largest are rounding.
+#: Changes below this fraction of the largest change count as rounding.
 _ROUNDING = 1e-3
-#: A logit below is that of a key that is masked out.
+#: A logit below this belongs to a masked key.
 _HIDDEN = -5e3
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """How to turn a block's output into (N, C, tokens), including class tokens and registers.
+    """A layout that turns a block's output into (N, C, tokens), with class tokens and registers.
 
     Attributes:
-        batch: the dimension of the output that holds the images.
-        channels: the dimension that holds the channels.
-        axes: the dimensions that hold the tokens.
+        batch: dimension of the images in the output.
+        channels: dimension of the channels.
+        axes: dimensions of the tokens.
     """
 
     batch: int
@@ -39,7 +39,7 @@ class Tokens:
         return tokens
 
     def changed(self, output: Tensor, token: int) -> Tensor:
-        """Return a copy with noise, as large as the output itself, added to one token."""
+        """Return a copy with noise added to one token, with the output's standard deviation."""
         copy = output.clone()
         view = copy.permute(self.batch, self.channels, *self.axes)
         place = torch.unravel_index(torch.tensor(token, device=copy.device), view.shape[2:])
@@ -51,10 +51,10 @@ class Tokens:
 
 
 def token_layout(call: BlockCall, layout: Layout, images: int) -> tuple[Tokens, Tensor]:
-    """Return how to turn a block's output into tokens, and the index of each cell's token.
+    """Return the layout of a block's tokens, and the index of each cell's token.
 
     Raises:
-        ValueError: it cannot be turned into tokens.
+        ValueError: the output cannot be turned into tokens.
     """
     output = call.tensor()
     numbers = torch.arange(output.numel(), device=output.device).view(output.shape)
@@ -72,18 +72,18 @@ def token_layout(call: BlockCall, layout: Layout, images: int) -> tuple[Tokens, 
     tokens = Tokens(rest[0] if rest else 0, channels, axes)
     if len(rest) != 1:
         raise ValueError(
-            f"the block {call.name!r} gives {tuple(output.shape)}, of which images, channels and "
+            f"the block {call.name!r} gives {tuple(output.shape)}, in which images, channels and "
             f"tokens cannot be told apart; {REMEDY}"
         )
-    index = tokens(numbers)  # (N, C, T): which value is whose
+    index = tokens(numbers)  # (N, C, T): the index of each token's values
     order = torch.full((output.numel(),), -1, device=output.device)
     order[index[0, 0]] = torch.arange(index.shape[2], device=output.device)
     places = order[cells[0, 0].flatten()]
     expected = index[:, :, places].view_as(cells)
     if bool((places < 0).any()) or not torch.equal(expected, cells):
         raise ValueError(
-            f"the block {call.name!r} gives {tuple(output.shape)}, whose layout is no order of "
-            f"tokens that all images share; {REMEDY}"
+            f"the block {call.name!r} gives {tuple(output.shape)}, whose layout is not one order "
+            f"of tokens for all images; {REMEDY}"
         )
     return tokens, places.cpu()
 
@@ -91,9 +91,9 @@ def token_layout(call: BlockCall, layout: Layout, images: int) -> tuple[Tokens, 
 def check_order(
     probe: Probe, run: AttentionRun, chain: Sequence[BlockCall], tokens: Tokens, token: int
 ) -> None:
-    """Check that changing one token of a block's input changes that token's query and key alone.
+    """Check that changing one token of a block's input changes only that token's query and key.
 
-    The first block is not checked: its input is not the output of a block, which could be changed.
+    The first block is not checked, as its input is not the output of another block.
 
     Raises:
         ValueError: other queries or keys change as well.
@@ -103,11 +103,11 @@ def check_order(
     for call in chain[1:]:
         number = run.attention_of(call)
         before, after = run.samples[number], again.samples[number]
-        # How far the logits of a few queries with all keys, and of all with a few, have changed.
+        # Changes of the logits of a few queries with all keys, and of all queries with a few keys.
         queries, keys = (
             (a - b).nan_to_num().abs().amax(dim=(0, 1)) for a, b in zip(after, before, strict=True)
         )
-        # What a mask hides, by -inf or a large number, does not show a change.
+        # Logits that a mask hides, by -inf or a large negative number, show no change.
         seen_queries, seen_keys = ((b > _HIDDEN).any(dim=1).any(dim=0) for b in before)
         some = torch.tensor(sampled(keys.shape[0]), device=keys.device)
         others = some != token

@@ -1,4 +1,4 @@
-"""One traced pass of a model: every module's output, and the autograd graph between them."""
+"""One traced pass of a model, which records every module's output and the autograd graph."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class ModuleCall:
     Attributes:
         name: dotted name of the module.
         module: the module.
-        shape: of its output tensor; of a tuple or list, of the first tensor in it.
-        node: the copy of the output that the model went on with, a node that nothing else
-            shares; None where no gradient was recorded.
-        repeats: the earlier call whose tensor this one returned untouched: the last part of a
-            container, or what was before an identity.
-        input_shape: of the first tensor among the inputs; None if there is none.
+        shape: shape of its output tensor, or of the first tensor in a tuple or list.
+        node: the autograd node of the output's copy that the model continued with, which no other
+            call shares; None if no gradient was recorded.
+        repeats: the earlier call whose tensor this one returned unchanged: that of a container's
+            last part, or the one before an identity.
+        input_shape: shape of the first tensor among the inputs; None if there is none.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ModuleCall:
 
     @property
     def has_cells(self) -> bool:
-        """Whether the output may be more than a vector for each image, by its shape."""
+        """Whether the output's shape allows more than a vector for each image."""
         longer = sum(length > 1 for length in self.shape)
         return len(self.shape) > 2 and longer > 1 + (self.shape[0] > 1)
 
@@ -61,12 +61,12 @@ class Trace:
     """One forward pass with gradients from the images to the scores.
 
     Attributes:
-        calls: every call of a module that gave a floating-point tensor, in the order in which
+        calls: every call of a module that returned a floating-point tensor, in the order in which
             they finished.
-        images: the copy of the images that the model was given, as a node.
-        size: the images' spatial axes, in pixels.
-        outputs: what the model returned.
-        scores: (N, K) scores selected from it, with their graph.
+        images: the autograd node of the copy of the images that the model received.
+        size: lengths of the images' spatial axes, in pixels.
+        outputs: the model's output.
+        scores: (N, K) scores selected from the output, with their graph.
     """
 
     calls: tuple[ModuleCall, ...]
@@ -85,7 +85,7 @@ class Trace:
 
 
 class _Tracer:
-    """Records what each module returns, and hands on a copy of it."""
+    """A hook that records each module's output, and passes on a copy of it."""
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.modules = modules
@@ -111,7 +111,7 @@ class _Tracer:
         return replace_first(output, copy)
 
     def _handed_on_as(self, tensor: Tensor) -> ModuleCall | None:
-        """Return the call that handed on this very tensor, unless it was written to since."""
+        """Return the call that passed on this tensor, unless it was written to afterwards."""
         copy, version, call = self._handed_on.get(id(tensor), (None, 0, None))
         return call if copy is tensor and copy._version == version else None
 
@@ -119,18 +119,18 @@ class _Tracer:
 def trace(probe: Probe) -> Trace:
     """Run the model once with gradients from a copy of the images, and record every module.
 
-    Where the model switches gradients off on the way, it runs once more with gradients throughout.
+    If the model switches gradients off on the way, it runs once more with gradients throughout.
 
     Raises:
         TypeError: the output holds no scores.
-        ValueError: the scores are of another number of images.
+        ValueError: the number of scores does not fit the number of images.
     """
     constant = [buffer for buffer in probe.model.buffers() if not buffer.requires_grad]
     try:
         traced = _trace(probe, None)
         roots = [node for node in (traced.scores.grad_fn,) if node is not None]
         if traced.images not in walk(roots, successors):
-            # A parameter that is written to under no_grad is an error with gradients.
+            # With gradients, writing to a parameter under no_grad raises an error.
             with contextlib.suppress(RuntimeError):
                 traced = _trace(probe, UnbrokenGradients())
         return traced
@@ -149,7 +149,7 @@ def _trace(probe: Probe, mode: Interception | None) -> Trace:
     tracer = _Tracer(modules)
     with torch.enable_grad():
         given = probe.images.detach().requires_grad_().clone()
-        # Taken before the model has it: one that writes to its input gives it another node.
+        # Read before the model runs: writing to its input would give the tensor another node.
         images = get_gradient_edge(given).node
         outputs, _ = probe.execute(list(modules), tracer, given, gradients=True, mode=mode)
         scores = probe.select(outputs, len(given)).scores

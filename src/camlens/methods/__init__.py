@@ -1,1 +1,1 @@
-"""The methods as pure functions of tensors; nothing in here knows a model."""
+"""The formulas of the methods, as pure functions of tensors that see no model."""

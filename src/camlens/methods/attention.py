@@ -1,6 +1,6 @@
-"""Maps from attention probabilities and their gradients; pure functions on tensors.
+"""Formulas of attention maps, from attention probabilities and their gradients.
 
-T tokens, of which some are patches; N images, K targets.
+Shapes: N images, K targets, h heads, q queries, k keys; T tokens, some of which are patches.
 """
 
 from __future__ import annotations
@@ -10,12 +10,19 @@ from torch import Tensor
 
 
 def legrad(gradients: Float[Tensor, "N K h q k"]) -> Float[Tensor, "N K k"]:
-    r"""Return a layer's LeGrad values of the keys (Bousselham et al. 2024).
+    r"""LeGrad values of a layer's keys: the mean positive gradient of its attention to a key.
 
     .. math:: E_k = \frac{1}{h q} \sum_{h, q} \mathrm{ReLU}(\partial s / \partial A_{h q k})
 
+    Source: Bousselham et al., "LeGrad: An Explainability Method for Vision Transformers via Feature
+    Formation Sensitivity", 2024 (arXiv:2404.03214).
+
     Args:
-        gradients: of the layer's scores by its attention probabilities.
+        gradients: (N, K, h, q, k), derivatives of the layer's score s with respect to its attention
+            probabilities A.
+
+    Returns:
+        (N, K, k), not negative.
 
     Example:
         >>> import torch
@@ -28,13 +35,20 @@ def legrad(gradients: Float[Tensor, "N K h q k"]) -> Float[Tensor, "N K k"]:
 def relevance(
     gradients: Float[Tensor, "N K h q k"], probabilities: Float[Tensor, "N h q k"]
 ) -> Float[Tensor, "N K q k"]:
-    r"""Return :math:`\bar A` of a layer (Chefer, Gur and Wolf 2021b, equation 5).
+    r"""Gradient-weighted attention of a layer, averaged over its heads.
 
     .. math:: \bar A = E_h[(\nabla A \odot A)^+]
 
+    Source: Chefer, Gur and Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal
+    and Encoder-Decoder Transformers", ICCV 2021 (arXiv:2103.15679), equation 5.
+
     Args:
-        gradients: of the scores by the attention probabilities.
-        probabilities: the attention probabilities.
+        gradients: (N, K, h, q, k), derivatives of the scores with respect to the attention
+            probabilities.
+        probabilities: (N, h, q, k), the attention probabilities A.
+
+    Returns:
+        (N, K, q, k), not negative.
 
     Example:
         >>> import torch
@@ -48,14 +62,20 @@ def relevance(
 def generic_attention_step(
     rows: Float[Tensor, "N K T"], mean: Float[Tensor, "N K T T"]
 ) -> Float[Tensor, "N K T"]:
-    r"""Return rows of a product of layers with one more layer below (Chefer et al., equation 6).
+    r"""Generic attention: multiply rows of the product of the layers above with one more layer.
 
     :math:`R \leftarrow R + \bar A R` from the first layer to the last is the product
-    :math:`(I + \bar A_L) \cdots (I + \bar A_1)`, whose rows are made from the left.
+    :math:`(I + \bar A_L) \cdots (I + \bar A_1)`; its rows are computed from the last layer to the
+    first.
+
+    Source: Chefer et al. 2021 (arXiv:2103.15679), equation 6.
 
     Args:
-        rows: rows of the product of the layers above.
-        mean: :math:`\bar A` of this layer, see :func:`relevance`.
+        rows: (N, K, T), rows of the product of the layers above.
+        mean: (N, K, T, T), :math:`\bar A` of this layer, see :func:`relevance`.
+
+    Returns:
+        (N, K, T), rows of the product with this layer.
 
     Example:
         >>> import torch
@@ -69,13 +89,19 @@ def generic_attention_step(
 def rollout_step(
     rows: Float[Tensor, "N K T"], probabilities: Float[Tensor, "N T T"]
 ) -> Float[Tensor, "N K T"]:
-    r"""Return rows of a rollout with one more layer below (Abnar and Zuidema 2020, equation 1).
+    r"""Attention rollout: multiply rows of the product of the layers above with one more layer.
 
     .. math:: R = \prod_l (0.5 A_l + 0.5 I)
 
+    Source: Abnar and Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020
+    (arXiv:2005.00928), equation 1.
+
     Args:
-        rows: rows of the product of the layers above.
-        probabilities: A, the mean of the layer's attention probabilities over its heads.
+        rows: (N, K, T), rows of the product of the layers above.
+        probabilities: (N, T, T), the mean A of the layer's attention probabilities over its heads.
+
+    Returns:
+        (N, K, T), rows of the product with this layer.
 
     Example:
         >>> import torch
@@ -88,18 +114,18 @@ def rollout_step(
 def token_weights(
     sizes: Float[Tensor, "N K T"], patches: Bool[Tensor, T]
 ) -> Float[Tensor, "N K T"]:
-    """Return the weights with which the head uses the last layer's tokens, from its gradients.
+    """Weights with which the model's head uses the last layer's tokens, from their gradients.
 
-    If only class tokens or only patches have a gradient, those that have one get equal weights: one
-    class token, or the mean over the patches. If both have, the class tokens together and the
-    patches together are weighted by the sums of their gradients' sizes, and equally within a group.
+    If only class tokens or only patches have a gradient, all tokens with a gradient have equal
+    weights: one class token, or the mean over the patches. If both have gradients, each of the two
+    groups is weighted by the sum of its gradients' norms, and tokens within a group equally.
 
     Args:
-        sizes: the norm of each token's gradient, not negative.
-        patches: which tokens are patches; the others are class tokens and registers.
+        sizes: (N, K, T), the norm of each token's gradient, not negative.
+        patches: (T,), True for patches, False for class tokens and registers.
 
     Returns:
-        Weights that add up to 1; zeros where nothing has a gradient.
+        (N, K, T) weights that add up to 1; zeros if no token has a gradient.
 
     Example:
         >>> import torch

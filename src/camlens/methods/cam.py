@@ -1,9 +1,10 @@
-"""Class activation maps: one pure function for each method, (activations, gradients) -> map.
+"""Formulas of class activation maps, from a layer's activations and their gradients.
 
 Throughout, ``activations`` A is (N, C, *grid), the output of a layer for N images, and
-``gradients`` g is (N, K, C, *grid), the derivatives of each image's K scores by A. The grid has one
-axis for signals, two for images and three for volumes. The map is (N, K, *grid), neither resized
-nor scaled; negative values are cut to zero, since each method draws the evidence *for* a score.
+``gradients`` g is (N, K, C, *grid), the derivatives of each image's K scores with respect to A. The
+grid has one axis for signals, two for images and three for volumes. The map is (N, K, *grid),
+neither resized nor scaled; negative values are set to zero, since each method shows the evidence
+*for* a score.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def grad_cam(activations: Activations, gradients: Gradients) -> Maps:
     Gradient-based Localization", ICCV 2017 (arXiv:1610.02391), equations 1 and 2.
 
     Example:
-        Two channels with mean gradients 1 and -1: where the second is active, nothing is left.
+        Two channels with mean gradients 1 and -1: the map is zero where the second one is stronger.
 
         >>> import torch
         >>> activations = torch.tensor([[[[1.0, 3.0]], [[2.0, 0.0]]]])
@@ -46,8 +47,8 @@ def grad_cam_plus_plus(activations: Activations, gradients: Gradients) -> Maps:
               \alpha_{cij} = \frac{g_{cij}^2}{2 g_{cij}^2 + g_{cij}^3 \sum_{ab} A_{cab}}
 
     The second and third derivatives of the paper's ``Y = exp(score)`` are ``Y g^2`` and
-    ``Y g^3`` at the *same* place (i, j); the sum runs over the activations alone. We divide the
-    fraction by ``g^2``, which changes no value and keeps small gradients from underflowing.
+    ``Y g^3`` at the *same* place (i, j); the sum is over the activations alone. The code reduces
+    the fraction by ``g^2``, which changes no value and keeps small gradients from underflowing.
 
     Source: Chattopadhay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for
     Deep Convolutional Networks", WACV 2018 (arXiv:1710.11063), equations 5, 10 and 19. It
@@ -68,11 +69,11 @@ def grad_cam_plus_plus(activations: Activations, gradients: Gradients) -> Maps:
 
 
 def hires_cam(activations: Activations, gradients: Gradients) -> Maps:
-    r"""HiResCAM: activations times gradients, place by place.
+    r"""HiResCAM: activations times gradients, cell by cell, summed over the channels.
 
     .. math:: L = \mathrm{ReLU}\Big(\sum_c g_c \odot A_c\Big)
 
-    Unlike Grad-CAM it never spreads one place's gradient over the whole channel.
+    Unlike Grad-CAM, it does not average a channel's gradient over the cells.
 
     Source: Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of
     convolutional neural networks", 2020 (arXiv:2011.08891), section 3.3.
@@ -88,7 +89,7 @@ def hires_cam(activations: Activations, gradients: Gradients) -> Maps:
 
 
 def layer_cam(activations: Activations, gradients: Gradients) -> Maps:
-    r"""LayerCAM: activations weighted place by place with their positive gradients.
+    r"""LayerCAM: activations weighted cell by cell with their positive gradients.
 
     .. math:: L = \mathrm{ReLU}\Big(\sum_c \mathrm{ReLU}(g_c) \odot A_c\Big)
 
@@ -106,12 +107,12 @@ def layer_cam(activations: Activations, gradients: Gradients) -> Maps:
 
 
 def xgrad_cam(activations: Activations, gradients: Gradients) -> Maps:
-    r"""XGrad-CAM: channels weighted by their gradients' mean under the activations.
+    r"""XGrad-CAM: channels weighted by their activation-weighted mean gradient.
 
     .. math:: w_c = \frac{\sum_{ij} A_{cij}\, g_{cij}}{\sum_{ij} A_{cij}}
 
-    A channel whose activations sum to zero has no weight. Meant for activations that are not
-    negative.
+    A channel whose activations sum to zero has weight 0. The method assumes activations that are
+    not negative.
 
     Source: Fu et al., "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of
     CNNs", BMVC 2020 (arXiv:2008.02312), equation 8.
@@ -129,13 +130,13 @@ def xgrad_cam(activations: Activations, gradients: Gradients) -> Maps:
 
 
 def class_activation_map(activations: Activations, gradients: Gradients) -> Maps:
-    r"""CAM: channels weighted by their weights in the linear layer behind global average pooling.
+    r"""CAM: channels weighted by their weights in the linear layer after global average pooling.
 
     .. math:: M = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big)
 
-    Behind average pooling and a linear layer each cell's gradient is ``w_c / hw``, so the weights
-    are read off the gradients: their sum over the grid. What is behind the layer has to be that
-    and nothing else; :class:`camlens.CAM` checks it.
+    If average pooling and a linear layer follow, each cell's gradient is ``w_c / hw``, so the
+    weights are the sums of the gradients over the grid. Nothing else may follow the layer;
+    :class:`camlens.CAM` checks this.
 
     Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016
     (arXiv:1512.04150), equation 2.
@@ -156,8 +157,9 @@ def eigen_cam(activations: Activations, gradients: Gradients | None = None) -> M
     .. math:: O = U \Sigma V^\top, \quad L = \mathrm{ReLU}(O V_1)
 
     with O the activations as an (hw, C) matrix. As in the paper O is not centred, so for ReLU
-    activations all of ``O V_1`` has one sign; we take the sign in which its sum is positive
-    (a singular vector's sign is arbitrary). It knows no class: gradients are not used.
+    activations all of ``O V_1`` has one sign. A singular vector's sign is arbitrary: the function
+    takes the one for which the sum of ``O V_1`` is positive. The map does not depend on a class,
+    and ``gradients`` are ignored.
 
     Source: Muhammad and Yeasin, "Eigen-CAM: Class Activation Map using Principal Components",
     IJCNN 2020 (arXiv:2008.00299), section III.
@@ -183,13 +185,12 @@ def eigen_grad_cam(activations: Activations, gradients: Gradients) -> Maps:
 
     .. math:: O = g \odot A = U \Sigma V^\top, \quad L = \mathrm{ReLU}(\pm\, O V_1)
 
-    with O as an (hw, C) matrix, not centred. A singular vector's sign is arbitrary; we take the
-    one in which the projection goes with the evidence ``sum_c g_c A_c``, so that what is kept
-    speaks for the score. It is the first direction of an idea of the library grad-cam, where the
-    sign is left to chance.
+    with O as an (hw, C) matrix, not centred. A singular vector's sign is arbitrary: the function
+    takes the one for which the projection agrees with the evidence ``sum_c g_c A_c``, so that the
+    positive part is evidence for the score.
 
-    Source: Gildenblat et al., pytorch-grad-cam, 2021; after Muhammad and Yeasin 2020
-    (arXiv:2008.00299).
+    Source: Gildenblat et al., pytorch-grad-cam, 2021, which leaves the sign to chance; after
+    Muhammad and Yeasin 2020 (arXiv:2008.00299).
 
     Example:
         >>> import torch
@@ -210,17 +211,17 @@ def eigen_grad_cam(activations: Activations, gradients: Gradients) -> Maps:
 
 
 def ablation_cam(activations: Activations, falls: Weights, scores: Float[Tensor, "n k"]) -> Maps:
-    r"""Ablation-CAM: channels weighted by how far the score falls without them.
+    r"""Ablation-CAM: channels weighted by the score's drop without them.
 
     .. math:: L = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big), \quad w_c = \frac{y - y_c}{|y|}
 
-    with ``y_c`` the score when channel c is replaced. The paper divides by y, which would turn the
-    map of a negative score around; of positive scores it is the paper's.
+    with ``y_c`` the score when channel c is replaced. The paper divides by y, which would invert
+    the map of a negative score; for positive scores the two agree.
 
     Args:
         activations: (N, C, *grid).
-        falls: (N, K, C), ``y - y_c``.
-        scores: (N, K), ``y``.
+        falls: (N, K, C), the drops ``y - y_c``.
+        scores: (N, K), the scores ``y`` of the unchanged images.
 
     Source: Desai and Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network
     via Gradient-free Localization", WACV 2020, equations 2 and 3.
@@ -239,10 +240,10 @@ def ablation_cam(activations: Activations, falls: Weights, scores: Float[Tensor,
 def layer_integrated_gradients(
     activations: Activations, baseline: Activations, gradients: Gradients
 ) -> Maps:
-    r"""Integrated gradients of a layer: the change of its activations times their mean gradient.
+    r"""Layer integrated gradients: the activations' change from a baseline times the mean gradient.
 
-    Signed: the sum over the cells is the score less the baseline's (completeness). The explainer's
-    map is the positive part.
+    The result is signed: its sum over the cells is the score minus that of the baseline
+    (completeness). The explainer's map is the positive part.
 
     .. math:: L = \sum_c (A_c - B_c) \odot
               \int_0^1 \frac{\partial y}{\partial A_c}\big(B + t (A - B)\big)\, dt
@@ -250,7 +251,7 @@ def layer_integrated_gradients(
     Args:
         activations: (N, C, *grid), A.
         baseline: (N, C, *grid), B.
-        gradients: (N, K, C, *grid), the integral: the mean gradient along the way from B to A.
+        gradients: (N, K, C, *grid), the integral: the mean gradient on the line from B to A.
 
     Source: Sundararajan et al., "Axiomatic Attribution for Deep Networks", ICML 2017
     (arXiv:1703.01365), equations 1 and 3, at a layer in place of the image.

@@ -1,7 +1,8 @@
-"""Concepts: a layer's activations as a sum of a few directions, each with its own map.
+"""Factorization of a layer's activations into concepts: directions of the channels, with maps.
 
-``activations`` A is (n, cells, C), a row for each cell of a layer's grid; of F concepts, presences
-H are (n, cells, F), never negative, and directions W are (n, F, C) of length 1: A is about H W.
+``activations`` A is (n, cells, C), with a row for each cell of the layer's grid. For F concepts,
+``presences`` H is (n, cells, F), not negative, and ``directions`` W is (n, F, C), of length 1. The
+product H W approximates A.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ Directions = Float[Tensor, "n f c"]
 def factorize(
     activations: Cells, concepts: int, *, signed: bool = False, steps: int = 200
 ) -> tuple[Presences, Directions]:
-    r"""Factorize activations into where concepts are and what they are.
+    r"""Factorize activations A into presences H and directions W of concepts.
 
     .. math:: \min_{H \ge 0,\, W \ge 0} \lVert A - H W \rVert_F
 
-    one concept at a time (coordinate descent), from a start that is made of the singular vectors,
-    so nothing is left to chance. With ``signed`` only H is not negative.
+    by coordinate descent, one concept at a time. The start is computed from the singular vectors,
+    so the result is deterministic. With ``signed`` directions may be negative.
 
     Args:
         activations: A, not negative unless ``signed``.
         concepts: F, at most the smaller of cells and C.
         signed: whether directions may be negative.
-        steps: how often all concepts are updated.
+        steps: number of updates of all concepts.
 
     Returns:
-        H and W, the concept that makes up most of A first.
+        H and W, the concept with the largest share of A first.
 
     Source: Collins, Achanta and Suesstrunk, "Deep Feature Factorization for Concept Discovery",
     ECCV 2018 (arXiv:1806.10206), equation 1; the updates are those of Cichocki and Phan 2009
@@ -60,12 +61,12 @@ def factorize(
 
 
 def presences_of(activations: Cells, directions: Directions, *, steps: int = 200) -> Presences:
-    """Return where given directions are: the non-negative H that make A about H W.
+    """Return the non-negative presences H of given directions W that minimise ``||A - H W||``.
 
     Args:
         activations: A, of any sign.
         directions: W, of any sign.
-        steps: how often all concepts are updated.
+        steps: number of updates of all concepts.
 
     Example:
         >>> directions = torch.tensor([[[1.0, 0.0]]])
@@ -82,11 +83,19 @@ def presences_of(activations: Cells, directions: Directions, *, steps: int = 200
 def concept_maps(
     falls: Float[Tensor, "n k f"], presences: Float[Tensor, "n f *grid"]
 ) -> Float[Tensor, "n k *grid"]:
-    r"""Return a target's map: what the score loses without each concept, spread where that is.
+    r"""Return the maps of targets: the score's drop without each concept, times its scaled map.
 
     .. math:: L = \sum_f \mathrm{ReLU}(y - y_f)\, \frac{H_f}{\sum_{ij} H_{f,ij}}
 
-    with :math:`y_f` the score without concept f. The paper has maps of concepts only.
+    with :math:`y_f` the score without concept f. The paper has maps of concepts only, not of
+    targets.
+
+    Args:
+        falls: (n, K, F), the drops ``y - y_f``.
+        presences: (n, F, *grid), the concepts' maps H.
+
+    Returns:
+        (n, K, *grid), not negative.
 
     Example:
         >>> presences = torch.tensor([[[1.0, 3.0], [2.0, 0.0]]])
@@ -100,7 +109,7 @@ def concept_maps(
 def unexplained(
     activations: Cells, presences: Presences, directions: Directions
 ) -> Float[Tensor, " n"]:
-    r"""Return what the concepts leave of each image's activations.
+    r"""Return the relative residual of each image's factorization, (n,).
 
     .. math:: \lVert A - H W \rVert_F\, /\, \lVert A \rVert_F
 
@@ -116,7 +125,7 @@ def unexplained(
 
 
 def _start(activations: Cells, concepts: int) -> tuple[Presences, Directions]:
-    """Return the stronger half of each singular pair, with the mean in the place of zeros."""
+    """Return the start: the larger of each singular pair's two signed parts, zeros filled in."""
     left, values, right = torch.linalg.svd(activations, full_matrices=False)
     left, right = left[..., :concepts], right[:, :concepts]
     halves = [(left.relu(), right.relu()), ((-left).relu(), (-right).relu())]

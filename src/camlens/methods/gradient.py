@@ -1,7 +1,8 @@
-"""Input gradients: the backward rules of a ReLU, and what is made of the gradients.
+"""Formulas of input gradients: backward rules of ReLUs, and maps computed from gradients.
 
-``gradient`` is the derivative that arrives from above, ``output`` what the rectifier gave in the
-forward pass, positive where it was active; both have one shape.
+The ``output`` of a rule is the ReLU's output in the forward pass, positive where the unit was
+active, and ``gradient`` the derivative with respect to it in the backward pass. Both have the same
+shape.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ Signed = Float[Tensor, "n k c *size"]
 
 
 def plain_rule(gradient: Float[Tensor, "*s"], output: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """Backpropagation as it is: the gradient passes where the unit was active.
+    """Plain backpropagation: the gradient passes where the unit was active.
 
     Source: Simonyan et al., "Deep Inside Convolutional Networks", 2013 (arXiv:1312.6034).
 
@@ -60,13 +61,13 @@ def guided_rule(gradient: Float[Tensor, "*s"], output: Float[Tensor, "*s"]) -> F
 
 
 def _where_active(gradient: Tensor, output: Tensor) -> Tensor:
-    # ReLU's own derivative: one pass over memory, where a comparison and a selection take two.
+    # ReLU's own derivative: one pass over memory; a comparison and a selection take two.
     passed: Tensor = torch.ops.aten.threshold_backward(gradient, output, 0)
     return passed
 
 
 def saliency(gradients: Signed) -> Float[Tensor, "n k *size"]:
-    """Return the largest absolute gradient over an image's channels.
+    """Saliency: the largest absolute gradient over an image's channels.
 
     Source: Simonyan et al. 2013 (arXiv:1312.6034), section 3.1.
 
@@ -99,17 +100,17 @@ def guided_grad_cam(gradients: Signed, heatmaps: Float[Tensor, "n k *size"]) -> 
 def full_gradient_sizes(
     contributions: Float[Tensor, "n c *grid"],
 ) -> Float[Tensor, n * grid]:
-    r"""FullGrad: the sizes of what one layer's biases, or the image, contribute to a score.
+    r"""FullGrad: magnitude of the contributions of one layer's biases, or of the image, to a score.
 
     .. math:: \psi(p) = \sum_c \frac{|p_c|}{\max |p|}
 
-    of :math:`p_{lc} = b_{lc} \odot \partial y / \partial b_{lc}`, a bias times the gradient by it,
-    place by place, or of the image times its gradient. The map is the sum over all layers, each
-    resized to the image. The maximum is over channels and places. The authors also subtract the
-    minimum, which would draw a small contribution everywhere as none.
+    for :math:`p_{lc} = b_{lc} \odot \partial y / \partial b_{lc}`, a bias times its gradient, cell
+    by cell, or for the image times its gradient. The maximum is over channels and cells. The map is
+    the sum over all layers, each resized to the image. The authors also subtract the minimum, which
+    would hide a small contribution that is present everywhere.
 
     Args:
-        contributions: (N, C, *grid), with their signs.
+        contributions: (N, C, *grid), signed.
 
     Returns:
         (N, *grid), not negative.

@@ -1,8 +1,7 @@
-"""Linear layers as functions of their inputs and parameters, and their transposes.
+"""Linear layers as functions of their inputs and parameters, with their transposes.
 
-"Linear" is meant in the mathematical sense, but for a bias: dense layers, convolutions, and
-BatchNorm in inference mode. Rules of relevance (:mod:`camlens.methods.relevance`) are written in
-terms of these functions.
+"Linear" includes affine: dense layers, convolutions, and BatchNorm in inference mode, each with or
+without a bias. The rules of relevance (:mod:`camlens.methods.relevance`) use these functions.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch.nn import functional
 
 @dataclasses.dataclass(frozen=True)
 class Dense:
-    """A dense layer, over the last dimension.
+    """A dense (fully connected) layer, applied to the last dimension.
 
     Example:
         >>> Dense()(torch.ones(1, 2), torch.tensor([[2.0, 3.0]])).tolist()
@@ -31,17 +30,17 @@ class Dense:
         return functional.linear(inputs, weight, bias)
 
     def transposed(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Return what the transposed layer makes of values of the outputs' shape."""
+        """Apply the transposed layer to values of the outputs' shape."""
         return values @ weight.to(values)
 
     def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Return the weights of this layer with each output channel scaled by (channels,)."""
+        """Return this layer's weights, with each output channel scaled by (channels,) factors."""
         return weight * scale.view(-1, 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """A convolution of one to three axes, plain or transposed.
+    """A convolution over one to three axes, plain or transposed.
 
     Attributes:
         shape: the shape of its inputs, (N, C, *size).
@@ -50,7 +49,7 @@ class Convolution:
         dilation: one number for each axis.
         groups: number of groups of channels.
         backward: whether it is a transposed convolution.
-        output_padding: of a transposed convolution, one number for each axis.
+        output_padding: one number for each axis, for a transposed convolution.
     """
 
     shape: torch.Size
@@ -76,9 +75,9 @@ class Convolution:
         )
 
     def transposed(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Return what the transposed layer makes of values of the outputs' shape."""
+        """Apply the transposed layer to values of the outputs' shape."""
         weight = weight.to(values.dtype)
-        like = weight.new_empty(1).expand(self.shape)  # of the inputs only the shape counts
+        like = weight.new_empty(1).expand(self.shape)  # only the shape of the inputs matters
         result: Tensor = torch.ops.aten.convolution_backward(
             values,
             like,
@@ -95,7 +94,7 @@ class Convolution:
         return result
 
     def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Return the weights of this layer with each output channel scaled by (channels,)."""
+        """Return this layer's weights, with each output channel scaled by (channels,) factors."""
         if not self.backward:
             return weight * scale.view(-1, *[1] * (weight.ndim - 1))
         grouped = weight.unflatten(0, (self.groups, -1))  # (groups, inputs, outputs, *kernel)
@@ -106,7 +105,7 @@ class Convolution:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """A factor for each channel: a BatchNorm in inference mode that follows no linear layer."""
+    """A factor for each channel: BatchNorm in inference mode that follows no linear layer."""
 
     def __call__(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return the layer's outputs."""
@@ -114,11 +113,11 @@ class Scale:
         return outputs if bias is None else outputs + _of_channels(bias, inputs)
 
     def transposed(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Return what the transposed layer makes of values of the outputs' shape."""
+        """Apply the transposed layer to values of the outputs' shape."""
         return values * _of_channels(weight, values)
 
     def scaled(self, weight: Tensor, scale: Tensor) -> Tensor:
-        """Return the weights of this layer with each output channel scaled by (channels,)."""
+        """Return this layer's weights, with each output channel scaled by (channels,) factors."""
         return weight * scale
 
 
@@ -131,15 +130,15 @@ LinearLayer: TypeAlias = Dense | Convolution | Scale
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Forward:
-    """What a linear layer computed.
+    """A linear layer with the inputs and outputs of one forward pass.
 
     Attributes:
         layer: the layer.
         weight: its weights.
         bias: (channels,) or None.
-        inputs: a, of any shape that the layer takes.
-        outputs: z, the layer's outputs.
-        signed: whether an input may be negative; False saves a rule some operations.
+        inputs: the inputs a, of any shape that the layer takes.
+        outputs: the outputs z.
+        signed: whether an input may be negative; False saves operations in a rule.
     """
 
     layer: LinearLayer
@@ -151,7 +150,7 @@ class Forward:
 
 
 def positive_part(forward: Forward) -> Tensor:
-    r"""Return :math:`\sum_i (a_i w_{ij})^+ + b_j^+` of each output j, of the outputs' shape.
+    r"""Return :math:`\sum_i (a_i w_{ij})^+ + b_j^+` for each output j, in the outputs' shape.
 
     Example:
         >>> a, w = torch.tensor([[3.0, 2.0, -1.0]]), torch.tensor([[2.0, -1.0, -2.0]])

@@ -1,6 +1,6 @@
-"""Paths: gradients by the image, summed along the way from a baseline image to the image.
+"""Formulas of path methods, which sum gradients between a baseline image and the image.
 
-A path's gradients are (N, K, C, *size), as those of one image; nothing here knows a model.
+Gradients are (N, K, C, *size) for N images and K targets. The functions see no model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Signed = Float[Tensor, "n k c *size"]
 
 
 def midpoints(steps: int) -> list[float]:
-    """Return the midpoints of ``steps`` equal parts of the way from 0 to 1.
+    """Return the midpoints of ``steps`` equal parts of the interval from 0 to 1.
 
     Example:
         >>> midpoints(2)
@@ -24,7 +24,7 @@ def midpoints(steps: int) -> list[float]:
 
 
 def finer_midpoints(steps: int) -> list[float]:
-    """Return what ``midpoints(3 * steps)`` has besides ``midpoints(steps)``: none is in vain.
+    """Return the points of ``midpoints(3 * steps)`` that are not in ``midpoints(steps)``.
 
     Example:
         >>> [round(point, 3) for point in finer_midpoints(1)]
@@ -36,23 +36,26 @@ def finer_midpoints(steps: int) -> list[float]:
 def integrated_gradients(
     total: Signed, steps: int, way: Float[Tensor, "n c *size"]
 ) -> Float[Tensor, "n k c *size"]:
-    r"""Integrated gradients: the mean gradient on the way from the baseline, times the way.
+    r"""Integrated gradients: mean gradient between baseline and image, times their difference.
 
     .. math:: A_i = (x_i - b_i) \int_0^1 \frac{\partial f}{\partial x_i}
               \big(b + \alpha (x - b)\big)\, d\alpha
 
-    The integral is a sum at the midpoints of equal steps.
+    The integral is approximated by a sum at the midpoints of equal steps.
 
     Source: Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017
     (arXiv:1703.01365), equation 1; equation 3 takes the steps' right ends.
 
     Args:
-        total: the sum of the gradients at the steps' midpoints.
-        steps: how many there are.
-        way: x - b, the image minus the baseline.
+        total: (N, K, C, *size), the sum of the gradients at the midpoints.
+        steps: number of midpoints.
+        way: (N, C, *size), x - b, the image minus the baseline.
+
+    Returns:
+        (N, K, C, *size), signed.
 
     Example:
-        The score :math:`x^2` from 0 to 3, with gradients 1.5 and 4.5 at two midpoints.
+        The score :math:`x^2` from 0 to 3, with a sum of gradients of 6 at two midpoints.
 
         >>> import torch
         >>> total, way = torch.tensor([[[[6.0]]]]), torch.tensor([[[3.0]]])
@@ -65,11 +68,20 @@ def integrated_gradients(
 def completeness_gap(
     attributions: Signed, difference: Float[Tensor, "n k"]
 ) -> Float[Tensor, "n k"]:
-    r"""Return how far attributions are from adding up to the difference of the scores.
+    r"""Completeness gap: distance of the attributions' sum from the difference of the scores.
 
     .. math:: \left| \sum_i A_i - (f(x) - f(b)) \right|
 
-    Source: proposition 1 of arXiv:1703.01365: of the exact integral it is zero.
+    For the exact integral it is zero.
+
+    Source: Sundararajan et al. 2017 (arXiv:1703.01365), proposition 1.
+
+    Args:
+        attributions: (N, K, C, *size), A.
+        difference: (N, K), f(x) - f(b).
+
+    Returns:
+        (N, K), not negative.
 
     Example:
         >>> import torch
@@ -91,10 +103,16 @@ def positive_evidence(attributions: Signed) -> Float[Tensor, "n k *size"]:
 
 
 def expected_draws(samples: int, baselines: int, seed: int) -> list[tuple[int, float]]:
-    """Return for each sample which baseline it starts at, and how far it is on its way.
+    """Return for each sample the index of its baseline, and its position between 0 and 1.
 
-    The ways are stratified, one in each of ``samples`` equal parts, and the baselines are used
-    equally often but for one: the mean is that of independent draws, with less noise.
+    The positions are stratified, one in each of ``samples`` equal parts, and the numbers of uses
+    of the baselines differ by at most one. The expected value is that of independent draws, with
+    less noise.
+
+    Args:
+        samples: number of draws.
+        baselines: number of baselines.
+        seed: seed of the draws.
 
     Example:
         >>> draws = expected_draws(4, 2, seed=0)

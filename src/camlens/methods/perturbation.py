@@ -1,7 +1,7 @@
-"""Perturbations: masks, and the maps made of the scores of images changed by them.
+"""Formulas of perturbation methods: masks, and maps computed from the masked images' scores.
 
 A mask is 1 where an image is shown and 0 where it is hidden. K scores of each changed image come
-from one forward pass; nothing here knows a model.
+from one forward pass. The functions see no model.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-#: Of one axis: which of its pixels each window covers, (windows, length).
+#: For one axis: which of its pixels each window covers, (windows, length).
 Cover = Bool[Tensor, "_ _"]
-#: Of one axis, by shift and pixel: the weight of each cell of a coarse grid.
+#: For one axis, by shift and pixel: the weight of each cell of a coarse grid.
 Table = Float[Tensor, "_ _ _"]
 
 
 def window_covers(length: int, window: int, stride: int) -> Cover:
-    """Return which pixels of an axis each window covers, the last window flush with the end.
+    """Return which pixels of an axis each window covers; the last window is flush with the end.
 
     Args:
-        length: pixels of the axis.
-        window: pixels of a window, at most ``length``.
-        stride: pixels from one window to the next, at most ``window``, so that all are covered.
+        length: length of the axis in pixels.
+        window: length of a window in pixels, at most ``length``.
+        stride: distance between neighbouring windows in pixels, at most ``window``, so that every
+            pixel is covered.
 
     Example:
         Windows of 2 pixels every 2 pixels on an axis of 5: the last one moves back by one.
@@ -38,7 +39,7 @@ def window_covers(length: int, window: int, stride: int) -> Cover:
 
 
 def covered(covers: Sequence[Cover], windows: Int64[Tensor, " m"]) -> Bool[Tensor, m * size]:
-    """Return the pixels that some of the windows cover; the windows' last axis counts fastest.
+    """Return the pixels that each of the given windows covers; windows count in row-major order.
 
     Example:
         >>> covers = [window_covers(2, 1, 1), window_covers(3, 2, 1)]
@@ -58,20 +59,20 @@ def covered(covers: Sequence[Cover], windows: Int64[Tensor, " m"]) -> Bool[Tenso
 def occlusion(
     drops: Float[Tensor, "n k *windows"], covers: Sequence[Cover]
 ) -> Float[Tensor, "n k *size"]:
-    r"""Occlusion: how far a score falls on average when a window covers the pixel.
+    r"""Occlusion: the mean drop of a score over the windows that cover a pixel.
 
     .. math:: A_p = \frac{1}{|\{w \ni p\}|} \sum_{w \ni p} \big(f(x) - f(x_w)\big)
 
-    with :math:`x_w` the image whose window w is replaced by the baseline. Windows are products of
-    intervals, one on each axis, so the mean is one over the axes in turn.
+    with :math:`x_w` the image with window w replaced by the baseline. Windows are products of
+    intervals, one on each axis, so the mean is taken over one axis after the other.
 
     Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014
-    (arXiv:1311.2901), section 4.2. The paper draws the score at the window's place; as captum
-    does, each pixel gets the mean over the windows that cover it.
+    (arXiv:1311.2901), section 4.2. The paper draws the score at the window's position; here, as in
+    captum, each pixel gets the mean over the windows that cover it.
 
     Args:
-        drops: the unchanged score minus the score with each window replaced.
-        covers: of each axis.
+        drops: (N, K, *windows), the unchanged score minus the score with each window replaced.
+        covers: for each axis, which pixels each window covers, see :func:`window_covers`.
 
     Returns:
         (N, K, *size), signed.
@@ -89,14 +90,14 @@ def occlusion(
 
 
 def upsampling_table(length: int, cells: int) -> Table:
-    r"""Return the linear upsampling of RISE along one axis, for each shift it may have.
+    r"""Return the weights of RISE's linear upsampling along one axis, for each possible shift.
 
-    As the paper has it, ``cells`` cells are upsampled to :math:`(cells + 1) C` pixels with
-    :math:`C = \lceil length / cells \rceil`, of which ``length`` are cut out at a shift of 0 to
+    As in the paper, ``cells`` cells are upsampled to :math:`(cells + 1) C` pixels with
+    :math:`C = \lceil length / cells \rceil`, of which ``length`` are cropped at a shift of 0 to
     :math:`C - 1`.
 
     Example:
-        >>> upsampling_table(2, 1).tolist()  # of one cell every pixel has the value
+        >>> upsampling_table(2, 1).tolist()  # every pixel has the value of the only cell
         [[[1.0], [1.0]], [[1.0], [1.0]]]
     """
     pitch = -(-length // cells)
@@ -112,7 +113,7 @@ def smooth_masks(
 ) -> Float[Tensor, m * size]:
     """Return RISE's masks: coarse random cells, upsampled linearly, each with its own shift.
 
-    Where each cell is 1 with probability p, so is the mean of every pixel.
+    If each cell is 1 with probability p, the mean of every pixel is p.
 
     Example:
         >>> tables = [upsampling_table(4, 2)]
@@ -121,7 +122,7 @@ def smooth_masks(
     """
     masks: Tensor = cells
     for axis, table in enumerate(tables):
-        # The axis in front becomes pixels and goes to the end, until all have.
+        # The first grid axis becomes pixels and moves to the end, until all axes have.
         flat = masks.flatten(2) if masks.ndim > 2 else masks.unsqueeze(2)
         pixels = (table[shifts[:, axis]] @ flat).transpose(1, 2)  # (m, others, length)
         masks = pixels.reshape(len(masks), *masks.shape[2:], table.shape[1])
@@ -131,13 +132,16 @@ def smooth_masks(
 def rise_sums(
     scores: Float[Tensor, "m k"], masks: Float[Tensor, m * size], keep: float, *, center: bool
 ) -> Float[Tensor, "2 k *size"]:
-    """Return a chunk's sums of scores times masks, and of the squares of their deviations.
+    """Return the sums over a batch of scores times masks, and of the squares of these products.
 
     Args:
-        scores: of the masked images; less the mean of all scores, where those are centred.
-        masks: the masks of the chunk.
+        scores: (m, K), of the masked images; minus the mean of all scores if they are centred.
+        masks: (m, *size), the masks of the batch.
         keep: the masks' mean.
-        center: whether the scores were centred, and a mask counts by how far it is from its mean.
+        center: whether the scores are centred; the masks' mean is then subtracted from the masks.
+
+    Returns:
+        (2, K, *size).
 
     Example:
         >>> scores, masks = torch.tensor([[2.0], [4.0]]), torch.tensor([[1.0], [0.5]])
@@ -152,7 +156,7 @@ def rise_sums(
 def rise(
     sums: Float[Tensor, "2 k *size"], count: int, keep: float
 ) -> tuple[Float[Tensor, k * size], Float[Tensor, k * size]]:
-    r"""RISE: the mean score of the images that show a pixel, and its Monte-Carlo standard error.
+    r"""RISE: the mean score of masked images that show a pixel, with its Monte-Carlo error.
 
     .. math:: S_p = \frac{1}{M\, E[m]} \sum_{i=1}^{M} f(x \odot m_i)\, m_{ip}
 
@@ -161,12 +165,12 @@ def rise(
     independent draws.
 
     Args:
-        sums: of all masks, see :func:`rise_sums`.
+        sums: (2, K, *size), over all masks, see :func:`rise_sums`.
         count: M, the number of masks, at least 2.
         keep: E[m], the masks' mean.
 
     Returns:
-        The map, signed, and its standard error.
+        The signed map and its standard error, (K, *size) each.
 
     Example:
         >>> sums = torch.tensor([[[4.0]], [[8.0]]])  # 2 * 1 + 4 * 0.5, and the squares of the two
@@ -180,7 +184,7 @@ def rise(
 def mean_and_error(
     total: Float[Tensor, "*shape"], squares: Float[Tensor, "*shape"], count: int
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Return the mean of ``count`` draws and its standard error, of their sum and sum of squares.
+    """Return the mean of ``count`` draws and its standard error, from the sum and sum of squares.
 
     Example:
         >>> total, squares = torch.tensor([4.0]), torch.tensor([10.0])  # of the draws 1 and 3
@@ -192,7 +196,7 @@ def mean_and_error(
 
 
 def unit_masks(maps: Float[Tensor, "n k *size"]) -> Float[Tensor, "n k *size"]:
-    """Scale each map from its least to its largest value to [0, 1], as Score-CAM's masks are.
+    """Scale each map linearly to [0, 1], from its minimum to its maximum, as Score-CAM does.
 
     Example:
         >>> unit_masks(torch.tensor([[[-1.0, 1.0, 3.0]]])).tolist()
@@ -210,24 +214,27 @@ def score_cam(
     *,
     normalized: bool = True,
 ) -> Float[Tensor, "n k *grid"]:
-    r"""Score-CAM: channels weighted by the score of the image that shows what they show.
+    r"""Score-CAM: channels weighted by the score of the image masked with them.
 
     .. math:: L = \mathrm{ReLU}\Big(\sum_c \alpha_c A_c\Big), \quad
               \alpha_c = \frac{e^{f(x \odot H_c)}}{\sum_b e^{f(x \odot H_b)}}
 
     :math:`H_c` is the channel at the image's size, scaled to [0, 1]. The paper subtracts the
-    score of a baseline image from each score, which the softmax takes out again. Channels without
-    a value that differs from the others show nothing, and have no weight.
+    score of a baseline image from each score, which cancels in the softmax. Constant channels have
+    weight 0.
 
     Source: Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural
     Networks", CVPR Workshops 2020 (arXiv:1910.01279), equations 4 to 6 and algorithm 1.
 
     Args:
-        activations: A, the layer's output.
-        scores: f of the image masked by each channel.
-        alive: which channels were used as masks; the scores of others do not count.
+        activations: (N, C, *grid), the layer's output A.
+        scores: (N, C, K), the scores f of the image masked by each channel.
+        alive: (N, C), which channels served as masks; the scores of others are ignored.
         normalized: whether the weights are the softmax of the scores over the channels, as in the
-            paper; False: the scores themselves, as in its authors' code.
+            paper; False: the scores themselves, as in the authors' code.
+
+    Returns:
+        (N, K, *grid), not negative.
 
     Example:
         >>> activations = torch.tensor([[[1.0, 3.0], [2.0, 0.0]]])

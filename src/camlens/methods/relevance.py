@@ -1,14 +1,14 @@
-r"""Rules by which linear layers share out relevance; pure functions on tensors.
+r"""Rules of layer-wise relevance propagation (LRP) for linear layers, as functions of tensors.
 
-Layer-wise relevance propagation (LRP) starts with a score and shares it out, layer by layer, among
-the values that each layer computed it from. Here the relevance R of an activation a is written as
-a product, :math:`R = a\,g`, with a *modified gradient* g. Operations that add, move, pick or scale
-values then need no rule: the plain gradient shares relevance out in proportion to the summands,
-and nothing is divided by an activation. Only layers with weights have rules. A rule has two parts:
+LRP starts with a score and distributes it, layer by layer, over the inputs of each layer. Here the
+relevance R of an activation a is written as a product, :math:`R = a\,g`, with a *modified gradient*
+g. Operations that add, move, select or scale values then need no rule: the plain gradient
+distributes relevance in proportion to the summands, and nothing is divided by an activation. Only
+layers with weights have rules. A rule has two parts:
 
-- ``prepare`` sees the layer's inputs a and outputs z, and returns what the backward pass needs,
-  such as :math:`z / (z + \varepsilon\,\mathrm{sign}\,z)`;
-- ``propagate`` turns the modified gradient by the outputs into that by the inputs.
+- ``prepare`` takes the layer's inputs a and outputs z, and returns the tensors that the backward
+  pass needs, such as :math:`z / (z + \varepsilon\,\mathrm{sign}\,z)`;
+- ``propagate`` turns the modified gradient of the outputs into that of the inputs.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Values = Float[Tensor, "..."]
 
 @runtime_checkable
 class Rule(Protocol):
-    """How relevance passes a linear layer."""
+    """Interface of a rule: how relevance propagates backward through a linear layer."""
 
     def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
-        """Return what the backward pass needs."""
+        """Return the tensors that the backward pass needs."""
 
     def propagate(
         self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
-        """Return the modified gradient by the inputs, given that by the outputs."""
+        """Return the modified gradient of the inputs, given that of the outputs."""
 
 
 def stabilized(values: Values, epsilon: float) -> Values:
@@ -49,7 +49,7 @@ def stabilized(values: Values, epsilon: float) -> Values:
 
 
 def shared(rule: Rule, forward: Forward, relevance: Values) -> Values:
-    """Return the inputs' relevance, given that of the outputs, none of which may be zero.
+    """Return the inputs' relevance, given that of the outputs, for outputs that are not zero.
 
     Example:
         See :class:`Epsilon`.
@@ -61,9 +61,11 @@ def shared(rule: Rule, forward: Forward, relevance: Values) -> Values:
 
 @dataclasses.dataclass(frozen=True)
 class Epsilon:
-    r"""The epsilon rule; with 0 it is LRP-0.
+    r"""The epsilon rule: inputs share relevance in proportion to their contributions to an output.
 
     .. math:: R_i = \sum_j \frac{a_i w_{ij}}{z_j + \varepsilon\,\mathrm{sign}\,z_j} R_j
+
+    With epsilon 0 it is LRP-0.
 
     Source: Bach et al., "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by
     Layer-Wise Relevance Propagation", PLoS ONE 2015, equation 58.
@@ -73,7 +75,7 @@ class Epsilon:
             nothing is divided by z.
 
     Example:
-        A layer :math:`z = 2 \cdot 3 - 1 \cdot 2 = 4`, which is shared out as 6 and -2.
+        A layer with :math:`z = 2 \cdot 3 - 1 \cdot 2 = 4`, distributed as 6 and -2.
 
         >>> from camlens.methods.linear_layers import Dense
         >>> a, w = torch.tensor([[3.0, 2.0]]), torch.tensor([[2.0, -1.0]])
@@ -87,7 +89,7 @@ class Epsilon:
     epsilon: float = 1e-6
 
     def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
-        """Return the outputs over the stabilized outputs; nothing where that is 1."""
+        """Return the outputs divided by the stabilized outputs; nothing if epsilon is 0."""
         if self.epsilon == 0:
             return ()
         return (forward.outputs / stabilized(forward.outputs, self.epsilon),)
@@ -95,13 +97,13 @@ class Epsilon:
     def propagate(
         self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
-        """Return the modified gradient by the inputs."""
+        """Return the modified gradient of the inputs."""
         return layer.transposed(gradient * kept[0] if kept else gradient, weight)
 
 
 @dataclasses.dataclass(frozen=True)
 class ZPlus:
-    r"""The z+ rule, also called alpha 1, beta 0: only what raises an output gets a share of it.
+    r"""The z+ rule (alpha 1, beta 0): only positive contributions to an output get relevance.
 
     .. math:: R_i = \sum_j \frac{(a_i w_{ij})^+}{\sum_i (a_i w_{ij})^+ + b_j^+} R_j
 
@@ -124,14 +126,14 @@ class ZPlus:
     epsilon: float = 1e-6
 
     def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
-        """Return the outputs over their positive parts, and which inputs are not negative."""
+        """Return the outputs divided by their positive parts, and which inputs are not negative."""
         ratio = forward.outputs / stabilized(positive_part(forward), self.epsilon)
         return (ratio, forward.inputs >= 0) if forward.signed else (ratio,)
 
     def propagate(
         self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
-        """Return the modified gradient by the inputs."""
+        """Return the modified gradient of the inputs."""
         by_output = gradient * kept[0]
         by_positive = layer.transposed(by_output, weight.clamp(min=0))
         if len(kept) == 1:
@@ -141,26 +143,27 @@ class ZPlus:
 
 @dataclasses.dataclass(frozen=True)
 class Gamma:
-    r"""The gamma rule, for inputs of any sign.
+    r"""The gamma rule: contributions with the sign of the output get a larger share of relevance.
 
     .. math:: R_i = \sum_{j: z_j > 0} \frac{a_i w_{ij} + \gamma (a_i w_{ij})^+}
               {z_j + \gamma \big(\sum_i (a_i w_{ij})^+ + b_j^+\big)} R_j
               + \sum_{j: z_j < 0} \frac{a_i w_{ij} + \gamma (a_i w_{ij})^-}
               {z_j + \gamma \big(\sum_i (a_i w_{ij})^- + b_j^-\big)} R_j
 
-    Summands with the sign of the output get a larger share. With 0 it is LRP-0; with a large gamma
-    it is the z+ rule where outputs are positive.
+    Inputs may have any sign. With gamma 0 it is LRP-0; with a large gamma it is the z+ rule for
+    positive outputs.
 
     Source: Montavon et al., "Layer-Wise Relevance Propagation: An Overview", 2019, for inputs
     that are not negative; Andeol et al., "Learning Domain Invariant Representations by Joint
     Wasserstein Distance Minimization", 2021, for signed ones.
 
     Attributes:
-        gamma: how much larger that share is, without a unit.
+        gamma: extra weight of contributions with the sign of the output, without a unit.
         epsilon: keeps the denominator from zero, in units of z.
 
     Example:
-        The summands 6 and -2; with gamma 1 what agrees counts twice: 12 and -2 of 10.
+        Contributions 6 and -2 to an output of 4: with gamma 1 the positive one counts twice, which
+        gives 12 and -2 of 10.
 
         >>> from camlens.methods.linear_layers import Dense
         >>> a, w = torch.tensor([[3.0, 2.0]]), torch.tensor([[2.0, -1.0]])
@@ -176,7 +179,7 @@ class Gamma:
     epsilon: float = 1e-6
 
     def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
-        """Return outputs over denominators, where positive and negative, and the inputs' signs."""
+        """Return outputs / denominators of positive and negative outputs, and the inputs' signs."""
         z, positive = forward.outputs, positive_part(forward)
         negative = z - positive  # the negative parts of products and bias: z is the sum of both
         ratios = [
@@ -188,10 +191,10 @@ class Gamma:
     def propagate(
         self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
     ) -> Tensor:
-        """Return the modified gradient by the inputs."""
+        """Return the modified gradient of the inputs."""
         above, below = gradient * kept[0], gradient * kept[1]
-        # Of an input that is not negative, (w + g w^+)^T above + (w + g w^-)^T below, where w^- is
-        # w - w^+; of a negative one with w^+ and w^- exchanged.
+        # For an input that is not negative: (w + g w^+)^T above + (w + g w^-)^T below, where w^- is
+        # w - w^+. For a negative one w^+ and w^- are exchanged.
         plus = self.gamma * layer.transposed(above - below, weight.clamp(min=0))
         same = layer.transposed(above + (1 + self.gamma) * below, weight) + plus
         if len(kept) == 2:
@@ -203,20 +206,21 @@ class Gamma:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ZBox:
-    r"""The z-box rule of a first layer, whose inputs are pixels between two bounds.
+    r"""The z-box rule, for the first layer: its inputs are pixels between two bounds.
 
     .. math:: R_i = \sum_j \frac{a_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-}
               {\sum_i a_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-} R_j
 
-    A pixel of value zero can get a share too, so its relevance is not the pixel times a gradient.
-    This rule therefore returns relevance itself, and only operations that move values may come
-    between the image and its layer.
+    A pixel of value zero can receive relevance, so relevance is not the pixel times a gradient.
+    The rule therefore returns relevance itself, and only operations that move values may lie
+    between the image and this layer.
 
-    Source: Montavon et al. 2017, as :class:`ZPlus`.
+    Source: Montavon et al., "Explaining nonlinear classification decisions with deep Taylor
+    decomposition", Pattern Recognition 2017.
 
     Attributes:
-        low: the smallest possible value of a pixel, of a shape that broadcasts to the inputs.
-        high: the largest possible value, likewise.
+        low: the smallest possible value of a pixel, in a shape that broadcasts to the inputs.
+        high: the largest possible value of a pixel, in such a shape.
         epsilon: keeps the denominator from zero, in units of z.
 
     Example:
@@ -235,7 +239,7 @@ class ZBox:
     epsilon: float = 1e-6
 
     def prepare(self, forward: Forward) -> tuple[Tensor, ...]:
-        """Return the outputs over the denominators, the inputs and their bounds."""
+        """Return the outputs divided by the denominators, the inputs and their bounds."""
         a, weight, layer = forward.inputs, forward.weight, forward.layer
         one = a[:1]
         low, high = (bound.to(a).expand_as(one) for bound in (self.low, self.high))
@@ -259,9 +263,13 @@ class ZBox:
 def conservation_gap(
     relevance: Float[Tensor, "n k c *size"], scores: Float[Tensor, "n k"]
 ) -> Float[Tensor, "n k"]:
-    r"""Return the distance of the sum of an image's relevance from its score.
+    r"""Conservation gap: the distance of the sum of an image's relevance from its score, (N, K).
 
     .. math:: \left| s - \sum_i R_i \right|
+
+    Args:
+        relevance: (N, K, C, *size), R.
+        scores: (N, K), s.
 
     Example:
         >>> conservation_gap(torch.tensor([[[[2.0, 3.0]]]]), torch.tensor([[4.5]])).item()

@@ -1,4 +1,4 @@
-"""Runs a model for an explainer: hooks on layers, captured outputs, gradients, changed images."""
+"""Runs a model for an explainer: captures layers' outputs, computes gradients, changes images."""
 
 from .passes import Pass, Site
 from .probe import Probe

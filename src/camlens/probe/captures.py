@@ -1,4 +1,4 @@
-"""Capture layer outputs, and start or join the autograd graph at them."""
+"""Hooks that capture layers' outputs, and start or join the autograd graph there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..model import is_exported
 
 
 class Capture:
-    """Keeps what layers return and, on request, starts or joins the graph of gradients there."""
+    """Captures layers' outputs and, with ``record``, starts or joins the autograd graph there."""
 
     def __init__(self, *, record: bool) -> None:
         self.record = record
@@ -21,29 +21,29 @@ class Capture:
         self.interrupted = False
 
     def __call__(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
-        """Keep a layer's output, and return a copy that the model continues with."""
+        """Capture a layer's output, and return a copy that the model continues with."""
         tensor = first_tensor(output)
         if tensor is None:
             raise TypeError(
-                f"layer {name!r} gives {_kind(output)}: expected a floating-point tensor, "
-                "or a tuple that begins with one, which is then explained; name a layer inside it"
+                f"layer {name!r} gives {_kind(output)}: expected a floating-point tensor, or a "
+                "tuple whose first element is one and is explained; name a layer inside it"
             )
         if not self.record:
             self.captured[name] = tensor.detach().clone()
             return None
         self.interrupted |= bool(self.captured) and not torch.is_grad_enabled()
-        # An identity or in-place layer returns its input, to which others may write.
+        # An identity or in-place layer returns its input, which other code may write to.
         if any(_shares_memory(tensor, x) for x in inputs):
             tensor = tensor.clone()
         if tensor.requires_grad:
-            # Not the layer's own tensor: what else uses that (the input of an identity, a second
-            # output) is not what the layer hands on.
+            # A view, not the layer's own tensor: other uses of that tensor (as the input of an
+            # identity, or as a second output) are not uses of the layer's output.
             captured = tensor.view_as(tensor)
         else:
             captured = tensor.detach().requires_grad_()
             torch.set_grad_enabled(True)
         self.captured[name] = captured
-        # A copy: an in-place operation behind the layer cannot change what was captured.
+        # A copy, so that a later in-place operation cannot change the captured tensor.
         return replace_first(output, captured.clone())
 
     def check_ran(self, names: Sequence[str], model: nn.Module) -> None:
@@ -58,7 +58,7 @@ class Capture:
         if is_exported(model):
             raise LookupError(
                 f"the layers {missing} did not run: this model is an exported program, whose graph "
-                "does not call its submodules; explain the model that was exported, or "
+                "does not call its submodules; explain the original model, or "
                 "torch.export.unflatten(program)"
             )
         raise LookupError(
@@ -68,12 +68,12 @@ class Capture:
 
 
 class Replacement(Capture):
-    """Puts another tensor in the place of a layer's output, and records gradients from it on.
+    """Replaces a layer's output by another tensor, at which the autograd graph may start.
 
     Args:
-        value: of the shape of the layer's output, but for the number of rows.
-        record: whether the graph of gradients starts at it.
-        batch: the dimension that holds the rows.
+        value: tensor in the shape of the layer's output, except for the number of rows.
+        record: whether the autograd graph starts at it.
+        batch: dimension of the rows.
     """
 
     def __init__(self, value: Tensor, *, record: bool, batch: int = 0) -> None:
@@ -99,22 +99,22 @@ class Replacement(Capture):
         return replace_first(output, captured.clone())
 
     def _row(self, tensor: Tensor) -> tuple[int, ...]:
-        """Return the shape without the dimension that holds the rows."""
+        """Return the shape without the dimension of the rows."""
         shape = tuple(tensor.shape)
         return shape[: self.batch] + shape[self.batch + 1 :]
 
 
 class Severed(Capture):
-    """Keeps what layers return with its graph, and hands on a copy without one.
+    """Captures layers' outputs with their graphs, and passes on a copy without one.
 
-    The graphs of several layers are then disjoint: each begins where a function mode begins it.
+    The graphs of several layers are then disjoint; each starts where a function mode starts it.
     """
 
     def __init__(self) -> None:
         super().__init__(record=False)
 
     def __call__(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
-        """Keep a layer's output; record no gradients until one is begun anew."""
+        """Capture a layer's output, and stop recording gradients until a new graph starts."""
         tensor = first_tensor(output)
         if tensor is None:
             raise TypeError(f"layer {name!r} gives {_kind(output)}: expected a tensor")
@@ -124,13 +124,13 @@ class Severed(Capture):
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """Return a layer's output if it is a floating-point tensor, or a tuple's first if it is one."""
+    """Return an output, or the first element of a tuple, if it is a floating-point tensor."""
     first = output[0] if isinstance(output, (tuple, list)) and output else output
     return first if isinstance(first, Tensor) and first.is_floating_point() else None
 
 
 def replace_first(output: Any, tensor: Tensor) -> Any:
-    """Return a layer's output with :func:`first_tensor` replaced."""
+    """Return a layer's output with the tensor of :func:`first_tensor` replaced."""
     if isinstance(output, Tensor):
         return tensor
     rest = (tensor, *output[1:])

@@ -1,4 +1,4 @@
-"""Derivatives of many scores from one graph: a thin layer over ``torch.autograd.grad``."""
+"""Derivatives of many scores in one backward pass, by ``torch.autograd.grad``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-#: The text of the error for scores that are part of no graph.
+#: The error message for scores that are not part of a graph.
 NO_GRADIENT = (
     "the explained scores have no gradient: the targets callable or the model computed them under "
-    "torch.no_grad() or detached them. Keep no_grad around what is constant alone, such as "
-    "lambda out: out[:, 0] - reference_score"
+    "torch.no_grad() or detached them. Use no_grad only around constants, such as reference_score "
+    "in lambda out: out[:, 0] - reference_score"
 )
 
 
@@ -24,21 +24,21 @@ def derivatives(
     keep_graph: bool = False,
     create_graph: bool = False,
 ) -> list[Tensor]:
-    """Return the derivatives of some columns of (N, K) scores by each source, from one graph.
+    """Return the derivatives of some columns of (N, K) scores with respect to each source.
 
-    The columns go through the backward pass together (``is_grads_batched``), which reads
-    every weight once; where an operation cannot do that, one after the other.
+    All columns share one backward pass (``is_grads_batched``), which reads every weight once; if an
+    operation does not support that, there is a pass for each column.
 
     Args:
         scores: (N, K).
         sources: tensors of the graph, of any shape.
-        names: of the sources, for the error.
-        targets: which of the K columns.
-        keep_graph: whether the graph is needed again.
+        names: names of the sources, for error messages.
+        targets: the columns, out of K.
+        keep_graph: whether to keep the graph for further passes.
         create_graph: whether the derivatives are part of a graph.
 
     Returns:
-        For each source (K', *its shape), K' being the number of columns.
+        For each source (K', *its shape), with K' the number of columns.
 
     Raises:
         ValueError: the scores do not depend on a source, or autograd cannot pass the model.
@@ -70,7 +70,7 @@ def derivatives(
             return _connected(backward(rows.expand(-1, n, -1), batched=True, keep=True), names)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError:  # an operation that cannot be batched; a true error comes again below
+        except RuntimeError:  # an operation that cannot be batched; other errors recur below
             each = [
                 _connected(backward(row.expand(n, k), batched=False, keep=True), names)
                 for row in rows
@@ -90,14 +90,14 @@ def pull_back(
     *,
     keep_graph: bool = False,
 ) -> list[Tensor]:
-    """Return the derivatives of K scores by each source, from those by an output of the sources.
+    """Return the derivatives of K scores with respect to each source, given those of ``output``.
 
     Args:
         output: a tensor of the graph.
-        sources: tensors of the graph that it was made of.
-        gradients: (K, *output), the derivatives of the K scores by the output.
-        names: of the sources, for the error.
-        keep_graph: whether the graph is needed again.
+        sources: tensors of the graph from which it was computed.
+        gradients: (K, *output), the derivatives of the K scores with respect to the output.
+        names: names of the sources, for error messages.
+        keep_graph: whether to keep the graph for further passes.
 
     Returns:
         For each source (K, *its shape).
@@ -142,14 +142,15 @@ def _connected(gradients: Sequence[Tensor | None], names: Sequence[str]) -> list
         cut = [n for n, g in zip(names, gradients, strict=True) if g is None]
         raise ValueError(
             f"the explained scores do not depend on {cut}: it is not on the path to "
-            "the output (of a layer that returns several tensors, only the first counts), or the "
+            "the output (if a layer returns several tensors, only the first counts), or the "
             "model computes its output under no_grad, detaches it or recomputes the layer in a "
             "reentrant checkpoint. Choose an earlier layer, or a target that uses this one"
         )
     return present
 
 
-#: What autograd says of in-place operations: the first when going back, the others on the way.
+#: Parts of autograd's messages about in-place operations: in the backward pass (the first) and in
+#: the forward pass.
 _OVERWRITTEN = (
     "modified by an inplace operation",
     "is being modified inplace",
@@ -158,7 +159,7 @@ _OVERWRITTEN = (
 
 
 def remedy(error: RuntimeError) -> str | None:
-    """Return what to do about an error of autograd that comes from how the model is written."""
+    """Return the remedy for an autograd error that the model's code causes, or None."""
     text = str(error)
     if "use_reentrant" in text:
         return (
@@ -168,7 +169,7 @@ def remedy(error: RuntimeError) -> str | None:
         )
     if any(words in text for words in _OVERWRITTEN):
         return (
-            "the model overwrites a tensor that its gradient needs (an in-place operation behind "
+            "the model overwrites a tensor that its gradient needs (an in-place operation after "
             "the explained layer, such as boxes decoded in place): explain a score that is "
             "computed before it, or write that operation without in-place assignment"
         )

@@ -1,8 +1,8 @@
-"""Runs a model with hooks on layers, and leaves everything as it was.
+"""Runs a model with hooks on layers, and restores its state however the run ends.
 
-The only file that registers hooks or runs a model. What it changes for a run (hooks, gradient
-mode, function modes, the compiler's stance) it restores however the run ends, and it acts on the
-calling thread alone, so that several threads can share a model.
+This is the only file that registers hooks or runs a model. It restores everything that it changes
+for a run (hooks, gradient mode, function modes, the compiler's stance), and affects only the
+calling thread, so that several threads can share a model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from ..intercept import Interception
 from ..model import is_training
 
-#: Receives (layer name, inputs, output); what it returns replaces the output, unless it is None.
+#: Receives (layer name, inputs, output); its result replaces the output, unless it is None.
 See = Callable[[str, tuple[Any, ...], Any], Any]
 
 #: Receives (layer name, inputs, keyword inputs) before a layer runs.
@@ -30,22 +30,22 @@ _T = TypeVar("_T")
 
 
 def undisturbed(work: Callable[[], _T]) -> _T:
-    """Call ``work`` and leave the thread's modes as they were, wherever it is interrupted."""
+    """Call ``work`` and restore the thread's modes afterwards, even after an interrupt."""
     before = _Thread.state()
     try:
         return work()
     finally:
         try:
             before.restore()
-        except BaseException:  # an interrupt while restoring: restore all the same, then raise
+        except BaseException:  # an interrupt while restoring: restore again, then raise
             before.restore()
             raise
 
 
 def in_evaluation(model: nn.Module, work: Callable[[], _T]) -> _T:
-    """Call ``work`` with the model in evaluation mode, so that it measures and changes nothing.
+    """Call ``work`` with the model in evaluation mode, so that measurements do not change it.
 
-    Only a model that trains with its maps is in training mode here, on a thread of its own.
+    Only a model that trains with its maps is in training mode here, and no other thread uses it.
     """
     training = [module for module in model.modules() if is_training(module)]
     try:
@@ -55,7 +55,7 @@ def in_evaluation(model: nn.Module, work: Callable[[], _T]) -> _T:
     finally:
         try:
             _set_training(training)
-        except BaseException:  # an interrupt while restoring: restore all the same, then raise
+        except BaseException:  # an interrupt while restoring: restore again, then raise
             _set_training(training)
             raise
 
@@ -67,7 +67,7 @@ def _set_training(modules: list[nn.Module]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A model and the arguments it is called with."""
+    """A model and the arguments to call it with."""
 
     model: nn.Module
     arguments: tuple[Any, ...]
@@ -75,7 +75,7 @@ class Call:
 
 
 class _Thread(threading.local):
-    """What is running on this thread: the receiver and the function mode of the innermost run."""
+    """The state of this thread: the receiver and the function mode of the innermost run."""
 
     see: object = None
     mode: Interception | None = None
@@ -88,7 +88,7 @@ class _Thread(threading.local):
 
 @dataclasses.dataclass(frozen=True)
 class _State:
-    """A thread's modes, restored by doing nothing where nothing changed."""
+    """A thread's gradient mode and number of function modes, to restore them."""
 
     gradients: bool
     function_modes: int
@@ -103,11 +103,11 @@ _thread = _Thread()
 
 
 class _Hook:
-    """Shows a layer's output to ``see`` while its run is the innermost one of the thread.
+    """Passes a layer's output to ``see`` while its run is the innermost one of the thread.
 
-    After the run, on other threads, in a run nested in this one, in what a targets callable runs
-    and in a call of the model by a forward hook of the user's, it does nothing. A hook that an
-    interrupt left behind therefore does nothing either.
+    It does nothing after the run, on other threads, in a nested run, in calls by a targets callable
+    and in calls of the model by a user's forward hook. So a hook that an interrupt left behind does
+    nothing either.
     """
 
     __slots__ = ("depth", "name", "see")
@@ -123,7 +123,7 @@ class _Hook:
 
 
 class _EntryHook:
-    """Tells ``enter`` that a layer begins, under the conditions of :class:`_Hook`."""
+    """Calls ``enter`` before a layer runs, under the conditions of :class:`_Hook`."""
 
     __slots__ = ("depth", "enter", "name", "see")
 
@@ -143,7 +143,7 @@ class _EntryHook:
         see: See,
         depth: _Depth,
     ) -> None:
-        """Put a hook on each layer, until the handles are removed; none if nothing is told."""
+        """Register a hook on each layer, to be removed by its handle; none if ``enter`` is None."""
         if enter is None:
             return
         for name, module in layers.items():
@@ -159,7 +159,7 @@ class _EntryHook:
 
 
 class _Depth:
-    """Counts the calls of a run's model that are under way: its user's hooks may call it too."""
+    """Counts the nested calls of a run's model, which a user's hooks may call again."""
 
     __slots__ = ("calls", "see")
 
@@ -174,7 +174,7 @@ class _Depth:
         self.calls -= _thread.see is self.see
 
     def count(self, model: nn.Module, handles: list[RemovableHandle]) -> None:
-        """Count from now on, until the handles are removed; also calls that fail."""
+        """Start counting, until the handles are removed; calls that fail count too."""
         always = model._forward_hooks_always_called
         handles.append(before := RemovableHandle(model._forward_pre_hooks))
         handles.append(after := RemovableHandle(model._forward_hooks, extra_dict=always))
@@ -192,11 +192,11 @@ def run_hooked(
     mode: Interception | None,
     enter: Enter | None = None,
 ) -> tuple[Any, bool]:
-    """Run the model with hooks on layers; restore everything, whatever interrupts the run.
+    """Run the model with hooks on layers, and restore everything even if the run is interrupted.
 
-    An interrupt (KeyboardInterrupt and what other signal handlers raise) can come after any call.
-    So the first thing that ends a run is a plain store, after which hooks and rules do nothing,
-    and what restores is called again if an interrupt hits it.
+    An interrupt (KeyboardInterrupt, or another exception of a signal handler) can occur after any
+    call. So the run ends with a plain assignment, after which hooks and rules do nothing, and the
+    restoring function is called again if an interrupt hits it.
     """
     outer, outer_mode, before = _thread.see, _thread.mode, _Thread.state()
     handles: list[RemovableHandle] = []
@@ -211,7 +211,7 @@ def run_hooked(
         if any(module._forward_hooks or module._forward_pre_hooks for module in modules):
             depth.count(call.model, handles)
         for name, module in layers.items():
-            # As register_forward_hook does, but known here before the hook is in its place.
+            # As register_forward_hook does, but with the handle stored before the hook is active.
             handle = RemovableHandle(module._forward_hooks)
             handles.append(handle)
             module._forward_hooks[handle.id] = _Hook(name, see, depth)
@@ -219,7 +219,7 @@ def run_hooked(
         if compiled:
             _uncompiled.enter(handles)
         torch.set_grad_enabled(gradients)
-        if outer_mode is not None:  # a run from within a forward hook has rules of its own
+        if outer_mode is not None:  # a run from within a forward hook has its own rules
             outer_mode.suspended = True
         if entered is not None:
             entered.__enter__()  # type: ignore[no-untyped-call]
@@ -227,8 +227,8 @@ def run_hooked(
         return call.model(*call.arguments, **call.keywords), torch.is_grad_enabled()
     except BaseException as error:
         if entered is not None and not isinstance(error, Exception):
-            # An interrupted call of torch's may hold a mode that it takes off for a moment, and
-            # puts back when its frame is freed. That has to happen before modes are restored.
+            # An interrupted call of torch may hold a mode that it removed temporarily, and restore
+            # it when its frame is freed. This must happen before the modes are restored.
             traceback.clear_frames(error.__traceback__)
         raise
     finally:
@@ -252,8 +252,8 @@ def _end(before: _State, handles: list[RemovableHandle], *, compiled: bool) -> N
         _uncompiled.leave(handles)
 
 
-#: Modules with a fused inference path, whose inner layers see packed (nested) tensors. They take
-#: the ordinary path while any function mode is entered, such as one that lets every call through.
+#: Modules with a fused inference path, whose inner layers receive packed (nested) tensors. They
+#: take the ordinary path while any function mode is active, even one that changes no call.
 _FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
 
 
@@ -264,7 +264,7 @@ def _is_compiled(module: nn.Module) -> bool:
 class _Uncompiled:
     """Makes compiled models run uncompiled, since a compiled call runs no new hooks.
 
-    The compiler's stance is one for all threads: the first run sets it, the last restores it.
+    All threads share the compiler's stance: the first run sets it, the last one restores it.
     """
 
     def __init__(self) -> None:

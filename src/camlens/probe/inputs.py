@@ -1,4 +1,4 @@
-"""Match a model's other inputs to changed images: those with a row per image follow it."""
+"""Selects the rows of a model's further inputs that belong to changed images."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-#: The inputs that hold a row for each image: positions and keywords.
+#: The inputs with a row for each image, as positions and keywords.
 Followers = frozenset[int | str]
 
 
 def possible_followers(
     inputs: Sequence[Any], keywords: Mapping[str, Any], n: int
 ) -> list[Followers]:
-    """Return the sets of inputs that may hold a row for each of ``n`` images, largest first.
+    """Return the sets of inputs that may have a row for each of ``n`` images, largest first.
 
-    A shape alone does not decide it: n texts, or an offset for each of n classes, are the same
-    for every image.
+    The shape alone is ambiguous: n texts, or an offset for each of n classes, are shared by all
+    images.
 
     Example:
         >>> import torch
@@ -41,7 +41,7 @@ def follow(
     """Return the inputs for images that were made from the given rows.
 
     Args:
-        inputs: the positional inputs behind the images.
+        inputs: the positional inputs after the images.
         keywords: the keyword inputs.
         rows: (m,) int64, the image that each changed image was made from.
         followers: the inputs with a row for each image.

@@ -1,4 +1,4 @@
-"""What one traced forward pass of a model captured, and its gradients."""
+"""One traced forward pass of a model, with the captured outputs and their gradients."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from ..model import quantized
 from ..targets import Selection
 from .derivatives import derivatives
 
-#: Gradients of at most so many bytes are computed at once; more targets go in chunks.
+#: Largest size in bytes of gradients that are computed together; more targets go in chunks.
 CHUNK_BYTES = 32 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """A layer to capture, and how to read its output as (N, C, *grid); None: as it is."""
+    """A layer to capture, by name, and the layout to read its output as (N, C, *grid).
+
+    Attributes:
+        name: dotted name of the layer.
+        layout: turns the layer's output into (N, C, *grid); None leaves it unchanged.
+    """
 
     name: str
     layout: Layout | None = None
@@ -34,13 +39,13 @@ _PRODUCTS = frozenset(["Mul", "Div", "Mm", "Bmm", "Addmm", "Linear", "Convolutio
 
 
 class Pass:
-    """What one traced forward pass captured.
+    """One traced forward pass: the model's output, the scores and the captured layers.
 
     Attributes:
-        outputs: what the model returned.
+        outputs: the model's output.
         selection: the (N, K) scores to explain, their classes and the model's logits.
-        captured: by layer name, what the layer returned, as it is.
-        sites: the captured layers, in the order asked for.
+        captured: outputs of the layers by name, in the layers' own shapes.
+        sites: the captured layers, in the requested order.
     """
 
     def __init__(
@@ -64,17 +69,17 @@ class Pass:
 
     @property
     def scores(self) -> Tensor:
-        """(N, K) scores to explain, part of the graph."""
+        """(N, K) scores to explain, part of the autograd graph."""
         return self.selection.scores
 
     def activations(self) -> list[Tensor]:
-        """Return each site's output, read as (N, C, *grid); part of the graph."""
+        """Return each site's output as (N, C, *grid), part of the autograd graph."""
         return [self._read(self.captured[site.name], site) for site in self.sites]
 
     def chunks(self) -> list[slice]:
         """Cut the K targets into slices whose gradients fit into ``CHUNK_BYTES``."""
         tensors = [self._leaf] if self._leaf is not None else list(self.captured.values())
-        # The gradients of a few classes pass the model's scores of all classes.
+        # The gradients of a few classes pass through the model's scores of all classes.
         outputs = self.scores if self.selection.logits is None else self.selection.logits
         widest = max(self.scores.numel(), outputs.numel())
         each = (sum(t.numel() for t in tensors if t is not None) + widest) * 4
@@ -84,17 +89,17 @@ class Pass:
     def gradients(
         self, targets: slice = slice(None), *, keep_graph: bool = False, create_graph: bool = False
     ) -> list[Tensor]:
-        """Return the derivatives of some of the K scores by each site's output.
+        """Return the gradients of some of the K scores with respect to each site's output.
 
-        Score n is taken to depend on image n alone.
+        Score n is assumed to depend on image n alone.
 
         Args:
-            targets: which of the K.
-            keep_graph: whether the graph is needed again.
-            create_graph: whether the gradients are to be differentiated in turn.
+            targets: the targets, out of K.
+            keep_graph: whether to keep the graph for further passes.
+            create_graph: whether the gradients will be differentiated again.
 
         Returns:
-            For each site (N, K', C, *grid), K' being the number of targets.
+            For each site (N, K', C, *grid), with K' the number of targets.
 
         Raises:
             ValueError: the scores do not depend on a site.
@@ -114,16 +119,17 @@ class Pass:
         keep_graph: bool = False,
         create_graph: bool = False,
     ) -> Tensor:
-        """Return (N, K', *image) derivatives of some of the K scores by the images.
+        """Return the (N, K', *image) gradients of some of the K scores with respect to the images.
 
         Args:
-            targets: which of the K.
-            rule: how gradients pass a ReLU, if the pass was traced with a backward rule.
-            keep_graph: whether the graph is needed again.
-            create_graph: whether the gradients are to be differentiated in turn.
+            targets: the targets, out of K.
+            rule: backward rule of ReLUs, if the pass was traced with one.
+            keep_graph: whether to keep the graph for further passes.
+            create_graph: whether the gradients will be differentiated again.
 
         Raises:
-            ValueError: the scores do not depend on the images, or the pass did not start there.
+            ValueError: the scores do not depend on the images, or the pass was not traced with
+                ``start="images"``.
         """
         if self._leaf is None:
             raise ValueError('image gradients need a pass traced with start="images"')
@@ -150,12 +156,12 @@ class Pass:
         """Return :meth:`image_gradients` and :meth:`gradients` from one backward pass.
 
         Args:
-            targets: which of the K.
-            keep_graph: whether the graph is needed again.
-            create_graph: whether the gradients are to be differentiated in turn.
+            targets: the targets, out of K.
+            keep_graph: whether to keep the graph for further passes.
+            create_graph: whether the gradients will be differentiated again.
 
         Raises:
-            ValueError: as they do.
+            ValueError: see these two methods.
         """
         if self._leaf is None:
             raise ValueError('image gradients need a pass traced with start="images"')
@@ -179,25 +185,25 @@ class Pass:
             if names := quantized(self._model):
                 raise ValueError(
                     f"the layers {names[:3]} are quantized, which gradients cannot pass: explain "
-                    "the model as it was before quantization"
+                    "the model before quantization"
                 ) from error
             raise
 
     def operations(self) -> set[str]:
-        """Return the kinds of operations from the sites to the scores, by their autograd nodes.
+        """Return the kinds of operations between the sites and the scores, by autograd node.
 
-        A product or quotient of two results that both come from the sites has the kind
-        ``"Mul of two results"`` and the like: it is not linear in the sites. Nor is a division by
-        one, ``"Div by a result"``. Indices may be made of the sites' values, which autograd does
-        not tell: but for the gather that picks the explained classes, a gather is ``"Gather of the
-        model"``.
+        A product or quotient of two results that both depend on the sites is not linear in them:
+        its kind is ``"Mul of two results"`` and the like. A division by such a result is
+        ``"Div by a result"``. Indices may depend on the sites' values, which the autograd graph
+        does not show: every gather except the one that selects the explained classes is
+        ``"Gather of the model"``.
         """
         ends = {tensor.grad_fn for tensor in self.captured.values()} - {None}
         leaves = {id(tensor) for tensor in self.captured.values()}
         order: list[Node] = []
         seen: set[Node] = set()
         stack: list[tuple[Node | None, bool]] = [(self.scores.grad_fn, False)]
-        while stack:  # each node after the nodes that it leads to
+        while stack:  # append each node after its successors
             node, done = stack.pop()
             if node is None:
                 continue
@@ -224,7 +230,7 @@ class Pass:
         return names
 
     def _read(self, output: Tensor, site: Site) -> Tensor:
-        """Read a tensor like a site's output by the site's layout: (N, C, *grid)."""
+        """Read a tensor in the shape of a site's output by the site's layout: (N, C, *grid)."""
         if site.layout is None:
             return output
         return read(output, site.layout, site.name, len(self.scores))
@@ -232,6 +238,6 @@ class Pass:
     def _rows_read(self, rows: Tensor, site: Site) -> Tensor:
         """Read (K, *output) gradients by a site's layout: (N, K, C, *grid)."""
         if len(rows) > 1 and site.layout is not None:
-            with contextlib.suppress(RuntimeError, ValueError):  # a layout may do what vmap cannot
+            with contextlib.suppress(RuntimeError, ValueError):  # vmap may not support a layout
                 return torch.vmap(lambda row: self._read(row, site), out_dims=1)(rows)
         return torch.stack([self._read(row, site) for row in rows], dim=1)

@@ -1,4 +1,4 @@
-"""Runs the model during one explainer call, and captures layers and scores."""
+"""Runs the model during one call of an explainer, and captures layers and scores."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ from .passes import Pass, Site
 
 
 class Probe:
-    """One call of an explainer: a model, its inputs and what to explain.
+    """One call of an explainer: a model, its inputs and the targets to explain.
+
+    A method calls :meth:`run` for captured layers and gradients, and :meth:`scores` for the scores
+    of changed images.
 
     Args:
-        model: the module to run, without wrappers.
+        model: the module to run; wrappers such as ``DataParallel`` are removed.
         images: (N, C, *size), its first input.
         inputs: its further positional inputs.
         keywords: its keyword inputs.
         targets: what to explain, see :func:`camlens.targets.select`. Changed images are scored
             for the classes of the unchanged ones.
-        create_graph: whether gradients are to be differentiated in turn.
+        create_graph: whether gradients will be differentiated again.
     """
 
     def __init__(
@@ -71,23 +74,25 @@ class Probe:
         """Run the model once and capture the sites.
 
         Args:
-            images: (N, C, *size) to run on; None: the probe's own.
+            images: (N, C, *size) to run on; None: the probe's images.
             sites: layers to capture.
-            start: where the graph of gradients begins. ``"sites"``: the first site to run, so
-                that a backward pass costs no more than the part behind it. ``"images"``: a copy
-                of the images. ``"parameters"``: wherever the model's own graph does. None: no
-                gradients.
-            mode: what is intercepted of the model's calls, such as a backward rule of its ReLUs.
-            replaced: put in the place of what the one site returns, see
+            start: where the autograd graph starts. ``"sites"``: at the first site that runs, so
+                that a backward pass covers only the part after it. ``"images"``: at a copy of the
+                images. ``"parameters"``: where the model's own graph starts. None: no gradients.
+            mode: function mode that intercepts the model's calls, such as a backward rule of its
+                ReLUs.
+            replaced: tensor that replaces the output of the only site, see
                 :class:`camlens.probe.Tail`.
-            batch: the dimension of what is replaced that holds the images.
-            severed: whether each site hands on its output without the graph that led to it, so
-                that the sites' graphs are disjoint. With ``start=None`` a graph begins where the
-                mode begins one.
+            batch: dimension of the images in ``replaced``.
+            severed: whether each site passes on its output without a graph, so that the sites'
+                graphs are disjoint. With ``start=None`` graphs start where the mode starts them.
+
+        Returns:
+            The pass, with the captured layers and the selected scores.
 
         Raises:
             LookupError: a site did not run.
-            TypeError: a site gives no floating-point tensor, or the output holds no scores.
+            TypeError: a site returns no floating-point tensor, or the output holds no scores.
             ValueError: a shape does not fit.
         """
         given = self.images if images is None else images
@@ -109,7 +114,7 @@ class Probe:
             mode.check_used()
         if record and names and replaced is None and (capture.interrupted or not recording):
             # The model runs a part of itself under no_grad, and leaving that block restored the
-            # mode around the run. Once more, with gradients as that mode.
+            # gradient mode around the run. Run again, with that mode enabled.
             capture = Capture(record=True)
             outputs, _ = self.execute(names, capture, given, gradients=True, mode=mode)
         with torch.set_grad_enabled(start is not None):
@@ -131,12 +136,13 @@ class Probe:
         """Select the scores of ``n`` images to explain.
 
         Args:
-            outputs: what the model returned for them.
-            n: how many there are.
-            changed: whether they are changed images, scored for the unchanged images' classes.
+            outputs: the model's output for the images.
+            n: number of images.
+            changed: whether they are changed images, which are scored for the classes of the
+                unchanged ones.
 
         Raises:
-            ValueError: the scores are of another number of images.
+            ValueError: the number of scores does not fit the number of images.
         """
         targets = self.targets
         if changed:
@@ -154,17 +160,17 @@ class Probe:
         return selection
 
     def fixed_targets(self) -> Targets:
-        """Return the targets of changed images: the unchanged images' classes, or a callable."""
+        """Return the targets of changed images: classes of the unchanged images, or a callable."""
         if callable(self.targets) and not isinstance(self.targets, PerImage):
             return self.targets
         unchanged = self.unchanged()
         return self._fixed or unchanged.classes
 
     def fixed_rows(self, source: Tensor) -> Targets:
-        """Return the targets of changed images that were each made from one of these.
+        """Return the targets of changed images.
 
         Args:
-            source: (m,) int64: from which.
+            source: (m,) int64, the image that each was made from.
         """
         fixed = self.fixed_targets()
         if isinstance(fixed, PerImage):
@@ -177,16 +183,16 @@ class Probe:
             self.run(start="parameters" if self.create_graph else None)
         selection = self._unchanged
         if selection is None:
-            raise RuntimeError("a pass on the unchanged images kept no selection")
+            raise RuntimeError("a pass on the unchanged images stored no selection")
         return selection
 
     def changed(self, images: Tensor, source: Tensor) -> Probe:
         """Return a probe of changed images.
 
         Args:
-            images: (m, C, *size).
-            source: (m,) int64: which of this probe's images each was made from. It is scored for
-                that image's classes, and beside that image's further inputs.
+            images: (m, C, *size), the changed images.
+            source: (m,) int64, the image of this probe that each was made from. It is scored for
+                that image's classes, with that image's further inputs.
         """
         targets = self.fixed_rows(source)
         followers = self.followers()
@@ -199,13 +205,13 @@ class Probe:
     def selections(
         self, make: Callable[[slice], Tensor], source: Tensor, *, batch_size: int = 64
     ) -> Iterator[Selection]:
-        """Score M changed images, a batch at a time, without gradients.
+        """Score M changed images in batches, without gradients.
 
         Args:
-            make: from a slice of the M changed images to the images, (m, C, *size).
-            source: (M,) int64: which of the probe's images each was made from, see
+            make: returns the changed images of a slice of the M, (m, C, *size).
+            source: (M,) int64, the image of this probe that each was made from, see
                 :meth:`changed`.
-            batch_size: how many images run at once.
+            batch_size: number of images in a batch.
 
         Yields:
             The selection of each batch.
@@ -223,24 +229,24 @@ class Probe:
         """Return the (M, K) scores of M changed images, without gradients.
 
         Args:
-            make: as :meth:`selections` takes it.
-            source: as :meth:`selections` takes it.
-            batch_size: how many images run at once.
+            make: returns the changed images of a slice of the M, (m, C, *size).
+            source: (M,) int64, the image of this probe that each was made from.
+            batch_size: number of images in a batch.
         """
         parts = self.selections(make, source, batch_size=batch_size)
         return torch.cat([part.scores for part in parts])
 
     def cell_gradients(self, site: Site, images: Tensor, cells: Tensor, signs: Tensor) -> Tensor:
-        """Return the gradient by each image of the signed sum over the channels of one cell.
+        """Return the gradients of one cell's signed sum over the channels, one for each image.
 
         Args:
             site: the layer, with its layout.
             images: (R, C, *size).
-            cells: (R, d) int64: of each image, a cell of the layer's grid.
+            cells: (R, d) int64, a cell of the layer's grid for each image.
             signs: (R, channels).
 
         Returns:
-            (R, C, *size); zero where nothing of an image reaches its cell.
+            (R, C, *size); zero if a cell does not depend on its image.
         """
         leaf = images.detach().clone().requires_grad_()
         capture = Capture(record=True)
@@ -263,10 +269,10 @@ class Probe:
         mode: Interception | None = None,
         enter: Enter | None = None,
     ) -> tuple[Any, bool]:
-        """Run the model and show ``see`` what each layer returns, and ``enter`` what it is given.
+        """Run the model, passing each layer's output to ``see`` and its inputs to ``enter``.
 
         Returns:
-            The model's outputs, and whether gradients were being recorded when it ended.
+            The model's output, and whether gradients were recorded at the end of the run.
         """
         given = self.images if images is None else images
         layers = {name: layer(self.model, name) for name in names}
@@ -284,7 +290,7 @@ class Probe:
                 raise ValueError(text) from error
             if gradients or "register a hook on a tensor" not in str(error):
                 raise
-        # A forward hook of the user's registers a hook on a tensor, which then needs gradients.
+        # A user's forward hook registers a hook on a tensor, which then needs gradients.
         try:
             return run_hooked(call, layers, see, gradients=True, mode=mode, enter=enter)
         except RuntimeError as error:
@@ -295,10 +301,10 @@ class Probe:
             ) from error
 
     def followers(self) -> Followers:
-        """Return which further inputs hold a row for each image, measured at the first use.
+        """Return which further inputs have a row for each image, measured at the first use.
 
         Raises:
-            ValueError: it cannot be told.
+            ValueError: the measurement gives no answer.
         """
         if self._measured_followers is None:
             self._measured_followers = self._measure_followers()
@@ -309,7 +315,7 @@ class Probe:
         choices = possible_followers(self.inputs, self.keywords, n)
         if len(choices) == 1:
             return choices[0]
-        # The images in another order, with those inputs in the same order, have the same scores.
+        # With images and following inputs in another order, each image must keep its scores.
         rows = torch.arange(n).flip(0) if n > 1 else torch.zeros(2, dtype=torch.int64)
         expected, targets = self.unchanged().scores.detach()[rows], self.fixed_rows(rows)
         images = self.images[rows.to(self.images.device)]
@@ -318,7 +324,7 @@ class Probe:
             try:
                 part = Probe(self.model, images, inputs, keywords, targets)
                 scores = part.run(start=None).scores
-            except (RuntimeError, ValueError, IndexError):  # shapes that do not go together
+            except (RuntimeError, ValueError, IndexError):  # the shapes do not match
                 continue
             if scores.shape == expected.shape and torch.allclose(
                 scores, expected, rtol=1e-3, atol=1e-5 * expected.abs().amax().item()
@@ -326,7 +332,7 @@ class Probe:
                 return followers
         raise ValueError(
             f"cannot tell which of the model's further inputs hold a row for each of the {n} "
-            "images: with the images in another order the scores are others. Explain the images "
+            "images: with the images in another order the scores change. Explain the images "
             "one by one"
         )
 
@@ -337,5 +343,5 @@ def _on(rows: Tensor, other: Tensor) -> Tensor:
 
 
 def _copy(value: Any) -> Any:
-    """Return a copy of a tensor that is not part of a graph yet; of others nothing is copied."""
+    """Return a copy of a tensor without gradients; return anything else unchanged."""
     return value.clone() if isinstance(value, Tensor) and not value.requires_grad else value

@@ -1,9 +1,9 @@
-"""Run a model from one of its layers on, with changed activations of that layer.
+"""Runs the part of a model that follows a layer, on changed activations of that layer.
 
-What comes before the layer runs on no images, a batch of none, at no arithmetic; the layer's output
-is then replaced. A model that keeps the number of images for later gets shapes of images instead
-(torch's fake tensors). If the scores turn out to depend on anything else that the images reach, or
-the part before needs values, the model runs whole, which is right for every model but costs a
+The part before the layer runs on an empty batch, which costs no arithmetic, and the layer's output
+is then replaced. A model that stores the number of images for later receives shapes without values
+instead (torch's fake tensors). If the scores depend on the images by another path, or the part
+before the layer needs values, the whole model runs. This is right for every model, but costs a
 forward pass for each changed image.
 """
 
@@ -22,30 +22,31 @@ from .inputs import follow
 from .passes import Pass, Site
 from .probe import Probe
 
-#: Changed activations of at most so many bytes run at once.
+#: Largest size in bytes of the changed activations in a batch.
 _BYTES = 64 * 2**20
 _MOST_ROWS = 256
 
-#: Scores of unchanged activations agree with the model's own to within this part of the largest.
+#: Scores of unchanged activations must agree with the model's to this fraction of the largest.
 _AGREES = 1e-3
 
 
 class Tail:
-    """A model from one layer on.
+    """The part of a model that follows a layer, run on changed activations of that layer.
 
     Args:
-        probe: of the call.
+        probe: the call's model, images and targets.
         site: the layer, with its layout.
-        whole: a pass of the probe's own images that captured the site.
-        batch: the dimension of the layer's output that holds the images.
+        whole: a pass of the probe's images that captured the site.
+        batch: dimension of the images in the layer's output.
 
     Attributes:
         activations: (N, C, *grid), the layer's output for the unchanged images.
-        before: what comes before the layer runs on: ``"none"``, ``"shapes"`` or ``"images"``.
+        before: input of the part before the layer: ``"none"`` (an empty batch), ``"shapes"``
+            (tensors without values) or ``"images"``.
 
     Raises:
-        ValueError: the layer's output does not hold one row for each image, or the scores of
-            unchanged activations are not the model's.
+        ValueError: the layer's output does not have one row for each image, or unchanged
+            activations give other scores than the model.
     """
 
     def __init__(self, probe: Probe, site: Site, whole: Pass, *, batch: int = 0) -> None:
@@ -63,7 +64,7 @@ class Tail:
         else:
             raise ValueError(
                 f"with its own output put back at layer {site.name!r}, the model gives other "
-                "scores: it looks at that layer's output elsewhere too, such as by a hook; choose "
+                "scores: it also uses that layer's output elsewhere, such as in a hook; choose "
                 "another layer"
             )
 
@@ -75,14 +76,14 @@ class Tail:
         start: Literal["sites"] | None = None,
         mode: Interception | None = None,
     ) -> Iterator[Pass]:
-        """Run M changed activations, a batch at a time.
+        """Run the model on M changed activations, in batches.
 
         Args:
-            make: from a slice of the M to the activations, (m, C, *grid).
-            source: (M,) int64: which of the images each was made from. It is scored for that
-                image's classes, and beside that image's further inputs.
-            start: ``"sites"`` to record gradients from the layer on; None: none.
-            mode: what is intercepted of the model's calls.
+            make: returns the activations of a slice of the M, (m, C, *grid).
+            source: (M,) int64, the image that each was made from. It is scored for that image's
+                classes, with that image's further inputs.
+            start: ``"sites"`` to record gradients from the layer on; None: no gradients.
+            mode: function mode that intercepts the model's calls.
 
         Yields:
             The pass of each batch; its ``scores`` are (m, K).
@@ -101,8 +102,9 @@ class Tail:
         """Return the mean gradient of the scores over ``count`` changed activations of each image.
 
         Args:
-            make: from a slice of the N * count activations, image by image, to (m, C, *grid).
-            count: how many there are of each image.
+            make: returns the activations of a slice of the N * count, (m, C, *grid); those of an
+                image are consecutive.
+            count: number of changed activations of each image.
 
         Returns:
             (N, K, C, *grid), float32 or wider.
@@ -114,7 +116,7 @@ class Tail:
         for part in self.passes(make, source, start="sites"):
             rows = slice(first, first + len(part.scores))
             chunks = part.chunks()
-            for chunk in chunks:  # one at a time: of a thousand classes they are large
+            for chunk in chunks:  # one at a time, as gradients of a thousand classes are large
                 (some,) = part.gradients(chunk, keep_graph=chunk is not chunks[-1])
                 some = some.to(torch.promote_types(some.dtype, torch.float32))
                 if total is None:
@@ -122,12 +124,12 @@ class Tail:
                 total[:, chunk].index_add_(0, source[rows], some)
             first = rows.stop
         if total is None:
-            raise RuntimeError("a mean of no gradients")
+            raise RuntimeError("expected at least one gradient, got none")
         return total / count
 
     @property
     def rows(self) -> int:
-        """How many changed activations run at once."""
+        """Number of changed activations in a batch."""
         each = self._output[0].numel() * self._output.element_size()
         if self.before == "images":
             each += self.probe.images[0].numel() * self.probe.images.element_size()
@@ -160,8 +162,8 @@ class Tail:
             return torch.empty(shape, dtype=images.dtype, device=images.device)
 
     def _written(self, maps: Tensor, source: Tensor) -> Tensor:
-        """Return the layer's output with changed activations where its layout reads them."""
-        if self._whole:  # the activations are the output, as they lie
+        """Return the layer's output with the changed activations written into it."""
+        if self._whole:  # the activations are the output, in order
             output = maps.reshape(len(maps), *self._output.shape[1:]).to(self._output.dtype)
             return output.movedim(0, self._batch)
         output = self._output[source.to(self._output.device)].clone()
@@ -170,10 +172,10 @@ class Tail:
         return output.movedim(0, self._batch)
 
     def _measured_places(self) -> tuple[Tensor, bool]:
-        """Return where in a row of the output each activation lies, (C * cells,) int64.
+        """Return the index of each activation in a row of the output, (C * cells,) int64.
 
-        And whether that is the whole row, in order: read together, since a read waits for an
-        accelerator.
+        Also return whether these are the whole row in order. Both are read from the device at
+        once, since a read synchronises with an accelerator.
         """
         self._output = self._output.contiguous()
         n = len(self.probe.images)
@@ -198,7 +200,7 @@ class Tail:
         return places[0], in_order and places.shape[1] == row
 
     def _agrees(self) -> bool:
-        """Return whether unchanged activations have the scores of the unchanged images."""
+        """Return whether unchanged activations give the scores of the unchanged images."""
         expected = self.probe.unchanged().scores.detach()
         try:
             with torch.no_grad():

@@ -1,7 +1,8 @@
-"""Named regions of images, and how much of a heatmap falls on each.
+"""Scores of heatmaps on named regions of images, with tables, statistics and plots.
 
-Masks (:class:`Regions`), scores (:func:`score`), the table (:func:`table`) and its statistics.
-Whether the model depends on a region is measured by :mod:`camlens.faithfulness`.
+Masks are :class:`Regions`; :func:`score` measures how much of a heatmap falls on each region, and
+:func:`table` collects the scores for statistics. :mod:`camlens.faithfulness` measures whether the
+model depends on a region.
 """
 
 from .masks import Regions

@@ -1,4 +1,4 @@
-"""Group a table's rows by columns such as the label, and pair the rows of two tables."""
+"""Groups a table's rows by columns such as the label, and pairs the rows of two tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .tables import check_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns that distinguish explanations of the same image; ``infill`` where regions were ablated.
+#: Columns that distinguish explanations of the same image; ``infill`` if regions were ablated.
 SETTING = ("method", "layer", "grid", "k", "infill")
 
 #: Values that are defined only for maps with evidence and for regions that the map can resolve.
@@ -26,9 +26,9 @@ class Block:
     """The rows of one setting, as matrices of n images by R regions.
 
     Attributes:
-        setting: its row in ``Groups.settings``.
+        setting: index of the setting's row in ``Groups.settings``.
         regions: R names.
-        group: (n,), each image's row in ``Groups.keys``.
+        group: (n,), the index of each image's row in ``Groups.keys``.
         present: (n, R) bool, whether the table has the row.
         numbers: for each requested column (n, R) float64; NaN where missing.
     """
@@ -41,13 +41,13 @@ class Block:
 
     @property
     def groups(self) -> list[int]:
-        """Rows in ``Groups.keys`` of the groups in this block, in order."""
+        """Indices in ``Groups.keys`` of the groups in this block, in order."""
         return list(map(int, np.unique(self.group)))
 
     def patterns(self, name: str) -> Iterator[tuple[Array, Array]]:
-        """Yield regions that have numbers for the same images: positions (r,), usable (n,).
+        """Yield sets of regions that have numbers for the same images: positions (r,), usable (n,).
 
-        The same resamples of images then serve all of them.
+        All regions of a set can share the same resamples of images.
         """
         usable = np.isfinite(self.numbers[name])
         patterns, which = np.unique(usable, axis=1, return_inverse=True)
@@ -55,7 +55,7 @@ class Block:
             yield np.flatnonzero(which == position), patterns[:, position]
 
     def why_missing(self, value: str, images: Array) -> Array:
-        """Return for each region why none of the images, (n,) bool, has the value."""
+        """Return for each region why none of the selected images, (n,) bool, has the value."""
         resolvable, evidence = (
             self.numbers[name][images] == 1 for name in ("resolvable", "evidence")
         )
@@ -70,9 +70,9 @@ class Groups:
     """A table, divided by groups and settings.
 
     Attributes:
-        keys: a row per group, in order, of the columns it was grouped by.
-        settings: a row per setting.
-        blocks: one per setting.
+        keys: a row for each group, in order, with the columns that the table was grouped by.
+        settings: a row for each setting.
+        blocks: one for each setting.
     """
 
     keys: pd.DataFrame
@@ -81,7 +81,7 @@ class Groups:
 
     @property
     def names(self) -> list[Any]:
-        """The groups' names: values of the column, of several joined by " / "; else "all"."""
+        """The groups' names: the column's values, joined by " / " if several; "all" if none."""
         if not len(self.keys.columns):
             return ["all"]
         if len(self.keys.columns) == 1:
@@ -93,7 +93,7 @@ def check(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> Non
     """Check that a table can be grouped.
 
     Raises:
-        ValueError: it has no rows, or a column does not exist, is missing throughout, is not
+        ValueError: the table has no rows, or a column does not exist, has no values, is not
             numeric, or is part of the setting.
     """
     from pandas.api.types import is_numeric_dtype
@@ -121,8 +121,8 @@ def group(table: pd.DataFrame, by: str | Sequence[str], columns: Sequence[str]) 
     """Group a table's rows.
 
     Args:
-        table: from :func:`camlens.regions.table`, or several joined. Rows where a column of ``by``
-            is missing belong to no group.
+        table: from :func:`camlens.regions.table`, or several joined. Rows with a missing value in a
+            column of ``by`` belong to no group.
         by: columns to group by, in addition to setting and region.
         columns: requested columns; ``resolvable`` and ``evidence`` are added.
 
@@ -180,7 +180,7 @@ def _block(setting: int, rows: pd.DataFrame, groups: Array, numbers: dict[str, A
 
 
 def _distinct(table: pd.DataFrame, by: list[str], *, sort: bool) -> tuple[Array, pd.DataFrame]:
-    """Return the distinct rows of some columns, and for each row of the table which it is."""
+    """Return each table row's index among the distinct rows of some columns, and these rows."""
     if not by:
         return np.zeros(len(table), dtype=np.intp), table[[]].iloc[:1]
     which = table.groupby(by, sort=sort, dropna=False, observed=True).ngroup().to_numpy()

@@ -1,9 +1,9 @@
 """Confidence intervals and p-values of means, by scipy's bootstrap and permutation tests.
 
-The unit that is resampled is the image, with its values of all regions. scipy is therefore given
-the images' positions instead of their values, and the sum over a resample is a matrix product: how
-often each image occurs in it, times the values. This equals one call per region with the same
-resamples and is several times as fast.
+The resampled unit is the image, with its values for all regions. scipy therefore resamples the
+images' indices, and the sum over a resample is a matrix product: the number of times that each
+image occurs in it, times the values. The result equals one call for each region with the same
+resamples, several times as fast.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-#: Resamples times images that are held in memory at once: some 100 MB.
+#: Largest number of resamples times images in memory at once: about 100 MB.
 _AT_ONCE = 4_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resampling:
-    """Options of bootstrap and permutation tests.
+    """Bootstrap intervals and permutation tests with fixed options.
 
     Each call starts at the seed, so that a group's numbers do not depend on other groups.
 
     Attributes:
         resamples: number of resamples.
-        seed: of the resamples.
+        seed: seed of the resamples.
         confidence: level of intervals, in (0, 1).
         min_images: smallest group for which an interval or a p-value is computed.
 
@@ -55,15 +55,15 @@ class Resampling:
             )
 
     def mean(self, values: Array) -> Array:
-        """Return the interval of the mean over images: (n, R) values to (2, R), low and high."""
+        """Return the (2, R) interval, low and high, of the mean over images of (n, R) values."""
         return self._interval(lambda index: _sums(index, values) / len(values), len(values))
 
     def above(self, values: Array, others: Array) -> Array:
-        """Return the interval of a mean over the largest of other means, on the same images.
+        """Return the interval of a mean minus the largest of other means, on the same images.
 
         Args:
             values: (n, 1).
-            others: (n, R) of R others; each resample has its own largest.
+            others: (n, R), values of R others; the largest is chosen anew in each resample.
 
         Returns:
             (2,), low and high.
@@ -81,14 +81,14 @@ class Resampling:
         return self._interval(margin, len(values))
 
     def lift(self, values: Array, rest: Array) -> Array:
-        """Return the interval of a group's mean over the mean of the group and the rest.
+        """Return the interval of a group's mean divided by the mean of the group and the rest.
 
-        Group and rest are resampled separately, each at its own size. A resample that is zero
-        throughout has a ratio of 1: neither part has more than the other.
+        Group and rest are resampled separately, each at its own size. A resample of zeros has a
+        ratio of 1: neither part has more than the other.
 
         Args:
-            values: (n, R) of the group, not negative.
-            rest: (m, R) of all others.
+            values: (n, R), values of the group, not negative.
+            rest: (m, R), values of all others.
 
         Returns:
             (2, R), low and high.
@@ -113,8 +113,8 @@ class Resampling:
         """Test whether two groups differ in their means, by permuting images between them.
 
         Args:
-            a: (n, R) of one group.
-            b: (m, R) of the other.
+            a: (n, R), values of one group.
+            b: (m, R), values of the other.
 
         Returns:
             (R,) two-sided p-values.
@@ -135,7 +135,7 @@ class Resampling:
         """Test whether paired differences have a mean of zero, by flipping their signs.
 
         Args:
-            differences: (n, R), a row per image.
+            differences: (n, R), a row for each image.
 
         Returns:
             (R,) two-sided p-values.
@@ -186,10 +186,10 @@ def corrected(p: Array) -> Array:
     """Correct p-values for multiple tests (Benjamini and Hochberg 1995).
 
     Args:
-        p: (tests,), NaN where there was no test.
+        p: (tests,), NaN for missing tests.
 
     Returns:
-        (tests,): rejecting those below q keeps the expected false discovery rate at most q.
+        (tests,): rejecting those below q keeps the expected false discovery rate at or below q.
 
     Example:
         >>> corrected(np.array([0.01, np.nan, 0.04])).tolist()
@@ -205,9 +205,9 @@ def corrected(p: Array) -> Array:
 
 
 def _sums(index: Array, values: Array) -> Array:
-    """Sum the images of each resample: (resamples, n) positions and (images, R) to (resamples, R).
+    """Sum the values of each resample: (resamples, n) indices of (images, R) to (resamples, R).
 
-    Positions of a single resample, (n,), give (R,).
+    Indices of a single resample, (n,), give (R,).
     """
     rows = np.atleast_2d(index)
     first = np.arange(len(rows))[:, None] * len(values)

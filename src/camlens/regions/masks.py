@@ -12,10 +12,10 @@ from torch.nn.functional import interpolate
 
 from .. import render
 
-#: The name of the region of pixels that belong to no other.
+#: Name of the region of the pixels that belong to no other region.
 BACKGROUND = "background"
 
-#: The axes of space, by their number.
+#: Names of the spatial axes, by their number.
 _LETTERS = {1: "L", 2: "HW", 3: "DHW"}
 
 #: Colours of drawn outlines, red, green and blue; after Okabe and Ito 2008, for the colour-blind.
@@ -33,26 +33,26 @@ _COLORS = (
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
 class Regions:
-    """Named masks of N images, or one set for any number of images if N is 1.
+    """Named regions of N images, as masks; with N = 1 one set for any number of images.
 
-    Masks may be soft and may overlap. A region may be absent from an image: its mask is zero
-    there, and all its scores are NaN.
+    Masks may be soft and may overlap. If a region is absent from an image, its mask is zero there
+    and all its scores are NaN.
 
     Args:
         names: R distinct names.
         masks: ``(N, R, *size)``, or ``(R, *size)`` for one set of masks; boolean, or floating
             point in [0, 1]: the fraction of the pixel that belongs to the region.
-        axes: number of axes of space: 1 for signals (N, R, L), 2 for images (N, R, H, W), 3 for
-            volumes (N, R, D, H, W). By default 3 for five-dimensional masks, else 2.
+        axes: number of spatial axes: 1 for signals (N, R, L), 2 for images (N, R, H, W), 3 for
+            volumes (N, R, D, H, W). By default 3 for five-dimensional masks, otherwise 2.
 
     Attributes:
         names: R names.
         masks: ``(N, R, *size)`` float32 in [0, 1].
 
     Raises:
-        TypeError: the masks are no tensor, or of another type, or a name is no string.
-        ValueError: a wrong shape or range, an empty dimension, a name given twice, or not one name
-            per mask.
+        TypeError: the masks are not a boolean or floating-point tensor, or a name is not a string.
+        ValueError: the shape or range is wrong, a dimension is empty, a name is repeated, or the
+            number of names is not the number of masks.
 
     Example:
         >>> upper = torch.tensor([[True, True], [False, False]])
@@ -82,7 +82,7 @@ class Regions:
             size = ", ".join(_LETTERS[axes])
             raise ValueError(
                 f"expected masks as (N, R, {size}) or (R, {size}) with no dimension empty, got "
-                f"{tuple(masks.shape)}; for signals or volumes say axes=1 or axes=3"
+                f"{tuple(masks.shape)}; for signals or volumes pass axes=1 or axes=3"
             )
         if len(names) != masks.shape[1]:
             raise ValueError(f"expected a name for each of {masks.shape[1]} masks, got {names}")
@@ -101,14 +101,14 @@ class Regions:
 
         Args:
             names: R names.
-            boxes: (N, R, 2 * axes) or (R, 2 * axes) in pixels. On images, left, top, right and
-                bottom edge; on signals start and end; on volumes left, top, front, right, bottom
-                and back. A pixel that an edge cuts belongs to the box by the fraction covered;
-                parts outside the image are cut off.
-            size: (H, W) of the images, (L,) of signals, (D, H, W) of volumes.
+            boxes: (N, R, 2 * axes) or (R, 2 * axes) in pixels. For images: left, top, right and
+                bottom edge; for signals: start and end; for volumes: left, top, front, right,
+                bottom and back. A pixel on an edge belongs to the box by the fraction covered;
+                parts outside the image are ignored.
+            size: (H, W) of images, (L,) of signals, (D, H, W) of volumes.
 
         Raises:
-            ValueError: a wrong shape, a value that is not finite, or edges in the wrong order.
+            ValueError: a shape is wrong, a value is not finite, or edges are in the wrong order.
 
         Example:
             >>> Regions.from_boxes(["left"], [[0, 0, 1.5, 1]], (1, 3)).masks.flatten().tolist()
@@ -132,7 +132,7 @@ class Regions:
         masks = edges.new_ones(edges.shape[:2])
         for axis, length in enumerate(size):
             start = torch.arange(length).to(edges)
-            # Boxes begin with x, which is the last axis of an image.
+            # Boxes start with x, which is the last axis of an image.
             first, last = (bound[..., axes - 1 - axis, None] for bound in (low, high))
             covered = (torch.minimum(last, start + 1) - torch.maximum(first, start)).clamp(0, 1)
             covered = covered.view(*edges.shape[:2], *[1] * axis, length)
@@ -143,17 +143,17 @@ class Regions:
     def from_labels(
         cls, names: Mapping[int, str], labels: Tensor, *, axes: int | None = None
     ) -> Regions:
-        """Make regions from a label map, such as face parsing or a segmentation gives.
+        """Make regions from a label map, such as the result of face parsing or segmentation.
 
         Args:
-            names: from label to region; several labels may share a name, and labels without a name
+            names: region names by label; several labels may share a name, and labels without a name
                 belong to no region (see :meth:`with_background`).
             labels: ``(N, *size)`` or ``(*size)`` integers.
-            axes: number of axes of space; by default 3 for four-dimensional labels, else 2.
+            axes: number of spatial axes; by default 3 for four-dimensional labels, otherwise 2.
 
         Raises:
-            TypeError: the labels are no integers.
-            ValueError: a wrong shape, or no names.
+            TypeError: the labels are not integers.
+            ValueError: the shape is wrong, or there are no names.
 
         Example:
             >>> parts = {1: "eyes", 2: "eyes", 3: "mouth"}
@@ -168,7 +168,7 @@ class Regions:
         if labels.is_floating_point() or labels.dtype == torch.bool:
             raise TypeError(f"expected labels as integers, got {labels.dtype}")
         axes = _axes(axes, 3 if labels.ndim == 4 else 2)
-        # Of uint8 labels, 300 would equal 44, and -1 would equal 255.
+        # As int64: in uint8, 300 would equal 44, and -1 would equal 255.
         labels = (labels.unsqueeze(0) if labels.ndim == axes else labels).long()
         if labels.ndim != axes + 1 or not names:
             size = ", ".join(_LETTERS[axes])
@@ -188,7 +188,7 @@ class Regions:
         return tuple(self.masks.shape[2:])
 
     def with_background(self, name: str = BACKGROUND) -> Regions:
-        """Add a region of what belongs to no other: one minus the masks' sum, where positive."""
+        """Return the regions and a background: one minus the masks' sum, where positive."""
         rest = (1 - self.masks.sum(dim=1, keepdim=True)).clamp(min=0)
         return self._with((*self.names, name), torch.cat([self.masks, rest], dim=1))
 
@@ -203,12 +203,12 @@ class Regions:
         return self._with(names, self.masks[:, [self.names.index(name) for name in names]])
 
     def of_images(self, rows: slice) -> Regions:
-        """Return the regions of some images; one set for all images stays one set."""
+        """Return the regions of some images; one set for all images is returned unchanged."""
         masks = self.masks if len(self.masks) == 1 else self.masks[rows]
         return self._with(self.names, masks)
 
     def resize(self, size: Sequence[int]) -> Regions:
-        """Return the regions for images of another size; masks that sum to 1 still do."""
+        """Return the regions at another image size; masks that sum to 1 still sum to 1."""
         if tuple(size) == self.size:
             return self
         return self._with(self.names, _resized(self.masks, tuple(size)).clamp(0, 1))
@@ -223,13 +223,14 @@ class Regions:
         Args:
             pictures: (N, 1 or 3, H, W) images or (N, K, 3, H, W) from :func:`camlens.overlay`, of
                 any size.
-            width: of the lines in pixels.
+            width: width of the lines in pixels.
 
         Returns:
             (N, K, 3, H, W) uint8.
 
         Raises:
-            ValueError: the masks are of another number of images, or of signals or volumes.
+            ValueError: the number of masks does not fit the number of images, or the regions are
+                those of signals or volumes.
         """
         n = len(pictures)
         if len(self.size) != 2:
@@ -261,7 +262,7 @@ class Regions:
 
 
 def _axes(axes: int | None, default: int) -> int:
-    """Return the number of axes of space."""
+    """Return the number of spatial axes."""
     axes = default if axes is None else axes
     if axes not in _LETTERS:
         raise ValueError(f"expected 1, 2 or 3 axes of space, got {axes}")

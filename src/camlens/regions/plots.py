@@ -1,4 +1,4 @@
-"""Figures of a summary and of a table. They are returned, not shown: the caller saves them."""
+"""Figures of a summary and of a table, which are returned for the caller to show or save."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: After Okabe and Ito 2008: distinguishable with colour blindness and in grey.
+#: Colours after Okabe and Ito 2008: distinguishable with colour blindness and in grey.
 _DENSITY = {"color": "#0072B2", "marker": "o"}
 _EXCESS = {"color": "#D55E00", "marker": "s"}
 
@@ -29,7 +29,7 @@ _TITLES = {
 _MEANING_OF_1 = {"mean": "what chance gives", "lift": "as in all groups"}
 _EXCESSES = {"excess": "score", "probability_excess": "probability"}
 
-#: Factors from 1 of this size or more have the strongest colour.
+#: Factor above or below 1 from which on the colour is the strongest.
 STRONGEST = 4.0
 
 #: From purple to orange, distinguishable with colour blindness.
@@ -39,23 +39,23 @@ _COLORMAP = "PuOr_r"
 def density_map(
     summary: pd.DataFrame, *, by: str | Sequence[str] = "label", value: str = "mean"
 ) -> Figure:
-    """Draw a table of groups by regions, coloured by how far a density or a lift is from 1.
+    """Draw a table of groups by regions, with densities or lifts coloured by distance from 1.
 
-    The colour scale is logarithmic: a half is as far from 1 as a double. Each cell shows the
-    number and its interval; bold where the interval excludes 1. Cells without a number are hatched
-    and give the reason.
+    The colour scale is logarithmic: one half is as far from 1 as two. Each cell shows the number
+    and its interval, in bold if the interval excludes 1. Cells without a number are hatched and
+    give the reason.
 
     Args:
-        summary: from :func:`camlens.regions.summarize`, of one setting.
-        by: the columns it was grouped by.
+        summary: from :func:`camlens.regions.summarize`, for one setting.
+        by: the columns that the summary was grouped by.
         value: ``"mean"``, for densities only, or ``"lift"``.
 
     Returns:
-        A matplotlib figure; notebooks show it, ``figure.savefig("map.png")`` writes it.
+        A matplotlib figure; notebooks display it, ``figure.savefig("map.png")`` writes it.
 
     Raises:
-        ValueError: an unknown value, a column does not exist, or the summary has several settings
-            or means of something other than density.
+        ValueError: the value is unknown, a column does not exist, or the summary has several
+            settings or means of something other than density.
     """
     from matplotlib.figure import Figure
 
@@ -65,9 +65,7 @@ def density_map(
     check_columns(summary, [*by, "region", "value", "n", "enough", "note", value])
     setting, averaged = _setting(summary), _only(summary, "value")
     if value == "mean" and averaged != "density":
-        raise ValueError(
-            f"expected a summary of density, of which 1 is chance, got one of {averaged}"
-        )
+        raise ValueError(f"expected a summary of density, where 1 is chance, got one of {averaged}")
     cells = _cells(summary, by)
     rows, columns = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
     width = max(1.05, 0.09 * max(map(len, columns)))
@@ -101,15 +99,16 @@ def density_against_excess(
     value: str = "excess",
     min_images: int = 10,
 ) -> Figure:
-    """Draw, for each group, where the heat is beside what the score loses without it.
+    """Draw the density of heat by region next to the score's drop without the region.
 
-    Regions are on the vertical axis: on the left the mean density, on the right the mean excess of
-    the ablation, with 95% bootstrap intervals over images and a line at chance. The title gives
-    how well the two agree within single explanations (Spearman's coefficient).
+    Each group has two panels, with the regions on the vertical axis: on the left the mean density,
+    on the right the mean excess of the ablation, with 95% bootstrap intervals over images and a
+    line at chance. The title gives the agreement of the two within single explanations (Spearman's
+    coefficient).
 
     Args:
-        table: from :func:`camlens.regions.table` with an ablation, of one setting.
-        by: a column or several, see :func:`camlens.regions.summarize`.
+        table: from :func:`camlens.regions.table` with an ablation, for one setting.
+        by: the column or columns to group by, see :func:`camlens.regions.summarize`.
         value: ``"excess"`` (of the score) or ``"probability_excess"``.
         min_images: smallest group for which numbers are drawn.
 
@@ -117,7 +116,8 @@ def density_against_excess(
         A matplotlib figure.
 
     Raises:
-        ValueError: an unknown value, a column does not exist, or the table has several settings.
+        ValueError: the value is unknown, a column does not exist, or the table has several
+            settings.
     """
     from matplotlib.figure import Figure
 

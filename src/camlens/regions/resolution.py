@@ -1,4 +1,4 @@
-"""The resolution of a map: how large a region must be to be distinguished from its surroundings."""
+"""The resolution of a map, which decides which regions it can distinguish."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn.functional import pad
 
-#: What limits the detail of a map: the cells of its grid, or how far each cell sees.
+#: The two limits of a map's detail: the cells of its grid, and each cell's receptive field.
 GRID, RECEPTIVE_FIELD = "grid", "receptive field"
 
 
@@ -20,15 +20,16 @@ def resolvable(
 ) -> Tensor:
     """Decide which regions a map can distinguish from their surroundings.
 
-    A region passes if its area is at least that of a window as wide as the map's resolution, and
-    if it fills at least half of such a window somewhere. The second condition excludes two small
-    eyes that only together reach the area, and thin lines. The resolution is a cell of the grid or
-    the receptive field, whichever is wider, on each axis.
+    A region is resolvable if its area is at least that of a window as wide as the map's resolution,
+    and if it fills at least half of such a window somewhere. The second condition excludes two
+    small eyes that reach the area only together, and thin lines. The resolution along each axis is
+    a cell of the grid or the receptive field, whichever is wider.
 
     Args:
         masks: ``(N, R, *size)`` in [0, 1].
-        grid: of the map, a number of cells per axis.
-        receptive_field: of the layer, in pixels per axis; None where it was not measured.
+        grid: the map's number of cells along each axis.
+        receptive_field: the layer's receptive field in pixels along each axis; None if not
+            measured.
 
     Returns:
         (N, R) bool.
@@ -47,12 +48,13 @@ def resolvable(
 def resolution_of(
     size: Sequence[int], grid: Sequence[int], receptive_field: Sequence[float | None] | None
 ) -> tuple[tuple[float, ...], str]:
-    """Return the width of the finest detail in pixels per axis, and what determines it.
+    """Return the width of a map's finest detail in pixels along each axis, and what limits it.
 
     Args:
-        size: of the images in pixels.
-        grid: of the map, a number of cells per axis.
-        receptive_field: of the layer, in pixels per axis; None where it was not measured.
+        size: the images' size in pixels.
+        grid: the map's number of cells along each axis.
+        receptive_field: the layer's receptive field in pixels along each axis; None if not
+            measured.
 
     Returns:
         The widths, at least a pixel and at most the image, and ``"grid"`` or
@@ -74,13 +76,13 @@ def fills_window(masks: Tensor, resolution: Sequence[float]) -> Tensor:
 
     Args:
         masks: ``(N, R, *size)`` in [0, 1].
-        resolution: the window's width in pixels per axis.
+        resolution: the window's width in pixels along each axis.
 
     Returns:
         (N, R) bool: whether the region has the window's area, and fills half of it somewhere.
     """
     axes = range(2, masks.ndim)
-    # Sums over all windows, from sums over all boxes that begin at the first corner. Windows
+    # Sums over all windows, from sums over all boxes that start at the first corner. Windows
     # consist of whole pixels, rounded up.
     sums = masks.double()
     for axis in reversed(axes):

@@ -1,4 +1,4 @@
-"""How much of a heatmap falls on each region, relative to the region's area."""
+"""Scores of heatmaps on regions: share, density, pointing game and intersection over union."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..explanation import Explanation
 from .masks import Regions
 from .resolution import fills_window, resolution_of
 
-# Heatmaps have a maximum of 1. Near an image's edge a resized map is constant but for rounding
-# errors of the interpolation; without this tolerance the peak of one map in 300 would not be its
-# mirror image's.
+# Tolerance for heatmaps with a maximum of 1. Near an image's edge a resized map is constant except
+# for rounding errors of the interpolation; without the tolerance one map in 300 and its mirror
+# image would not have the same peak.
 _ROUNDING = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Scores:
-    """Scores of N images' heatmaps of K targets against R regions.
+    """Scores of heatmaps on R regions, for N images and K targets.
 
-    Undefined scores are NaN: of a region that the map cannot resolve, and of a map without
+    Undefined scores are NaN: those of regions that the map cannot resolve, and of maps without
     evidence.
 
     Attributes:
@@ -41,18 +41,18 @@ class Scores:
             many as the region's area; equally hot pixels each count in part.
         density_rank: (N, K, R), the rank of the region's density among the regions of the map, 1
             for the densest; equal densities share their mean rank.
-        resolvable: (N, K, R) bool, False where the region is smaller than the map's resolution:
-            its area is, or there is no position at which it fills half of a window of that size.
+        resolvable: (N, K, R) bool, False if the region is smaller than the map's resolution:
+            its area is, or it does not fill half of a window of that size at any position.
             A region that is absent from the image is not resolvable.
-        evidence: (N, K) bool, False where the map is zero.
+        evidence: (N, K) bool, False if the map is zero.
         area: (N, R) in [0, 1], each region's fraction of the image's area.
-        grid: of the layer that was explained, a number of cells per axis.
-        resolution: the finest detail of the maps in pixels per axis: the wider of a cell of the
-            grid and, where it was measured, the layer's effective receptive field.
-        resolution_from: ``"grid"``, or ``"receptive field"`` where that is wider on any axis.
-        targets: (N, K) int64 class ids; -1 where unknown.
-        scores: (N, K), the explained scores; NaN where unknown.
-        method: name of the method; empty where unknown.
+        grid: the explained layer's number of cells along each axis.
+        resolution: the finest detail of the maps in pixels along each axis: the wider of a cell of
+            the grid and the layer's effective receptive field, if measured.
+        resolution_from: ``"grid"``, or ``"receptive field"`` if that is wider along any axis.
+        targets: (N, K) int64 class ids; -1 if unknown.
+        scores: (N, K), the explained scores; NaN if unknown.
+        method: name of the method; empty if unknown.
         layers: names of the explained layers.
     """
 
@@ -86,22 +86,22 @@ class Scores:
 def score(
     explanation: Explanation | Tensor, regions: Regions, *, grid: Sequence[int] | None = None
 ) -> Scores:
-    """Score heatmaps against named regions.
+    """Measure how much of each heatmap falls on each region.
 
     Args:
-        explanation: what an explainer returned, or ``(N, K, *size)`` heatmaps from elsewhere: not
-            negative, on any scale, with 1, 2 or 3 axes of space.
-        regions: of the same size; of N images, or one set for all.
-        grid: size of the layer that plain heatmaps were computed at, before they were resized. An
-            explanation contains its own; by default a heatmap's pixels are its cells.
+        explanation: the result of an explainer, or ``(N, K, *size)`` heatmaps from another source:
+            not negative, on any scale, with 1, 2 or 3 spatial axes.
+        regions: regions of the same size, for N images, or one set for all.
+        grid: grid of the layer at which heatmaps from another source were computed, before they
+            were resized; by default a heatmap's pixels are its cells. An explanation has its own.
 
     Returns:
         The scores, on the heatmaps' device.
 
     Raises:
-        TypeError: neither an explanation nor a floating-point tensor.
-        ValueError: wrong shapes, heatmaps that are negative or not finite, or a grid that is not
-            the explanation's.
+        TypeError: ``explanation`` is neither an explanation nor a floating-point tensor.
+        ValueError: shapes are wrong, heatmaps are negative or not finite, or the grid is not the
+            explanation's.
 
     Example:
         >>> halves = Regions.from_boxes(["left", "right"], [[0, 0, 2, 2], [2, 0, 4, 2]], (2, 4))
@@ -142,7 +142,7 @@ def score(
         density=density,
         pointing_game=peak_inside.where(usable, torch.nan),
         iou=_iou(flat, masks).where(usable, torch.nan),
-        # Rounded, so that rounding errors do not decide the order.
+        # Rounded, so that numerical errors do not decide the order.
         density_rank=ranks(-density.round(decimals=4)).where(usable, torch.nan),
         resolvable=large,
         evidence=evidence,
@@ -156,7 +156,7 @@ def score(
 def ranks(values: Tensor) -> Tensor:
     """Rank values along the last dimension, 1 for the lowest; equal values share their mean rank.
 
-    NaN are not counted; their own ranks are meaningless.
+    NaN values are ignored; their own ranks are meaningless.
 
     Example:
         >>> ranks(torch.tensor([0.5, 3.0, 0.5])).tolist()
@@ -170,7 +170,7 @@ def ranks(values: Tensor) -> Tensor:
 def _read(
     explanation: Explanation | Tensor, grid: Sequence[int] | None
 ) -> tuple[Tensor, dict[str, Any], Sequence[float | None] | None]:
-    """Return the heatmaps, ``(N, K, *size)``, their facts, and the receptive field if measured."""
+    """Return (N, K, *size) heatmaps, fields of :class:`Scores`, and the receptive field or None."""
     if isinstance(explanation, Explanation):
         if grid is not None and tuple(grid) != tuple(explanation.grid):
             raise ValueError(f"the explanation's grid is {explanation.grid}, got grid={grid}")
@@ -242,12 +242,12 @@ def _iou(heat: Tensor, masks: Tensor) -> Tensor:
 
 
 def _reaches(values: Tensor, least: Tensor) -> Tensor:
-    """Return 1.0 where a value is at least ``least``; 10 times as fast as through a bool."""
+    """Return 1.0 where a value is at least ``least``, 10 times as fast as by a bool."""
     return torch.ge(values, least, out=torch.empty_like(values))
 
 
 def _ordered(heat: Tensor) -> Tensor:
-    """Sort along the last dimension, ascending; numpy's sort is 30 times torch's on a CPU."""
+    """Sort along the last dimension, ascending, on a CPU by numpy, which is 30 times as fast."""
     if heat.device.type != "cpu":
         return heat.sort(dim=-1).values
     return torch.from_numpy(np.sort(heat.detach().numpy(), axis=-1))

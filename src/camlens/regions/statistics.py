@@ -18,7 +18,7 @@ from .intervals import Array, Resampling, corrected
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Values for which 0 means none, so that a ratio of means is meaningful.
+#: Values with a meaningful zero, for which a ratio of means is defined.
 RATIOS = ("share", "density", "pointing_game", "iou")
 
 
@@ -32,32 +32,32 @@ def summarize(
     min_images: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Average a value over images, with bootstrap intervals.
+    """Average a value over the images of each group, with bootstrap intervals.
 
-    A mean density of 2 on the nose says little if every class has it: maps of coarse layers
+    A mean density of 2 on the nose means little if every class has it: maps of coarse layers
     favour the centre. The ``lift`` divides a group's mean by the mean of all groups together.
 
     Args:
         table: from :func:`camlens.regions.table`, or several joined.
-        by: a column or several; ``["label", "correct"]`` separates right and wrong predictions,
-            ``["label", "prediction"]`` gives the cells of the confusion matrix, ``[]`` one group.
-            Rows where one is missing are left out.
+        by: the column or columns to group by; ``["label", "correct"]`` separates right and wrong
+            predictions, ``["label", "prediction"]`` gives the cells of the confusion matrix, ``[]``
+            one group. Rows with a missing value in one of them are omitted.
         value: the column to average.
-        confidence: of the intervals (percentiles of the bootstrap over images).
-        resamples: of the bootstrap.
+        confidence: level of the intervals (percentiles of the bootstrap over images).
+        resamples: number of resamples of the bootstrap.
         min_images: smallest group for which an interval is computed; 2 or more.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
-        A row per setting, group and region: ``by``, the setting, ``region``, ``value`` (the
+        A row for each setting, group and region: ``by``, the setting, ``region``, ``value`` (the
         column's name), ``n`` images with a number and ``missing`` ones without, ``mean``, ``low``,
-        ``high``, ``lift``, ``lift_low``, ``lift_high`` (only of share, density, pointing_game and
-        iou, else NaN; group and rest are resampled separately), ``enough`` (n >= min_images) and
+        ``high``, ``lift``, ``lift_low``, ``lift_high`` (for share, density, pointing_game and iou,
+        otherwise NaN; group and rest are resampled separately), ``enough`` (n >= min_images) and
         ``note``, the reason for a NaN.
 
     Raises:
-        ValueError: a column does not exist, is missing throughout or is not numeric, an image has
-            several rows in a setting, or an option is out of range.
+        ValueError: a column does not exist, has no values or is not numeric, an image has several
+            rows in a setting, or an option is out of range.
     """
     how = Resampling(resamples=resamples, seed=seed, confidence=confidence, min_images=min_images)
     groups = group(table, by, [value])
@@ -85,16 +85,16 @@ def differences(
         table: see :func:`summarize`.
         by: see :func:`summarize`.
         value: see :func:`summarize`.
-        resamples: of the permutation test and of the bootstrap.
+        resamples: number of resamples of the permutation test and of the bootstrap.
         min_images: smallest group for which an interval and a p-value are computed.
-        seed: of both.
+        seed: seed of both.
 
     Returns:
-        A row per setting, pair of groups and region: the setting, ``region``, ``a``, ``b`` (of
-        several columns joined by " / "), ``n_a``, ``n_b``, ``difference`` (mean of a minus mean
-        of b), ``low``, ``high`` (95% bootstrap interval), ``p`` (two-sided permutation test of
-        the difference of means, independent samples), ``p_corrected`` (Benjamini and Hochberg's
-        false discovery rate over all tests of the call) and ``note``.
+        A row for each setting, pair of groups and region: the setting, ``region``, ``a``, ``b``
+        (names joined by " / " for several columns), ``n_a``, ``n_b``, ``difference`` (mean of a
+        minus mean of b), ``low``, ``high`` (95% bootstrap interval), ``p`` (two-sided permutation
+        test of the difference of means, independent samples), ``p_corrected`` (Benjamini and
+        Hochberg's false discovery rate over all tests of the call) and ``note``.
 
     Raises:
         ValueError: see :func:`summarize`; or there is only one group.
@@ -126,25 +126,26 @@ def compare(
     """Compare two models, methods or layers on the same images, paired by image.
 
     Args:
-        table_a: of one setting (method, layer, grid, infill).
-        table_b: of one setting, with the same images, ``k`` and regions. Targets may differ, as
-            when each of two models explains its own prediction.
-        by: a column or several, equal in both tables, such as ``"label"``; None for one group.
-        value: see :func:`summarize`.
-        resamples: of the permutation test and of the bootstrap.
+        table_a: a table of one setting (method, layer, grid, infill).
+        table_b: a table of one setting, with the same images, ``k`` and regions. Targets may
+            differ, as when each of two models explains its own prediction.
+        by: the column or columns to group by, equal in both tables, such as ``"label"``; None for
+            one group.
+        value: the column to compare.
+        resamples: number of resamples of the permutation test and of the bootstrap.
         min_images: smallest group for which an interval and a p-value are computed.
-        seed: of both.
+        seed: seed of both.
 
     Returns:
-        A row per group, ``k`` and region: ``by``, ``k``, ``region``, ``n`` images with a number in
-        both tables, their ``mean_a`` and ``mean_b``, ``difference`` (a minus b), ``low``, ``high``
-        (95% bootstrap interval), ``p`` (two-sided permutation test of paired samples: signs are
-        flipped), ``p_corrected`` (Benjamini and Hochberg's false discovery rate over all tests of
-        the call) and ``note``.
+        A row for each group, ``k`` and region: ``by``, ``k``, ``region``, ``n`` images with a
+        number in both tables, their ``mean_a`` and ``mean_b``, ``difference`` (a minus b), ``low``,
+        ``high`` (95% bootstrap interval), ``p`` (two-sided permutation test of paired samples:
+        signs are flipped), ``p_corrected`` (Benjamini and Hochberg's false discovery rate over all
+        tests of the call) and ``note``.
 
     Raises:
-        ValueError: see :func:`summarize`; or a table with several settings, or with other images,
-            regions or groups than the other.
+        ValueError: see :func:`summarize`; or a table has several settings, or the tables differ in
+            their images, regions or groups.
     """
     how = Resampling(resamples=resamples, seed=seed, min_images=min_images)
     by = [] if by is None else [by] if isinstance(by, str) else list(by)
@@ -218,7 +219,7 @@ def _paired_differences(
 
 
 def _estimates(group: Array, rest: Array, how: Resampling, *, ratio: bool) -> dict[str, Any]:
-    """Return mean and lift of a group, (n, R), beside the rest, (m, R), with intervals."""
+    """Return mean and lift of a group, (n, R), given the rest, (m, R), with intervals."""
     names = ("mean", "low", "high", "lift", "lift_low", "lift_high")
     columns = {name: np.full(group.shape[1], np.nan) for name in names}
     if len(group):
@@ -247,9 +248,9 @@ def _notes(
     """Return for each region why a group has no interval, or an empty string.
 
     Args:
-        block: rows of one setting.
-        regions: (r,) positions of regions that have numbers for the same images.
-        groups: for each group its images, (n,) bool, and how many of them have numbers.
+        block: the rows of one setting.
+        regions: (r,), indices of regions that have numbers for the same images.
+        groups: for each group its images, (n,) bool, and the number of them that have numbers.
         min_images: smallest group for which an interval is computed.
         value: name of the column.
     """
@@ -274,7 +275,7 @@ def _lift_notes(lift: Array, others: int, min_images: int) -> Array:
 def _rows(
     block: Block, regions: Array, images: Array, facts: dict[str, Any], columns: dict[str, Any]
 ) -> pd.DataFrame:
-    """Return a row per region that the table has for any of the images."""
+    """Return a row for each region that the table has for any of the images."""
     import pandas as pd
 
     names = np.array(block.regions, dtype=object)[regions]

@@ -1,4 +1,4 @@
-"""Region scores as a table: a row per image, target and region, in pandas and in Parquet."""
+"""Region scores as a pandas table, with a row for each image, target and region."""
 
 from __future__ import annotations
 
@@ -43,30 +43,30 @@ def table(
     classes: Sequence[str] | None = None,
     images: Sequence[int] | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Return scores as a table with a row per image, target and region.
+    """Return scores as a table with a row for each image, target and region.
 
     Tables of several methods, layers or models can be joined with ``pandas.concat``: every table
     has the same columns, and unknown values are missing (``<NA>``).
 
     Args:
-        scores: of N images, K targets each and R regions.
-        labels: N class ids of the images; -1 where unknown.
-        predictions: N class ids that the model predicted; -1 where unknown.
-        ablation: of the same images, targets and regions.
+        scores: scores of N images, K targets each and R regions.
+        labels: N class ids of the images; -1 if unknown.
+        predictions: N class ids that the model predicted; -1 if unknown.
+        ablation: an ablation of the same images, targets and regions.
         classes: class names, by id; they replace ids in the columns ``target``, ``label`` and
             ``prediction``.
         images: N distinct numbers or names; by default 0 to N - 1.
 
     Returns:
         N * K * R rows, ordered by image, target, region. ``k`` counts an image's targets from 0,
-        ``correct`` is whether label and prediction are equal, ``layer`` joins several with "+",
-        ``grid`` reads "12x12". With an ablation, its values, and each map's ``agreement`` with it
-        (:func:`camlens.regions.agreement`), repeated for each region.
+        ``correct`` is whether label and prediction are equal, ``layer`` joins several names with
+        "+", ``grid`` reads "12x12". With an ablation, the table also has its values and each map's
+        ``agreement`` with it (:func:`camlens.regions.agreement`), repeated for each region.
 
     Raises:
-        TypeError: no scores, or labels, predictions or images of a wrong type.
-        ValueError: not N of them, an image given twice, an id without a name, or an ablation of
-            other images, targets or regions.
+        TypeError: ``scores`` are not scores, or labels, predictions or images have a wrong type.
+        ValueError: labels, predictions or images are not N, an image is repeated, an id has no
+            name, or the ablation has other images, targets or regions.
 
     Example:
         >>> import torch
@@ -106,7 +106,7 @@ def table(
     for name in ("resolvable", "share", "density", "pointing_game", "iou", "density_rank"):
         columns[name] = _numbers(getattr(scores, name))
     if ablation is not None:
-        # First, since it checks that the two belong together.
+        # First, as it checks that scores and ablation belong together.
         rank_correlation = _numbers(agreement(scores, ablation)).repeat(r)
         columns["infill"] = pd.array([ablation.infill], dtype="string").take(repeated)
         for name in ABLATION_COLUMNS[1:-1]:
@@ -116,23 +116,23 @@ def table(
 
 
 def agreement(scores: Scores, ablation: RegionAblation) -> Tensor:
-    """Correlate the regions' density with their ablation's excess: Spearman's coefficient.
+    """Return the rank correlation of the regions' density and the excess of their ablation.
 
-    1: the map ranks the regions as the score depends on them. 0: no relation. The ablation's
-    ``excess`` is used rather than its ``drop`` because density, too, is relative to a baseline.
-    Regions that matter little are ranked by the noise of the random placements: more
-    ``placements`` give a more reliable order.
+    Spearman's coefficient is 1 if the map ranks the regions by how much the score depends on them,
+    and 0 without relation. The function uses the ablation's ``excess`` rather than its ``drop``
+    because density, too, is relative to a baseline. The noise of the random placements determines
+    the ranks of regions that matter little: more ``placements`` give a more reliable order.
 
     Args:
-        scores: of heatmaps.
-        ablation: of the same images, targets and regions.
+        scores: scores of heatmaps.
+        ablation: an ablation of the same images, targets and regions.
 
     Returns:
-        (N, K) in [-1, 1]; NaN with fewer than three regions that have both values, and where
-        either is the same for all regions.
+        (N, K) in [-1, 1]; NaN if fewer than three regions have both values, or if either value is
+        equal for all regions.
 
     Raises:
-        ValueError: they are not of the same images, targets and regions.
+        ValueError: scores and ablation differ in their images, targets or regions.
     """
     _check_same(scores, ablation)
     density, excess = scores.density.round(decimals=4), ablation.excess.to(scores.density.device)
@@ -165,12 +165,12 @@ def write(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a table to one Parquet file, atomically.
 
     Args:
-        table: from :func:`table`, or several joined; further columns are kept, the index is not.
-        path: of the file; its folder exists.
+        table: from :func:`table`, or several joined; further columns are written, the index is not.
+        path: path of the file, in an existing folder.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full; an existing file is
-            then unchanged.
+        OSError: the folder is missing or not writable, or the disk is full. An existing file then
+            stays unchanged.
         ValueError: columns are missing.
     """
     check_columns(table, COLUMNS)
@@ -182,7 +182,7 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it is damaged, no Parquet file, or another kind of table.
+        ValueError: the file is damaged, not a Parquet file, or another kind of table.
     """
     import pandas as pd
     from pyarrow import ArrowException
@@ -203,7 +203,7 @@ def check_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
     """Check that a table has the given columns.
 
     Raises:
-        ValueError: it lacks some; the message says how to make a table that has them.
+        ValueError: columns are missing; the message says how to make a table with them.
     """
     lacking = [name for name in names if name not in table.columns]
     if not lacking:
@@ -220,7 +220,7 @@ def _numbers(values: Tensor) -> np.ndarray[Any, Any]:
 
 
 def _ids(given: Tensor | Sequence[int] | None, n: int, kind: str) -> np.ndarray[Any, Any]:
-    """Return N class ids, -1 where unknown."""
+    """Return N class ids; -1 if unknown."""
     if given is None:
         return np.full(n, -1)
     ids = np.asarray(given.cpu() if isinstance(given, Tensor) else given)
@@ -228,20 +228,20 @@ def _ids(given: Tensor | Sequence[int] | None, n: int, kind: str) -> np.ndarray[
         raise ValueError(f"expected {kind} of {n} images, got the shape {ids.shape}")
     if ids.dtype.kind not in "iu":
         raise TypeError(
-            f"expected {kind} as class ids, whole numbers, got {ids.dtype}: name them with classes="
+            f"expected {kind} as integer class ids, got {ids.dtype}: pass the names as classes="
         )
     return ids.astype(np.int64)
 
 
 def _named(ids: np.ndarray[Any, Any], classes: Sequence[str] | None) -> Any:
-    """Return class ids, or names where given; negative ids are missing."""
+    """Return class ids, or names if given; negative ids are missing."""
     import pandas as pd
 
     if classes is None:
         return pd.arrays.IntegerArray(ids.astype(np.int64), ids < 0)
     if ids.max(initial=-1) >= len(classes):
         raise ValueError(f"expected a name for class {ids.max()}, got {len(classes)} classes")
-    # -1 stands for missing.
+    # -1 means missing.
     return pd.array(list(classes), dtype="string").take(np.maximum(ids, -1), allow_fill=True)
 
 
@@ -267,5 +267,5 @@ def _images(given: Sequence[int] | Sequence[str] | None, n: int) -> Any:
         return pd.array(ids, dtype="string")
     numbers = np.asarray(ids)
     if numbers.dtype.kind not in "iu":
-        raise TypeError(f"expected images as whole numbers or strings, got {numbers.dtype}")
+        raise TypeError(f"expected images as integers or strings, got {numbers.dtype}")
     return pd.Series(numbers.astype(np.int64)).array

@@ -1,4 +1,4 @@
-"""Pictures: overlays, contours, signed gradients, sheets, and the figure of an explanation."""
+"""Draws heatmaps: overlays, contour lines, signed gradients, contact sheets and figures."""
 
 from . import slices
 from .concept_pictures import concepts

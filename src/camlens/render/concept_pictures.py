@@ -1,4 +1,4 @@
-"""Pictures of concepts: a colour for each, over the image."""
+"""Pictures of concepts, drawn in one colour each over the image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .overlays import as_rgb
 
-#: Colours that people with any colour vision can tell apart (Okabe and Ito 2008), without black.
+#: Colours that remain distinct with colour blindness (Okabe and Ito 2008), without black.
 COLORS = (
     *((0.90, 0.62, 0.00), (0.34, 0.71, 0.91), (0.00, 0.62, 0.45), (0.94, 0.89, 0.26)),
     *((0.00, 0.45, 0.70), (0.84, 0.37, 0.00), (0.80, 0.47, 0.65)),
@@ -15,20 +15,20 @@ COLORS = (
 
 
 def concepts(images: Tensor, heat: Tensor, *, alpha: float = 0.6) -> Tensor:
-    """Draw the concepts of each image in colours, each where it is stronger than the others.
+    """Draw the concepts of each image in colours, at each pixel the strongest concept.
 
     Args:
         images: (N, 1, H, W) grey or (N, 3, H, W) RGB, uint8, or floating point in [0, 1].
-        heat: (N, F, H, W) in [0, 1], at most as many concepts as there are ``COLORS``.
-        alpha: the weight of the colour where a concept is strongest; the image, drawn in grey, has
-            the rest.
+        heat: (N, F, H, W) in [0, 1], for at most as many concepts as there are ``COLORS`` (7).
+        alpha: weight of the colour where the concept's heat is 1; the image, drawn in grey, has the
+            remaining weight.
 
     Returns:
         (N, 3, H, W) uint8 on the images' device.
 
     Raises:
         TypeError: the images are neither uint8 nor floating point.
-        ValueError: a wrong shape or range, or too many concepts.
+        ValueError: a shape or range is wrong, or there are too many concepts.
 
     Example:
         >>> heat = torch.zeros(1, 2, 1, 2)
@@ -44,7 +44,7 @@ def concepts(images: Tensor, heat: Tensor, *, alpha: float = 0.6) -> Tensor:
         )
     if not 1 <= heat.shape[1] <= len(COLORS):
         raise ValueError(
-            f"expected 1 to {len(COLORS)} concepts, which colours tell apart, got {heat.shape[1]}"
+            f"expected 1 to {len(COLORS)} concepts, one for each colour, got {heat.shape[1]}"
         )
     strength, which = heat.float().max(dim=1, keepdim=True)
     table = torch.tensor(COLORS, device=heat.device)

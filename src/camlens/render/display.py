@@ -1,6 +1,6 @@
 """The figure of an explanation: images, heatmaps, targets, scores and a colour bar.
 
-Imports matplotlib: import it late.
+The module imports matplotlib, so import it where it is used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COLORMAP = "turbo"
 # Inches: the widths of a picture and a signal, a signal's height, the colour bar with its label.
 _PICTURE, _SIGNAL, _SIGNAL_HEIGHT, _BAR = 2.2, 3.6, 1.4, 1.0
 
-# What the rows of a figure are, by the number of axes.
+# Names of a figure's rows, by the number of axes.
 _KINDS = {1: "signal", 2: "image", 3: "volume"}
 
 
@@ -107,7 +107,7 @@ def _drawn_targets(explanation: Explanation, row: int, columns: int) -> list[int
 
 
 def _heat(explanation: Explanation, row: int, target: int) -> Tensor:
-    """Return one heatmap, (1, 1, *size): those of all targets may not fit into memory."""
+    """Return one heatmap, (1, 1, *size), as those of all targets may not fit into memory."""
     only = slice(row, row + 1), slice(target, target + 1)
     single = dataclasses.replace(
         explanation,
@@ -123,7 +123,7 @@ def _heat(explanation: Explanation, row: int, target: int) -> Tensor:
 
 
 def _label(explanation: Explanation, row: int, target: int, classes: Sequence[str] | None) -> str:
-    """Return the name of a target and its score, on two or three lines."""
+    """Return the name and the score of a target, on two or three lines."""
     score = f"{float(explanation.scores[row, target]):.4g}"
     count, index = explanation.scores.shape[1], int(explanation.targets[row, target])
     if index == NO_CLASS:
@@ -138,7 +138,7 @@ def _label(explanation: Explanation, row: int, target: int, classes: Sequence[st
 
 
 def _view(heat: Tensor, picture: Tensor | None) -> tuple[Tensor, Tensor | None, str]:
-    """Return the map and the picture as they are drawn, (1, ..., H, W), and the cut in words."""
+    """Return the map and the picture to draw, (1, ..., H, W), and the cut in words."""
     if picture is not None:
         heat = heatmap.resize(heat, picture.shape[2:])
     if heat.ndim == 4:
@@ -155,7 +155,7 @@ def _draw_map(panel: Axes, heat: Tensor, picture: Tensor | None) -> None:
         values = heat[0, 0].numpy() if evidence else np.full(heat.shape[2:], np.nan)
         panel.imshow(values, cmap=_COLORMAP, vmin=0, vmax=1)
     else:
-        # No evidence is no heat: the colour of 0 over all of the image would look like heat.
+        # Without evidence no heat is drawn: the colour of 0 over the whole image looks like heat.
         drawn = overlays.overlay(picture, heat, colormap=_COLORMAP, alpha=0.5 if evidence else 0.0)
         panel.imshow(drawn[0, 0].permute(1, 2, 0).numpy())
     if not evidence:
@@ -163,7 +163,7 @@ def _draw_map(panel: Axes, heat: Tensor, picture: Tensor | None) -> None:
 
 
 def _draw_concepts(panel: Axes, explanation: Explanation, row: int, picture: Tensor | None) -> None:
-    """Draw an image's concepts in colours; the legend says what its best score is without each."""
+    """Draw an image's concepts in colours; the legend shows the change of its top score."""
     held = explanation[row].concepts
     if held is None:
         return
@@ -209,7 +209,7 @@ def _draw_signal(panel: Axes, heat: Tensor, signal: Tensor | None) -> None:
     evidence = bool(heat.any())
     lines = heat[None] if signal is None else signal
     channels = len(lines)
-    if channels > 1:  # one below the other, each with its full range
+    if channels > 1:  # one below the other, each over its full range
         least, most = lines.amin(dim=1, keepdim=True), lines.amax(dim=1, keepdim=True)
         lines = (lines - least) / (most - least).where(most > least, 1) * 0.8 - 0.4
         lines = lines - torch.arange(channels)[:, None]
@@ -289,7 +289,7 @@ def _annotate(figure: Figure, explanation: Explanation, notes: Sequence[str]) ->
 
 
 def _left_out(kind: str, n: int, k: int, rows: int, columns: int) -> list[str]:
-    """Say how many images and targets are not drawn."""
+    """Return a note on how many images and targets are not drawn."""
     parts, options = [], []
     if rows < n:
         parts.append(f"{n - rows} of {n} {kind}s")

@@ -1,4 +1,4 @@
-"""Images of any range, number of channels and size as pictures that can be drawn."""
+"""Converts images of any range, number of channels and size to pictures that can be drawn."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _SAME_ASPECT = 0.02
 def prepare(
     images: Tensor | None, size: tuple[int, ...], *, count: int, rows: int
 ) -> tuple[Tensor | None, list[str]]:
-    """Return the first images as pictures, and notes that say what was done to them.
+    """Return the first images as pictures, and notes on how they were converted.
 
     Args:
-        images: (N, C, *size) uint8 or floating point of any range. None: there are none.
+        images: (N, C, *size) uint8 or floating point of any range. None: no images.
         size: the size of the heatmaps, with one number for signals, two for images, three for
             volumes.
         count: the expected N.
-        rows: the number of images to return.
+        rows: number of images to return.
 
     Returns:
         Pictures (rows, 1 or 3, ...) in [0, 1], in main memory, with sides of at most 512 pixels.
-        Signals are (rows, C, L) in their own units, of at most 12 channels.
+        Signals are (rows, C, L) in their own units, with at most 12 channels.
 
     Raises:
-        TypeError: the images are no tensor, or neither uint8 nor floating point.
+        TypeError: the images are not a tensor, or neither uint8 nor floating point.
         ValueError: their number, shape or aspect ratio does not fit.
     """
     if images is None:
@@ -85,7 +85,7 @@ def _in_unit_range(images: Tensor) -> bool:
 
 
 def _stretched(images: Tensor) -> Tensor:
-    """Map the smallest value of each image to 0 and the largest to 1; all channels alike."""
+    """Map the smallest value of each image to 0 and the largest to 1, over all channels."""
     finite = images.nan_to_num(posinf=0.0, neginf=0.0)
     least, most = finite.flatten(1).aminmax(dim=1)
     shape = (-1, *(1,) * (images.ndim - 1))

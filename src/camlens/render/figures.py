@@ -1,4 +1,4 @@
-"""Matplotlib figures that a notebook shows by themselves. Imports matplotlib: import it late."""
+"""Matplotlib figures that notebooks display on their own. Importing this imports matplotlib."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from matplotlib import figure
 
 
 class Figure(figure.Figure):
-    """A matplotlib figure that shows itself at the end of a notebook's cell.
+    """A matplotlib figure that a notebook displays at the end of a cell.
 
-    A plain figure that pyplot does not manage is shown only after ``%matplotlib inline``, which
-    registers a formatter for figures. IPython prefers that formatter to this method, so that there
-    is one picture with it and one without it.
+    A notebook displays a plain figure that pyplot does not manage only after the line magic
+    ``%matplotlib inline``, which registers a formatter for figures. IPython prefers that formatter
+    to this class's method, so the figure appears exactly once with it and without it.
     """
 
     def _repr_png_(self) -> bytes:

@@ -1,8 +1,8 @@
-"""From images and heatmaps to pictures: overlays, contour lines, signed gradients.
+"""Draws heatmaps over images: overlays, contour lines and signed gradients.
 
-Everything is drawn for the whole batch at once, on the tensors' device, in floating point;
-pictures are rounded to uint8 once, at the end. Values are resized before they are coloured: a
-blend of two colours of a colormap is in general no colour of that colormap.
+All functions draw a whole batch at once, on the tensors' device, in floating point; pictures are
+rounded to uint8 once, at the end. Values are resized before they are coloured, as a blend of two
+colours of a colormap is in general not a colour of that colormap.
 """
 
 from __future__ import annotations
@@ -39,24 +39,23 @@ def overlay(
     Args:
         images: (N, 1, H, W) grey or (N, 3, H, W) RGB, uint8, or floating point in [0, 1]. Volumes
             and videos are (N, 1 or 3, D, H, W).
-        heatmaps: (N, K, h, w) in [0, 1], of volumes (N, K, d, h, w); resized to the images where
-            the size differs.
+        heatmaps: (N, K, h, w) in [0, 1], for volumes (N, K, d, h, w); resized to the images' size.
         colormap: a matplotlib colormap or its name.
-        alpha: weight of the heatmap's colour in [0, 1]; the image has the rest.
-        slices: which slices of volumes to draw: an index, or several. None draws of each heatmap
-            the slice with the most heat (:func:`camlens.slices.hottest`).
-        axis: the axis of volumes that is cut: 0 for D, 1 for H, 2 for W.
+        alpha: weight of the heatmap's colour in [0, 1]; the image has the remaining weight.
+        slices: slices of volumes to draw: an index, or several. None: for each heatmap the slice
+            with the most heat (:func:`camlens.slices.hottest`).
+        axis: the axis along which volumes are cut: 0 for D, 1 for H, 2 for W.
 
     Returns:
-        uint8 on the images' device. Of images, (N, K, 3, H, W). Of volumes the same, or
-        (N, K, S, 3, H, W) where ``slices`` is a sequence of S indices; (H, W) are then the two axes
+        uint8 on the images' device. For images (N, K, 3, H, W). For volumes the same, or
+        (N, K, S, 3, H, W) if ``slices`` is a sequence of S indices; (H, W) are then the two axes
         that are not cut.
 
     Raises:
         TypeError: the images are neither uint8 nor floating point.
         IndexError: the volumes have no such slice.
-        ValueError: a wrong shape or range (normalised images are a common cause), an unknown
-            colormap, or ``slices`` or ``axis`` given for images.
+        ValueError: a shape or range is wrong (normalised images are a common cause), the colormap
+            is unknown, or ``slices`` or ``axis`` is given for images.
 
     Example:
         >>> images, heatmaps = torch.rand(2, 3, 8, 8), torch.rand(2, 4, 8, 8)
@@ -83,13 +82,13 @@ def overlay(
 
 
 def _blended(base: Tensor, heat: Tensor, table: Tensor) -> Tensor:
-    """Add the heat's colours to (N, 1 or K, ..., 3, H, W) images; both are in [0, 255] already."""
+    """Add the heat's colours to (N, 1 or K, ..., 3, H, W) images; both are in [0, 255]."""
     intensities = table.to(heat.device).T.contiguous()
     entry = heat.mul(255).add_(0.5).long()
     pictures = torch.empty(
         *entry.shape[:-2], 3, *entry.shape[-2:], dtype=torch.uint8, device=heat.device
     )
-    for channel in range(3):  # plane by plane memory is read in order
+    for channel in range(3):  # one plane at a time reads memory in order
         plane = intensities[channel].index_select(0, entry.flatten()).view(entry.shape)
         pictures.select(-3, channel).copy_(plane.add_(base.select(-3, channel)).add_(0.5))
     return pictures
@@ -103,13 +102,14 @@ def contours(
     width: float = 1.5,
     color: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Draw the line along which each heatmap has a given value.
+    """Draw the contour line at which each heatmap has a given value.
 
     A pixel's distance from the line is estimated as the difference between its value and the level,
-    divided by the local rate of change; the line is thus equally wide in flat and in steep places.
+    divided by the local rate of change, so the line is equally wide on flat and on steep slopes.
 
     Args:
-        pictures: images as :func:`overlay` takes them, or its (N, K, 3, H, W) result.
+        pictures: (N, 1, H, W) grey or (N, 3, H, W) RGB images, or the (N, K, 3, H, W) result of
+            :func:`overlay`; uint8, or floating point in [0, 1].
         heatmaps: (N, K, h, w) in [0, 1].
         level: the value, in (0, 1); 0.5 encloses the pixels with at least half the maximum.
         width: width of the line in pixels.
@@ -119,9 +119,9 @@ def contours(
         (N, K, 3, H, W) uint8.
 
     Raises:
-        TypeError: see :func:`overlay`.
-        ValueError: see :func:`overlay`; or the level, width or color is out of range, or the number
-            of heatmaps differs from the number of pictures.
+        TypeError: the pictures are neither uint8 nor floating point.
+        ValueError: a shape or range is wrong, the level, width or color is out of range, or the
+            number of heatmaps differs from the number of pictures.
 
     Example:
         >>> heat = torch.linspace(0, 1, 9).repeat(9, 1)[None, None]
@@ -152,7 +152,7 @@ def contours(
 def _steepness(heat: Tensor) -> Tensor:
     """Return the rate of change at each pixel, towards the neighbour that differs more.
 
-    The mean over both neighbours would halve the rate, and with it the line, at a mask's edge.
+    The mean over both neighbours would halve the rate at a mask's edge, and with it the line.
     """
     down, right = heat.diff(dim=-2).abs(), heat.diff(dim=-1).abs()
     down = torch.maximum(pad(down, (0, 0, 1, 0)), pad(down, (0, 0, 0, 1)))
@@ -171,7 +171,7 @@ def signed(gradients: Tensor) -> Tensor:
         (N, K, 3, H, W) uint8.
 
     Raises:
-        ValueError: a wrong shape.
+        ValueError: the shape is wrong.
 
     Example:
         >>> signed(torch.tensor([-2.0, 0.0, 1.0]).view(1, 1, 1, 1, 3))[0, 0, 0].tolist()
@@ -193,8 +193,8 @@ def as_rgb(images: Tensor) -> Tensor:
         images: (N, 1, H, W) grey or (N, 3, H, W) RGB, uint8, or floating point in [0, 1].
 
     Raises:
-        TypeError: they are no tensor, or neither uint8 nor floating point.
-        ValueError: a wrong shape or range.
+        TypeError: the images are not a tensor, or neither uint8 nor floating point.
+        ValueError: the shape or range is wrong.
     """
     if not isinstance(images, Tensor):
         raise TypeError(f"expected images as a tensor, got {type(images).__name__}")
@@ -250,7 +250,7 @@ def check_range(values: Tensor, kind: str, remedy: str) -> None:
     low, high = values.aminmax()
     if not (
         (low >= -_ROUNDING) & (high <= 1 + _ROUNDING)
-    ).item():  # a single look at the device; false for NaN
+    ).item():  # a single read from the device; false for NaN
         raise ValueError(
             f"expected {kind} in [0, 1], got values from {low:.3g} to {high:.3g}: {remedy}"
         )
@@ -271,5 +271,5 @@ def _table(colormap: str | Colormap) -> Tensor:
 
 
 def _uint8(pictures: Tensor) -> Tensor:
-    # Half up, since nothing is negative: several times as fast as round() on a processor.
+    # Rounds half up, as no value is negative: several times as fast as round() on a CPU.
     return pictures.mul_(255).add_(0.5).to(torch.uint8)

@@ -28,16 +28,17 @@ def sheet(
         rows: a label for each row, drawn on its left.
         columns: a label for each column, drawn above it.
         title: the title of the sheet.
-        scale: size of a picture's pixel in pixels of the sheet; whole numbers give sharp pixels.
-        colorbar: a matplotlib colormap whose colours are drawn below, from no evidence to each
-            map's maximum.
+        scale: size of a picture's pixel in pixels of the sheet; integers give sharp pixels.
+        colorbar: name of a matplotlib colormap to draw below the pictures, from no evidence to each
+            map's maximum; "" for none.
 
     Returns:
-        A matplotlib figure. A notebook shows it at the end of a cell;
+        A matplotlib figure. A notebook displays it at the end of a cell;
         ``figure.savefig("sheet.png")`` writes it to a file.
 
     Raises:
-        ValueError: a wrong shape or scale, or another number of labels than of rows or columns.
+        ValueError: the shape or scale is wrong, or the number of labels differs from the number of
+            rows or columns.
     """
     if pictures.ndim != 5 or pictures.shape[2] != 3 or pictures.dtype != torch.uint8:
         raise ValueError(
@@ -76,7 +77,7 @@ def _labelled(
     scale: float,
     colorbar: str,
 ) -> Figure:
-    """Draw the canvas and the labels around it; ``pitch`` is the distance of pictures in pixels."""
+    """Draw the canvas with labels around it; ``pitch`` is the pictures' spacing in pixels."""
     from .figures import Figure
 
     figure = Figure(dpi=100)

@@ -16,14 +16,14 @@ def hottest(heatmaps: Tensor, *, axis: int = 0) -> Tensor:
 
     Args:
         heatmaps: (N, K, D, H, W), not negative.
-        axis: the axis that is cut: 0 for D, 1 for H, 2 for W.
+        axis: the axis along which volumes are cut: 0 for D, 1 for H, 2 for W.
 
     Returns:
-        (N, K) int64 indices along the axis. Of several slices with the same total, the middle one;
-        of a map without heat, the middle of the volume.
+        (N, K) int64 indices along the axis. Among slices with equal totals, the middle one; for a
+        map without heat, the middle of the volume.
 
     Raises:
-        ValueError: a wrong shape or axis.
+        ValueError: the shape or axis is wrong.
 
     Example:
         >>> heat = torch.zeros(1, 1, 5, 2, 2)
@@ -52,9 +52,9 @@ def cut(
     Args:
         volumes: (N, C, D, H, W).
         heatmaps: (N, K, D, H, W), not negative.
-        slices: an index, or several, the same for all volumes. None takes for each heatmap the
-            slice with the most heat (:func:`hottest`).
-        axis: the axis that is cut: 0 for D, 1 for H, 2 for W.
+        slices: an index, or several, the same for all volumes. None: for each heatmap the slice
+            with the most heat (:func:`hottest`).
+        axis: the axis along which volumes are cut: 0 for D, 1 for H, 2 for W.
 
     Returns:
         The volumes' and the heatmaps' slices. Cut along D they are (N, K, C, H, W) and
@@ -63,7 +63,7 @@ def cut(
 
     Raises:
         IndexError: the volumes have no such slice.
-        ValueError: a wrong axis, or an empty sequence of slices.
+        ValueError: the axis is wrong, or the sequence of slices is empty.
     """
     _check_axis(axis)
     images = volumes.movedim(2 + axis, 1).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""What to explain: from a model's output to K scores for each image."""
+"""Targets: the K scores of each image to explain, computed from a model's output."""
 
 from .activations import ACTIVATIONS, check_activation, probabilities
 from .of_data_sets import as_data_set_targets, rows_of, targets_of

@@ -1,4 +1,4 @@
-"""From a model's scores to probabilities."""
+"""Conversion of a model's scores to probabilities."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def probabilities(outputs: Tensor, activation: str = "softmax") -> Tensor:
             ``"none"`` if the outputs are probabilities already.
 
     Returns:
-        (N, C). With ``"softmax"`` and a single output all NaN: a single score is a sigmoid's
-        logit or a regression, and the softmax of one number is 1 whatever it is.
+        (N, C). With ``"softmax"`` and C = 1 all values are NaN: a single output is the logit of a
+        sigmoid or a regression, and the softmax of one number is always 1.
 
     Raises:
         ValueError: the activation is unknown.

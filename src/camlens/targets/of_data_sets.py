@@ -1,4 +1,4 @@
-"""The targets of some images out of those that were asked for of a whole data set."""
+"""Targets of a data set, and their rows for the images of a batch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .selection import Several, Targets, as_classes
 
 
 def as_data_set_targets(targets: Targets) -> Targets:
-    """Return the targets of a whole data set with the classes of each image as one tensor.
+    """Return the targets of a data set, with the classes of all images as one tensor.
 
     Args:
-        targets: as an explainer takes them, and ``"label"``; (M,) or (M, K) classes and a target's
-            masks or boxes of each image have a row for each of its M items.
+        targets: as for an explainer, or ``"label"``. (M,) or (M, K) classes, and masks or boxes of
+            each image, have one row for each of the M items of the data set.
 
     Raises:
-        ValueError: it is another text.
+        ValueError: a string is neither ``"all"`` nor ``"label"``.
     """
     if isinstance(targets, str):
         if targets not in ("all", "label"):
@@ -42,13 +42,13 @@ def targets_of(
     """Return the targets of some images of a data set.
 
     Args:
-        targets: of the whole run.
-        indexes: N positions of the images.
-        labels: N class ids, -1 where unknown.
-        names: N names, for errors.
+        targets: the targets of the whole run.
+        indexes: the positions of N images in the data set.
+        labels: N class ids; -1 if unknown.
+        names: N names, for error messages.
 
     Raises:
-        ValueError: a label that is asked for is unknown, or an image has no row of its own.
+        ValueError: a required label is unknown, or the targets have no row for an image.
     """
     if isinstance(targets, Several):
         parts = [targets_of(part, indexes, labels, names) for part in targets.parts]
@@ -65,7 +65,7 @@ def targets_of(
     if count is not None and max(indexes) >= count:
         raise ValueError(
             f"expected targets as one class or with a row for each item of the data set, got "
-            f"{count} rows, but there is an item {max(indexes)}"
+            f"{count} rows, but the data set has an item {max(indexes)}"
         )
     if isinstance(targets, PerImage):
         return targets if count is None else targets.rows(torch.tensor(indexes))
@@ -73,7 +73,7 @@ def targets_of(
 
 
 def rows_of(targets: Targets) -> int | None:
-    """Return for how many images targets have a row each; None where they are for all alike."""
+    """Return the number of images that targets have rows for; None if all images share them."""
     if isinstance(targets, Several):
         counts = [count for part in targets.parts if (count := rows_of(part)) is not None]
         return max(counts, default=None)

@@ -1,4 +1,4 @@
-"""Callable targets that hold something of each image: other classes, pixels, boxes."""
+"""Base class of callable targets that hold data of each image: classes, masks or boxes."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from torch import Tensor
 
 
 class PerImage(abc.ABC):
-    """A callable target that first looks at the unchanged images.
+    """A callable target that first reads the output for the unchanged images.
 
-    Methods that change images would else explain other pixels or another box than were asked for,
-    once a change moves them.
+    Some methods change the images. Without this step they would explain other pixels or another
+    box as soon as a change moves them.
     """
 
     @property
     def count(self) -> int | None:
-        """Of how many images the target holds something; None: of each image the same."""
+        """The number of images that the target holds data of; None: all images share the data."""
         return None
 
     @abc.abstractmethod
     def __call__(self, outputs: Any) -> Tensor:
-        """Return the (N, K) scores of the images that a model's output is of."""
+        """Return the (N, K) scores of N images, from the model's output for them."""
 
     @abc.abstractmethod
     def fixed(self, outputs: Any) -> PerImage:
-        """Return the target with what it takes from the output of the unchanged images."""
+        """Return the target with the data that it reads from the output for unchanged images."""
 
     @abc.abstractmethod
     def rows(self, index: Tensor) -> PerImage:
         """Return the target of changed images.
 
         Args:
-            index: (M,) int64: which of the N images each was made from.
+            index: (M,) int64: the image that each changed image was made from.
         """
 
 
 def rows_of(values: Tensor, index: Tensor) -> Tensor:
-    """Return rows of a tensor, with the index on another device perhaps."""
+    """Return rows of a tensor; the index may be on another device."""
     return values[index.to(values.device)]

@@ -1,4 +1,4 @@
-"""Scores of places in an image: a class within a mask, the box of a detection."""
+"""Targets at a place in the image: a class within a segmentation mask, a detected box."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch import Tensor
 
 from .per_image import PerImage, rows_of
 
-#: From a detector's output to the (N, A, 4) boxes and (N, A, classes) scores of A candidates.
+#: Maps a detector's output to (N, A, 4) boxes and (N, A, classes) scores of A candidates.
 ReadBoxes = Callable[[Any], tuple[Tensor, Tensor]]
 
 
 def segmentation(chosen: int, mask: Tensor | None = None) -> Callable[[Any], Tensor]:
-    """Explain a class of a segmentation: the mean of its logits, everywhere or within a mask.
+    """Target for a class of a segmentation: the mean of its logits within a mask.
 
     Args:
         chosen: the class.
-        mask: (h, w) or (N, h, w) of the output's size, boolean or weights that are not negative.
-            None: the pixels where the class has the highest logit in the unchanged image; where
-            there are none, all.
+        mask: (h, w) or (N, h, w) at the output's size, boolean or non-negative weights. None: the
+            pixels of the unchanged image at which the class has the highest logit, or all pixels if
+            there are none.
 
     Returns:
-        A target, of K = 1, for outputs (N, classes, h, w), or objects with such ``logits`` or
-        ``"out"``.
+        A target with K = 1, for models that return (N, classes, h, w) logits, or an object with
+        such ``logits`` or ``"out"``.
 
     Raises:
-        ValueError: a mask is empty, has negative weights, or is of a wrong shape.
+        ValueError: a mask is empty, has negative weights, or has a wrong shape.
 
     Example:
         >>> logits = torch.tensor([[[[1.0, 5.0]], [[2.0, 0.0]]]])
@@ -49,29 +49,31 @@ def segmentation(chosen: int, mask: Tensor | None = None) -> Callable[[Any], Ten
 def box(
     boxes: Tensor, labels: Tensor | Sequence[int] | int, *, read: ReadBoxes | None = None
 ) -> Callable[[Any], Tensor]:
-    r"""Explain detections: the score of the detected box that best fits each given one.
+    r"""Target for detections: the score of the detected box that best fits each given box.
 
     .. math:: \max_j \mathrm{IoU}(b, b_j)\, s_j
 
-    over the detections j of the given class. Boxes and classes are those of the unchanged image,
-    where a detection has to fit: for the detection itself the score is its own. A detector that
-    lists its boxes in another order for a changed image therefore changes nothing. Gradients pass
-    the score s, not the overlap.
+    over the detections j of the given class, with b the given box and :math:`s_j` the score of
+    detection j. Give boxes and classes that the detector returned for the unchanged image; the
+    target is then the detection's own score. In changed images the detection is found again by its
+    overlap, not by its position in the detector's list. Gradients flow through the score s, not
+    through the overlap.
 
     Args:
-        boxes: (4,), or (K, 4) of every image, or (N, K, 4): x0, y0, x1, y1 in the coordinates of
+        boxes: (4,), or (K, 4) for every image, or (N, K, 4): x0, y0, x1, y1 in the coordinates of
             the detector's output.
-        labels: the classes: one, (K,) or (N, K).
-        read: from the model's output to the (N, A, 4) boxes and (N, A, classes) scores of A
-            candidates, before any suppression of doubles. None: the output is torchvision's, for
+        labels: the classes: one int, (K,) or (N, K).
+        read: maps the model's output to (N, A, 4) boxes and (N, A, classes) scores of A candidates,
+            before non-maximum suppression. None: the output is that of torchvision's detectors, for
             each image a dictionary of ``"boxes"``, ``"labels"`` and ``"scores"``.
 
     Returns:
-        A target, of K boxes.
+        A target with K scores, one for each box.
 
     Raises:
-        ValueError: a wrong shape; when called, if no detection of the unchanged image overlaps a
-            box by half.
+        TypeError: the labels are not integers.
+        ValueError: a shape is wrong; when called, if no detection in the unchanged image has an IoU
+            of at least 0.5 with a box.
 
     Source: the similarity of Petsiuk et al., "Black-box Explanation of Object Detectors via
     Saliency Maps", CVPR 2021 (D-RISE, arXiv:2006.03204), equation 3, without the other classes'
@@ -108,7 +110,7 @@ def box(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Segmentation(PerImage):
-    """See :func:`segmentation`."""
+    """The target of :func:`segmentation`."""
 
     chosen: int
     mask: Tensor | None
@@ -131,7 +133,7 @@ class Segmentation(PerImage):
         return ((scores * weights).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))).unsqueeze(1)
 
     def fixed(self, outputs: Any) -> Segmentation:
-        """Return the target with the pixels of the class in these images."""
+        """Return the target with the pixels that these images' outputs give to the class."""
         if self.mask is not None:
             return self
         return Segmentation(self.chosen, self._predicted(outputs))
@@ -152,7 +154,7 @@ class Segmentation(PerImage):
         return logits[:, self.chosen]
 
     def _predicted(self, outputs: Any) -> Tensor:
-        """Return (N, h, w): where the class has the highest logit; where nowhere, everywhere."""
+        """Return (N, h, w): where the class has the highest logit; everywhere if nowhere."""
         self._scores(outputs)
         where = _maps(outputs).detach().argmax(dim=1) == self.chosen
         return where | ~where.flatten(1).any(dim=1).view(-1, 1, 1)
@@ -160,7 +162,7 @@ class Segmentation(PerImage):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Box(PerImage):
-    """See :func:`box`."""
+    """The target of :func:`box`."""
 
     boxes: Tensor
     labels: Tensor
@@ -177,7 +179,7 @@ class Box(PerImage):
         return self._best(outputs)[0]
 
     def fixed(self, outputs: Any) -> Box:
-        """Return the target, having checked that its boxes are found in these images."""
+        """Return the target after checking that these images have a detection at each box."""
         if self.found:
             return self
         overlaps = self._best(outputs)[1]
@@ -202,7 +204,7 @@ class Box(PerImage):
         return values[image] if self.boxes.ndim == 3 else values
 
     def _best(self, outputs: Any) -> tuple[Tensor, Tensor]:
-        """Return (N, K) scores, and the overlaps of the boxes that they are the scores of."""
+        """Return (N, K) scores, and the overlaps of the detections that they belong to."""
         found = self._detections(outputs)
         if self.boxes.ndim == 3 and len(self.boxes) != len(found):
             raise ValueError(f"expected boxes of {len(found)} images, got {len(self.boxes)}")
@@ -222,7 +224,7 @@ class Box(PerImage):
         return torch.stack(scores), torch.stack(overlaps)
 
     def _detections(self, outputs: Any) -> list[tuple[Tensor, Callable[[Tensor], Tensor]]]:
-        """Return of each image the (A, 4) boxes, and a function from (K,) labels to scores."""
+        """Return for each image the (A, 4) boxes, and a function from (K,) labels to scores."""
         if self.read is not None:
             boxes, scores = self.read(outputs)
             if boxes.ndim != 3 or boxes.shape[-1] != 4 or boxes.shape[:2] != scores.shape[:2]:
@@ -237,20 +239,20 @@ class Box(PerImage):
         ):
             raise ValueError(
                 "expected for each image a dictionary of boxes, labels and scores, as "
-                f"torchvision's detectors return, got {type(outputs).__name__}: say how to read "
-                "the output with read=..."
+                f"torchvision's detectors return, got {type(outputs).__name__}: pass read=... to "
+                "read another output"
             )
         return [(each["boxes"], _Labelled(each["labels"], each["scores"])) for each in outputs]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _OfEachClass:
-    """The scores of candidates, (A, classes)."""
+    """The scores of candidates that have a score for each class, (A, classes)."""
 
     scores: Tensor
 
     def __call__(self, labels: Tensor) -> Tensor:
-        """Return (K, A): a candidate's score of the label."""
+        """Return (K, A): each candidate's score for each label."""
         if not ((labels >= 0) & (labels < self.scores.shape[1])).all():
             raise ValueError(
                 f"expected labels 0 to {self.scores.shape[1] - 1}, got {labels.tolist()}"
@@ -266,11 +268,11 @@ class _Labelled:
     scores: Tensor
 
     def __call__(self, labels: Tensor) -> Tensor:
-        """Return (K, A): a detection's score where it has the label, else 0."""
+        """Return (K, A): each detection's score if it has the label, else 0."""
         return self.scores * (self.labels == labels.unsqueeze(1))
 
 
-#: A detection fits a box if their overlap is at least so much.
+#: Smallest intersection over union at which a detection fits a box.
 _HALF = 0.5
 
 

@@ -1,7 +1,7 @@
-"""Scores that are no single class: differences, similarities; each a callable target.
+"""Callable targets other than a single class: contrasts, regressions and similarities.
 
-Each function returns a callable from a model's output to (N, K) scores, as ``targets=`` takes it.
-The callables are plain objects: they can be pickled, compared and fingerprinted.
+Each function returns a callable from a model's output to (N, K) scores, to be passed as
+``targets=``. The callables are plain objects: they can be pickled, compared and fingerprinted.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from .selection import scores_in
 def contrast(
     chosen: int, others: Sequence[int] | int, gamma: float = 0.6
 ) -> Callable[[Any], Tensor]:
-    r"""Explain what speaks for a class against others: Finer-CAM, with any method.
+    r"""Target for the difference between a class and others (Finer-CAM, with any method).
 
     .. math:: y_c - \gamma\, \frac{1}{T} \sum_t y_{d_t}
 
     Args:
         chosen: the class c.
-        others: the classes d to compare with; or how many: the T other classes with the highest
-            scores of each unchanged image.
-        gamma: how much the others count.
+        others: the T classes d to compare with; or T itself: the other classes with the highest
+            scores in each unchanged image.
+        gamma: weight of the other classes.
 
     Returns:
-        A target, of K = 1.
+        A target with K = 1.
 
     Raises:
-        ValueError: no other class, or the chosen one among the others.
+        ValueError: there is no other class, or ``others`` contains the chosen one.
 
     Source: Zhang et al., "Finer-CAM: Spotting the Difference Reveals Finer Details for Visual
-    Explanation", CVPR 2025 (arXiv:2501.11309). The others weigh alike and gamma is 0.6, as in the
-    library torchcam; the authors' code weighs them by their probabilities.
+    Explanation", CVPR 2025 (arXiv:2501.11309). The others have equal weights and gamma is 0.6, as
+    in the library torchcam; the authors' code weights them by their probabilities.
 
     Example:
         >>> contrast(0, [1, 2], gamma=0.5)(torch.tensor([[4.0, 1.0, 3.0]])).tolist()
@@ -54,7 +54,7 @@ def contrast(
 
 
 def rest(chosen: int) -> Callable[[Any], Tensor]:
-    r"""Explain a class's logit plus its log-probability, which the other classes take part in.
+    r"""Target for a class's logit plus its log-probability, which depends on the other classes too.
 
     .. math:: y_c + \log \mathrm{softmax}(y)_c
 
@@ -62,10 +62,10 @@ def rest(chosen: int) -> Callable[[Any], Tensor]:
         chosen: the class c.
 
     Returns:
-        A target, of K = 1.
+        A target with K = 1.
 
-    Source: "residual softmax target-class" of Cai, "CAMs as Shapley Value-based Explainers", 2025
-    (arXiv:2501.06261).
+    Source: Cai, "CAMs as Shapley Value-based Explainers", 2025 (arXiv:2501.06261), where it is
+    called "residual softmax target-class".
 
     Example:
         >>> rest(0)(torch.tensor([[0.0, 0.0]]))
@@ -75,17 +75,17 @@ def rest(chosen: int) -> Callable[[Any], Tensor]:
 
 
 def regression(sign: int = 1, output: int = 0) -> Callable[[Any], Tensor]:
-    """Explain a number that a model returns: what makes it large, or with -1 small.
+    """Target for a number that a model predicts: the evidence for a large or for a small value.
 
     Args:
-        sign: 1 or -1.
-        output: which of the model's outputs.
+        sign: 1 for a large value, -1 for a small one.
+        output: index of the model's output.
 
     Returns:
-        A target, of K = 1.
+        A target with K = 1.
 
     Raises:
-        ValueError: the sign is neither.
+        ValueError: the sign is neither 1 nor -1.
 
     Example:
         >>> regression(-1)(torch.tensor([[3.0]])).tolist()
@@ -97,16 +97,16 @@ def regression(sign: int = 1, output: int = 0) -> Callable[[Any], Tensor]:
 
 
 def similarity(embeddings: Tensor) -> Callable[[Any], Tensor]:
-    """Explain how alike the model's embedding of an image and given ones are: cosines.
+    """Target for the cosine similarity of the model's embedding of an image with given embeddings.
 
     Args:
-        embeddings: (D,) or (K, D), such as of another image.
+        embeddings: (D,) or (K, D), such as the embedding of another image.
 
     Returns:
-        A target, of K = 1 or K.
+        A target with K scores (1 for a single embedding), for models that return (N, D) embeddings.
 
     Raises:
-        ValueError: a wrong shape, or an embedding of zeros.
+        ValueError: a shape is wrong, or an embedding is zero or not finite.
 
     Example:
         >>> similarity(torch.tensor([0.0, 2.0]))(torch.tensor([[3.0, 4.0]])).round(decimals=4)
@@ -116,27 +116,29 @@ def similarity(embeddings: Tensor) -> Callable[[Any], Tensor]:
 
 
 def text(embeddings: Tensor, scale: float = 100.0) -> Callable[[Any], Tensor]:
-    """Explain how alike an image and texts are: scaled cosines, not a softmax over the texts.
+    """Target for the similarity of an image and texts, in models such as CLIP: scaled cosines.
 
-    The texts are encoded once, before: with a softmax the score of a text would depend on which
-    others are given, and that of a single text would be 1 whatever the image.
+    Encode the texts once, beforehand. The scores are not normalised by a softmax over the texts:
+    the score of a text would then depend on the other texts, and that of a single text would
+    always be 1.
 
     Args:
-        embeddings: (D,) or (K, D), what the model's text encoder makes of K texts.
-        scale: of the cosine, such as ``model.logit_scale.exp()``.
+        embeddings: (D,) or (K, D), the text encoder's embeddings of K texts.
+        scale: factor of the cosine, such as ``model.logit_scale.exp()``.
 
     Returns:
-        A target, of K = 1 or K, for models that return (N, D) embeddings of images.
+        A target with K scores (1 for a single text), for models that return (N, D) embeddings of
+        images.
 
     Raises:
-        ValueError: a wrong shape, or an embedding of zeros.
+        ValueError: a shape is wrong, or an embedding is zero or not finite.
     """
     return Similarity(_as_rows(embeddings), float(scale))
 
 
 @dataclasses.dataclass(frozen=True)
 class Contrast(PerImage):
-    """See :func:`contrast`."""
+    """The target of :func:`contrast`, before the other classes of each image are known."""
 
     chosen: int
     others: tuple[int, ...] | int
@@ -147,7 +149,7 @@ class Contrast(PerImage):
         return self.fixed(outputs)(outputs)
 
     def fixed(self, outputs: Any) -> ContrastOfImages:
-        """Return the contrast with the other classes of these images."""
+        """Return the contrast with the other classes that these images' outputs select."""
         logits = _logits(outputs).detach()
         _check_classes(logits, self.chosen, self.others)
         if isinstance(self.others, tuple):
@@ -159,13 +161,13 @@ class Contrast(PerImage):
         return ContrastOfImages(self.chosen, others, self.gamma)
 
     def rows(self, index: Tensor) -> Contrast:
-        """Return the target itself: it holds nothing of an image."""
+        """Return the target itself, which holds no data of single images."""
         return self
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContrastOfImages(PerImage):
-    """A contrast with (N, T) other classes of each image."""
+    """The target of :func:`contrast`, with (N, T) other classes, T for each image."""
 
     chosen: int
     others: Tensor
@@ -193,7 +195,7 @@ class ContrastOfImages(PerImage):
 
 @dataclasses.dataclass(frozen=True)
 class Rest:
-    """See :func:`rest`."""
+    """The target of :func:`rest`."""
 
     chosen: int
 
@@ -207,7 +209,7 @@ class Rest:
 
 @dataclasses.dataclass(frozen=True)
 class Regression:
-    """See :func:`regression`."""
+    """The target of :func:`regression`."""
 
     sign: int
     output: int
@@ -223,7 +225,7 @@ class Regression:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Similarity:
-    """See :func:`similarity` and :func:`text`."""
+    """The target of :func:`similarity` and :func:`text`."""
 
     embeddings: Tensor
     scale: float

@@ -1,4 +1,4 @@
-"""What to explain: from a model's output to K scores for each image."""
+"""Selection of the K scores of each image to explain, from a model's output."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NO_CLASS = -1
 
 @dataclasses.dataclass(frozen=True)
 class Top:
-    """The K classes with the highest scores, highest first; made by :func:`top`."""
+    """Target for the K classes with the highest scores, highest first; made by :func:`top`."""
 
     count: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Several:
-    """Targets side by side; made by :func:`several`."""
+    """Several targets, concatenated along K; made by :func:`several`."""
 
     parts: tuple[Any, ...]
 
@@ -33,7 +33,7 @@ Targets = int | str | Top | Several | Tensor | Sequence[Any] | Callable[[Any], T
 
 
 def top(count: int) -> Top:
-    """Explain each image's ``count`` classes with the highest scores, highest first.
+    """Target for each image's ``count`` classes with the highest scores, highest first.
 
     Raises:
         ValueError: ``count`` is not at least 1.
@@ -48,15 +48,15 @@ def top(count: int) -> Top:
 
 
 def several(*parts: Targets) -> Several:
-    """Explain several targets of each image in one call, in the order given.
+    """Concatenate several targets of each image, in the given order.
 
     Args:
         parts: each None (the predicted class), a class, (N,) or (N, K) classes, ``"all"`` or
-            ``top(k)``; in a run also ``"label"``. Two of them may pick the same class.
+            ``top(k)``; in a data set run also ``"label"``. Several parts may select the same class.
 
     Raises:
-        TypeError: a part is a callable, whose scores are no classes.
-        ValueError: there is no part.
+        TypeError: a part is a callable or the result of :func:`several`.
+        ValueError: no part is given.
 
     Example:
         >>> select(torch.tensor([[1.0, 5.0, 2.0]]), several(None, top(2), 0)).classes.tolist()
@@ -75,14 +75,14 @@ def several(*parts: Targets) -> Several:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """The scores to explain.
+    """The K scores of each of N images to explain, with their classes.
 
     Attributes:
-        scores: (N, K), still part of the model's graph.
-        classes: (N, K) int64 class ids; ``NO_CLASS`` (-1) where a callable made the score.
-        class_count: how many classes the model has; 0 where a callable made the scores.
-        logits: (N, classes) scores that the model returned, part of its graph; None where the
-            output holds no single score tensor.
+        scores: (N, K), part of the autograd graph.
+        classes: (N, K) int64 class ids; ``NO_CLASS`` (-1) if a callable computed the score.
+        class_count: number of the model's classes; 0 if a callable computed the scores.
+        logits: (N, classes) scores that the model returned, part of the autograd graph; None if the
+            output has no single tensor of scores.
     """
 
     scores: Tensor
@@ -91,10 +91,10 @@ class Selection:
     logits: Tensor | None = None
 
     def check(self, maps: Tensor) -> None:
-        """Check the values of ``classes``, ``scores`` and the maps made from them.
+        """Check the values of ``classes``, ``scores`` and the maps computed from them.
 
-        Reading a value from an accelerator waits for it, so this happens once, at the end.
-        A float64 map that float32 would round to zero passes for one without evidence.
+        Reading a value from an accelerator synchronises with it, so this happens once, at the end.
+        In float32 a tiny float64 map would look like a map without evidence, which is an error.
 
         Args:
             maps: (N, K, *grid), float32 or wider.
@@ -143,19 +143,22 @@ class Selection:
 
 
 def select(outputs: Any, targets: Targets) -> Selection:
-    """Pick the scores to explain out of a model's output.
+    """Select the scores to explain from a model's output.
 
     Args:
-        outputs: what the model returned. Unless ``targets`` is a callable: (N, classes) scores,
-            or an object that holds them (:func:`scores_in`).
+        outputs: the model's output. Unless ``targets`` is a callable: (N, classes) scores, or an
+            object that holds them (:func:`scores_in`).
         targets: None: each image's class with the highest score. An int: that class. (N,) ints:
             one class for each image. (N, K) ints: K classes for each image. (1, K), such as
             ``[[3, 5]]``: the same K classes for every image. ``"all"``: every class. ``top(k)``:
-            each image's k highest classes. ``several(...)``: such targets side by side. A
-            callable: from the output to (N,) or (N, K) scores.
+            each image's k classes with the highest scores. ``several(...)``: such targets
+            concatenated. A callable: maps the output to (N,) or (N, K) scores.
+
+    Returns:
+        The selected scores and their classes.
 
     Raises:
-        TypeError: the output holds no scores, or the targets are no integers.
+        TypeError: the output holds no scores, or the targets are not integers.
         ValueError: a shape does not fit.
 
     Example:
@@ -177,12 +180,12 @@ def select(outputs: Any, targets: Targets) -> Selection:
         return Selection(logits, every, classes, logits)
     parts = targets.parts if isinstance(targets, Several) else (targets,)
     picked = torch.cat([_picked(logits, part) for part in parts], dim=1)
-    scores = logits.gather(1, picked.clamp(0, classes - 1))  # Selection.check judges the range
+    scores = logits.gather(1, picked.clamp(0, classes - 1))  # Selection.check checks the range
     return Selection(scores, picked, classes, logits)
 
 
 def _picked(logits: Tensor, targets: Targets) -> Tensor:
-    """Return the (N, K) classes that targets other than a callable pick."""
+    """Return the (N, K) classes that targets other than a callable select."""
     n, classes = logits.shape
     if targets is None:
         return logits.detach().argmax(dim=1, keepdim=True)
@@ -201,7 +204,7 @@ def _picked(logits: Tensor, targets: Targets) -> Tensor:
 
 
 def scores_in(outputs: Any) -> Tensor | None:
-    """Return the (N, classes) scores that a model's output holds, or None.
+    """Return the (N, classes) scores in a model's output, or None if there are none.
 
     The output may be the tensor itself, an object or mapping with ``logits``, or a tuple, list
     or mapping in which exactly one tensor has the shape of scores.
@@ -227,10 +230,10 @@ def scores_in(outputs: Any) -> Tensor | None:
 
 
 def as_classes(targets: int | Tensor | Sequence[Any], n: int) -> Tensor:
-    """Return (N, K) int64 classes of a class, or of (N,), (N, K) or (1, K) classes.
+    """Convert one class, or (N,), (N, K) or (1, K) classes, to (N, K) int64 classes.
 
     Raises:
-        TypeError: they are no integers.
+        TypeError: they are not integers.
         ValueError: a shape does not fit.
     """
     try:

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation: function modes that give a model's calls other gradients."""
+"""Function modes of layer-wise relevance propagation, which replace gradients."""
 
 from .layers import Relevance as Relevance
 from .layers import Rules as Rules

@@ -1,4 +1,4 @@
-"""Autograd functions whose backward passes share out relevance."""
+"""Autograd functions whose backward passes propagate relevance."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ...methods.relevance import Rule
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class LayerCall(Forward):
-    """A call of a linear layer. The weights and bias include those of a BatchNorm that follows.
+    """A call of a linear layer. Its weights and bias include those of a BatchNorm that follows.
 
     Attributes:
-        version: the version of the inputs' tensor when the layer ran; in-place changes raise it.
-        rule: how relevance passes the layer.
-        first: whether it sees the images themselves, and so passes relevance, not gradients.
+        version: the version of the input tensor when the layer ran; in-place changes raise it.
+        rule: the layer's rule of relevance.
+        first: whether it receives the images themselves; it then returns relevance, not gradients.
     """
 
     version: int
@@ -28,9 +28,9 @@ class LayerCall(Forward):
 
 
 class Prepared:
-    """What a rule keeps of a layer's call for the backward pass.
+    """The tensors that a rule keeps from a layer's call for the backward pass.
 
-    It is computed by :meth:`finish`, once it is known whether a BatchNorm follows the layer.
+    :meth:`finish` computes them, once it is known whether a BatchNorm follows the layer.
     """
 
     def __init__(self, call: LayerCall) -> None:
@@ -39,7 +39,7 @@ class Prepared:
         self.kept: tuple[Tensor, ...] | None = None
 
     def finish(self, call: LayerCall) -> None:
-        """Compute it, before the model may overwrite the outputs."""
+        """Compute the tensors, before the model may overwrite the outputs."""
         if self.kept is None:
             with torch.no_grad():
                 self.kept = tuple(self.rule.prepare(call))
@@ -56,12 +56,12 @@ class Affine(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """Return the modified gradient by the inputs."""
+        """Return the modified gradient of the inputs."""
         held = ctx.prepared
         if held.kept is None:
             raise ValueError(
-                "a layer's output is used beside its BatchNorm by a call that is not seen, as in "
-                "a scripted module, so that relevance cannot pass it"
+                "a layer's output is used not only by its BatchNorm but also by a call that is not "
+                "seen, as in a scripted module, so relevance cannot pass it"
             )
         found = held.rule.propagate(held.layer, held.weight, gradients[0], held.kept)
         return found, None, None
@@ -72,7 +72,7 @@ class Activation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, made: tuple[Tensor], at_zero: float, inplace: bool) -> Tensor:
-        """Return y, which the caller has computed; or x overwritten by it, if in place."""
+        """Return y, which the caller has computed; if in place, x overwritten by y."""
         (y,) = made
         ctx.save_for_backward(torch.where(x == 0, at_zero, y / x).to(y.dtype))
         if not inplace:
@@ -87,14 +87,14 @@ class Activation(torch.autograd.Function):
 
 
 class Halved(torch.autograd.Function):
-    """The identity with half the gradient, so that each of two factors gets half the relevance."""
+    """The identity with half the gradient, so that two factors get half of the relevance each."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Return the same tensor; or a copy, if it is a view of another."""
+        """Return the same tensor, or a copy if it is a view."""
         if x._is_view():
             return x.clone()
-        ctx.mark_dirty(x)  # so that it may be overwritten, and no copy is needed
+        ctx.mark_dirty(x)  # allows overwriting it, so that no copy is needed
         return x
 
     @staticmethod

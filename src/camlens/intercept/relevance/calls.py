@@ -1,4 +1,4 @@
-"""The calls that relevance replaces: their arguments by name, and tables of alike functions."""
+"""The functions that relevance replaces, by kind, and their arguments by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...methods.linear_layers import Convolution
 from ..attention_by_definition import FUSED, MODULE, attention_arguments
 
 #: Activations that are zero at zero, and their slopes there. Relevance passes them unchanged: with
-#: R = x g, the modified gradient by x is that by f(x), times f(x) / x.
+#: R = x g, the modified gradient of x is that of f(x), times f(x) / x.
 ACTIVATIONS = {
     "gelu": 0.5,
     "silu": 0.5,
@@ -29,7 +29,7 @@ ACTIVATIONS = {
     "clamp": 0.0,
     "clip": 0.0,
 }
-#: The bounds of activations that cut values off, by name, with their defaults.
+#: The bounds of activations that clip values: argument names and defaults, by function.
 BOUNDS = {
     "clamp": (("min", None), ("max", None)),
     "clip": (("min", None), ("max", None)),
@@ -46,7 +46,7 @@ INSPECTIONS = frozenset(
         *("register_hook", "batch_norm"),
     ]
 )
-#: In-place operations that pass relevance as they should even on a part of a tensor.
+#: In-place operations that pass relevance correctly even on a part of a tensor.
 SAFE_ON_PARTS = frozenset(
     ["add_", "sub_", "neg_", "copy_", "zero_", "fill_", "relu_", "masked_fill_", "requires_grad_"]
 )
@@ -55,7 +55,7 @@ _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "gro
 _TRANSPOSED = (
     *("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
 )
-#: Positional arguments of replaced functions; of others ("input", "inplace").
+#: Positional arguments of replaced functions; those not listed have ("input", "inplace").
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
     **{name: _TRANSPOSED if "transpose" in name else _CONVOLUTION for name in sorted(CONVOLUTIONS)},
     "linear": ("input", "weight", "bias"),
@@ -77,7 +77,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """A call that is replaced.
+    """A call to replace, with its arguments.
 
     Attributes:
         spelled: the function's name, ``"relu_"`` if it works in place.
@@ -94,7 +94,7 @@ class Given:
     values: Mapping[str, Any]
 
     def call(self) -> Any:
-        """Call the function as the model did."""
+        """Execute the original call."""
         return self.func(*self.args, **self.kwargs)
 
 
@@ -107,15 +107,15 @@ def arguments(spelled: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> d
 
 
 def convolution(name: str, given: Mapping[str, Any]) -> tuple[Convolution, Tensor]:
-    """Return the layer that a call of ``conv2d``, or of a function like it, computes.
+    """Return the layer that a call of ``conv2d`` or a similar function computes.
 
     Args:
         name: the function's name.
         given: its arguments by name.
 
     Returns:
-        The layer and its inputs, which are padded already if ``padding="same"`` needs another
-        number of zeros on either side.
+        The layer and its inputs. With ``padding="same"`` the inputs are padded already, as the
+        numbers of zeros on the two sides may differ.
     """
     inputs, weight = given["input"], given["weight"]
     axes = weight.ndim - 2

@@ -1,7 +1,7 @@
-"""Autograd's graph, read as evidence: what depends on the images, and what relevance can pass.
+"""Reads from the autograd graph what depends on the images, and what relevance can pass.
 
-With relevance as the product of a value and its gradient, every operation that is linear or picks
-values shares it out correctly. The graph shows which operations there were, however spelled.
+With relevance as the product of a value and its gradient, every operation that is linear or selects
+values distributes it correctly. The graph shows all operations, however the model calls them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from torch import Tensor
 from torch.autograd.graph import Node
 
-#: Names of operations that move, pick or repeat values.
+#: Names of operations that move, select or repeat values.
 MOVES = frozenset(
     [
         *("Alias", "AsStrided", "Clone", "Copies", "Copy", "ToCopy", "View", "UnsafeView"),
@@ -66,15 +66,16 @@ def function(node: Node) -> type | None:
 
 
 class EvidenceGraph:
-    """Answers questions about what the tensors of one run depend on.
+    """Queries on the autograd graph of one run: what its tensors depend on.
 
-    Answers are kept for each node, so nothing is searched twice.
+    Results are cached for each node.
 
     Args:
         constants: tensors that count as constants even if they require gradients: the model's
             parameters.
-        rules: autograd functions that pass relevance by a rule of their own.
-        allowed: operations that pass it by their plain gradient, in addition to the common ones.
+        rules: autograd functions with their own rule of relevance.
+        allowed: operations that pass relevance by their plain gradient, in addition to the common
+            ones.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class EvidenceGraph:
         return _settled(node, self._evidence, own, any)
 
     def behind_a_rule(self, tensor: Tensor) -> bool:
-        """Return whether a layer with a rule is between the images and a tensor."""
+        """Return whether a layer with a rule lies between the images and a tensor."""
         if tensor.grad_fn is None:
             return False
         return _settled(
@@ -127,7 +128,7 @@ class EvidenceGraph:
         return tensor.grad_fn is not None and _settled(tensor.grad_fn, self._positive, own, all)
 
     def factors(self, node: Node) -> int:
-        """Return how many of a node's operands depend on the images."""
+        """Return the number of a node's operands that depend on the images."""
         return sum(n is not None and self.reaches(n) for n, _ in node.next_functions)
 
     def changed(self, tensor: Tensor) -> str | None:
@@ -140,7 +141,7 @@ class EvidenceGraph:
     def to_the_image(
         self, tensor: Tensor, last: Callable[[Node], bool] = lambda _: False
     ) -> Iterable[Node]:
-        """Yield the nodes between a tensor and the images, stopping at those that are ``last``."""
+        """Yield the nodes between a tensor and the images, stopping where ``last`` is true."""
         return self._until(tensor.grad_fn, last)
 
     def _until(self, start: Node | None, last: Callable[[Node], bool]) -> Iterator[Node]:
@@ -156,12 +157,12 @@ class EvidenceGraph:
 
 
 def refused(graph: EvidenceGraph, node: Node, shared: Container[Node]) -> str | None:
-    """Return a name for an operation that relevance cannot pass; None if it can.
+    """Return the name of an operation that relevance cannot pass; None if it can.
 
     Args:
         graph: the graph that the node is part of.
         node: an operation that depends on the images.
-        shared: products whose relevance is shared between both factors.
+        shared: products whose relevance is divided between both factors.
     """
     what = kind(node)
     if function(node) is not None:
@@ -179,14 +180,14 @@ def refused(graph: EvidenceGraph, node: Node, shared: Container[Node]) -> str | 
 
 
 def rectifies(node: Node) -> bool:
-    """Return whether a node is a clamp that is a ReLU in effect."""
+    """Return whether a node is a clamp that is equivalent to a ReLU."""
     if kind(node) not in ("Clamp", "ClampMin"):
         return False
     return getattr(node, "_saved_min", None) == 0 and getattr(node, "_saved_max", None) is None
 
 
 def named(node: Node) -> str:
-    """Return an operation's name as a user may know it: ``native_layer_norm``."""
+    """Return an operation's name as users know it, such as ``native_layer_norm``."""
     known = function(node)
     name = kind(node) if known is None else known.__name__
     words = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")
@@ -195,7 +196,7 @@ def named(node: Node) -> str:
     return words
 
 
-#: Layers that have a rule if their call is seen.
+#: Layers that have a rule if their call is intercepted.
 _LAYERS = frozenset(
     [
         *("Convolution", "ConvolutionOverrideable", "MkldnnConvolution", "CudnnConvolution"),
@@ -210,9 +211,9 @@ def _settled(
     own: Callable[[Node], bool | None],
     combine: Callable[[Iterable[bool]], bool],
 ) -> bool:
-    """Answer a question about a node, by itself or from the nodes before it.
+    """Evaluate a property of a node, from itself or from the nodes before it.
 
-    A loop, not a recursion: graphs are deep.
+    A loop instead of a recursion, as graphs are deep.
     """
     stack = [start]
     while stack:

@@ -1,9 +1,9 @@
-"""Relevance as a modified gradient: a function mode that gives layers rules of relevance.
+"""Function mode that applies rules of relevance to linear layers, by modified gradients.
 
 The relevance of a value is its product with its *modified gradient*. Residual sums, views,
-concatenation, pooling and ReLUs, however they are spelled and in place or not, then need nothing
-but autograd; only layers with weights are replaced. If the gradient itself were the relevance, each
-of these operations would need a rule of its own that divides by a sum.
+concatenation, pooling and ReLUs, in all forms and in place or not, then need only autograd; only
+layers with weights are replaced. If the gradient itself were the relevance, each of these
+operations would need its own rule, which divides by a sum.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Rules:
     """The rule of relevance for each kind of layer, from :mod:`camlens.methods.relevance`.
 
     Attributes:
-        dense: for linear layers.
-        convolution: for convolutions, and for a BatchNorm that does not directly follow a layer.
-        first: for the layers that see the images themselves; they pass relevance, not gradients.
-            None: the rule of their kind.
+        dense: rule of linear layers.
+        convolution: rule of convolutions, and of a BatchNorm that does not directly follow a layer.
+        first: rule of the layers that receive the images themselves; it returns relevance, not
+            gradients. None: the rule of their kind.
     """
 
     dense: Rule
@@ -52,26 +52,26 @@ class Rules:
 
 
 class Relevance(Interception):
-    """Give convolutions, linear layers and BatchNorm rules of relevance, as they are called.
+    """Function mode that applies rules of relevance to convolutions, linear layers and BatchNorm.
 
-    The gradient by the images, times the images, is then their relevance; or the gradient alone, if
-    the first layers have a rule of their own (``first_ruled``).
+    Within it, the gradient with respect to the images times the images is their relevance; or the
+    gradient alone, if the first layers have their own rule (``first_ruled``).
 
     A BatchNorm in inference mode that directly follows a convolution or linear layer is merged into
-    its weights; elsewhere, as before the convolutions of a DenseNet, it is treated as a convolution
-    of each channel by itself.
+    its weights. Elsewhere, as before the convolutions of a DenseNet, it counts as a convolution of
+    each single channel.
 
     Args:
         rules: the rule for each kind of layer.
         constants: the model's parameters, which get no relevance.
 
     Attributes:
-        first_ruled: whether a layer took the rule of first layers.
+        first_ruled: whether the rule of first layers was applied.
     """
 
-    #: The method's name in errors.
+    #: The method's name in error messages.
     name = "LRP"
-    #: What to do instead where an operation has no rule.
+    #: The remedy in error messages about operations without a rule.
     remedy = (
         "use camlens.IntegratedGradients, which needs no rules, or a class activation map such as "
         "camlens.GradCAM; for a transformer use camlens.AttnLRP"
@@ -88,27 +88,27 @@ class Relevance(Interception):
         self.count = 0
         self._calls = WeakTensorKeyDictionary()
         self._pending: tuple[Prepared, LayerCall] | None = None
-        #: Of a layer that a BatchNorm took in: what its output needs if it is used once more.
+        #: For layers merged with a BatchNorm: the rule to prepare if their output is used again.
         self._merged = WeakTensorKeyDictionary()
 
     def check_used(self) -> None:
-        """Check that at least one layer ran that has a rule.
+        """Check that at least one layer with a rule ran.
 
         Raises:
-            ValueError: none has.
+            ValueError: no layer with a rule ran.
         """
         self._finish()
         if self.count == 0:
             raise ValueError(
                 f"{self.name} expected a convolution or linear layer that depends on the images, "
-                f"but saw none; if the model has some, they are hidden in a scripted module: "
+                f"but saw none; if the model has some, they are inside a scripted module: "
                 f"{self.remedy}"
             )
 
     def intercept(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Replace the call of a layer; let every other call through."""
+        """Replace calls of layers; execute other calls unchanged."""
         spelled = getattr(func, "__name__", "").partition(".")[0]
         if spelled not in INSPECTIONS:
             self._finish()
@@ -127,7 +127,7 @@ class Relevance(Interception):
         return replace(Given(spelled, func, args, kwargs, values))
 
     def _check_part(self, spelled: str, args: Sequence[Any]) -> None:
-        """Refuse what is written into a part of a tensor: the graph does not show what it was."""
+        """Refuse in-place writes to a part of a tensor, which the graph does not show correctly."""
         inplace = spelled.endswith("_") and not spelled.startswith("_")
         if inplace and spelled not in SAFE_ON_PARTS and isinstance(args[0], Tensor):
             part = args[0]._is_view()
@@ -135,7 +135,7 @@ class Relevance(Interception):
                 raise ValueError(self.unruled(f"{spelled} on a part of a tensor"))
 
     def replacement(self, spelled: str) -> Callable[[Given], Any] | None:
-        """Return what replaces a function of this name; None: nothing does."""
+        """Return the function that replaces calls of this name, or None."""
         name = spelled.rstrip("_")
         if name in CONVOLUTIONS:
             return self._convolution
@@ -147,7 +147,7 @@ class Relevance(Interception):
         """Check that relevance can pass every operation between the images and the scores.
 
         Args:
-            scores: of any shape, as computed while this mode was entered.
+            scores: tensor of any shape that was computed within this mode.
 
         Raises:
             ValueError: an operation has no rule.
@@ -161,24 +161,24 @@ class Relevance(Interception):
             beside = self.graph.to_the_image(scores, lambda node: getattr(node, "first", False))
             if any(kind(node) == "AccumulateGrad" for node in beside):
                 raise ValueError(
-                    "the images also reach the score by a way around the first layer, so the rule "
+                    "the images also reach the score by a path around the first layer, so the rule "
                     "for first layers cannot account for all relevance: use "
                     "composite='epsilon_plus'"
                 )
 
     def unruled(self, what: str) -> str:
-        """Return the text of the error for an operation without a rule."""
+        """Return the error message for an operation without a rule."""
         return f"{self.name} has no rule for {what}, on the way to the score: {self.remedy}"
 
     def _finish(self) -> None:
-        """Prepare the last layer's rule: its outputs are used now, and no BatchNorm follows it."""
+        """Prepare the last layer's rule, once it is known that no BatchNorm follows it."""
         if self._pending is not None:
             prepared, call = self._pending
             self._pending = None
             prepared.finish(call)
 
     def _use_again(self, values: Iterable[Any]) -> None:
-        """Let the rule of a layer prepare whose output is used beside the norm that took it in."""
+        """Prepare the rules of layers whose outputs are used after a BatchNorm was merged."""
         for value in values:
             if isinstance(value, (list, tuple)):
                 self._use_again(value)
@@ -214,14 +214,14 @@ class Relevance(Interception):
         weight: Tensor,
         bias: Tensor | None,
     ) -> LayerCall:
-        """Return the call of a layer, whose outputs are still to be filled in."""
+        """Return the call of a layer, without its outputs."""
         first = self.rules.first is not None and not self.graph.behind_a_rule(inputs)
         if first and self.rules.first is not None:
             if what := self.graph.changed(inputs):
                 raise ValueError(
                     f"the model changes the images ({what}) before its first layer, so low and "
-                    "high are not the bounds of that layer's inputs: move this step out of the "
-                    "model, to before it is called, or use composite='epsilon_plus'"
+                    "high are not the bounds of that layer's inputs: apply this step to the images "
+                    "before you call the model, or use composite='epsilon_plus'"
                 )
             rule = self.rules.first
             self.first_ruled = True
@@ -272,7 +272,7 @@ class Relevance(Interception):
                 self.unruled("a layer whose input is overwritten before its BatchNorm")
             )
         if self._pending is not None and self._pending[1].weight is call.weight:
-            # What the layer without its norm needs is not computed, unless it is used once more.
+            # The layer's own rule is prepared only if its output is used again.
             self._merged[inputs] = self._pending[0]
             self._pending = None
         merged = shift if call.bias is None else call.bias * scale + shift
@@ -286,7 +286,7 @@ class Relevance(Interception):
             bounds = [values.get(b, d) for b, d in BOUNDS[name]]
             low, high = bounds
             if not all(isinstance(b, (int, float)) for b in bounds) or not low <= 0 < high:
-                return given.call()  # a ReLU, or what the graph refuses
+                return given.call()  # a ReLU, or an operation that the check of the graph refuses
             at_zero = 0.0 if low == 0 else 1.0
         inplace = given.spelled.endswith("_") or bool(values.get("inplace", False))
         if inplace and inputs._is_view():
@@ -299,7 +299,7 @@ class Relevance(Interception):
 
 
 def _products(node: Node) -> Iterator[Node]:
-    """Yield the products that a halved result comes from, past operations that move values."""
+    """Yield the products before a halved result, skipping operations that move values."""
     stack = [following for following, _ in node.next_functions]
     while stack:
         following = stack.pop()
@@ -312,5 +312,5 @@ def _products(node: Node) -> Iterator[Node]:
 
 
 def _dimensions(call: LayerCall) -> int:
-    """Return how many dimensions a layer's outputs have if their second holds the channels."""
+    """Return the number of dimensions of a layer's outputs if the second holds the channels."""
     return 2 if isinstance(call.layer, Dense) else call.inputs.ndim

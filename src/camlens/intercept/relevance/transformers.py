@@ -1,4 +1,4 @@
-"""Relevance through transformers: attention, normalization, gates and activations."""
+"""Function mode that applies rules of relevance to transformers: attention, norms and gates."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .layers import Relevance, Rules
 
 
 class AttentionRelevance(Relevance):
-    """Rules of relevance for everything that a vision transformer consists of.
+    """Function mode that applies rules of relevance to all layers of a vision transformer.
 
-    In addition to the layers of :class:`Relevance`: LayerNorm and RMSNorm are linear, with their
-    standard deviation as a constant. Of a product of two results, as in attention and in gated
-    units, each factor gets half of the relevance. Fused attention is computed by its definition, as
-    two such products and a softmax, whose relevance is its gradient times its input.
+    In addition to the layers of :class:`Relevance`: LayerNorm and RMSNorm count as linear, with
+    their standard deviation as a constant. In a product of two results, as in attention and in
+    gated units, each factor gets half of the relevance. Fused attention is computed from its
+    definition, as two such products and a softmax, which passes its gradient times its input.
 
     Source: Achtibat et al., "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for
-    Transformers", ICML 2024.
+    Transformers", ICML 2024 (arXiv:2402.05602).
 
     Args:
         rules: the rule for each kind of layer.
@@ -52,7 +52,7 @@ class AttentionRelevance(Relevance):
         self._multiples = WeakTensorKeyDictionary()
 
     def replacement(self, spelled: str) -> Callable[[Given], Any] | None:
-        """Return what replaces a function of this name; None: nothing does."""
+        """Return the function that replaces calls of this name, or None."""
         if spelled.rstrip("_") in PRODUCTS:
             return self._product
         if spelled == "sigmoid":
@@ -89,7 +89,7 @@ class AttentionRelevance(Relevance):
         return halved(result) if factors == 2 else result
 
     def _sigmoid(self, given: Given) -> Tensor:
-        """Remember its input: x times the sigmoid of a multiple of x is an activation."""
+        """Record a sigmoid's input, as x times the sigmoid of a multiple of x is an activation."""
         result: Tensor = given.call()
         x = given.values["input"]
         self._sigmoids[result] = self._multiples.get(x, (x, x._version))
@@ -135,7 +135,7 @@ def _normalized(values: Any, *, centred: bool) -> Tensor:
 
 
 def _of_unit_length(values: Any) -> Tensor:
-    """Return the output of ``normalize``, with the length as a constant."""
+    """Return the output of ``F.normalize``, with the length as a constant."""
     x: Tensor = values["input"]
     order, axis = values.get("p", 2.0), values.get("dim", 1)
     length = x.detach().norm(order, axis, keepdim=True).clamp_min(values.get("eps", 1e-12))
