@@ -125,7 +125,7 @@ def test_reading_may_move_the_batch():
             (2, 5, 3),
             layouts.tokens(1, (3, 3)),
             2,
-            r"layer 'a.b' gives \(2, 5, 3\), which the layout tokens\(1, \(3, 3\)\) cannot read: "
+            r"layer 'a.b' returns \(2, 5, 3\), which the layout tokens\(1, \(3, 3\)\) cannot read: "
             r".*10 tokens.*Expected \(N, C, h, w\) with N = 2: pass layout=",
         ),
         ((2, 5, 3), lambda out: out.flatten(1), 2, r"<lambda> turns into \(2, 15\)"),

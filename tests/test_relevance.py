@@ -248,7 +248,7 @@ def test_batch_norm_is_that_of_the_merged_network():
         ({"composite": "flat"}, ValueError, "expected composite"),
         ({"composite": 3}, TypeError, "an object with a context"),
         ({"composite": "epsilon_gamma_box"}, ValueError, "needs low and high"),
-        ({"low": 0.0}, ValueError, "alone"),
+        ({"low": 0.0}, ValueError, "options of composite=.epsilon_gamma_box. only"),
         ({"epsilon": -1.0}, ValueError, "epsilon as a number of at least 0"),
         ({"gamma": float("inf")}, ValueError, "gamma as a number of at least 0"),
     ],

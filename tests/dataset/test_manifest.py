@@ -79,7 +79,7 @@ def test_another_version_is_refused_but_for_pythons(tmp_path):
     changed(tmp_path, versions={**versions, "python": "3.99"})
     run(tmp_path, 3)
     changed(tmp_path, versions={**versions, "torch": "1.0"})
-    with pytest.raises(ValueError, match=r'versions.torch is "1.0" there'):
+    with pytest.raises(ValueError, match=r'versions.torch was "1.0" and is now'):
         run(tmp_path, 3)
 
 

@@ -318,7 +318,7 @@ def test_tensors_inside_nested_outputs():
     assert sorted(len(t) for t in tensors_in(nested)) == [1, 2, 3, 4, 5]
     scores = all_outputs([torch.rand(2, 3, requires_grad=True), torch.rand(4)], n=2)
     assert scores.shape == (2, 6)
-    with pytest.raises(LookupError, match="no output of the model, a list, carries a gradient"):
+    with pytest.raises(LookupError, match="no output of the model, a list, has a gradient"):
         all_outputs([torch.rand(4)], n=2)
 
 

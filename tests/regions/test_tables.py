@@ -116,8 +116,8 @@ def test_what_does_not_belong_together(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"labels": ["happy", "sad"]}, "expected labels as class ids"),
-        ({"labels": torch.tensor([0.0, 1.0])}, "expected labels as class ids"),
+        ({"labels": ["happy", "sad"]}, "expected labels as integer class ids"),
+        ({"labels": torch.tensor([0.0, 1.0])}, "expected labels as integer class ids"),
         ({"images": [0.5, 1.5]}, "expected images as integers or strings"),
     ],
 )

@@ -141,7 +141,7 @@ def test_signals_are_refused_with_the_remedy():
     ("maps", "words"),
     [
         (torch.rand(3, 1, 6, 6), "heatmap.resize"),
-        (torch.rand(2, 1, 12, 12), "of 3 images"),
+        (torch.rand(2, 1, 12, 12), "for 3 images"),
         (torch.rand(3, 2, 12, 12), "a map for each of 1 targets"),
         (torch.full((3, 1, 12, 12), torch.nan), "NaN"),
     ],

@@ -109,7 +109,7 @@ const several = () => ({
   classes: find("target").value === "all",
 });
 
-/** A map's method and class, unless the card shows them already, and its densest region. */
+/** A map's method and class, unless the card shows them already, and the region of its highest density. */
 function tileName(image, map) {
   const { methods, classes } = several();
   const words = [];
