@@ -71,15 +71,14 @@ keep() {
 export PYTHONPATH="$PWD/src:$PWD/examples/fer2013/src:$work/site${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1
 
-# Run a command for at most the step's seconds and keep what it says.
+# Run a command for what is left of the step's seconds, and keep what it says.
 say() {
-    name=$1
-    shift
-    echo "\$ $*" | tee "$OUT/$name.txt"
+    echo "\$ $*" | tee -a "$OUT/$step.txt"
     status=0
-    timeout "$seconds" "$@" 2>&1 | tee -a "$OUT/$name.txt" || status=$?
+    left=$((seconds - SECONDS))
+    timeout "$((left > 0 ? left : 1))" "$@" 2>&1 | tee -a "$OUT/$step.txt" || status=$?
     if [ "$status" = 124 ]; then
-        echo "stopped after $seconds s: run the step again" | tee -a "$OUT/$name.txt"
+        echo "stopped after $seconds s: run the step again" | tee -a "$OUT/$step.txt"
         exit
     fi
     return "$status"
@@ -91,11 +90,12 @@ study() {
     configuration=$1
     run=$2
     shift 2
-    say "$run" "$python" -m fer2013 train "$configuration" --data "$faces" --device "$device" --out "runs/$run" "$@"
-    if [ -f "runs/$run/$configuration.safetensors" ]; then
-        "$python" -m fer2013 evaluate --weights "runs/$run/$configuration.safetensors" --data "$faces" \
-            --device "$device" --split PublicTest --record >>"$OUT/$run.txt"
-        tail -n 6 "$OUT/$run.txt"
+    say "$python" -m fer2013 train "$configuration" --data "$faces" --device "$device" --out "runs/$run" "$@"
+    record=(--record)
+    if [ -n "$quick" ]; then record=(); fi
+    if [ ! -d "runs/$run/evaluation" ]; then
+        say "$python" -m fer2013 evaluate --weights "runs/$run/$configuration.safetensors" --data "$faces" \
+            --device "$device" --split PublicTest "${record[@]}"
     fi
     # The figures, as they come with the package: unpack them there.
     tar --create --gzip --file "$OUT/measured.tar.gz" --directory \
@@ -113,7 +113,7 @@ configurations() {
         # shellcheck disable=SC2086
         study "$name" "$name$suffix" --seed "$seed" $start $short
     done
-    "$python" -m fer2013 compare --runs "$work/runs" --out "$OUT/compare" | tee "$OUT/compare.txt"
+    say "$python" -m fer2013 compare --runs runs --out compare
 }
 
 if [ "$step" = pack ]; then
@@ -131,20 +131,20 @@ fi
 case $step in
     keep) keep ;;
     tests)
-        say tests "$python" -m pytest --device "$device" -m "not slow" -q -p no:cacheprovider \
-            tests ${quick:+tests/test_cams.py}
+        say "$python" -m pytest --device "$device" -m "not slow" -q -p no:cacheprovider \
+            "$(if [ -n "$quick" ]; then echo tests/test_cams.py; else echo tests; fi)"
         ;;
     bench)
-        say bench "$python" benchmarks/run.py --device "$device" --out "$OUT/results.md" ${quick:+--quick} \
+        say "$python" benchmarks/run.py --device "$device" --out "$OUT/results.md" ${quick:+--quick} \
             --only flops time memory precision growth
         ;;
     throughput)
-        say throughput "$python" benchmarks/dataset_rates.py --device "$device" \
+        say "$python" benchmarks/dataset_rates.py --device "$device" \
             --images "$(if [ -n "$quick" ]; then echo 32; else echo 2048; fi)"
         ;;
     pretrain)
         cd "$work"
-        say pretrain "$python" -m fer2013 pretrain "$photographs" --device "$device" --out runs/pretrain \
+        say "$python" -m fer2013 pretrain "$photographs" --device "$device" --out runs/pretrain \
             --epochs "${quick:-60}" ${quick:+--limit 256}
         ;;
     config5)

@@ -123,3 +123,19 @@ def test_weights_of_the_same_faces_have_one_rate(weights, continued):
         model = build(config)
     groups = optimization.parameter_groups(model, config, continued=continued)
     assert [group["lr"] for group in groups] == [0.02]
+
+
+@pytest.mark.parametrize("steps", [2, 3, 5, 10])
+def test_a_cycle_of_few_steps_reaches_its_highest_rate_and_falls(steps):
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], 0.1)
+    cycle = optimization.one_cycle(optimizer, steps, 0.2, cycle_momentum=False)["scheduler"]
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(rates) < steps:
+            cycle.step()
+    assert rates[-1] < 1e-3 < max(rates) <= 0.1
+    with pytest.raises(ValueError, match="at least 2 training steps, got 1"):
+        optimization.one_cycle(optimizer, 1, 0.2, cycle_momentum=False)

@@ -107,11 +107,32 @@ def schedule(optimizer: torch.optim.Optimizer, config: Config, steps: int) -> di
             "interval": "step",
             "frequency": every,
         }
+    cycle_momentum = config.schedule == "one-cycle"
+    return one_cycle(optimizer, steps, config.warm_up, cycle_momentum=cycle_momentum)
+
+
+def one_cycle(
+    optimizer: torch.optim.Optimizer, steps: int, warm_up: float, *, cycle_momentum: bool
+) -> dict[str, Any]:
+    """Return one cycle of each group's learning rate, as Lightning takes it.
+
+    Args:
+        optimizer: its groups have their highest rates.
+        steps: how many steps there are in all.
+        warm_up: part of them in which the rates climb.
+        cycle_momentum: whether the momentum moves the other way.
+
+    Raises:
+        ValueError: there is but one step.
+    """
+    if steps < 2:
+        raise ValueError(f"expected at least 2 training steps, got {steps}: train on more images")
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         [group["lr"] for group in optimizer.param_groups],
         steps,
-        pct_start=config.warm_up,
-        cycle_momentum=config.schedule == "one-cycle",
+        # torch divides by the steps of the climb but one.
+        pct_start=max(warm_up, 1.5 / steps),
+        cycle_momentum=cycle_momentum,
     )
     return {"scheduler": cycle, "interval": "step"}

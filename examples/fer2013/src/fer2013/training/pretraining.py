@@ -27,10 +27,14 @@ from ..files import write_whole
 from ..networks.matrix_convolution import use_matrix_products
 from .checkpoints import WholeCheckpoints, read
 from .lightning_messages import suppress_messages
+from .optimization import one_cycle
 from .photograph_batches import Batches, Split, normalized, resized
 
 #: Steps between updates of the averaged weights, which cost as much as a fused optimiser's.
 _AVERAGED_EVERY = 8
+
+#: Part of the steps in which the learning rate climbs.
+_WARM_UP = 0.2
 
 #: Epochs between measurements on the validation photographs.
 _MEASURED_EVERY = 5
@@ -187,17 +191,9 @@ class Pretraining(lightning.LightningModule):
             nesterov=True,
             fused=True,
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            self.recipe.rate,
-            total_steps=int(self.trainer.estimated_stepping_batches),
-            pct_start=0.2,
-            cycle_momentum=False,
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = one_cycle(optimizer, steps, _WARM_UP, cycle_momentum=False)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
 def fit(
