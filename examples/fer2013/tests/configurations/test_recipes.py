@@ -25,7 +25,9 @@ TRAINED = {
     "config1": (0, None, 2),
     "config2": (9, 16, 2),
     "config2-modules": (4, 28, 2),
+    "config2-unweighted": (9, 16, 2),
     "config3": (2, 32, 2),
+    "config3-random": (2, 32, 2),
     "config4": (2, 32, 2),
     "config4-original-head": (2, 32, 3),
     "config5-first": (16, 0, 2),
@@ -48,7 +50,8 @@ def trained(model, kind):
 def test_every_configuration_is_described():
     assert set(TRAINED) == set(CONFIGS)
     assert [
-        *("config1", "config2", "config2-modules", "config3", "config4", "config4-original-head")
+        *("config1", "config2", "config2-modules", "config2-unweighted"),
+        *("config3", "config3-random", "config4", "config4-original-head"),
     ] == DECK
 
 
@@ -129,7 +132,9 @@ PROTOCOL = {
     "config1": ("none", False, 0.0),
     "config2": ("none", True, 0.0),
     "config2-modules": ("none", True, 0.0),
+    "config2-unweighted": ("none", False, 0.0),
     "config3": ("plateau", True, 0.0),
+    "config3-random": ("plateau", True, 0.0),
     "config4": ("plateau", False, 0.1),
     "config4-original-head": ("plateau", False, 0.1),
 }
@@ -139,7 +144,8 @@ PROTOCOL = {
 def test_the_decks_common_protocol(name):
     config = CONFIGS[name]
     assert (config.schedule, config.class_weights, config.label_smoothing) == PROTOCOL[name]
-    assert (config.network, config.weights, config.side) == ("vgg19", "imagenet", 48)
+    weights = "none" if name == "config3-random" else "imagenet"
+    assert (config.network, config.weights, config.side) == ("vgg19", weights, 48)
     assert (config.batch_size, config.epochs, config.patience) == (64, 50, 8)
     assert (config.monitor, config.averaging, config.average) == ("val_loss", "single", 0)
 
