@@ -33,7 +33,7 @@ CLOSE = 1e-3
 CLOSE_SINGLE = 5e-3
 
 #: How LeGrad's error begins for a network without attention.
-NO_ATTENTION = "no attention"
+NO_ATTENTION = "expected a model with attention"
 
 ERRORS = (LookupError, TypeError, ValueError)
 
