@@ -37,14 +37,9 @@ def initialise(model: nn.Module, config: Config, runs: Path) -> dict[str, Any]:
     if start == "none":
         return {}
     if start in CONFIGS or start == PRETRAIN:
-        name, command = (
-            (config.network, "pretrain FOLDER")
-            if start == PRETRAIN
-            else (
-                start,
-                f"train {start}",
-            )
-        )
+        name, command = start, f"train {start}"
+        if start == PRETRAIN:
+            name, command = config.network, "pretrain FOLDER"
         path = runs / start / f"{name}.safetensors"
         if not path.is_file():
             raise FileNotFoundError(
