@@ -82,7 +82,7 @@ def test_a_redrawn_split_is_known_by_heart_and_a_rerun_says_the_same(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_writes_and_says_what_it_found(tmp_path):
-    plan = dataclasses.replace(PLAN, faces=70, epochs=1)
+    plan = dataclasses.replace(PLAN, faces=70, epochs=1, batch_size=12)
     lines = list(experiment.experiment(noise(30, 60, 30), tmp_path, plan))
     assert any(line.startswith("copies: leakage adds ") for line in lines)
     runs = pd.read_csv(tmp_path / "leakage.csv")
