@@ -47,6 +47,15 @@ OURS = {
         "shear_x": (-4, 4),
     },
     "RandomCrop": {"area": (44**2 / 48**2,) * 2},
+}
+BASE = {
+    "RandomHorizontalFlip": {"on": 0.5},
+    "RandomAffine": {
+        "angle": (-12, 12),
+        "translations": (-4.8, 4.8),
+        "scale": (0.85, 1.15),
+        "shear_x": (-8, 8),
+    },
     "RandomErasing": {"on": 0.25, "values": (0.5, 0.5)},
 }
 EXPECTED = {
@@ -55,6 +64,7 @@ EXPECTED = {
     ),
     **dict.fromkeys(("config4", "config4-original-head"), STRONGER),
     "config5": OURS,
+    "base": BASE,
 }
 
 

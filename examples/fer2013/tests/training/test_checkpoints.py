@@ -22,9 +22,15 @@ from fer2013.training.train import Machine, train
 
 STEP = EmotionClassifier.training_step
 RECIPES = {
-    # one-cycle in steps; with EMA, mixup, smaller first epochs and cosine; plateau and weights
+    # one-cycle in steps; cosine with EMA, mixup, a teacher and smaller first epochs; plateau
     "first": {},
-    "config5-first": {"network": "base", "side": 48, "average": 0.9, "small_epochs": 2},
+    "config5": {
+        "network": "base",
+        "weights": "none",
+        "side": 48,
+        "average": 0.9,
+        "small_epochs": 2,
+    },
     "config3": {"network": "base", "frozen": 0, "weights": "none", "split": "standard"},
 }
 

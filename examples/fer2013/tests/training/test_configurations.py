@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
@@ -88,6 +90,43 @@ def test_a_few_steps(name, folder):
     where = "a fifth of Training" if config.split == "deck" else "PublicTest"
     assert facts["selected_on"] == f"FER2013 {where}, {len(parts.validation)} faces"
     assert weights.config_of(facts) == config
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.2])
+def test_distilled_labels(mixup, monkeypatch):
+    """Three tenths of a label are the base network's probabilities of the augmented face."""
+    changes = {"network": "base", "weights": "none", "side": 48, "distillation": 0.3}
+    augmentation = Augmentation(crop=44, mixup=mixup)
+    config = dataclasses.replace(
+        CONFIGS["config5"], **changes, small_epochs=0, augmentation=augmentation
+    )
+    classifier = EmotionClassifier(config, {"seed": 3}, torch.nn.CrossEntropyLoss()).train()
+    found = {}
+    classifier.trainer = SimpleNamespace(
+        global_step=0, current_epoch=0, global_rank=0, world_size=1
+    )
+    monkeypatch.setattr(classifier, "log", lambda *_, **__: None)
+    classifier.model.register_forward_pre_hook(lambda _, x: found.update(faces=x[0]))
+    classifier.loss.register_forward_pre_hook(lambda _, x: found.update(labels=x[1]))
+    labels = torch.tensor([3, 0, 6, 3])
+    classifier.training_step((torch.rand(4, 1, 48, 48), labels), 0)
+    with torch.no_grad():
+        faces = torch.nn.functional.interpolate(found["faces"], (48, 48), mode="bilinear")
+        teacher = weights.load()(faces).softmax(dim=1)
+    given = (found["labels"] - 0.3 * teacher) / 0.7
+    torch.testing.assert_close(given.sum(dim=1), torch.ones(4))
+    # what is left is the labels, each mixed with its neighbour's by the same share
+    share = given[torch.arange(4), labels].min()
+    expected = torch.nn.functional.one_hot(labels, 7).float()
+    expected = share * expected + (1 - share) * expected.roll(1, 0)
+    torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-5)
+    assert mixup or share == pytest.approx(1)
+
+
+def test_the_base_network_does_not_teach_faces_that_select():
+    config = small(distillation=0.5)
+    with pytest.raises(ValueError, match="was trained on all of Training: expected the split"):
+        train(config, made_up_faces(), out=Path("never"), machine=CPU)
 
 
 def small(**changes):

@@ -80,7 +80,7 @@ def test_the_plateau_halves_the_rate():
 
 
 def test_cosine_with_warm_up():
-    config = CONFIGS["config5-first"]
+    config = CONFIGS["config5"]
     optimizer = begin(config, rates=(0.6, 1.0))
     schedule = optimization.schedule(optimizer, config, steps=100)
     assert schedule["interval"] == "step"
@@ -92,12 +92,12 @@ def test_cosine_with_warm_up():
         schedule["scheduler"].step()
     rates = np.array(rates)
     assert rates[:, 0] == pytest.approx(0.6 * rates[:, 1])
-    assert rates[0, 1] == pytest.approx(0.03 / 25)
+    assert rates[0, 1] == pytest.approx(0.02 / 25)
     assert rates[:, 1].argmax() == 9  # a tenth of the steps
-    assert rates[9, 1] == pytest.approx(0.03)
+    assert rates[9, 1] == pytest.approx(0.02)
     # half way down the cosine: half the rate
-    assert rates[54, 1] == pytest.approx((0.03 + 0.03 / 25e4) / 2)
-    assert rates[99, 1] == pytest.approx(0.03 / 25e4)
+    assert rates[54, 1] == pytest.approx((0.02 + 0.02 / 25e4) / 2)
+    assert rates[99, 1] == pytest.approx(0.02 / 25e4)
     assert set(momenta) == {0.9}
 
 

@@ -151,7 +151,7 @@ def test_what_is_written_starts_the_decks_configurations(folder, tmp_path):
     assert lines[0].startswith("top-1 on Tiny ImageNet")
     images = torch.rand(2, 1, 48, 48)
     found = {}
-    for network, config in (("vgg19_bn", "config5-first"), ("vgg19", "config3")):
+    for network, config in (("vgg19_bn", "config5"), ("vgg19", "config3")):
         chosen = dataclasses.replace(
             CONFIGS[config], weights=str(tmp_path / f"{network}.safetensors")
         )

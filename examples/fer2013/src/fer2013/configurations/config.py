@@ -59,6 +59,8 @@ class Config:
             warms up and falls along a cosine; "one-cycle" moves the momentum the other way too.
         warm_up: part of all steps in which the rate climbs.
         class_weights: weigh the loss of class c by N / (7 n_c).
+        distillation: part of a training label that is the base network's probabilities instead
+            (Hinton et al., 2015, at temperature 1); it comes with the package.
         average: decay a step of the weights' exponential moving average; 0 keeps the weights.
         small_epochs: in how many first epochs the faces are shrunk to ``small_side``, which costs
             less.
@@ -89,6 +91,7 @@ class Config:
     warm_up: float = 0.3
     class_weights: bool = False
     label_smoothing: float = 0.0
+    distillation: float = 0.0
     augmentation: Augmentation = Augmentation()
     average: float = 0.0
     small_epochs: int = 0

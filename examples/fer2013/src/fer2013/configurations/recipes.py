@@ -94,46 +94,37 @@ _CONFIG4 = dataclasses.replace(
     ),
 )
 
-# Ours: how far the same architecture goes with BatchNorm, all layers and a modern recipe. From
-# random weights, in two cycles of two hours each on two cores; the first half of the first cycle
-# sees smaller faces, to fit them.
-_CONFIG5_FIRST = Config(
-    "config5-first",
+# Ours: how far the same architecture goes with BatchNorm, all layers and a modern recipe, in one
+# schedule of an hour on two cores. Labels are noisy, so half of each is what the base network says.
+# Weights of photographs fit faces badly: every block learns, the first at a third of the head's
+# rate. The first third sees smaller faces, which costs less.
+_CONFIG5 = Config(
+    "config5",
     network="vgg19_bn",
-    weights="none",
+    weights="pretrain",
     split="standard",
-    epochs=26,
+    epochs=18,
     # The crops' side, and whole faces are shrunk to it. Trained on these, a network has 60% of 600
     # PublicTest faces right at 48 pixels and 65% at 44: at 48 the last pooling sees another part.
     side=44,
     batch_size=64,
     optimizer="sgd",
-    rate=0.03,
-    block_rate=0.6,
+    rate=0.02,
+    block_rate=0.8,
     nesterov=True,
     weight_decay=5e-4,
     schedule="cosine",
     warm_up=0.1,
     label_smoothing=0.1,
+    distillation=0.5,
     augmentation=Augmentation(
-        rotation=10.0, shift=0.04, scale=(0.9, 1.1), shear=4.0, crop=44, erasing=0.25, mixup=0.2
+        rotation=10.0, shift=0.04, scale=(0.9, 1.1), shear=4.0, crop=44, mixup=0.2
     ),
     average=0.999,
-    small_epochs=13,
+    small_epochs=6,
     averaging="ten-crop",
     monitor="val_accuracy",
     patience=20,
-)
-# The first cycle ends at 68% on its augmented training faces and 66% on PublicTest: unlike the base
-# network's, it has not learnt all that it could, and the second is as regularised.
-# --weights imagenet starts it from ImageNet's weights instead.
-_CONFIG5 = dataclasses.replace(
-    _CONFIG5_FIRST,
-    name="config5",
-    weights="config5-first",
-    epochs=20,
-    rate=0.02,
-    small_epochs=0,
 )
 
 _RUNS = (
@@ -149,7 +140,6 @@ _RUNS = (
     dataclasses.replace(_CONFIG3, name="config3-random", weights="none"),
     _CONFIG4,
     dataclasses.replace(_CONFIG4, name="config4-original-head", head="torchvision"),
-    _CONFIG5_FIRST,
     _CONFIG5,
 )
 

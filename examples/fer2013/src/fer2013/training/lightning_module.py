@@ -16,9 +16,9 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
 from ..configurations.config import Config
-from ..data.faces import CLASSES
+from ..data.faces import CLASSES, SIDE
 from ..evaluation.predictions import averaged_logits
-from ..networks import architectures
+from ..networks import architectures, weights
 from ..networks.matrix_convolution import use_matrix_products
 from . import optimization
 from .augmentation import augment
@@ -50,6 +50,10 @@ class EmotionClassifier(lightning.LightningModule):
         use_matrix_products(self.model)
         optimization.freeze(self.model, config)
         self.loss = loss
+        # As a part of this module it follows to the device; its weights are not trained.
+        self.teacher: nn.Module | None = None
+        if config.distillation:
+            self.teacher = weights.load().requires_grad_(requires_grad=False)
         self.train_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
         # Lightning's own mean rounds the processes' mean number of faces to an integer. A loss that
         # is not a number stays one.
@@ -65,19 +69,29 @@ class EmotionClassifier(lightning.LightningModule):
         # In full precision: bfloat16's corners would be off by a fifth of a pixel.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             images = self.augment(images)
+        images, mixed = self.mix(images, labels) if self.mix else (images, labels)
+        wanted = mixed if self.teacher is None else self._distilled(self.teacher, images, mixed)
         small = self.current_epoch < self.config.small_epochs
         side = self.config.small_side if small else self.config.side
         if small:
             images = interpolate(images, (side, side), mode="bilinear", antialias=True)
         self._resize_to(side)
-        images, wanted = self.mix(images, labels) if self.mix else (images, labels)
         logits = self.model(images.contiguous(memory_format=torch.channels_last))
         loss: Tensor = self.loss(logits.float(), wanted) * self._share(labels)
-        self.train_accuracy(logits, wanted.argmax(dim=1) if self.mix else labels)
+        self.train_accuracy(logits, mixed.argmax(dim=1) if self.mix else labels)
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(images)}
         self.log("train_loss", loss, sync_dist=True, **options)
         self.log("train_accuracy", self.train_accuracy, **options)
         return loss
+
+    def _distilled(self, teacher: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Return (N, 7) labels of which a part is what another network says of the same faces."""
+        if labels.ndim == 1:
+            labels = nn.functional.one_hot(labels, len(CLASSES)).float()
+        with torch.no_grad():
+            faces = interpolate(images, (SIDE, SIDE), mode="bilinear")
+            said = teacher.eval()(faces).float().softmax(dim=1)
+        return labels.lerp(said, self.config.distillation)
 
     def _resize_to(self, side: int) -> None:
         if isinstance(self.model, architectures.EmotionVGG):

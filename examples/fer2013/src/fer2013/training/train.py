@@ -114,6 +114,11 @@ def train(
 def _check(config: Config, parts: Parts, machine: Machine) -> None:
     if config.network == "base" and config.side != SIDE:
         raise ValueError(f"the base network takes faces of {SIDE} pixels, got --side {config.side}")
+    if config.distillation and config.split != "standard":
+        raise ValueError(
+            "the base network, which is to teach, was trained on all of Training: expected the "
+            f"split 'standard', got {config.split!r}, whose validation faces it knows"
+        )
     world = machine.devices * machine.num_nodes
     if config.batch_size % world:
         raise ValueError(
