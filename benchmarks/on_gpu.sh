@@ -132,7 +132,7 @@ case $step in
     keep) keep ;;
     tests)
         say "$python" -m pytest --device "$device" -m "not slow" -q -p no:cacheprovider \
-            "$(if [ -n "$quick" ]; then echo tests/test_cams.py; else echo tests; fi)"
+            "$(if [ -n "$quick" ]; then echo tests/explainers/test_cams.py; else echo tests; fi)"
         ;;
     bench)
         say "$python" benchmarks/run.py --device "$device" --out "$OUT/results.md" ${quick:+--quick} \

@@ -18,7 +18,7 @@ def test_a_method_is_added_in_two_files(tmp_path):
     shutil.copytree(ROOT / "src" / "camlens", package)
     text = (ROOT / "CONTRIBUTING.md").read_text()
     function, explainer = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    for name, code in (("methods/cam.py", function), ("cams.py", explainer)):
+    for name, code in (("methods/cam.py", function), ("explainers/cams.py", explainer)):
         path = package / name
         path.write_text(f"{path.read_text()}\n\n{code}")
     script = """

@@ -3,50 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import (
-    attention,
-    cams,
-    concepts,
-    full_grad,
-    heatmap,
-    image_gradients,
-    layer_changes,
-    layouts,
-    legrad,
-    methods,
-    paths,
-    perturbations,
-    probe,
-    relevance,
-    render,
-    score_cam,
-    smooth_grad,
-    targets,
-)
-from .attention import *
-from .cams import *
+from . import explainers, heatmap, layouts, methods, probe, render, targets
 from .concept_maps import Concepts
-from .concepts import *
-from .explainers import (
-    Attribution,
-    Explainer,
-    GradientAttribution,
-    LayerAttribution,
-    LayerExplainer,
-)
+from .explainers import *
 from .explanation import Explanation
-from .full_grad import *
-from .image_gradients import *
-from .layer_changes import *
 from .layers import Layer, find_layers
-from .legrad import *
-from .paths import *
-from .perturbations import *
 from .registration import Registration
-from .relevance import *
 from .render import contours, overlay, sheet, slices
-from .score_cam import *
-from .smooth_grad import *
 
 if TYPE_CHECKING:
     from . import dataset as dataset
@@ -63,16 +26,12 @@ __version__ = "0.1.0"
 _ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report", "testing")
 
 __all__ = [
-    "Attribution",
     "Concepts",
-    "Explainer",
     "Explanation",
-    "GradientAttribution",
     "Layer",
-    "LayerAttribution",
-    "LayerExplainer",
     "Registration",
     "contours",
+    "explainers",
     "find_layers",
     "heatmap",
     "layouts",
@@ -84,19 +43,7 @@ __all__ = [
     "slices",
     "targets",
 ]
-# Each explainer is named once, in the module that holds it.
-__all__ += attention.__all__
-__all__ += cams.__all__
-__all__ += concepts.__all__
-__all__ += full_grad.__all__
-__all__ += image_gradients.__all__
-__all__ += layer_changes.__all__
-__all__ += legrad.__all__
-__all__ += paths.__all__
-__all__ += perturbations.__all__
-__all__ += relevance.__all__
-__all__ += score_cam.__all__
-__all__ += smooth_grad.__all__
+__all__ += explainers.__all__
 
 
 if not TYPE_CHECKING:

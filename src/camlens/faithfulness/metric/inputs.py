@@ -9,8 +9,8 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from ...changed_scores import read_all
 from ...explainers import Explainer
+from ...explainers.changed_scores import read_all
 from ...explanation import Explanation
 from ...methods import gradient, path
 from ...model import check_batched, check_images, check_keywords, check_mode, check_model

@@ -11,11 +11,12 @@ from typing import Any, Literal, Protocol, final, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from .explainers import Attribution, Explainer, at_least_float32, image_gradients
-from .intercept import AttentionRelevance, Relevance, Rules
-from .methods import path
-from .methods.relevance import Epsilon, Gamma, ZBox, ZPlus, conservation_gap
-from .probe import Probe
+from ..intercept import AttentionRelevance, Relevance, Rules
+from ..methods import path
+from ..methods.relevance import Epsilon, Gamma, ZBox, ZPlus, conservation_gap
+from ..probe import Probe
+from .base import Attribution, Explainer, at_least_float32
+from .image_gradients import image_gradients
 
 __all__ = ["LRP", "AttnLRP", "RelevanceAttribution"]
 

@@ -8,14 +8,14 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
+from ..intercept import AttentionProbabilities
+from ..intercept.attention_by_definition import by_head
+from ..layers.attention import AttentionBlocks
+from ..methods import attention as methods
+from ..probe import Pass, Probe, Site, Tail
+from ..probe.derivatives import derivatives, pull_back
 from .attention import AttentionAttribution, chunked
-from .explainers import at_least_float32
-from .intercept import AttentionProbabilities
-from .intercept.attention_by_definition import by_head
-from .layers.attention import AttentionBlocks
-from .methods import attention as methods
-from .probe import Pass, Probe, Site, Tail
-from .probe.derivatives import derivatives, pull_back
+from .base import at_least_float32
 
 __all__ = ["LeGrad"]
 

@@ -8,17 +8,12 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from . import heatmap
-from .explainers import (
-    Attribution,
-    Explainer,
-    LayerAttribution,
-    LayerExplainer,
-    at_least_float32,
-)
-from .options import integer
-from .probe import Probe, Tail
-from .progress import progress_bar
+from .. import heatmap
+from ..options import integer
+from ..probe import Probe, Tail
+from ..progress import progress_bar
+from .base import Attribution, Explainer, at_least_float32
+from .layer_explainer import LayerAttribution, LayerExplainer
 
 __all__ = ["SmoothGrad"]
 

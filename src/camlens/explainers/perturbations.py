@@ -10,13 +10,13 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from .baselines import Baseline, baseline_images, check_baseline
+from ..baselines import Baseline, baseline_images, check_baseline
+from ..layers.measured import inputs_key
+from ..methods import path, perturbation
+from ..options import each_axis, integer
+from ..probe import Probe
+from .base import Attribution, Explainer, at_least_float32
 from .changed_scores import read_all
-from .explainers import Attribution, Explainer, at_least_float32
-from .layers.measured import inputs_key
-from .methods import path, perturbation
-from .options import each_axis, integer
-from .probe import Probe
 
 __all__ = ["RISE", "Occlusion", "Perturbation"]
 

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
 
-from .nets import Small, real
+from ..nets import Small, real
 
 
 def biased():

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 import camlens
 from camlens.render import concepts as drawn_concepts
 
-from .nets import Small
+from ..nets import Small
 
 
 def rectified():

@@ -9,11 +9,12 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
-from . import heatmap
+from .. import heatmap
+from ..methods import cam
+from ..probe import Pass, Probe, Tail
+from .base import Attribution, at_least_float32
 from .cams import LINEAR
-from .explainers import Attribution, LayerExplainer, at_least_float32
-from .methods import cam
-from .probe import Pass, Probe, Tail
+from .layer_explainer import LayerExplainer
 
 __all__ = ["AblationCAM", "LayerIntegratedGradients"]
 

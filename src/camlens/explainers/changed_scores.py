@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from .explainers import at_least_float32
-from .probe import Probe
-from .progress import progress_bar
-from .targets import Selection
+from ..probe import Probe
+from ..progress import progress_bar
+from ..targets import Selection
+from .base import at_least_float32
 
 
 def read_all(

@@ -2,23 +2,61 @@
 
 from __future__ import annotations
 
+import abc
 from typing import final
 
-from . import heatmap
-from .explainers import (
-    Attribution,
-    GradientAttribution,
-    LayerExplainer,
-    fused_maps,
-    image_gradients,
-)
-from .intercept import BackwardRule, Rule
-from .methods import cam
-from .methods import gradient as rules
-from .probe import Probe
-from .registration import place
+import torch
+from torch import Tensor
 
-__all__ = ["Deconvnet", "GuidedBackprop", "GuidedGradCAM", "Saliency"]
+from .. import heatmap
+from ..intercept import BackwardRule, Rule
+from ..methods import cam
+from ..methods import gradient as rules
+from ..probe import Pass, Probe
+from ..registration import place
+from .base import Attribution, Explainer, at_least_float32
+from .layer_explainer import LayerExplainer, fused_maps
+
+__all__ = ["Deconvnet", "GradientAttribution", "GuidedBackprop", "GuidedGradCAM", "Saliency"]
+
+
+class GradientAttribution(Explainer):
+    """Base class of input-gradient methods: one forward and one backward pass to the image.
+
+    A subclass defines :attr:`rule`, the backward rule of ReLUs. The arguments are those of
+    :class:`Explainer`.
+    """
+
+    cost = "F + F for each target"
+
+    @property
+    @abc.abstractmethod
+    def rule(self) -> Rule | None:
+        """Backward rule of ReLUs, see :mod:`camlens.methods.gradient`; None: the derivative."""
+
+    @final
+    def attribute(self, probe: Probe) -> Attribution:
+        """Run one forward and one backward pass through the whole model."""
+        # The rule applies to the gradients below only: the user's backward passes stay plain.
+        mode = None if self.rule is None else BackwardRule(rules.plain_rule)
+        traced = probe.run(start="images", mode=mode)
+        gradients = image_gradients(traced, self.rule, create_graph=self.create_graph)
+        raw = rules.saliency(gradients)
+        return Attribution(raw=raw, gradients=gradients, reduction=rules.saliency)
+
+
+def image_gradients(
+    traced: Pass, rule: Rule | None = None, *, create_graph: bool = False
+) -> Tensor:
+    """Return (N, K, C, *size) gradients with respect to the images, in float32 or wider."""
+    chunks = traced.chunks()
+    parts = [
+        traced.image_gradients(
+            chunk, rule=rule, keep_graph=chunk is not chunks[-1], create_graph=create_graph
+        )
+        for chunk in chunks
+    ]
+    return at_least_float32(torch.cat(parts, dim=1))
 
 
 @final

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 import camlens
 from camlens.methods import perturbation
 
-from .families import PERTURBATIONS, made
-from .nets import Convolutions, Small
+from ..families import PERTURBATIONS, made
+from ..nets import Convolutions, Small
 
 
 class Linear(nn.Module):

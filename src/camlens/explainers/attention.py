@@ -9,17 +9,17 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from .explainers import Attribution, Explainer, at_least_float32
-from .intercept import AttentionProbabilities, MeanProbabilities
-from .intercept.attention_by_definition import by_head
-from .layers.attention import AttentionBlocks, MeasuredBlocks
-from .layers.measured import MeasuredLayers
-from .methods import attention as methods
-from .options import integer
-from .probe import Probe, Site
-from .probe.derivatives import derivatives, pull_back
-from .probe.passes import CHUNK_BYTES
-from .registration import Registration
+from ..intercept import AttentionProbabilities, MeanProbabilities
+from ..intercept.attention_by_definition import by_head
+from ..layers.attention import AttentionBlocks, MeasuredBlocks
+from ..layers.measured import MeasuredLayers
+from ..methods import attention as methods
+from ..options import integer
+from ..probe import Probe, Site
+from ..probe.derivatives import derivatives, pull_back
+from ..probe.passes import CHUNK_BYTES
+from ..registration import Registration
+from .base import Attribution, Explainer, at_least_float32
 
 __all__ = ["AttentionAttribution", "AttentionRollout", "GenericAttention"]
 

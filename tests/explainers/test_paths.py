@@ -10,8 +10,8 @@ from torch.testing import assert_close
 import camlens
 from camlens.methods import path
 
-from .families import CAMS, PATHS, made
-from .nets import Convolutions, Small
+from ..families import CAMS, PATHS, made
+from ..nets import Convolutions, Small
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -16,8 +16,8 @@ from camlens import layouts
 from camlens.methods import cam
 from camlens.probe import Probe, passes
 
-from .families import ALL, EVERY, LAYER_ATTRIBUTIONS, WITHOUT_GRAPH, made
-from .nets import Convolutions, Linear1x1, Small, small_vit
+from ..families import ALL, EVERY, LAYER_ATTRIBUTIONS, WITHOUT_GRAPH, made
+from ..nets import Convolutions, Linear1x1, Small, small_vit
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,13 @@ from typing import final
 
 from torch import Tensor, nn
 
-from .baselines import Baseline, baseline_images, check_baseline
-from .explainers import (
-    Attribution,
-    Explainer,
-    at_least_float32,
-    image_gradients,
-)
-from .methods import path, perturbation
-from .options import integer
-from .probe import Probe
-from .progress import progress_bar
+from ..baselines import Baseline, baseline_images, check_baseline
+from ..methods import path, perturbation
+from ..options import integer
+from ..probe import Probe
+from ..progress import progress_bar
+from .base import Attribution, Explainer, at_least_float32
+from .image_gradients import image_gradients
 
 __all__ = ["ExpectedGradients", "IntegratedGradients", "PathAttribution"]
 

@@ -7,10 +7,11 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from . import heatmap
-from .explainers import Attribution, LayerAttribution, LayerExplainer, at_least_float32, fused_maps
-from .methods import cam
-from .probe import Probe
+from .. import heatmap
+from ..methods import cam
+from ..probe import Probe
+from .base import Attribution, at_least_float32
+from .layer_explainer import LayerAttribution, LayerExplainer, fused_maps
 
 __all__ = [
     "CAM",

@@ -8,11 +8,12 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from .concept_maps import Concepts
-from .explainers import Attribution, LayerExplainer, at_least_float32
-from .methods import concepts
-from .options import integer
-from .probe import Probe, Tail
+from ..concept_maps import Concepts
+from ..methods import concepts
+from ..options import integer
+from ..probe import Probe, Tail
+from .base import Attribution, at_least_float32
+from .layer_explainer import LayerExplainer
 
 __all__ = ["DeepFeatureFactorization"]
 

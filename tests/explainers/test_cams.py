@@ -11,8 +11,8 @@ import camlens
 from camlens import heatmap, layouts
 from camlens.methods import cam
 
-from .families import LAYER_ATTRIBUTIONS
-from .nets import (
+from ..families import LAYER_ATTRIBUTIONS
+from ..nets import (
     Convolutions,
     Linear1x1,
     Small,

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 import camlens
 from camlens.methods import gradient as rules
 
-from .nets import SPELLINGS, Convolutions, Linear1x1, Small
-from .probe.test_captures import Gated, Reused
+from ..nets import SPELLINGS, Convolutions, Linear1x1, Small
+from ..probe.test_captures import Gated, Reused
 
 RULES = {
     camlens.Saliency: rules.plain_rule,

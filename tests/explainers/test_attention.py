@@ -14,10 +14,10 @@ from camlens.layers.attention import MeasuredBlocks
 from camlens.layers.measured import MeasuredLayers
 from camlens.probe import Probe
 
+from ..families import ATTENTION
+from ..nets import Small, small_vit
 from .attention_models import MODELS, build
 from .attention_reference import Reference
-from .families import ATTENTION
-from .nets import Small, small_vit
 
 OF_SCORES = [camlens.LeGrad, camlens.GenericAttention]
 
@@ -210,7 +210,7 @@ def test_checkpointed_blocks_are_explained_or_refused(explainer):
 def test_targets_in_chunks_are_the_same(monkeypatch):
     model = small_vit()
     expected = [explainer(model)(IMAGES, targets="all").raw for explainer in ATTENTION]
-    for module in ("camlens.attention.CHUNK_BYTES", "camlens.probe.passes.CHUNK_BYTES"):
+    for module in ("camlens.explainers.attention.CHUNK_BYTES", "camlens.probe.passes.CHUNK_BYTES"):
         monkeypatch.setattr(module, 1)
     found = [explainer(model)(IMAGES, targets="all").raw for explainer in ATTENTION]
     for maps, whole in zip(found, expected, strict=True):

@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
 
-from .nets import Small, real, small_vit
-from .test_guarantees import assert_same, state_of
+from ..nets import Small, real, small_vit
+from ..test_guarantees import assert_same, state_of
 
 BOX = {"composite": "epsilon_gamma_box", "low": -4.0, "high": 4.0}
 PRESETS = [{}, BOX]

@@ -8,11 +8,11 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from . import heatmap
-from .explainers import Attribution, Explainer, at_least_float32
-from .layers.measured import inputs_key
-from .methods.gradient import full_gradient_sizes
-from .probe import Probe, Site
+from .. import heatmap
+from ..layers.measured import inputs_key
+from ..methods.gradient import full_gradient_sizes
+from ..probe import Probe, Site
+from .base import Attribution, Explainer, at_least_float32
 
 __all__ = ["FullGrad"]
 

@@ -7,16 +7,17 @@ from typing import Literal, final
 
 from torch import Tensor, nn
 
-from . import heatmap
+from .. import heatmap
+from ..layouts import Layout
+from ..methods import perturbation
+from ..options import integer
+from ..probe import Probe
+from ..registration import Registration, place
+from ..targets import Selection, probabilities
+from .base import Attribution, at_least_float32
 from .changed_scores import read_all
-from .explainers import Attribution, LayerExplainer, at_least_float32
-from .layouts import Layout
-from .methods import perturbation
-from .options import integer
+from .layer_explainer import LayerExplainer
 from .perturbations import exact
-from .probe import Probe
-from .registration import Registration, place
-from .targets import Selection, probabilities
 
 __all__ = ["ScoreCAM"]
 
