@@ -3,9 +3,36 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import explainers, heatmap, layouts, methods, probe, render, targets
+from . import heatmap, layouts, methods, probe, render, targets
 from .concept_maps import Concepts
-from .explainers import *
+from .explainers import (
+    attention,
+    cams,
+    concepts,
+    full_grad,
+    image_gradients,
+    layer_changes,
+    legrad,
+    paths,
+    perturbations,
+    relevance,
+    score_cam,
+    smooth_grad,
+)
+from .explainers.attention import *
+from .explainers.base import Attribution, Explainer
+from .explainers.cams import *
+from .explainers.concepts import *
+from .explainers.full_grad import *
+from .explainers.image_gradients import *
+from .explainers.layer_changes import *
+from .explainers.layer_explainer import LayerAttribution, LayerExplainer
+from .explainers.legrad import *
+from .explainers.paths import *
+from .explainers.perturbations import *
+from .explainers.relevance import *
+from .explainers.score_cam import *
+from .explainers.smooth_grad import *
 from .explanation import Explanation
 from .layers import Layer, find_layers
 from .registration import Registration
@@ -26,12 +53,15 @@ __version__ = "0.1.0"
 _ON_DEMAND = ("dataset", "faces", "faithfulness", "loading", "regions", "report", "testing")
 
 __all__ = [
+    "Attribution",
     "Concepts",
+    "Explainer",
     "Explanation",
     "Layer",
+    "LayerAttribution",
+    "LayerExplainer",
     "Registration",
     "contours",
-    "explainers",
     "find_layers",
     "heatmap",
     "layouts",
@@ -43,7 +73,19 @@ __all__ = [
     "slices",
     "targets",
 ]
-__all__ += explainers.__all__
+# Each explainer is named once, in the module that holds it.
+__all__ += attention.__all__
+__all__ += cams.__all__
+__all__ += concepts.__all__
+__all__ += full_grad.__all__
+__all__ += image_gradients.__all__
+__all__ += layer_changes.__all__
+__all__ += legrad.__all__
+__all__ += paths.__all__
+__all__ += perturbations.__all__
+__all__ += relevance.__all__
+__all__ += score_cam.__all__
+__all__ += smooth_grad.__all__
 
 
 if not TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .explainers import Explainer
+from .explainers.base import Explainer
 from .explanation import Explanation
 from .faithfulness.sanity import planted_pictures as planted
 from .faithfulness.sanity.planted_evidence import PlantedEvidence, made, planted_evidence

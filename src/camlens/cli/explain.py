@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..explainers import Explainer
+from ..explainers.base import Explainer
 from ..files import write_whole
 from ..loading import LoadedModel, read_photograph
 from . import console, errors, methods, options, outputs, pictures, regions, results, targets

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..explainers import LayerExplainer
+from ..explainers.layer_explainer import LayerExplainer
 from ..layers import find_default_layer, find_layers
 from . import console, methods, options
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack as function_modes
 
-from ..explainers import Explainer
+from ..explainers.base import Explainer
 from ..model import unwrap
 from ..regions.masks import Regions
 from .fingerprint import Walk, attributes, global_hooks, is_library, name_of, scripted

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..explainers import Explainer
+from ..explainers.base import Explainer
 from .options import RunOptions
 from .run import Run
 from .task import DEFAULTS, ShardTask

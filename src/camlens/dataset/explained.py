@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..explainers import Explainer
+from ..explainers.base import Explainer
 from ..explanation import Explanation
 from ..faithfulness import RegionAblation, ablate_regions
 from ..faithfulness.evaluation.measurements import Measurement, consecutive, measure, names_of

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
-from ..concepts import DeepFeatureFactorization
-from ..explainers import Explainer
+from ..explainers.base import Explainer
+from ..explainers.concepts import DeepFeatureFactorization
 from ..model import check_mode
 from . import manifest
 from .batches import Cut, dead_workers_told, load

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..explainers import Explainer
+from ..explainers.base import Explainer
 from ..loading.faults import is_machine_fault
 from ..regions.masks import Regions
 from . import manifest

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ...explainers import Explainer
+from ...explainers.base import Explainer
 from ...explanation import Explanation
 from ...model import check_mode, check_model
 from ...options import integer

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...explainers import Explainer
+from ...explainers.base import Explainer
 from ...explanation import Explanation
 from ...regions.masks import Regions
 from ...targets import NO_CLASS, Targets

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ... import heatmap
-from ...perturbations import exact
+from ...explainers.perturbations import exact
 from ..infill import blurred
 
 

@@ -9,7 +9,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from ...explainers import Explainer
+from ...explainers.base import Explainer
 from ...explainers.changed_scores import read_all
 from ...explanation import Explanation
 from ...methods import gradient, path

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ... import heatmap
 from ...baselines import Baseline, baseline_images, check_baseline
-from ...explainers import Explainer
+from ...explainers.base import Explainer
 from ...model import check_images
 from ..metric.floors import FLOORS
 from ..metric.inputs import MetricInputs, explained

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, conv2d, conv3d
 
 from ...baselines import Baseline, baseline_images, check_baseline
+from ...explainers.perturbations import exact
 from ...explanation import Explanation
 from ...options import integer
-from ...perturbations import exact
 from ..metric.inputs import MetricInputs, own_targets
 from ..metric.options import MetricOptions
 from ..metric.pixel_order import ranks

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...explainers import Explainer
+from ...explainers.base import Explainer
 from ...options import integer
 from . import planted_pictures as planted
 

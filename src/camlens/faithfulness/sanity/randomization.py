@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
-from ...explainers import Explainer, LayerAttribution
-from ...explainers.layer_explainer import fused_maps
+from ...explainers.base import Explainer
+from ...explainers.layer_explainer import LayerAttribution, fused_maps
 from ...explanation import Explanation
 from ...model import check_images
 from ...probe import Probe, Tail

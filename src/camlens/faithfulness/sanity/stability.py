@@ -7,7 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from ...explainers import Explainer
+from ...explainers.base import Explainer
 from ...model import check_images
 from ...options import integer
 from ..metric.floors import FLOORS
