@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 
-.PHONY: help demo test test-quick test-example lint docs bench parity clean
+.PHONY: help demo test test-quick test-exhaustive test-example lint docs bench parity clean
 
 help:
-	@echo "make demo | test | test-quick | test-example | lint | docs | bench | parity | clean"
+	@echo "make demo | test | test-quick | test-exhaustive | test-example | lint | docs | bench | parity | clean"
 
 $(VENV)/.pip:
 	$(PYTHON) -m venv $(VENV)
@@ -23,14 +23,16 @@ $(VENV)/.dev: $(VENV)/.demo
 	$(BIN)/pip install --quiet --group dev
 	touch $@
 
-# The peers live in an environment of their own: grad-cam installs opencv-python-headless into
-# the folder of opencv-python. Of the example only its network is needed.
-$(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
+# The peers live in an environment of their own, on top of the other one: grad-cam installs
+# opencv-python-headless, which would overwrite opencv-python there.
+$(BENCH)/.installed: $(VENV)/.dev benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)
+	below=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") && \
+	above=$$($(BENCH)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") && \
+	echo "import site; site.addsitedir('$$below')" > "$$above/below.pth"
 	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
-	$(BENCH)/bin/pip install --quiet --editable ".[data]" --requirement benchmarks/requirements.txt
-	$(BENCH)/bin/pip install --quiet --no-deps --editable examples/fer2013
-	$(BENCH)/bin/pip install --quiet --no-deps "lxt>=2.1"  # its models of language need much more
+	$(BENCH)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(BENCH)/bin/python -m pip install --quiet --no-deps "lxt>=2.1"  # its models of language need much more
 	touch $@
 
 # The networks that are checked need libraries of their own.
@@ -41,15 +43,26 @@ $(BENCH)/.models: $(BENCH)/.installed benchmarks/requirements-models.txt
 demo: $(VENV)/.demo
 	$(BIN)/python -m fer2013 demo
 
-# Everything; the library's loop without what is slow; the example alone.
+# A process for each core, each with one thread of torch's; ARGS="-n0" for one with all threads.
+PROCESSES := -n auto --maxprocesses 8 --dist worksteal
+ALL := tests src/camlens examples/fer2013/tests
+test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.dev
-	$(BIN)/pytest tests src/camlens examples/fer2013/tests $(ARGS)
+	$(BIN)/pytest $(PROCESSES) -m "not exhaustive" $(ALL) $(ARGS)
 
+# What is large, or repeats a random check many times.
+test-exhaustive: export OMP_NUM_THREADS ?= 1
+test-exhaustive: $(VENV)/.dev
+	$(BIN)/pytest $(PROCESSES) -m exhaustive $(ALL) $(ARGS)
+
+# The library's loop without what is slow; the example alone.
+test-quick: export OMP_NUM_THREADS ?= 1
 test-quick: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 $(ARGS)
+	$(BIN)/pytest $(PROCESSES) -m "not slow and not exhaustive" $(ARGS)
 
+test-example: export OMP_NUM_THREADS ?= 1
 test-example: $(VENV)/.dev
-	$(BIN)/pytest examples/fer2013/tests $(ARGS)
+	$(BIN)/pytest $(PROCESSES) -m "not exhaustive" examples/fer2013/tests $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -67,8 +80,9 @@ docs: $(VENV)/.dev
 bench: $(BENCH)/.models
 	$(BENCH)/bin/python benchmarks/run.py $(ARGS)
 
+parity: export OMP_NUM_THREADS ?= 1
 parity: $(BENCH)/.installed
-	$(BENCH)/bin/python -m pytest -c benchmarks/pytest.ini benchmarks $(ARGS)
+	$(BENCH)/bin/python -m pytest -c benchmarks/pytest.ini $(PROCESSES) benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(BENCH) docs/_build docs/examples out
