@@ -649,7 +649,7 @@ def test_layers_that_were_found_are_each_explainers_own(tmp_path):
 
 def test_scoring_a_few_at_a_time_changes_nothing(tmp_path, monkeypatch):
     plain = run(tmp_path / "plain")
-    monkeypatch.setattr("camlens.dataset.explained._SCORED_BYTES", 1)
+    monkeypatch.setattr("camlens.dataset.image_results._SCORED_BYTES", 1)
     parts = run(tmp_path / "parts")
     pd.testing.assert_frame_equal(plain.regions, parts.regions, rtol=1e-5)
 

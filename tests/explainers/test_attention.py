@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
 from camlens.layers.attention import MeasuredBlocks
-from camlens.layers.measured import MeasuredLayers
+from camlens.layers.measurement_cache import MeasuredLayers
 from camlens.probe import Probe
 
 from ..families import ATTENTION

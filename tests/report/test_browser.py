@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from camlens.report import write_report
-from camlens.report.tables import load
+from camlens.report.run_tables import load
 
 from .made import SIDE, Made, change_manifest, seal, write_run
 

@@ -8,7 +8,7 @@ import pytest
 
 from camlens import regions
 from camlens.report import findings
-from camlens.report.tables import load
+from camlens.report.run_tables import load
 from camlens.report.wording import name
 
 from .made import seal, write_run

@@ -8,7 +8,7 @@ import camlens
 from camlens.dataset import explain_dataset
 from camlens.report import gallery
 from camlens.report.gallery import link
-from camlens.report.tables import load
+from camlens.report.run_tables import load
 
 from .made import write_run
 

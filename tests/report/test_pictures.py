@@ -11,7 +11,7 @@ from PIL import Image
 import camlens
 from camlens.dataset import Run
 from camlens.report import gallery, pictures
-from camlens.report.tables import load
+from camlens.report.run_tables import load
 
 from .made import write_run
 

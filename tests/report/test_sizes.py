@@ -14,7 +14,7 @@ from camlens.dataset import manifest as manifests
 from camlens.report import gallery, grids, write_report
 from camlens.report.findings import findings
 from camlens.report.pictures import drawn_size, pictures
-from camlens.report.tables import load
+from camlens.report.run_tables import load
 from camlens.report.wording import name
 
 from .test_pictures import decoded

@@ -12,8 +12,8 @@ from camlens.dataset import RunOptions, explain_dataset
 from camlens.faithfulness import Evaluation, deletion, insertion
 from camlens.report import wording, write_report
 from camlens.report.curves import HEIGHT, WIDTH, curves
+from camlens.report.run_tables import load
 from camlens.report.single_images import _says, single_images
-from camlens.report.tables import load
 from camlens.report.trust import BELOW, CLEAR, UNKNOWN, Judged, Value, trust
 from tests.dataset.made import HALVES, Noise, net
 

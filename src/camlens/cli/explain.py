@@ -13,7 +13,7 @@ import typer
 from ..explainers.base import Explainer
 from ..files import write_whole
 from ..loading import LoadedModel, read_photograph
-from . import console, errors, methods, options, outputs, pictures, regions, results, targets
+from . import console, errors, methods, options, output_folder, pictures, regions, results, targets
 from .photographs import Photographs
 
 
@@ -75,14 +75,16 @@ def explain(
     photographs = Photographs.named(files, loaded, region_files)
     if region_kind == "template":
         regions.note_pictures_without_a_face(photographs)
-    outputs.prepare(out)
-    namer = outputs.Names()
+    output_folder.prepare(out)
+    namer = output_folder.Names()
     names = [namer.of(file) for file in files]
     inputs = [*files, *(Path(text) for text in (weights, classes, region_kind) if text)]
-    outputs.check(out, [*outputs.SINGLE, *(f"{name}.sheet.png" for name in names)], inputs)
+    output_folder.check(
+        out, [*output_folder.SINGLE, *(f"{name}.sheet.png" for name in names)], inputs
+    )
     call = _Call(loaded=loaded, photographs=photographs, names=names, tags=tags, out=out)
     asked = {"targets": wanted, "regions": found_by, "infill": infill, "activation": activation}
-    with outputs.staged(out, names) as stage, console.redirected():
+    with output_folder.staged(out, names) as stage, console.redirected():
         failed = call.run(explainers, stage.path, batch_size, asked)
         stage.keep = bool(call.found)
     page = str(out / "report.html") if call.found else None
@@ -124,7 +126,7 @@ class _Call:
         """Explain all photographs into a folder, and return those that could not be explained."""
         from ..dataset import RunOptions, ShardTask
         from ..report import rendered
-        from ..report.tables import load
+        from ..report.run_tables import load
 
         self.stage = stage
         how = self.loaded.preprocessing
@@ -155,9 +157,9 @@ class _Call:
         return failed
 
     def _write_json(self, failed: list[dict[str, str]]) -> None:
-        content = {"made_by": outputs.MADE_BY, "photos": self.records, "failed": failed}
+        content = {"made_by": output_folder.MADE_BY, "photos": self.records, "failed": failed}
         text = json.dumps(console.jsonable(content), indent=2, allow_nan=False)
-        write_whole(self.stage / outputs.RESULTS, f"{text}\n".encode())
+        write_whole(self.stage / output_folder.RESULTS, f"{text}\n".encode())
 
     def draw(self, group: Any) -> None:
         """Write the pictures and explanations of a group of photographs."""

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..dataset.explained import Explained
+from ..dataset.image_results import Explained
 from . import console
 
 Record = dict[str, Any]

@@ -19,7 +19,7 @@ from ..faithfulness import RegionAblation
 from ..faithfulness.evaluation.measurements import Measurement, rows
 from ..regions import tables as region_tables
 from ..regions.scores import Scores
-from .explained import Explained, joined
+from .image_results import Explained, joined
 from .items import NO_LABEL, Unreadable
 from .options import HEAT_TYPES, RunOptions
 

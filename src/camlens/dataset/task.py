@@ -142,7 +142,7 @@ class ShardTask:
             shards: numbers of the shards, below :attr:`shards`.
             progress: called with the number of images after each batch, on another thread.
             watch: called with the results of each group of images, a
-                ``camlens.dataset.explained.Explained``, on that thread.
+                ``camlens.dataset.image_results.Explained``, on that thread.
 
         Raises:
             LookupError, TypeError, ValueError: an explainer, score or ablation raises it.

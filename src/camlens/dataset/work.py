@@ -16,7 +16,7 @@ from ..loading.faults import is_machine_fault
 from ..regions.masks import Regions
 from . import manifest
 from .batches import Batch, Group, reason_of
-from .explained import Explained, device_of, explain_group
+from .image_results import Explained, device_of, explain_group
 from .items import Unreadable, pictures_of
 from .options import RegionsOf, RunOptions
 from .shards import Writer

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..intercept import AttentionProbabilities, MeanProbabilities
 from ..intercept.attention_by_definition import by_head
 from ..layers.attention import AttentionBlocks, MeasuredBlocks
-from ..layers.measured import MeasuredLayers
+from ..layers.measurement_cache import MeasuredLayers
 from ..methods import attention as methods
 from ..options import integer
 from ..probe import Probe, Site

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import heatmap
-from ..layers.measured import inputs_key
+from ..layers.measurement_cache import inputs_key
 from ..methods.gradient import full_gradient_sizes
 from ..probe import Probe, Site
 from .base import Attribution, Explainer, at_least_float32

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import heatmap
-from ..layers.measured import MeasuredLayers
+from ..layers.measurement_cache import MeasuredLayers
 from ..layouts import Layout
 from ..model import resolve_all
 from ..probe import Pass, Probe, Site

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..baselines import Baseline, baseline_images, check_baseline
-from ..layers.measured import inputs_key
+from ..layers.measurement_cache import inputs_key
 from ..methods import path, perturbation
 from ..options import each_axis, integer
 from ..probe import Probe

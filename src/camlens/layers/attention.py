@@ -22,7 +22,7 @@ from ..probe import Probe
 from ..probe.hooks import in_evaluation
 from .attention_run import AttentionRun, BlockCall, watched_run
 from .chains import chains_of, named_chain, not_one, of_images
-from .measured import MeasuredLayers, inputs_key
+from .measurement_cache import MeasuredLayers, inputs_key
 from .tokens import Tokens, check_order, token_layout
 
 

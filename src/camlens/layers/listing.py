@@ -19,7 +19,7 @@ from ..registration import Registration
 from ..targets import Targets
 from .default_layer import CELLS_REACHED, Read, on_few_rows
 from .evidence import Evidence, all_outputs
-from .measured import MeasuredLayers
+from .measurement_cache import MeasuredLayers
 from .trace import Trace, trace
 
 

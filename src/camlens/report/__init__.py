@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..files import write_whole
 from .page import render
+from .run_tables import Tables, load
 from .sampling import sample
-from .tables import Tables, load
 
 if TYPE_CHECKING:
     from ..dataset import Run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .grids import MIN_IMAGES
+from .region_tables import MIN_IMAGES
 from .trust import decimals
 
 if TYPE_CHECKING:

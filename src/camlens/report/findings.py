@@ -11,8 +11,8 @@ import pandas as pd
 from .. import regions
 from . import wording
 from .columns import MEASURES
-from .grids import MIN_IMAGES
-from .tables import Setting, Tables, select
+from .region_tables import MIN_IMAGES
+from .run_tables import Setting, Tables, select
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from .tables import SETTING, Tables, shown_target
+from .run_tables import SETTING, Tables, shown_target
 
 #: Largest number of targets shown for an image (label, prediction, then the highest scores), and
 #: the number of maps on a page above which fewer, but at least two, are shown.

@@ -14,12 +14,12 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from . import findings, gallery, grids, palette, trust, wording
+from . import findings, gallery, palette, region_tables, trust, wording
 from .columns import MEASURES
 from .curves import HEIGHT, WIDTH, curves
 from .pictures import pictures
+from .run_tables import Tables, shown_target
 from .single_images import single_images
-from .tables import Tables, shown_target
 
 #: Largest number of unreadable images that the page lists.
 MOST_UNREADABLE = 200
@@ -35,10 +35,10 @@ def render(tables: Tables, images: Sequence[int], folder: Path) -> str:
     """
     records = gallery.records(tables, images, folder)
     found = findings.findings(tables)
-    densities, ablations = grids.density_grids(tables), grids.ablation_grids(tables)
+    densities, ablations = region_tables.density_grids(tables), region_tables.ablation_grids(tables)
     downloads = {
         "findings.csv": _csv(findings.records(tables, found)),
-        "regions.csv": _csv(grids.records([*densities, *ablations])),
+        "regions.csv": _csv(region_tables.records([*densities, *ablations])),
     }
     evaluation = tables.evaluation
     if evaluation is not None:
@@ -151,7 +151,7 @@ def _facts(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
         "labelled": tables.labelled,
         "targets_cut": most < _most(tables),
         "most_targets": most,
-        "min_images": grids.MIN_IMAGES,
+        "min_images": region_tables.MIN_IMAGES,
     }
 
 

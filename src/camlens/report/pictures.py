@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from .. import heatmap, render
-from .tables import SETTING, Tables
+from .run_tables import SETTING, Tables
 
 #: Heat is drawn with SIDE pixels on the longer side, like a thumbnail: if the browser enlarged it,
 #: it would interpolate colours instead of values. On a page with more than MANY maps or images it

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from . import wording
-from .grids import MIN_IMAGES
-from .tables import Tables
+from .region_tables import MIN_IMAGES
+from .run_tables import Tables
 from .trust import BELOW, CLEAR, UNKNOWN, Judged, Metric, Value, metrics_of
 
 #: Largest number of images and targets that the page compares one by one.

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import wording
-from .grids import MIN_IMAGES
 from .palette import STEPS, step
+from .region_tables import MIN_IMAGES
 
 if TYPE_CHECKING:
     from ..faithfulness import Evaluation

@@ -2,7 +2,7 @@
 
 import pytest
 
-from camlens.cli.outputs import Names, prepare
+from camlens.cli.output_folder import Names, prepare
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from camlens import regions
-from camlens.report import grids, palette
-from camlens.report.tables import load
+from camlens.report import palette, region_tables
+from camlens.report.run_tables import load
 
 from .made import write_run
 
@@ -17,7 +17,7 @@ def usual(tmp_path_factory):
 
 
 def density_grid(tables):
-    (grid,) = grids.density_grids(tables)
+    (grid,) = region_tables.density_grids(tables)
     return grid
 
 
@@ -63,11 +63,11 @@ def test_the_last_column_is_the_agreement(usual):
 
 def test_effects_are_of_the_probability_where_it_is_known(usual):
     mean = shown(usual).groupby("region", sort=False)["probability_excess"].mean()
-    (grid,) = grids.ablation_grids(usual)
+    (grid,) = region_tables.ablation_grids(usual)
     assert "probability" in grid.text
     assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
     table = usual.regions.assign(probability_excess=float("nan"))
-    (grid,) = grids.ablation_grids(dataclasses.replace(usual, regions=table))
+    (grid,) = region_tables.ablation_grids(dataclasses.replace(usual, regions=table))
     assert "drop of the score" in grid.text
     mean = shown(usual).groupby("region", sort=False)["excess"].mean()
     assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
@@ -75,7 +75,7 @@ def test_effects_are_of_the_probability_where_it_is_known(usual):
 
 def test_no_effect_no_table(tmp_path):
     tables = load(write_run(tmp_path / "run", images=3, ablated=False))
-    assert grids.ablation_grids(tables) == []
+    assert region_tables.ablation_grids(tables) == []
     assert density_grid(tables).columns == tuple(tables.region_names)
 
 
@@ -132,10 +132,10 @@ def test_of_many_classes_the_largest_are_shown(tmp_path):
     tables = load(write_run(tmp_path / "run", images=700, classes=classes))
     grid = density_grid(tables)
     sizes = tables.images["label"].value_counts()
-    assert len(grid.rows) == grids.MOST_ROWS + 1
-    assert grid.left_out == len(sizes) - grids.MOST_ROWS
+    assert len(grid.rows) == region_tables.MOST_ROWS + 1
+    assert grid.left_out == len(sizes) - region_tables.MOST_ROWS
     counts = [int(row.images.split()[0]) for row in grid.rows[1:]]
-    assert counts == sorted(sizes, reverse=True)[: grids.MOST_ROWS]
+    assert counts == sorted(sizes, reverse=True)[: region_tables.MOST_ROWS]
 
 
 def test_two_classes_of_one_name_stay_two(tmp_path):
@@ -146,7 +146,7 @@ def test_two_classes_of_one_name_stay_two(tmp_path):
 
 def test_the_file_has_the_numbers_of_the_cells(usual):
     grid = density_grid(usual)
-    rows = pd.DataFrame(grids.records([grid]))
+    rows = pd.DataFrame(region_tables.records([grid]))
     assert list(rows) == [
         *("group", "method", "layer", "region", "value", "n", "mean", "low", "high"),
     ]

@@ -13,7 +13,7 @@ import pandas as pd
 from .. import regions
 from . import wording
 from .palette import step
-from .tables import Setting, Tables
+from .run_tables import Setting, Tables
 
 #: Smallest group of images that gets an interval and a colour.
 MIN_IMAGES = 10
