@@ -11,7 +11,7 @@ import camlens
 from camlens import regions
 from camlens.dataset import Run, RunOptions, explain_dataset
 from camlens.dataset import manifest as manifests
-from camlens.report import gallery, grids, write_report
+from camlens.report import gallery, region_tables, write_report
 from camlens.report.findings import findings
 from camlens.report.pictures import drawn_size, pictures
 from camlens.report.run_tables import load
@@ -69,7 +69,7 @@ def test_means_are_over_all_sizes(run):
     assert densest.values[0].text == f"{name(means.idxmax())} {means.max():.2f}"
     low, high = map(float, densest.values[0].note.split(" to "))
     assert low < means.max() < high
-    (grid,) = grids.density_grids(load(run))
+    (grid,) = region_tables.density_grids(load(run))
     assert [cell.text for cell in grid.rows[0].cells] == [f"{means[n]:.2f}" for n in grid.columns]
     assert all("to" in cell.note for cell in grid.rows[0].cells)
 
