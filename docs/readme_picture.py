@@ -1,0 +1,64 @@
+"""Draw the README's picture: where the evidence is, and whether the network needs it.
+
+.venv/bin/python docs/readme_picture.py [docs/_static/where_and_whether.png]
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from fer2013.data.faces import CLASSES
+from fer2013.data.photographs import SHOWN, packaged, to_images
+from fer2013.explanations.pictures import as_pictures
+from fer2013.networks import weights
+from torch.nn.functional import interpolate
+
+import camlens
+from camlens.faithfulness import infill
+
+HAPPY = CLASSES.index("happy")
+
+
+def main(path: Path) -> None:
+    """Write the picture, and print the probabilities in it."""
+    model = weights.load()
+    face = packaged()[1]
+    image, photograph = to_images([face]), face.picture.unsqueeze(0)
+    explanation = camlens.GradCAM(model, "blocks.block4")(image, targets=HAPPY)
+    heat = interpolate(explanation.heatmaps, (SHOWN, SHOWN), mode="bilinear")
+    overlay = camlens.overlay(photograph, heat)[0, 0]
+
+    parts = camlens.faces.face_template(image.shape[-1])
+    groups = {
+        "mouth and cheeks blurred": ("mouth", "cheeks"),
+        "eyes and brows blurred": ("eyes", "brows"),
+    }
+    masks = [parts.pick(*names).masks.amax(dim=-3) for names in groups.values()]
+    changed = infill.replace(
+        image, torch.stack(masks, dim=-3).reshape(1, 2, *image.shape[-2:]), "blur"
+    )
+    with torch.no_grad():
+        shown = torch.cat([image, changed[0]])
+        probabilities = model(shown).softmax(dim=1)[:, HAPPY]
+    before, *after = (f"{value:.0%}" for value in probabilities.tolist())
+    columns = {
+        f"photograph:\nhappy {before}": face.picture,
+        "where is the evidence?\nGrad-CAM of happy": overlay,
+        **{
+            f"{name}:\nhappy {value}": picture
+            for name, value, picture in zip(groups, after, as_pictures(changed[0]), strict=True)
+        },
+    }
+    figure = camlens.sheet(torch.stack(list(columns.values())).unsqueeze(0), columns=list(columns))
+    figure.savefig(path, dpi=120)
+    print(before, *after)
+
+
+if __name__ == "__main__":
+    main(
+        Path(
+            sys.argv[1]
+            if len(sys.argv) > 1
+            else Path(__file__).parent / "_static/where_and_whether.png"
+        )
+    )
