@@ -28,7 +28,7 @@ def html_table(
         missing: written for NaN.
 
     Example:
-        >>> html_table("c", ["region", "density"], [["<nose>", 1.234]])[-61:]
+        >>> html_table("c", ["region", "density"], [["<nose>", 1.234]])[-59:]
         '<tr><td>&lt;nose&gt;</td><td>1.23</td></tr></tbody></table>'
     """
 
