@@ -28,5 +28,5 @@ class Table(HTMLParser):
     def handle_data(self, data):
         if "caption" in self._path:
             self.caption += data
-        else:
+        elif {"th", "td"} & set(self._path):  # not the space between elements
             self.rows[-1][-1] += data

@@ -33,4 +33,4 @@ def test_long_tables_say_what_is_left_out(count, shown):
     assert len(rows) == shown
     assert rows[59] == ["59.00"]
     if count > 60:
-        assert rows[60] == [f"and {count - 60} more rows"]
+        assert rows[60] == [f"and {count - 60} more"]

@@ -47,7 +47,7 @@ def html_table(
             line([f"<strong>{t}</strong>" for t in texts] if number in bold else texts, "td")
         )
     if len(rows) > _ROWS:
-        left_out = f"and {len(rows) - _ROWS} more rows"
+        left_out = f"and {len(rows) - _ROWS} more"
         body.append(f'<tr><td colspan="{len(header)}">{left_out}</td></tr>')
     head = line([html.escape(name) for name in header], "th")
     return (
