@@ -74,7 +74,7 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	rm -rf docs/examples
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --builder html docs docs/_build/html
-	$(BIN)/sphinx-build --fail-on-warning --builder doctest docs docs/_build/doctest
+	$(BIN)/sphinx-build --fail-on-warning --builder doctest -D nb_execution_mode=off docs docs/_build/doctest
 	$(BIN)/python docs/check_links.py docs/_build/html
 
 bench: $(BENCH)/.models

@@ -17,7 +17,8 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.doctest",
     "sphinx_gallery.gen_gallery",
-    "myst_parser",  # benchmarks/results.md and CHANGELOG.md are shown as they are
+    # The tutorial; and benchmarks/results.md and CHANGELOG.md, shown as they are, by myst_parser.
+    "myst_nb",
     "bare_source",
     "mathml",
     "messages",
@@ -63,6 +64,12 @@ sphinx_gallery_conf = {
     "thumbnail_size": (320, 224),
     "write_computation_times": False,
 }
+
+# The tutorial is committed without outputs and run in each build, in a temporary folder.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds for each cell
 
 # The examples in docstrings are run by pytest; here run those of the pages.
 doctest_test_doctest_blocks = ""

@@ -18,6 +18,7 @@ from camlens.regions.masks import Regions
 from camlens.regions.scores import score
 from camlens.regions.tables import agreement
 
+from ..html_tables import Table
 from ..nets import Small
 from ..regions.made import ablation_of, scores_of
 
@@ -567,3 +568,14 @@ def test_repr_says_what_was_removed(images, small):
         text == "RegionAblation(mean: 3 images, 5 targets each, 2 placements, "
         "regions top, low, none)"
     )
+
+
+def test_a_notebook_shows_the_fall_beside_chance():
+    drop = torch.tensor([[[2.0, torch.nan]]])
+    table = Table(ablation_of(drop, 0.5, names=("nose", "hat"))._repr_html_())
+    assert table.caption == "Fall of the score when a region is replaced (blur)"
+    assert table.rows == [
+        ["region", "fall", "mean of 8 random places (chance)", "excess"],
+        ["nose", "2.00", "0.50", "1.50"],
+        ["hat", "absent", "0.50", "absent"],
+    ]

@@ -17,6 +17,9 @@ from camlens.faces.template import NAMES, face_template
 from camlens.regions.masks import Regions
 from camlens.regions.scores import ranks, score
 
+from ..html_tables import Table
+from .made import scores_of
+
 MEASURES = ("share", "density", "pointing_game", "iou", "density_rank")
 FACTORS = st.sampled_from([1e-30, 1e-20, 1e-8, 1.0, 1e8, 1e20])
 few = settings(max_examples=20, deadline=None)
@@ -393,6 +396,28 @@ def test_repr_says_what_was_scored(explanation):
     text = repr(score(explanation, face_template(48)))
     assert "LayerCAM: 2 images, 3 targets each, grid (6, 6), regions brows, eyes" in text
     assert repr(score(maps(0), soft(0))).startswith("Scores(heatmaps: 2 images")
+
+
+def test_a_notebook_shows_the_heat_beside_the_area():
+    halves = Regions.from_boxes(["left", "right"], [[0, 0, 2, 2], [2, 0, 4, 2]], (2, 4))
+    heat = torch.tensor([[[[0.0, 1, 1, 2], [0.0, 0, 0, 0]]]])
+    table = Table(score(heat, halves)._repr_html_())
+    assert table.caption == "Heatmaps: heat on each region"
+    assert table.rows == [
+        ["region", "share of the heat", "share of the area", "density (chance: 1)"],
+        ["left", "0.25", "0.50", "0.50"],
+        ["right", "0.75", "0.50", "1.50"],
+    ]
+
+
+def test_a_notebook_shows_each_map_and_what_it_cannot_resolve():
+    resolvable = torch.tensor([[[True, False]], [[True, True]]])
+    found = scores_of(torch.full((2, 1, 2), 3.0), resolvable=resolvable)
+    table = Table(found._repr_html_())
+    assert table.caption == "GradCAM at features.34: heat on each region"
+    assert [row[:3] for row in table.rows[1:3]] == [["0", "0", "region0"], ["0", "0", "region1"]]
+    assert table.rows[2][-1] == "not resolvable"
+    assert table.rows[4][3:] == ["0.30", "0.10", "3.00"]
 
 
 # --- signals and volumes ------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ..explanation import Explanation
 from ..model import check_batched, check_images, check_mode, check_model
 from ..probe import Probe
 from ..regions.masks import Regions
+from ..render.html_tables import each_map, html_table
 from ..targets import (
     NO_CLASS,
     PerImage,
@@ -72,6 +73,17 @@ class RegionAblation:
         return (
             f"RegionAblation({self.infill}: {n} images, {k} targets each, {self.placements} "
             f"placements, regions {', '.join(self.names)})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook: what each region's removal costs, beside chance."""
+        columns, names = each_map(self.targets.tolist(), self.names)
+        numbers = torch.stack([self.drop, self.baseline, self.excess], dim=-1)
+        return html_table(
+            f"Fall of the score when a region is replaced ({self.infill})",
+            [*columns, "fall", f"mean of {self.placements} random places (chance)", "excess"],
+            [a + b for a, b in zip(names, numbers.flatten(0, 2).tolist(), strict=True)],
+            missing="absent",
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..explanation import Explanation
+from ..render.html_tables import each_map, html_table
 from .masks import Regions
 from .resolution import fills_window, resolution_of
 
@@ -79,6 +80,19 @@ class Scores:
         return (
             f"Scores({self.method or 'heatmaps'}: {n} images, {k} targets each, grid {self.grid}, "
             f"regions {', '.join(self.names)})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook: each region's heat beside what chance gives."""
+        columns, names = each_map(self.targets.tolist(), self.names)
+        area = self.area.unsqueeze(1).expand_as(self.share)
+        numbers = torch.stack([self.share, area.to(self.share), self.density], dim=-1)
+        where = f" at {', '.join(self.layers)}" if self.layers else ""
+        return html_table(
+            f"{self.method or 'Heatmaps'}{where}: heat on each region",
+            [*columns, "share of the heat", "share of the area", "density (chance: 1)"],
+            [a + b for a, b in zip(names, numbers.flatten(0, 2).tolist(), strict=True)],
+            missing="not resolvable",
         )
 
 

@@ -18,6 +18,8 @@ from camlens.faithfulness.evaluation.measurements import CURVE_POINTS
 from camlens.regions import Regions
 from tests.faithfulness.metrics import convolutional, images
 
+from ...html_tables import Table
+
 FLOORS = ("random", "centre")
 
 
@@ -302,6 +304,14 @@ def test_level_is_a_comparison_image_by_image():
     assert own["behind_low"].tolist()[1] == pytest.approx(0.1)
     lower = made({"a": [-noise, 0.1 - noise]}, {"a": "lower"}).table
     assert lower["behind"].tolist() == pytest.approx([0, 0.1])
+
+
+def test_a_notebook_shows_what_is_above_the_floors(found):
+    table = Table(found._repr_html_())
+    shown = ["metric", "better", "method", "mean", "above_floor", "best_floor", "clear"]
+    assert table.rows[0] == shown
+    for row, own in zip(table.rows[1:], found.table[shown].itertuples(index=False), strict=True):
+        assert row == [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in own]
 
 
 def test_written_and_read(found, tmp_path):

@@ -9,6 +9,8 @@ import torch
 from camlens.faithfulness import FLOORS, MetricResult
 from camlens.faithfulness.metric.floors import edge_maps
 
+from ...html_tables import Table
+
 
 def result(values, floors=None, better="higher"):
     return MetricResult(
@@ -86,3 +88,34 @@ def test_edges_lie_where_the_image_changes():
     volume = torch.zeros(1, 1, 4, 4, 4)
     volume[:, :, 2:] = 1
     assert edge_maps(volume, torch.zeros(1).long())[0, 0, 1:3].eq(1).all()
+
+
+@pytest.mark.parametrize(
+    ("better", "order"),
+    [
+        ("higher", ["floor: high", "this map", "floor: low", "floor: unknown"]),
+        ("lower", ["floor: low", "this map", "floor: high", "floor: unknown"]),
+    ],
+)
+def test_a_notebook_shows_a_map_among_the_floors(better, order):
+    values = {"low": 0.1, "high": 0.9, "unknown": math.nan}
+    floors = {name: torch.tensor([[value]]) for name, value in values.items()}
+    table = Table(result([[0.5]], floors, better)._repr_html_())
+    assert table.caption == f"m: {better} is better"
+    assert [row[0] for row in table.rows] == ["map", *order]
+    assert table.rows[-1][1] == "undefined"
+    assert set(table.bold) == {2}
+    assert table.rows[2] == ["this map", "0.50"]
+
+
+def test_a_notebook_shows_intervals_of_several_images():
+    values = torch.tensor([[0.9], [0.7], [0.8]])
+    found = result(values, {"flat": torch.full((3, 1), 0.6)})
+    table = Table(found._repr_html_())
+    assert table.caption == "m: higher is better; clearly better than every floor"
+    low, high = found.interval
+    assert table.rows[0] == ["map", "mean", "low", "high"]
+    assert table.rows[1] == ["these maps", "0.80", f"{low:.2f}", f"{high:.2f}"]
+    close = result(values, {"flat": torch.tensor([[0.6], [0.9], [0.8]])})
+    assert "not clearly better" in Table(close._repr_html_()).caption
+    assert Table(result(values)._repr_html_()).caption == "m: higher is better"

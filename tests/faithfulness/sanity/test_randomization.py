@@ -12,6 +12,7 @@ from torch import nn
 import camlens
 from camlens.faithfulness import random_logit, randomization, spearman, ssim
 
+from ...html_tables import Table
 from ...nets import small_vit
 from .. import metrics
 
@@ -95,6 +96,16 @@ def test_steps_divide_the_cascade(model):
     parts = randomization(model, metrics.images(), explainer, steps=2)
     torch.testing.assert_close(parts.curve, whole.curve[..., [3, 6]])
     assert parts.step_names == (tuple(CASCADE[:4]), tuple(CASCADE[4:]))
+
+
+def test_a_notebook_shows_the_similarity_after_each_step(model):
+    found = randomization(model, metrics.images(2), camlens.LayerCAM(model, "norm"), steps=2)
+    table = Table(found._repr_html_())
+    first, last = found.curve.mean(dim=(0, 1)).tolist()
+    assert table.rows[1] == ["57% of the modules shuffled", f"{first:.2f}"]  # 4 of 7
+    assert table.rows[2] == ["100% of the modules shuffled", f"{last:.2f}"]
+    centre = found.unrelated["centre"].mean().item()
+    assert ["unrelated map: centre", f"{centre:.2f}"] in table.rows[3:]
 
 
 def test_above_the_layer_the_part_before_it_does_not_run(model):

@@ -161,6 +161,12 @@ class Evaluation:
         images = self.values["image"].nunique()
         return f"Evaluation({methods} methods, {metrics} metrics, {images} images)"
 
+    def _repr_html_(self) -> str:
+        """Return the main columns of the table for a notebook."""
+        shown = ["metric", "better", "method", "mean", "above_floor", "best_floor", "clear"]
+        found: str = self.table[shown].to_html(index=False, float_format="{:.2f}".format)
+        return found
+
 
 _FRAMES = ("table", "values", "curves")
 

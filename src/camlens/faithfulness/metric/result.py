@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...regions.intervals import Resampling
+from ...render.html_tables import html_table
 
 #: Whether higher or lower values are better.
 Better = Literal["higher", "lower"]
@@ -158,6 +159,29 @@ class MetricResult:
                 f"{above.floor!r}"
             )
         return f"MetricResult({text}; {images})"
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook: the maps among the floors, the best at the top."""
+        own = "this map" if self.values.numel() == 1 else "these maps"
+        entries = [
+            (own, Interval(self.mean, *self.interval)),
+            *((f"floor: {name}", interval) for name, interval in self.floors.items()),
+        ]
+        sign = -1 if self.better == "higher" else 1
+        entries.sort(key=lambda entry: (np.isnan(entry[1].mean), sign * entry[1].mean))
+        several = len(self.values) > 1
+        caption = f"{self.metric}: {self.better} is better"
+        if several and self.floor_values:
+            above = self.above_floor
+            verdict = "clearly better" if above.clear else "not clearly better"
+            caption += f"; {verdict} than every floor"
+        return html_table(
+            caption,
+            ["map", "mean", *(["low", "high"] if several else [])],
+            [[name, *(interval if several else interval[:1])] for name, interval in entries],
+            bold=[index for index, entry in enumerate(entries) if entry[0] == own],
+            missing="undefined",
+        )
 
 
 def _of_images(values: Tensor) -> np.ndarray[Any, Any]:

@@ -15,6 +15,7 @@ from ...explainers.layer_explainer import LayerAttribution, fused_maps
 from ...explanation import Explanation
 from ...model import check_images
 from ...probe import Probe, Tail
+from ...render.html_tables import html_table
 from ..metric.floors import FLOORS
 from ..metric.inputs import MetricInputs, explained
 from ..metric.options import MetricOptions
@@ -45,6 +46,23 @@ class Randomization(MetricResult):
 
     step_names: tuple[tuple[str, ...], ...]
     unrelated: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook: the similarity after each step, and of unrelated maps."""
+        if self.curve is None or self.steps is None:
+            return super()._repr_html_()
+        similarity = self.curve.nanmean(dim=(0, 1)).tolist()
+        shuffled = [f"{share:.0%} of the modules shuffled" for share in self.steps.tolist()]
+        unrelated = [
+            [f"unrelated map: {name}", values.nanmean().item()]
+            for name, values in self.unrelated.items()
+        ]
+        return html_table(
+            "Similarity with the unchanged network's map: lower is better",
+            ["compared with it", "similarity"],
+            [*map(list, zip(shuffled, similarity, strict=True)), *unrelated],
+            missing="undefined",
+        )
 
 
 def randomization(
