@@ -63,6 +63,7 @@ docs: $(VENV)/.dev
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --builder html docs docs/_build/html
 	$(BIN)/sphinx-build --fail-on-warning --builder doctest docs docs/_build/doctest
 	$(BIN)/python docs/check_links.py docs/_build/html
+	$(BIN)/python docs/check_pages.py docs/_build/html
 
 bench: $(BENCH)/.models
 	$(BENCH)/bin/python benchmarks/run.py $(ARGS)
