@@ -76,6 +76,7 @@ docs: $(VENV)/.dev
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --builder html docs docs/_build/html
 	$(BIN)/sphinx-build --fail-on-warning --builder doctest -D nb_execution_mode=off docs docs/_build/doctest
 	$(BIN)/python docs/check_links.py docs/_build/html
+	$(BIN)/python docs/check_pages.py docs/_build/html
 
 bench: $(BENCH)/.models
 	$(BENCH)/bin/python benchmarks/run.py $(ARGS)

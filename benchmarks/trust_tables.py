@@ -40,7 +40,7 @@ def write(evaluation: Evaluation, stem: Path, more: Mapping[str, Mapping[str, st
     with stem.with_suffix(".csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(lines)
     agreement = evaluation.agreement().round(2)
-    agreement.to_csv(stem.with_name(f"{stem.name}_agreement.csv"))
+    agreement.to_csv(stem.with_name(f"{stem.name}_agreement.csv"), index_label="metric")
     evaluation.plot().savefig(stem.with_suffix(".png"), dpi=110)
 
 

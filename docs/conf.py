@@ -34,6 +34,8 @@ html_title = f"camlens {version}"
 html_show_sphinx = False
 html_static_path = ["_static"]
 html_css_files = ["output.css"]
+html_js_files = ["scroll.js"]
+templates_path = ["_templates"]
 
 autodoc_member_order = "bysource"
 # Show these by name, not by what they stand for.

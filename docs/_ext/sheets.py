@@ -6,6 +6,7 @@ windows, does not see.
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -13,6 +14,11 @@ from sphinx_gallery.scrapers import figure_rst
 
 #: Set on a figure that is on the page already.
 _SHOWN = "_camlens_shown"
+
+_DPI = 100
+
+#: The theme's column of text in pixels; what is wider scrolls on a phone (``_static/output.css``).
+_COLUMN = 736
 
 
 def scrape(block: tuple[Any, ...], names: dict[str, Any], conf: dict[str, Any]) -> str:
@@ -31,7 +37,10 @@ def scrape(block: tuple[Any, ...], names: dict[str, Any], conf: dict[str, Any]) 
         if isinstance(figure, Figure) and not hasattr(figure, _SHOWN):
             setattr(figure, _SHOWN, True)
             path = next(names["image_path_iterator"])
-            figure.savefig(path, dpi=100)
+            figure.savefig(path, dpi=_DPI)
             title = figure.texts[0].get_text() if figure.texts else "drawn by the code above"
-            parts.append(figure_rst([path], conf["src_dir"], title.replace("\n", " ")))
+            picture = figure_rst([path], conf["src_dir"], title.replace("\n", " "))
+            if figure.get_figwidth() * _DPI > _COLUMN:
+                picture = ".. container:: wide\n\n" + indent(picture, "   ")
+            parts.append(picture)
     return "\n".join(parts)

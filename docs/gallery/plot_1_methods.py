@@ -60,14 +60,15 @@ for explainer in explainers.values():
     heat = enlarged(explainer(images))
     drawn.append(camlens.contours(camlens.overlay(pictures, heat), heat)[:, 0])
 columns = torch.stack(drawn, dim=1)  # (faces, methods, 3, H, W)
-for first in (0, 6):
-    some = slice(first, first + 6)
+upper, lower = (
     camlens.sheet(
         columns[:, some],
         rows=names,
         columns=list(explainers)[some],
         title="Class activation maps",
     )
+    for some in (slice(6), slice(6, None))
+)
 
 # %%
 # CAM, Grad-CAM, HiResCAM, XGrad-CAM and layer integrated gradients must be *the same* here: only a

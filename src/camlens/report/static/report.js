@@ -485,7 +485,7 @@ function tableOf(caption, head, rows) {
     element("thead", {}, element("tr", {}, ...heading)),
     element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row))),
   );
-  const box = element("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: caption }, table);
+  const box = element("div", { className: "scroll", tabIndex: 0, role: "group", ariaLabel: caption }, table);
   return element("div", { className: "framed" }, element("h3", {}, caption), box);
 }
 
