@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import torch
-from fer2013.data.faces import CLASSES
-from fer2013.data.photographs import SHOWN, packaged, to_images
-from fer2013.explanations.pictures import as_pictures
-from fer2013.networks import weights
 from torch.nn.functional import interpolate
 
 import camlens
 from camlens.faithfulness import infill
+from fer2013.data.faces import CLASSES
+from fer2013.data.photographs import SHOWN, packaged, to_images
+from fer2013.explanations.pictures import as_pictures
+from fer2013.networks import weights
 
 HAPPY = CLASSES.index("happy")
 

@@ -1,6 +1,8 @@
 """The README's code, run as it stands but for the download and the photograph's name."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib.cbook
@@ -66,3 +68,19 @@ def test_maps_are_judged_beside_floors(blocks):
     assert set(names["result"].floors) == set(camlens.faithfulness.FLOORS)
     assert names["result"].mean > 0.5
     assert set(names["found"].table["method"]) == {"GradCAM", "LRP"}
+
+
+@pytest.mark.slow
+def test_the_picture_shows_what_the_text_says(tmp_path):
+    script = README.parent / "docs" / "readme_picture.py"
+    run = subprocess.run(
+        [sys.executable, script, tmp_path / "picture.png"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, mouth, eyes = run.stdout.split()
+    text = " ".join(README.read_text().split())
+    assert f"from {before} to {mouth}; blurring eyes and brows does not lower it" in text
+    assert int(eyes.rstrip("%")) >= int(before.rstrip("%"))
+    assert (tmp_path / "picture.png").stat().st_size > 50_000
