@@ -1,6 +1,7 @@
 """Means, intervals and floors: coverage, NaN, and what is above."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -86,3 +87,12 @@ def test_edges_lie_where_the_image_changes():
     volume = torch.zeros(1, 1, 4, 4, 4)
     volume[:, :, 2:] = 1
     assert edge_maps(volume, torch.zeros(1).long())[0, 0, 1:3].eq(1).all()
+
+
+def test_intervals_name_the_extra_that_they_need(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    values = torch.tensor([[0.1], [0.3]])
+    result = MetricResult(metric="deletion", values=values, better="lower")
+    assert result.mean == pytest.approx(0.2)
+    with pytest.raises(ImportError, match=r'intervals .* scipy: pip install "camlens\[metrics\]"'):
+        _ = result.interval
