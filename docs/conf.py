@@ -17,6 +17,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.doctest",
     "sphinx_gallery.gen_gallery",
+    "sphinx_llms_txt",
     "myst_parser",  # benchmarks/results.md and CHANGELOG.md are shown as they are
     "bare_source",
     "mathml",
@@ -33,6 +34,11 @@ html_title = f"camlens {version}"
 html_show_sphinx = False
 html_static_path = ["_static"]
 html_css_files = ["output.css"]
+
+# llms.txt: a line for each page, for programs that read documentation. Addresses are relative,
+# since the pages have no home yet.
+llms_txt_uri_template = "{docname}.html"
+llms_txt_full_file = False
 
 autodoc_member_order = "bysource"
 # Show these by name, not by what they stand for.
