@@ -255,7 +255,8 @@ def _widened(objects: Tensor, tolerance: float) -> Tensor:
         from scipy.ndimage import distance_transform_edt
     except ImportError as error:
         raise ImportError(
-            f'a tolerance needs scipy: pip install "camlens[metrics]" ({error})'
+            'a tolerance needs scipy: pip install "camlens[metrics]", or pass tolerance=0 '
+            f"({error})"
         ) from error
     masks = objects.flatten(0, 1).cpu().numpy()
     near = [torch.from_numpy(distance_transform_edt(~mask) <= tolerance) for mask in masks]
