@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
+RELEASE := .venv-release
+TRIAL := .venv-trial
 
-.PHONY: help demo test test-quick test-exhaustive test-example lint docs bench parity clean
+.PHONY: help demo test test-quick test-exhaustive test-example lint docs bench parity release-check clean
 
 help:
-	@echo "make demo | test | test-quick | test-exhaustive | test-example | lint | docs | bench | parity | clean"
+	@echo "make demo | test | test-quick | test-exhaustive | test-example | lint | docs | bench | parity | release-check | clean"
 
 $(VENV)/.pip:
 	$(PYTHON) -m venv $(VENV)
@@ -85,5 +87,27 @@ parity: export OMP_NUM_THREADS ?= 1
 parity: $(BENCH)/.installed
 	$(BENCH)/bin/python -m pytest -c benchmarks/pytest.ini $(PROCESSES) benchmarks $(ARGS)
 
+$(RELEASE)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(RELEASE)/bin/pip install --quiet --group release
+	touch $@
+
+# What would be uploaded, tried in an empty environment at the lowest versions that pyproject.toml
+# allows (torch 2.6 is 3 GB on Linux). VERSIONS=newest takes the newest; PYTHON=python3.13 another Python.
+VERSIONS ?= lowest
+release-check: $(RELEASE)/.installed
+	$(RELEASE)/bin/cffconvert --validate
+	rm -rf dist
+	$(RELEASE)/bin/python -m build --outdir dist
+	$(RELEASE)/bin/twine check --strict dist/*
+	$(RELEASE)/bin/python release/check_wheel.py dist
+	$(PYTHON) -m venv --clear $(TRIAL)
+	$(TRIAL)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	test $(VERSIONS) = newest || $(RELEASE)/bin/python release/lower_bounds.py >$(TRIAL)/constraints.txt
+	test $(VERSIONS) = lowest || touch $(TRIAL)/constraints.txt
+	$(TRIAL)/bin/pip install --quiet --constraint $(TRIAL)/constraints.txt dist/*.whl
+	cd $(TRIAL) && bin/python ../release/smoke.py
+
 clean:
-	rm -rf $(VENV) $(BENCH) docs/_build docs/examples out
+	rm -rf $(VENV) $(BENCH) $(RELEASE) $(TRIAL) dist docs/_build docs/examples out

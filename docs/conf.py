@@ -19,6 +19,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     # The tutorial; and benchmarks/results.md and CHANGELOG.md, shown as they are, by myst_parser.
     "myst_nb",
+    "sphinx_llms_txt",
     "bare_source",
     "mathml",
     "messages",
@@ -36,6 +37,11 @@ html_static_path = ["_static"]
 html_css_files = ["output.css"]
 html_js_files = ["scroll.js"]
 templates_path = ["_templates"]
+
+# llms.txt: a line for each page, for programs that read documentation. Addresses are relative,
+# since the pages have no home yet.
+llms_txt_uri_template = "{docname}.html"
+llms_txt_full_file = False
 
 autodoc_member_order = "bysource"
 # Show these by name, not by what they stand for.

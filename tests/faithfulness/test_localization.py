@@ -1,5 +1,7 @@
 """Localization: against counting by hand, with ties, soft masks and images without an object."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -216,6 +218,13 @@ def test_a_negative_tolerance_is_an_error(case):
     images, maps, masks = case
     with pytest.raises(ValueError, match="tolerance"):
         pointing_game(None, images, maps, masks, tolerance=-1)
+
+
+def test_a_tolerance_names_the_extra_that_it_needs(case, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.ndimage", None)
+    assert pointing_game(None, *case, tolerance=0, floors=()).values.shape == (4, 2)
+    with pytest.raises(ImportError, match=r'a tolerance needs scipy: pip install "camlens\[metr'):
+        pointing_game(None, *case)
 
 
 @pytest.mark.parametrize("unit", [1e-38, 1e37])

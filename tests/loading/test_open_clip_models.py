@@ -161,3 +161,22 @@ def test_a_pickle_in_the_folder_does_not_run(folder, tmp_path):
     with pytest.raises((OSError, ValueError), match=rf"{folder}"):
         loading.load_model(f"open_clip:{folder}", classes=CLASSES)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_cannot_make_its_code_run(folder, tmp_path, monkeypatch):
+    """Its open_clip_config.json asks for transformers' trust_remote_code."""
+    dynamic = pytest.importorskip("transformers.dynamic_module_utils")
+    monkeypatch.setattr(dynamic, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    ran = tmp_path / "ran"
+    text = {"hf_tokenizer_name": "any", "tokenizer_kwargs": {"trust_remote_code": True}}
+    facts = {"model_cfg": MODEL | {"text_cfg": MODEL["text_cfg"] | text}}
+    facts["preprocess_cfg"] = PREPROCESSING
+    (folder / "open_clip_config.json").write_text(json.dumps(facts))
+    named = {"auto_map": {"AutoTokenizer": ["foreign.Foreign", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(named))
+    code = f"open({str(ran)!r}, 'w').close()\nclass Foreign: pass\n"
+    (folder / "foreign.py").write_text(code)
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        loading.load_model(f"open_clip:{folder}", classes=CLASSES)
+    assert not ran.exists()

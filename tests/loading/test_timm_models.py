@@ -1,5 +1,7 @@
 """timm's models: their preprocessing is timm's own, and what goes wrong says what to do."""
 
+import pickle
+
 import pytest
 import torch
 from PIL import Image
@@ -35,6 +37,17 @@ def test_published_weights_have_class_names(monkeypatch):
     loaded = loading.load_model("timm:resnet18")
     assert len(loaded.classes) == 1000
     assert loaded.classes[243] == "bull mastiff"
+
+
+def test_published_weights_are_only_tensors(monkeypatch, tmp_path):
+    torch.save({"conv1.weight": print}, tmp_path / "published.pth")
+
+    def create(name, pretrained):
+        torch.load(tmp_path / "published.pth", weights_only=False)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        loading.load_model("timm:resnet18")
 
 
 def test_a_file_of_weights_with_other_classes(tmp_path):

@@ -251,8 +251,13 @@ def _widened(objects: Tensor, tolerance: float) -> Tensor:
     """Dilate objects by a distance between pixel centres: (N, K, *size) bool."""
     if tolerance < 1:
         return objects
-    from scipy.ndimage import distance_transform_edt
-
+    try:
+        from scipy.ndimage import distance_transform_edt
+    except ImportError as error:
+        raise ImportError(
+            'a tolerance needs scipy: pip install "camlens[metrics]", or pass tolerance=0 '
+            f"({error})"
+        ) from error
     masks = objects.flatten(0, 1).cpu().numpy()
     near = [torch.from_numpy(distance_transform_edt(~mask) <= tolerance) for mask in masks]
     widened: Tensor = torch.stack(near).unflatten(0, objects.shape[:2]).to(objects.device)

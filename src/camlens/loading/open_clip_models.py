@@ -25,6 +25,11 @@ _TEXTS = 64
 
 _SCHEMAS = ("hf-hub:", "local-dir:")
 
+#: The error of open_clip's own tokenizer, which has no such option.
+_NO_SUCH_OPTION = (
+    "SimpleTokenizer.__init__() got an unexpected keyword argument 'trust_remote_code'"
+)
+
 
 class ZeroShotClassifier(nn.Module):
     """Scores images by scaled cosine similarities of their features and those of texts.
@@ -104,7 +109,7 @@ def load_open_clip(
                 load_weights=not random,
                 pretrained_text=not random,
             )
-        tokenize = open_clip.get_tokenizer(full)
+        tokenize = _tokenizer(open_clip, full)
     except (OSError, RuntimeError) as error:  # RuntimeError: could not download
         if isinstance(error, RuntimeError) and is_machine_fault(error):
             raise
@@ -184,6 +189,20 @@ def _parts(open_clip: Any, name: str, weights: str | None) -> tuple[str, str | N
         listed = f"one of {', '.join(tags)} as open_clip:{bare}/WEIGHTS, " if tags else ""
         raise LookupError(f"open_clip {said}; expected {listed}none or a file (--weights)")
     return bare, tag, None
+
+
+def _tokenizer(open_clip: Any, full: str) -> Any:
+    """Return a model's tokenizer without running code that its folder may contain.
+
+    A folder's open_clip_config.json can ask open_clip to pass ``trust_remote_code=True`` to
+    transformers; the argument overrides it.
+    """
+    try:
+        return open_clip.get_tokenizer(full, trust_remote_code=False)
+    except TypeError as error:
+        if str(error) != _NO_SUCH_OPTION:
+            raise
+    return open_clip.get_tokenizer(full)  # open_clip's own tokenizer, which runs no such code
 
 
 def _classifier(model: Any, tokenize: Any, names: Sequence[str], spec: str) -> nn.Module:

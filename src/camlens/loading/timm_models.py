@@ -59,7 +59,8 @@ def load_timm(
 
 def _created(timm: Any, name: str, *, pretrained: bool, **options: Any) -> Any:
     try:
-        return timm.create_model(name, pretrained=pretrained, **options)
+        with weight_files.tensors_only():
+            return timm.create_model(name, pretrained=pretrained, **options)
     except RuntimeError as error:  # timm raises it for unknown weights
         raise LookupError(f"timm has no such weights: {error}") from error
     except OSError as error:

@@ -9,6 +9,7 @@ resamples, several times as fast.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -149,9 +150,7 @@ class Resampling:
         return self._p((np.ones(n),), mean, "samples", 4 * n)
 
     def _interval(self, statistic: Callable[..., Array], *sizes: int) -> Array:
-        from scipy import stats
-
-        result = stats.bootstrap(
+        result = _stats().bootstrap(
             tuple(np.arange(size) for size in sizes),
             # Resamples are the first axis here and the last in scipy.
             lambda *index, axis: np.moveaxis(statistic(*index), 0, -1),
@@ -167,9 +166,7 @@ class Resampling:
     def _p(
         self, samples: tuple[Array, ...], statistic: Callable[..., Array], kind: str, size: int
     ) -> Array:
-        from scipy import stats
-
-        result = stats.permutation_test(
+        result = _stats().permutation_test(
             samples,
             statistic,
             permutation_type=kind,
@@ -195,13 +192,21 @@ def corrected(p: Array) -> Array:
         >>> corrected(np.array([0.01, np.nan, 0.04])).tolist()
         [0.02, nan, 0.04]
     """
-    from scipy import stats
-
     tested = np.isfinite(p)
     adjusted = np.full(p.shape, np.nan)
     if tested.any():
-        adjusted[tested] = stats.false_discovery_control(p[tested], method="bh")
+        adjusted[tested] = _stats().false_discovery_control(p[tested], method="bh")
     return adjusted
+
+
+def _stats() -> Any:
+    """Return scipy.stats, which is loaded when it is first used."""
+    try:
+        return importlib.import_module("scipy.stats")
+    except ImportError as error:
+        raise ImportError(
+            f'intervals and p-values need scipy: pip install "camlens[metrics]" ({error})'
+        ) from error
 
 
 def _sums(index: Array, values: Array) -> Array:

@@ -1,6 +1,7 @@
 """Means, intervals and floors: coverage, NaN, and what is above."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -119,3 +120,12 @@ def test_a_notebook_shows_intervals_of_several_images():
     close = result(values, {"flat": torch.tensor([[0.6], [0.9], [0.8]])})
     assert "not clearly better" in Table(close._repr_html_()).caption
     assert Table(result(values)._repr_html_()).caption == "m: higher is better"
+
+
+def test_intervals_name_the_extra_that_they_need(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    values = torch.tensor([[0.1], [0.3]])
+    result = MetricResult(metric="deletion", values=values, better="lower")
+    assert result.mean == pytest.approx(0.2)
+    with pytest.raises(ImportError, match=r'intervals .* scipy: pip install "camlens\[metrics\]"'):
+        _ = result.interval
