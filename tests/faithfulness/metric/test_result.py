@@ -129,3 +129,4 @@ def test_intervals_name_the_extra_that_they_need(monkeypatch):
     assert result.mean == pytest.approx(0.2)
     with pytest.raises(ImportError, match=r'intervals .* scipy: pip install "camlens\[metrics\]"'):
         _ = result.interval
+    assert repr(result).startswith("MetricResult(deletion: 0.200, lower is better; intervals and")

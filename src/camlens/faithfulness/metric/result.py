@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -148,7 +149,11 @@ class MetricResult:
 
     def __repr__(self) -> str:
         """Return a line with the mean, its interval and the difference to the best floor."""
-        low, high = self.interval
+        try:
+            low, high = self.interval
+        except ImportError as error:
+            mean = f"{self.metric}: {self.mean:.3f}, {self.better} is better"
+            return f"MetricResult({mean}; {error})"
         n, k = self.values.shape
         images = f"{n} image{'s' * (n != 1)}, {k} target{'s' * (k != 1)}{' each' * (n != 1)}"
         text = f"{self.metric}: {self.mean:.3f} [{low:.3f}, {high:.3f}], {self.better} is better"
@@ -160,8 +165,10 @@ class MetricResult:
             )
         return f"MetricResult({text}; {images})"
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
         """Return a table for a notebook: the maps among the floors, the best at the top."""
+        if importlib.util.find_spec("scipy") is None:
+            return None  # then a notebook shows the line above
         own = "this map" if self.values.numel() == 1 else "these maps"
         entries = [
             (own, Interval(self.mean, *self.interval)),
