@@ -82,7 +82,14 @@ def _train(options: argparse.Namespace) -> None:
 def _pretrain(options: argparse.Namespace) -> None:
     from .training.pretraining import Recipe, pretrain
 
-    recipe = Recipe(epochs=options.epochs, limit=options.limit, seed=options.seed)
+    recipe = Recipe(
+        epochs=options.epochs,
+        smallest=options.smallest,
+        rate=options.rate,
+        seed=options.seed,
+        start=options.start,
+        limit=options.limit,
+    )
     for line in pretrain(
         options.photographs,
         options.out,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from torch import nn
 from torchvision.models import vgg19, vgg19_bn
 
@@ -160,3 +161,13 @@ def test_what_is_written_starts_the_decks_configurations(folder, tmp_path):
         with torch.no_grad():
             found[network] = model.eval().features((images - model.mean) / model.deviation)
     torch.testing.assert_close(found["vgg19"], found["vgg19_bn"], rtol=1e-3, atol=1e-4)
+
+    # Another run may begin with its weights: at next to no rate they stay what they are.
+    begun = str(tmp_path / "last.ckpt")
+    more = dataclasses.replace(TINY, epochs=1, rate=1e-9, average=0.0, start=begun)
+    pretraining.pretrain(folder, tmp_path / "more", more, device="cpu")
+    with safe_open(tmp_path / "more" / "vgg19_bn.safetensors", "pt") as after:
+        assert after.metadata()["epochs"] == "3"
+        with safe_open(tmp_path / "vgg19_bn.safetensors", "pt") as before:
+            name = "features.0.weight"
+            torch.testing.assert_close(after.get_tensor(name), before.get_tensor(name))

@@ -55,6 +55,7 @@ class Recipe:
         label_smoothing: of the cross-entropy.
         average: decay a step of the weights' exponential moving average; 0 keeps the weights.
         seed: of weights, order and augmentation.
+        start: ``last.ckpt`` of an earlier run, whose weights it begins with; None: random ones.
         limit: only so many photographs of each split, to try it out.
     """
 
@@ -67,6 +68,7 @@ class Recipe:
     label_smoothing: float = 0.1
     average: float = 0.998
     seed: int = 0
+    start: str | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -289,14 +291,19 @@ def pretrain(
         What was written, a line each.
 
     Raises:
-        FileNotFoundError: there are no photographs.
+        FileNotFoundError: there are no photographs, or there is no checkpoint to start from.
         ValueError: as :func:`fit`.
     """
     lightning.seed_everything(recipe.seed, verbose=False)
-    model = network()
+    model, epochs = network(), recipe.epochs
+    if recipe.start is not None:
+        before = read(Path(recipe.start))
+        prefix = "model."
+        model.load_state_dict({k.removeprefix(prefix): v for k, v in before["state_dict"].items()})
+        epochs += before["epoch"] + 1
     top1 = fit(model, folder, out, recipe, device=device, precision=precision)
     model = model.cpu().float().eval()
-    facts = {"pretrained_on": "Tiny ImageNet", "top1": f"{top1:.4f}", "epochs": str(recipe.epochs)}
+    facts = {"pretrained_on": "Tiny ImageNet", "top1": f"{top1:.4f}", "epochs": str(epochs)}
     lines = [f"top-1 on Tiny ImageNet's validation photographs: {top1:.1%}"]
     features: Any = model.features
     for name, part in (("vgg19_bn", features), ("vgg19", folded(features))):
