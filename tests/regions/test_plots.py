@@ -189,6 +189,7 @@ def test_paired_dots_are_the_means_with_their_intervals(rows):
 
 def test_paired_plot_says_what_it_cannot_show(rows):
     figure = density_against_excess(rows)
+    assert figure._repr_png_().startswith(b"\x89PNG")  # a notebook shows it
     happy, sad = figure.axes[2], figure.axes[4]
     assert [(t.get_text(), t.get_position()[1]) for t in happy.texts] == [("not resolvable", 1)]
     assert [t.get_text() for t in sad.texts] == ["only 4 images", "not resolvable", "only 4 images"]

@@ -16,7 +16,8 @@ from .tables import ABLATION_COLUMNS, check_columns
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from ..render.figures import Figure
 
 #: Colours after Okabe and Ito 2008: distinguishable with colour blindness and in grey.
 _DENSITY = {"color": "#0072B2", "marker": "o"}
@@ -57,7 +58,7 @@ def density_map(
         ValueError: the value is unknown, a column does not exist, or the summary has several
             settings or means of something other than density.
     """
-    from matplotlib.figure import Figure
+    from ..render.figures import Figure
 
     by = [by] if isinstance(by, str) else list(by)
     if value not in _TITLES:
@@ -119,7 +120,7 @@ def density_against_excess(
         ValueError: the value is unknown, a column does not exist, or the table has several
             settings.
     """
-    from matplotlib.figure import Figure
+    from ..render.figures import Figure
 
     if value not in _EXCESSES:
         raise ValueError(f"expected a value out of {tuple(_EXCESSES)}, got {value!r}")

@@ -11,7 +11,8 @@ from .measurements import FLOOR
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from ...render.figures import Figure
 
 #: After Okabe and Ito 2008: distinguishable with colour blindness and in grey.
 _METHOD = "#0072B2"
@@ -23,7 +24,7 @@ _PER_LINE = 4
 
 def draw(table: pd.DataFrame, metrics: Sequence[str] | None) -> Figure:
     """Draw an evaluation's table, see :meth:`camlens.faithfulness.Evaluation.plot`."""
-    from matplotlib.figure import Figure
+    from ...render.figures import Figure
 
     known = table["metric"].drop_duplicates().tolist()
     shown = known if metrics is None else list(metrics)
