@@ -101,8 +101,8 @@ def test_chunks_do_not_change_what_is_found(found, monkeypatch):
 
 
 @pytest.mark.shared
-def test_real_faces_that_are_cut_again_are_found(shared):
-    images = np.load(shared / "fer2013" / "fer2013_train_public.npz")["images"][:100]
+def test_real_faces_that_are_cut_again_are_found(real_faces):
+    images = real_faces.images[:100]
     inner = [cv2.resize(image[1:47, 1:47], (48, 48)) for image in images]
     darker = (np.array(inner) * 0.8 + 20).astype(np.uint8)
     faces = as_faces(np.concatenate([images, darker]), [0] * 200, [0] * 200)

@@ -102,6 +102,7 @@ def test_a_face_without_evidence_is_shown_as_it_is():
     assert (column[1, 0] != backgrounds[1]).float().mean() > 0.9
 
 
+@pytest.mark.usefixtures("narrow_vgg")
 def test_the_last_layer_of_vgg19_is_said_to_be_coarse(faces, tmp_path):
     model = architectures.build(CONFIGS["config1"]).eval()
     few = faces.take(np.arange(2))

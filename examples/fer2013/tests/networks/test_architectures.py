@@ -16,6 +16,7 @@ def built(name, **changes):
     return architectures.build(dataclasses.replace(CONFIGS[name], **changes)).eval()
 
 
+@pytest.mark.usefixtures("narrow_vgg")
 def test_whole_faces_are_shrunk_to_the_side_of_the_crops_that_were_trained_on():
     model, faces = built("config5"), torch.rand(2, 1, 48, 48)
     assert CONFIGS["config5"].side == CONFIGS["config5"].augmentation.crop == 44
@@ -27,6 +28,7 @@ def test_whole_faces_are_shrunk_to_the_side_of_the_crops_that_were_trained_on():
         assert torch.equal(whole, model.head(model.features(normal)))
 
 
+@pytest.mark.usefixtures("narrow_vgg")
 def test_grey_is_repeated_and_normalised_as_imagenets_pictures():
     model, faces = built("config1"), torch.rand(1, 1, 48, 48)
     mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -36,6 +38,7 @@ def test_grey_is_repeated_and_normalised_as_imagenets_pictures():
         torch.testing.assert_close(model(faces), expected)
 
 
+@pytest.mark.usefixtures("narrow_vgg")
 @pytest.mark.parametrize(
     ("side", "grid"), [(44, (2, 2)), (48, (3, 3)), (96, (6, 6)), (224, (14, 14))]
 )
@@ -50,6 +53,9 @@ def test_a_larger_side_has_a_finer_grid_over_the_same_faces(side, grid):
 def test_the_two_heads():
     kinds = [type(m).__name__ for m in built("config1").head]
     assert kinds == ["AdaptiveAvgPool2d", "Flatten", "Linear", "ReLU", "Dropout", "Linear"]
-    original = built("config4-original-head").head
+    model = built("config4-original-head")
+    original = model.head
     assert [m.out_features for m in original if isinstance(m, torch.nn.Linear)] == [4096, 4096, 7]
     assert original[0].output_size == (7, 7)
+    with torch.no_grad():
+        assert model(torch.rand(1, 1, 48, 48)).shape == (1, 7)

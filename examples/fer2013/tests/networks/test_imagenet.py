@@ -5,8 +5,6 @@ import functools
 import hashlib
 import http.server
 import os
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -16,6 +14,7 @@ from made_up_faces import made_up_faces, write_csv
 from safetensors.torch import save_file
 from torch import nn
 
+from fer2013.__main__ import main
 from fer2013.configurations.recipes import CONFIGS
 from fer2013.networks import architectures, imagenet, weights
 from fer2013.networks.architectures import EmotionVGG
@@ -222,24 +221,21 @@ def test_a_damaged_file_in_the_cache(cache, published):
     imagenet.load_into(Small(), "vgg19")
 
 
-def test_the_command_without_network_says_what_to_do(tmp_path):
+@pytest.mark.usefixtures("narrow_vgg")
+def test_the_command_without_network_says_what_to_do(cache, tmp_path, monkeypatch, capsys):
     write_csv(made_up_faces(training=12, public=1), tmp_path / "fer2013.csv")
-    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "fer2013", "train", "config1", "--weights", "imagenet"),
-            *("--data", str(tmp_path), "--device", "cpu", "--out", str(tmp_path / "run")),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **proxies, "TORCH_HOME": str(tmp_path / "torch"), "no_proxy": ""},
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 2
-    place = tmp_path / "torch" / "hub" / "checkpoints" / FILE
-    for part in (str(place), f"https://download.pytorch.org/models/{FILE}", "--weights none"):
-        assert part in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    command = ["train", "config1", "--weights", "imagenet", "--data", str(tmp_path)]
+    assert main([*command, "--device", "cpu", "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    for part in (
+        str(cache / FILE),
+        f"https://download.pytorch.org/models/{FILE}",
+        "--weights none",
+    ):
+        assert part in said
+    assert len(said.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
-    assert not list(place.parent.iterdir())
+    assert not list(cache.iterdir())

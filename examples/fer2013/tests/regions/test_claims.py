@@ -1,11 +1,11 @@
 """What a claim about a region rests on: planted evidence is found, claims are judged as said."""
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 import camlens
+from fer2013.data.faces import to_batch
 from fer2013.regions import claims
 from fer2013.regions.planted_evidence import plant, planted
 
@@ -28,10 +28,16 @@ def test_planting_changes_the_region_only():
     assert len(set(upright[0][38][rows[38]].tolist())) == 2  # across it
 
 
+def few_and_many(few, many):
+    """A region in few pictures, of which 60 are judged, and another in many, of which 200 are."""
+    exhaustive = pytest.param(many, 800, 100, marks=pytest.mark.exhaustive)
+    return pytest.mark.parametrize(("region", "count", "steps"), [(few, 240, 60), exhaustive])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("region", ["eyes", "mouth"])
-def test_planted_evidence_is_found(region):
-    outcome = planted(smooth_pictures(800), region, steps=100)
+@few_and_many("mouth", "eyes")
+def test_planted_evidence_is_found(region, count, steps):
+    outcome = planted(smooth_pictures(count), region, steps=steps)
     assert outcome["accuracy"] > 0.95
     assert outcome["found"] >= 0.95
     assert outcome["density"] > 3
@@ -41,11 +47,9 @@ def test_planted_evidence_is_found(region):
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.parametrize("region", ["eyes", "mouth"])  # all four take over a minute
-def test_planted_evidence_is_found_in_real_faces(region, shared):
-    faces = np.load(shared / "fer2013" / "fer2013_train_public.npz")["images"][:800]
-    images = torch.from_numpy(faces).unsqueeze(1).float() / 255
-    outcome = planted(images, region, steps=100)
+@few_and_many("eyes", "mouth")
+def test_planted_evidence_is_found_in_real_faces(region, count, steps, real_faces):
+    outcome = planted(to_batch(real_faces.images[:count]), region, steps=steps)
     assert outcome["accuracy"] > 0.95
     assert outcome["found"] >= 0.95
     assert outcome["found_shuffled"] < 0.05

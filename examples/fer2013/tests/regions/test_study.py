@@ -1,9 +1,9 @@
 """The study of regions: faces are located, layers measured, networks compared, files written."""
 
 import dataclasses
+import functools
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,10 +12,11 @@ import camlens
 from camlens import regions
 from fer2013.__main__ import main
 from fer2013.configurations.recipes import CONFIGS
-from fer2013.data.faces import load
+from fer2013.data.faces import load, to_batch
 from fer2013.networks import architectures, weights
 from fer2013.regions import claims, masks, study
 from fer2013.regions.comparison import beside
+from fer2013.regions.planted_evidence import planted
 from fer2013.regions.report import report
 from fer2013.regions.subject import prepare
 
@@ -52,25 +53,36 @@ def test_a_face_that_is_not_found_has_the_template():
     assert (mouth.sum(dim=1) @ rows / mouth.sum()).item() == pytest.approx(0.79 * 24 + 5, abs=0.5)
 
 
-DETECTOR = Blind([True] * 7 + [False] * 7)
+DETECTOR = Blind([True] * 4 + [False] * 4)
+
+
+@pytest.fixture(scope="module")
+def faces(csv_file):
+    """Eight made-up faces of four emotions."""
+    return load(csv_file).split("PublicTest").first(8)
+
+
+@pytest.fixture(scope="module")
+def subject(faces):
+    return prepare(weights.load(), faces, DETECTOR)
 
 
 @pytest.fixture
-def subject(csv_file):
-    faces = load(csv_file).split("PublicTest")
-    return prepare(weights.load(), faces, DETECTOR)
+def two_methods(monkeypatch):
+    """Leave two methods out: tables and figures of each take long."""
+    monkeypatch.setattr(study, "METHODS", (camlens.GradCAM, camlens.GuidedGradCAM))
 
 
 def test_the_decks_layer_resolves_none_of_its_features(subject):
     found = study.at_the_decks_layer(subject).set_index("region")
-    assert study.at_the_decks_layer(subject).attrs["grid"] == (3, 3)
+    assert found.attrs["grid"] == (3, 3)
     assert found.loc[["brows", "eyes", "nose", "mouth"], "resolvable in"].tolist() == [0] * 4
     assert found.loc["eyes", "claimed for"] == "happy, fear, sad"
 
 
 def test_a_measured_number_is_that_of_a_single_call(subject):
     table = study.measure(subject)
-    assert len(table) == 14 * 2 * 8 * len(study.METHODS) * len(subject.layers)
+    assert len(table) == 8 * 2 * 8 * len(study.METHODS) * len(subject.layers)
     explained = camlens.LayerCAM(subject.model, "blocks.block3")(
         subject.images[3:4], targets=subject.targets[3:4]
     )
@@ -85,7 +97,8 @@ def test_a_measured_number_is_that_of_a_single_call(subject):
 
 def test_layers_suit_the_network():
     def layers(name, side):
-        model = architectures.build(dataclasses.replace(CONFIGS[name], side=side))
+        with torch.device("meta"):  # names do not depend on the weights
+            model = architectures.build(dataclasses.replace(CONFIGS[name], side=side))
         return architectures.finest_layer(model), architectures.study_layers(model)
 
     # conv3_4's ReLU and conv4_4's; at 96 pixels conv4_4's and conv5_4's; at 224 the other way
@@ -99,13 +112,13 @@ def test_layers_suit_the_network():
 
 @pytest.mark.parametrize(("name", "index"), [("config1", 17), ("config1", 26), ("config5", 51)])
 def test_the_named_layers_are_relus_before_a_pooling(name, index):
-    features = architectures.build(CONFIGS[name]).features
+    with torch.device("meta"):
+        features = architectures.build(CONFIGS[name]).features
     assert isinstance(features[index], torch.nn.ReLU)
     assert isinstance(features[index + 1], torch.nn.MaxPool2d)
 
 
-def test_an_unknown_layer_fails_before_anything_is_computed(csv_file):
-    faces = load(csv_file).split("PublicTest")
+def test_an_unknown_layer_fails_before_anything_is_computed(faces):
     with pytest.raises(LookupError, match=r"no layer 'features\.25'; near names"):
         prepare(weights.load(), faces, DETECTOR, layers=("features.25",))
 
@@ -123,11 +136,10 @@ def test_the_check_in_bfloat16_is_nearly_that_in_float32(subject):
     assert torch.equal(exact, plain)
 
 
-@pytest.mark.slow
-def test_the_study_takes_a_fresh_vgg19_at_96_pixels(csv_file, tmp_path):
+@pytest.mark.usefixtures("narrow_vgg", "two_methods")
+def test_the_study_takes_a_fresh_vgg19_at_96_pixels(faces, tmp_path):
     torch.manual_seed(0)
     config = dataclasses.replace(CONFIGS["config5"], side=96)
-    faces = load(csv_file).split("PublicTest")
     subject = prepare(architectures.build(config), faces, DETECTOR, precision=torch.bfloat16)
     table = study.measure(subject)
     grids = table.groupby("layer", sort=False)["grid"].first()
@@ -143,13 +155,12 @@ def test_the_study_takes_a_fresh_vgg19_at_96_pixels(csv_file, tmp_path):
     assert {"claims_GradCAM_features_38.csv", "verdicts_features_51_runner_up.csv"} <= written
     assert not any("block" in name for name in written)
     units = study.facial_action(subject)
-    assert units["faces"].sum() + int((subject.targets[:, 0] == 6).sum()) == 14
+    assert units["faces"].sum() + int((subject.targets[:, 0] == 6).sum()) == 8
 
 
 @pytest.fixture(scope="module")
-def studies(csv_file, tmp_path_factory):
+def studies(faces, tmp_path_factory):
     """Write the studies of the shipped network and of one with other last weights."""
-    faces = load(csv_file).split("PublicTest")
     folders = []
     for name, strength in (("base", 1.0), ("other", -1.0)):
         model = weights.load()
@@ -157,12 +168,13 @@ def studies(csv_file, tmp_path_factory):
         subject = prepare(model, faces, DETECTOR, layers=("blocks.block4",))
         out = tmp_path_factory.mktemp(name)
         study.write_facts(subject, name, out)
-        list(report(study.measure(subject), out))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(study, "METHODS", (camlens.GradCAM, camlens.LayerCAM))
+            list(report(study.measure(subject), out))
         folders.append(out)
     return folders
 
 
-@pytest.mark.slow
 def test_two_networks_side_by_side(studies, tmp_path):
     printed = "\n".join(beside(*studies, tmp_path))
     found = pd.read_csv(tmp_path / "beside.csv")
@@ -186,32 +198,28 @@ def test_two_networks_side_by_side(studies, tmp_path):
     assert (tmp_path / "beside.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
 def test_studies_that_cannot_be_compared(studies, tmp_path, capsys):
     with pytest.raises(ValueError, match="expected the studies of two networks, both are of base"):
         list(beside(studies[0], studies[0], tmp_path))
     fewer = tmp_path / "fewer"
     shutil.copytree(studies[1], fewer)
     table = regions.read(fewer / "table.parquet")
-    regions.write(table[table["image"] < 9], fewer / "table.parquet")
-    with pytest.raises(ValueError, match=r"of other faces \(14 and 9\): run both with the same"):
+    regions.write(table[table["image"] < 5], fewer / "table.parquet")
+    with pytest.raises(ValueError, match=r"of other faces \(8 and 5\): run both with the same"):
         list(beside(studies[0], fewer, tmp_path))
     assert main(["beside", str(studies[0]), str(tmp_path / "none")]) == 2
     assert "run 'python -m fer2013 regions --out" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.shared
-def test_yunet_places_the_template_better_than_its_fixed_place(shared):
+def test_yunet_places_the_template_better_than_its_fixed_place(shared, real_faces):
     pytest.importorskip("mediapipe")
-    content = np.load(shared / "fer2013" / "fer2013_train_public.npz")
-    images = torch.from_numpy(content["images"][content["usage"] == 1][:150]).unsqueeze(1) / 255
     found = masks.compare_masks(
-        images,
+        to_batch(real_faces.split("PublicTest").first(60).images),
         camlens.faces.YuNet(shared / "models" / YUNET),
         camlens.faces.MediaPipe(shared / "models" / "face_landmarker.task"),
     ).set_index("region")
-    assert found.attrs["faces"] > 110
+    assert found.attrs["faces"] > 44
     fixed, moved = found["fixed template"], found["YuNet + template"]
     assert (moved[list(masks.FEATURES)] > fixed[list(masks.FEATURES)]).all()
     assert moved["mean of the four features"] >= 0.60
@@ -219,8 +227,12 @@ def test_yunet_places_the_template_better_than_its_fixed_place(shared):
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_the_command_writes_the_whole_study(csv_file, tmp_path, shared, capsys):
+@pytest.mark.usefixtures("two_methods")
+def test_the_command_writes_the_whole_study(csv_file, tmp_path, shared, capsys, monkeypatch):
+    # The networks that learn planted evidence need not learn it here.
+    monkeypatch.setattr(study, "planted", functools.partial(planted, steps=1))
     arguments = ["regions", "--data", str(csv_file), "--no-mesh", "--out", str(tmp_path / "new")]
+    arguments += ["--limit", "6"]
     assert main([*arguments, "--yunet", str(shared / "models" / YUNET)]) == 0
     printed = capsys.readouterr().out
     assert "the deck's claim for happy (mouth, cheeks, eyes): not resolvable (" in printed
@@ -234,6 +246,8 @@ def test_the_command_writes_the_whole_study(csv_file, tmp_path, shared, capsys):
     assert same["density"].mean() == pytest.approx(row["mean"], rel=1e-3)
     written = {path.name for path in (tmp_path / "new").iterdir()}
     assert {"claims_GradCAM_blocks_block4.csv", "density_against_excess.png"} <= written
+    outcomes = pd.read_csv(tmp_path / "new" / "planted.csv")
+    assert outcomes["region"].tolist() == list(study.PLANTED)
 
 
 def test_the_study_without_a_detector(csv_file, tmp_path, capsys):

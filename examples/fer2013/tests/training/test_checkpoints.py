@@ -36,8 +36,13 @@ RECIPES = {
 
 
 def recipe(kind, **changes):
-    values = {"epochs": 3, "batch_size": 14, **RECIPES[kind], **changes}
+    values = {"epochs": 3, "batch_size": 7, **RECIPES[kind], **changes}
     return dataclasses.replace(CONFIGS[kind], **values)
+
+
+def few_faces(seed=0):
+    """Return four batches to train on, and one to select on."""
+    return made_up_faces(training=4, public=1, seed=seed)
 
 
 def machine():
@@ -57,7 +62,7 @@ def stop_at(monkeypatch, epoch, batch):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_resumed_run_ends_as_a_straight_one(name, tmp_path, monkeypatch):
-    faces, config = made_up_faces(), recipe(name)
+    faces, config = few_faces(), recipe(name)
     options = {"machine": machine(), "seed": 5}
     train(config, faces, out=tmp_path / "straight", **options)
     # in the middle of the second epoch, and before the first step of the third
@@ -72,35 +77,59 @@ def test_a_resumed_run_ends_as_a_straight_one(name, tmp_path, monkeypatch):
     assert (seconds < 60).all()
 
 
+def go_on(folder, config=None, faces=None, **changes):
+    options = {"machine": machine(), **changes}
+    return train(config or recipe("first"), faces or few_faces(), out=folder, **options)
+
+
+@pytest.fixture(scope="module")
+def cut_run(tmp_path_factory):
+    """A run whose power was cut in its second epoch; it is copied, not changed."""
+    folder = tmp_path_factory.mktemp("cut") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 1, 1)
+        with pytest.raises(RuntimeError, match="power cut"):
+            go_on(folder)
+    return folder
+
+
 @pytest.fixture
-def stopped(tmp_path, monkeypatch):
+def stopped(cut_run, tmp_path):
     """A run whose power was cut in its second epoch."""
-    stop_at(monkeypatch, 1, 1)
-    with pytest.raises(RuntimeError, match="power cut"):
-        train(recipe("first"), made_up_faces(), out=tmp_path / "run", machine=machine())
-    monkeypatch.setattr(EmotionClassifier, "training_step", STEP)
+    shutil.copytree(cut_run, tmp_path / "run")
     return tmp_path / "run"
 
 
-def go_on(folder, config=None, faces=None, **changes):
-    options = {"machine": machine(), **changes}
-    return train(config or recipe("first"), faces or made_up_faces(), out=folder, **options)
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The same run without a cut; it is only read."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    go_on(folder)
+    return folder
 
 
-def test_a_folder_may_be_moved(stopped, tmp_path):
-    shutil.move(stopped, tmp_path / "moved")
-    go_on(tmp_path / "moved")
-    go_on(tmp_path / "straight")
-    assert not stopped.exists()
-    assert_same_run(tmp_path / "straight", tmp_path / "moved")
+@pytest.fixture
+def finished(straight, tmp_path):
+    """A run that has ended."""
+    shutil.copytree(straight, tmp_path / "finished")
+    return tmp_path / "finished"
 
 
-def test_what_a_killed_process_leaves_is_cleaned_up(stopped):
-    part = stopped / ".last.ckpt.123.part"
+def test_a_folder_may_be_moved(cut_run, straight, tmp_path):
+    """Other than copied: nothing is left where it was."""
+    moved, away = tmp_path / "moved", cut_run.with_name("away")
+    shutil.copytree(cut_run, moved)
+    cut_run.rename(away)
+    part = moved / ".last.ckpt.123.part"  # as a killed process leaves it
     part.write_bytes(b"half")
-    go_on(stopped)
+    try:
+        go_on(moved)
+        assert not cut_run.exists()
+    finally:
+        away.rename(cut_run)
+    assert_same_run(straight, moved)
     assert not part.exists()
-    assert sorted(p.name for p in stopped.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+    assert sorted(p.name for p in moved.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
 
 
 def test_a_run_killed_in_its_first_epoch_starts_again(stopped):
@@ -109,7 +138,7 @@ def test_a_run_killed_in_its_first_epoch_starts_again(stopped):
     assert sorted(p.name for p in stopped.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
 
 
-@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize(
     ("changed", "names"),
     [
@@ -117,43 +146,43 @@ def test_a_run_killed_in_its_first_epoch_starts_again(stopped):
         ({"config": recipe("config3")}, "name, .*"),
         ({"seed": 1}, "seed"),
         ({"machine": Machine(device="cpu", precision="bf16-mixed")}, "precision"),
-        ({"faces": made_up_faces(seed=1)}, "data"),
+        ({"faces": few_faces(seed=1)}, "data"),
     ],
 )
-def test_another_run_is_refused(stopped, changed, names, finished):
-    if finished:  # and its checkpoints removed, to save space
-        go_on(stopped)
-        for checkpoint in stopped.glob("*.ckpt"):
+def test_another_run_is_refused(request, changed, names, ended):
+    folder = request.getfixturevalue("finished" if ended else "stopped")
+    if ended:  # and its checkpoints removed, to save space
+        for checkpoint in folder.glob("*.ckpt"):
             checkpoint.unlink()
-    before = {p.name: p.read_bytes() for p in stopped.iterdir()}
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
     with pytest.raises(ValueError, match=f"run with other values of {names}: go on with the same"):
-        go_on(stopped, **changed)
-    assert {p.name: p.read_bytes() for p in stopped.iterdir()} == before
+        go_on(folder, **changed)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
-def test_a_finished_run_is_not_trained_again(stopped, monkeypatch):
-    path = go_on(stopped)
-    times = {p.name: p.stat().st_mtime_ns for p in stopped.iterdir()}
+def test_a_finished_run_is_not_trained_again(finished, monkeypatch):
+    path = finished / "first.safetensors"
+    times = {p.name: p.stat().st_mtime_ns for p in finished.iterdir()}
     stop_at(monkeypatch, 0, 0)
-    assert go_on(stopped) == path
-    for checkpoint in stopped.glob("*.ckpt"):
+    assert go_on(finished) == path
+    for checkpoint in finished.glob("*.ckpt"):
         checkpoint.unlink()
         del times[checkpoint.name]
-    assert go_on(stopped) == path
-    assert {p.name: p.stat().st_mtime_ns for p in stopped.iterdir()} == times
+    assert go_on(finished) == path
+    assert {p.name: p.stat().st_mtime_ns for p in finished.iterdir()} == times
 
 
-def test_a_run_killed_before_its_file_was_written(stopped, monkeypatch):
-    path = go_on(stopped)
+def test_a_run_killed_before_its_file_was_written(finished, monkeypatch):
+    path = finished / "first.safetensors"
     content = path.read_bytes()
     path.unlink()
     stop_at(monkeypatch, 2, 0)
-    assert go_on(stopped) == path
+    assert go_on(finished) == path
     assert path.read_bytes() == content
 
 
-def test_a_resumed_run_remembers_what_it_started_from(tmp_path, monkeypatch):
-    first = go_on(tmp_path / "runs" / "first", seed=2)
+def test_a_resumed_run_remembers_what_it_started_from(straight, tmp_path, monkeypatch):
+    first = straight / "first.safetensors"
     config = recipe("first", name="second", weights=str(first))
     stop_at(monkeypatch, 1, 1)
     with pytest.raises(RuntimeError, match="power cut"):
@@ -173,14 +202,17 @@ def test_a_resumed_run_remembers_what_it_started_from(tmp_path, monkeypatch):
     ],
     ids=["cut", "empty", "text", "zeroed"],
 )
-def test_a_damaged_checkpoint(stopped, damage, tmp_path):
+def test_a_damaged_checkpoint(stopped, damage):
     last = stopped / "last.ckpt"
     last.write_bytes(damage(last.read_bytes()))
     with pytest.raises(ValueError, match=r"last\.ckpt is not a whole checkpoint.*best\.ckpt"):
         go_on(stopped)
-    # the remedy that it names
-    shutil.copy(stopped / "best.ckpt", last)
-    assert go_on(stopped).read_bytes() == go_on(tmp_path / "straight").read_bytes()
+
+
+def test_the_remedy_for_a_damaged_checkpoint(stopped, straight):
+    shutil.copy(stopped / "best.ckpt", stopped / "last.ckpt")
+    path = go_on(stopped)
+    assert path.read_bytes() == (straight / path.name).read_bytes()
 
 
 def test_a_checkpoint_that_would_run_code(stopped, tmp_path):
@@ -209,7 +241,7 @@ def test_a_damaged_record(stopped):
     assert json.loads((stopped / "run.json").read_text())["seed"] == 0
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(stopped, tmp_path):
+def test_a_full_disk_leaves_the_last_checkpoint(stopped, straight):
     before = (stopped / "last.ckpt").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # no file may grow beyond half a checkpoint: writing it fails half-way
@@ -224,8 +256,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(stopped, tmp_path):
     assert (stopped / "last.ckpt").read_bytes() == before
     assert not list(stopped.glob(".*.part"))
     go_on(stopped)
-    go_on(tmp_path / "straight")
-    assert_same_run(tmp_path / "straight", stopped)
+    assert_same_run(straight, stopped)
 
 
 def test_reading_a_checkpoint_that_is_not_there(tmp_path):

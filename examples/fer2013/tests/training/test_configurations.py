@@ -1,4 +1,8 @@
-"""Every configuration trains for a few steps, end to end, on made-up faces and random weights."""
+"""Every configuration trains for a few steps, end to end, on made-up faces and random weights.
+
+VGG19 is narrow here. ``test_parallel.py`` trains a whole one, and so do the tests that are marked
+exhaustive.
+"""
 
 import dataclasses
 import json
@@ -16,7 +20,7 @@ from made_up_faces import made_up_faces
 
 from fer2013.configurations.config import Augmentation, from_dict
 from fer2013.configurations.recipes import CONFIGS
-from fer2013.data.faces import CLASSES, Faces
+from fer2013.data.faces import CLASSES
 from fer2013.data.splits import divide
 from fer2013.evaluation.accuracy import evaluate
 from fer2013.networks import weights
@@ -30,7 +34,7 @@ FILES = ["best.ckpt", "curves.png", "history.csv", "last.ckpt", "metrics.json", 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A run's folder that is removed: VGG19's checkpoints are large."""
+    """A run's folder that is removed: a whole VGG19's checkpoints are large."""
     yield tmp_path / "run"
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
@@ -41,6 +45,7 @@ def beginning(config):
     return EmotionClassifier(config, {"seed": 3}, torch.nn.CrossEntropyLoss()).model.state_dict()
 
 
+@pytest.mark.usefixtures("narrow_vgg")
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_few_steps(name, folder):
     faces = made_up_faces(training=6, public=2)
@@ -197,6 +202,7 @@ def test_a_validation_loss_that_is_no_number_is_no_end(folder, monkeypatch):
     assert pd.read_csv(folder / "history.csv").epoch.tolist() == [1]
 
 
+@pytest.mark.usefixtures("narrow_vgg")
 @pytest.mark.parametrize("name", ["config2", "config4"])
 def test_the_configured_loss_is_what_is_trained_on(name, folder, monkeypatch):
     """Of one batch with few of a class, against the formula."""
@@ -234,22 +240,33 @@ def test_the_configured_loss_is_what_is_trained_on(name, folder, monkeypatch):
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.shared
-@pytest.mark.parametrize("name", ["config1", "config2", "config3", "config4"])
-def test_real_faces_by_the_decks_protocol(name, folder, shared):
+def by_the_decks_protocol(name, folder, real_faces):
     """All there is of a run, at the deck's batch of 64, on 350 real faces."""
-    content = np.load(shared / "fer2013" / "fer2013_train_public.npz")
-    labels, usages = content["label"].astype(np.int64), content["usage"].astype(np.int64)
+    labels, usages = real_faces.labels, real_faces.usages
     some = [(usage, emotion, n) for usage, n in ((0, 50), (1, 8)) for emotion in range(7)]
     kept = [np.flatnonzero((usages == u) & (labels == c))[:n] for u, c, n in some]
-    kept = np.concatenate(kept)
-    faces = Faces(content["images"][kept], labels[kept], usages[kept], kept.astype(str))
     config = dataclasses.replace(CONFIGS[name], weights="none", epochs=1)
-    path = train(config, faces, out=folder, seed=3, machine=CPU)
+    path = train(config, real_faces.take(np.concatenate(kept)), out=folder, seed=3, machine=CPU)
     history = pd.read_csv(folder / "history.csv")
     # Near chance, with a loss to match: log 7, and no class is preferred by much.
     assert history.train_loss[0] == pytest.approx(math.log(7), abs=0.15)
     assert weights.read_facts(path)["trained_on"] == "FER2013 Training, 280 faces"
     report = weights.read_facts(path)["report"]
     assert sum(report[emotion]["support"] for emotion in CLASSES) == 70
+
+
+DECK = ["config1", "config2", "config3", "config4"]
+
+
+@pytest.mark.shared
+@pytest.mark.usefixtures("narrow_vgg")
+@pytest.mark.parametrize("name", DECK)
+def test_real_faces_by_the_decks_protocol(name, folder, real_faces):
+    by_the_decks_protocol(name, folder, real_faces)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.shared
+@pytest.mark.parametrize("name", DECK)
+def test_real_faces_and_a_whole_vgg19(name, folder, real_faces):
+    by_the_decks_protocol(name, folder, real_faces)

@@ -1,6 +1,8 @@
 """Two processes train what one trains."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -11,6 +13,7 @@ import pytest
 import torch
 from made_up_faces import made_up_faces, write_csv
 
+from fer2013.__main__ import main
 from fer2013.configurations.config import Augmentation
 from fer2013.configurations.recipes import CONFIGS
 from fer2013.networks import weights
@@ -29,18 +32,30 @@ CONFIG = dataclasses.replace(
 )
 
 
-def run(command, folder):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def run_here(command):
+    """Return what the command prints."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert main(command) == 0
+    finally:
+        torch.set_num_threads(threads)
+    return printed.getvalue()
+
+
+def run(command):
+    """Return what the command prints in a process of its own, which starts the others."""
     done = subprocess.run(
-        [sys.executable, "-m", "fer2013", "train", *command, "--out", str(folder)],
+        [sys.executable, "-m", "fer2013", *command],
         capture_output=True,
         text=True,
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +66,9 @@ def folders(tmp_path_factory):
     write_csv(faces, root / "fer2013.csv")
     record = {"config": dataclasses.asdict(CONFIG), "seed": 3, "precision": "32-true"}
     (root / "run.json").write_text(json.dumps(record))
-    common = [str(root), "--data", str(root), "--device", "cpu"]
-    one = run(common, root / "one")
-    two = run([*common, "--devices", "2", "--strategy", "ddp"], root / "two")
+    common = ["train", str(root), "--data", str(root), "--device", "cpu"]
+    one = run_here([*common, "--out", str(root / "one")])
+    two = run([*common, "--devices", "2", "--strategy", "ddp", "--out", str(root / "two")])
     yield root, one, two
     for checkpoint in root.glob("*/*.ckpt"):  # 80 MB each
         checkpoint.unlink()
@@ -86,7 +101,7 @@ def test_files_and_lines_are_written_once(folders):
     root, one, two = folders
     names = [sorted(p.name for p in (root / folder).iterdir()) for folder in ("one", "two")]
     assert names[0] == names[1]
-    for done in (one, two):
-        lines = done.stdout.splitlines()
+    for printed in (one, two):
+        lines = printed.splitlines()
         assert [line[:7] for line in lines[:2]] == ["epoch 1", "epoch 2"]
         assert len(lines) == 3

@@ -1,10 +1,12 @@
 """Pretraining on photographs that are made up, and the plain VGG19 that BatchNorm folds into."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import torch
+from narrow_vgg import NarrowVGG
 from PIL import Image
 from safetensors import safe_open
 from torch import nn
@@ -146,8 +148,9 @@ def test_a_stopped_run_resumes_with_the_same_weights(folder, tmp_path, monkeypat
         pretraining.fit(small(), folder, tmp_path / "part", TINY, **options)
 
 
-@pytest.mark.slow
-def test_what_is_written_starts_the_decks_configurations(folder, tmp_path):
+@pytest.mark.usefixtures("narrow_vgg")
+def test_what_is_written_starts_the_decks_configurations(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining, "vgg19_bn", functools.partial(NarrowVGG, "vgg19_bn"))
     lines = pretraining.pretrain(folder, tmp_path, TINY, device="cpu")
     assert lines[0].startswith("top-1 on Tiny ImageNet")
     images = torch.rand(2, 1, 48, 48)

@@ -1,5 +1,7 @@
 """The command ``train``: stopped or killed it leaves what goes on; what is wrong, it says."""
 
+import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from made_up_faces import made_up_faces, write_csv
 from run_folders import assert_same_run
 
 from fer2013.__main__ import main
+from fer2013.configurations.recipes import CONFIGS
 
 COMMAND = [sys.executable, "-m", "fer2013", "train"]
 OPTIONS = ["--device", "cpu", "--precision", "32-true", "--epochs", "3", "--data"]
@@ -22,6 +25,17 @@ def csv_of_batches(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "fer2013.csv"
     write_csv(made_up_faces(training=20), path)
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """Three epochs of 28 faces, which take long enough to be killed in."""
+    root = tmp_path_factory.mktemp("short")
+    write_csv(made_up_faces(training=4, public=1), root / "fer2013.csv")
+    config = dataclasses.replace(CONFIGS["first"], batch_size=14)
+    record = {"config": dataclasses.asdict(config), "seed": 0, "precision": "32-true"}
+    (root / "run.json").write_text(json.dumps(record))
+    return [*COMMAND, str(root), *OPTIONS, str(root)]
 
 
 def kill_after_first_checkpoint(command, folder, how):
@@ -41,21 +55,22 @@ def kill_after_first_checkpoint(command, folder, how):
         process.kill()
 
 
-def test_ctrl_c_ends_a_run_without_a_result(csv_of_batches, tmp_path):
-    command = [*COMMAND, "first", *OPTIONS, csv_of_batches, "--out", str(tmp_path)]
+def test_ctrl_c_ends_a_run_without_a_result(command, tmp_path):
+    command = [*command, "--out", str(tmp_path)]
     assert kill_after_first_checkpoint(command, tmp_path, signal.SIGINT) != 0
     assert (tmp_path / "last.ckpt").is_file()
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_a_killed_process_goes_on(csv_of_batches, tmp_path, capsys):
-    command = [*COMMAND, "first", *OPTIONS, csv_of_batches, "--out", str(tmp_path / "killed")]
+def test_a_killed_process_goes_on(command, tmp_path, capsys):
+    data = command[-1]
+    command = [*command, "--out", str(tmp_path / "killed")]
     kill_after_first_checkpoint(command, tmp_path / "killed", signal.SIGKILL)
     assert not list((tmp_path / "killed").glob("*.safetensors"))
     assert main(command[3:]) == 0
     assert "goes on from" in capsys.readouterr().out
     # and a run can be repeated from its folder, seed and precision included
-    again = ["train", str(tmp_path / "killed"), "--device", "cpu", "--data", csv_of_batches]
+    again = ["train", str(tmp_path / "killed"), "--device", "cpu", "--data", data]
     assert main([*again, "--out", str(tmp_path / "straight")]) == 0
     assert_same_run(tmp_path / "straight", tmp_path / "killed")
 
