@@ -37,7 +37,7 @@ METHODS = {
     },
     "AblationCAM of cells": of_layer("AblationCAM", ablate="cells"),
     **{name: of_images(name) for name in ("Saliency", "Deconvnet", "GuidedBackprop", "FullGrad")},
-    "Occlusion": of_images("Occlusion", window=8, stride=4),
+    "Occlusion": of_images("Occlusion", window=8, stride=6),
     "RISE": of_images("RISE", masks=120, center=True),
     "IntegratedGradients": of_images("IntegratedGradients", steps=8),
     "ExpectedGradients": lambda model: camlens.ExpectedGradients(
