@@ -9,7 +9,6 @@ import pytest
 
 from .made import change_manifest, write_run
 
-
 SHARD = 1000
 
 
