@@ -479,7 +479,7 @@ def test_small_random_networks_are_never_refused_or_misread(seeds, d):
 #: Networks of timm, the size of their images, and some of their layers with the right layout.
 TIMM = {
     "resnet18": (64, {"layer1": layouts.nchw, "layer3": layouts.nchw, "act1": layouts.nchw}),
-    "convnext_atto": (
+    "convnext_tiny": (
         64,
         {"stages.1": layouts.nchw, "stages.1.blocks.0.mlp.fc1": layouts.nhwc},
     ),
@@ -511,7 +511,7 @@ TIMM = {
             "blocks.11": layouts.tokens(0, (3, 3)),
         },
     ),
-    "nest_tiny": (64, {"levels.0.transformer_encoder.0": None, "levels.1": layouts.nchw}),
+    "nest_tiny": (224, {"levels.0.transformer_encoder.0": None, "levels.1": layouts.nchw}),
     "coat_lite_tiny": (
         96,
         {
@@ -519,20 +519,28 @@ TIMM = {
             "serial_blocks4.1.mlp.fc1": layouts.tokens(1, (3, 3)),
         },
     ),
-    "maxvit_rmlp_pico_rw_256": (64, {"stages.1": layouts.nchw}),
+    "maxvit_rmlp_pico_rw_256": (256, {"stages.1": layouts.nchw}),
 }
 
 
-#: They take images of any size.
-CONVOLUTIONS = ("resnet18", "convnext_atto")
+#: Made as they are, and so slow.
+WHOLE = ("nest_tiny", "maxvit_rmlp_pico_rw_256")
+#: How those are made that do not need the size of their images.
+OPTIONS = {
+    **{name: {} for name in ("resnet18", *WHOLE)},
+    "convnext_tiny": {"depths": (1, 1, 2, 1), "dims": (24, 48, 96, 192)},
+}
 
 
-@pytest.mark.parametrize("name", TIMM)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in WHOLE)) for n in TIMM],
+)
 def test_networks_of_timm(name):
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     size, layers = TIMM[name]
-    options = {} if name in CONVOLUTIONS else {"img_size": size}
+    options = dict(OPTIONS.get(name, {"img_size": size}))
     options |= {"depth": 3} if "dinov2" in name else {}
     model = timm.create_model(name, **options).eval()
     for parameter in model.parameters():
