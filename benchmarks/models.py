@@ -89,8 +89,8 @@ class Row:
         return faults
 
 
-def check(architecture: Architecture, *, offsets: bool = False) -> Row:
-    """Explain a network's images, and compare."""
+def check(architecture: Architecture, *, offsets: bool = False, attention: bool = True) -> Row:
+    """Explain a network's images, and compare; LeGrad, which has no faults, is an option."""
     start = time.process_time()
     model = architecture.model()
     images = architecture.images().to(next(model.parameters()).device)
@@ -120,7 +120,7 @@ def check(architecture: Architecture, *, offsets: bool = False) -> Row:
         difference,
         relative(single, maps),
         replays(model, images, architecture, explanation.layers[0]),
-        legrad(model, images, targets),
+        legrad(model, images, targets) if attention else "",
         time.process_time() - start,
     )
 

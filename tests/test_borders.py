@@ -26,8 +26,16 @@ def test_one_file_hooks_and_one_intercepts(word, only):
 
 
 @pytest.mark.slow
-def test_importing_loads_nothing_optional():
-    script = "import json, sys, camlens; print(json.dumps(sorted(sys.modules)))"
+def test_importing_loads_nothing_optional_and_no_sub_package_before_it_is_used():
+    script = """
+import json, sys, camlens
+print(json.dumps(sorted(sys.modules)))
+names = ("dataset", "faces", "faithfulness", "loading", "regions", "report", "testing")
+assert not [name for name in names if f"camlens.{name}" in sys.modules]
+assert set(names) <= set(dir(camlens))
+for name in names:
+    assert getattr(camlens, name) is sys.modules[f"camlens.{name}"]
+"""
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in json.loads(run.stdout)}
     assert not loaded & {
@@ -35,19 +43,6 @@ def test_importing_loads_nothing_optional():
         *("pandas", "pyarrow", "scipy", "pooch", "mediapipe"),
         *("typer", "rich", "ray"),
     }
-
-
-@pytest.mark.slow
-def test_importing_loads_no_sub_package_before_it_is_used():
-    script = """
-import sys, camlens
-names = ("dataset", "faces", "faithfulness", "loading", "regions", "report", "testing")
-assert not [name for name in names if f"camlens.{name}" in sys.modules]
-assert set(names) <= set(dir(camlens))
-for name in names:
-    assert getattr(camlens, name) is sys.modules[f"camlens.{name}"]
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_the_public_names_exist():

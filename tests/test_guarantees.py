@@ -33,7 +33,7 @@ def networks(draw):
     return model.eval(), torch.randn(n, model.conv1.in_channels, h, w)
 
 
-few = settings(max_examples=6, deadline=None)
+few = settings(max_examples=3, deadline=None)
 
 
 def state_of(model):
@@ -264,7 +264,7 @@ def assert_threads_agree(explain, batches):
     def work(i):
         try:
             start.wait()
-            for _ in range(8):
+            for _ in range(4):
                 found[i] = explain(batches[i], targets=[[0, 3]]).raw
                 torch.testing.assert_close(found[i], expected[i], rtol=1e-4, atol=1e-6)
         except BaseException as error:
@@ -320,11 +320,7 @@ def test_nothing_is_kept_of_a_call():
     ("name", "layer", "head", "cells"),
     [
         ("resnet18", "layer4", 512 * 1000, 512 * 2 * 2),
-        pytest.param(
-            *("vgg19", "features.34", 25088 * 4096 + 4096 * 4096 + 4096 * 1000, 512 * 4 * 4),
-            marks=pytest.mark.slow,
-        ),
-        pytest.param("resnet50", "layer4", 2048 * 1000, 2048 * 2 * 2, marks=pytest.mark.slow),
+        ("alexnet", "features.10", 9216 * 4096 + 4096 * 4096 + 4096 * 1000, 256 * 3 * 3),
     ],
 )
 def test_only_the_tail_is_paid_for(name, layer, head, cells):
@@ -407,10 +403,10 @@ def test_pictures_stay_on_the_device():
 
 @pytest.mark.slow
 def test_a_thousand_classes_never_lie_in_memory_at_once():
-    model, _ = real("resnet50", 64)
-    images = torch.rand(8, 3, 64, 64)
+    model, _ = real("resnet18", 64)
+    images = torch.rand(16, 3, 64, 64)
     with Watch() as watch:
         explanation = camlens.GradCAM(model, "layer4")(images, targets="all")
-    assert explanation.raw.shape == (8, 1000, 2, 2)
-    every = 1000 * 8 * 2048 * 4 * 4
+    assert explanation.raw.shape == (16, 1000, 2, 2)
+    every = 1000 * 16 * 512 * 2 * 2 * 4
     assert watch.largest < 2 * passes.CHUNK_BYTES < every

@@ -37,11 +37,11 @@ METHODS = {
     },
     "AblationCAM of cells": of_layer("AblationCAM", ablate="cells"),
     **{name: of_images(name) for name in ("Saliency", "Deconvnet", "GuidedBackprop", "FullGrad")},
-    "Occlusion": of_images("Occlusion", window=8, stride=4),
-    "RISE": of_images("RISE", masks=300, center=True),
-    "IntegratedGradients": of_images("IntegratedGradients"),
+    "Occlusion": of_images("Occlusion", window=8, stride=6),
+    "RISE": of_images("RISE", masks=120, center=True),
+    "IntegratedGradients": of_images("IntegratedGradients", steps=8),
     "ExpectedGradients": lambda model: camlens.ExpectedGradients(
-        model, planted.pictures(20, seed=3)[0], samples=20
+        model, planted.pictures(10, seed=3)[0], samples=10
     ),
     "SmoothGrad of Saliency": lambda model: camlens.SmoothGrad(camlens.Saliency(model), samples=10),
     "SmoothGrad of a layer": lambda model: camlens.SmoothGrad(

@@ -16,38 +16,49 @@ from camlens.faithfulness.sanity import planted_pictures
 README = Path(__file__).parents[1] / "README.md"
 
 
-@pytest.fixture
-def blocks(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.fixture(scope="module")
+def blocks(folder):
     """Return the README's blocks of Python, with a photograph and without a download."""
     photo = str(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
     found = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     for said, meant in {
         '"torchvision:resnet50"': '"torchvision:resnet50", weights="none"',
         '"photo.jpg"': repr(photo),
-        '"heatmap.png"': repr(str(tmp_path / "heatmap.png")),
+        '"heatmap.png"': repr(str(folder / "heatmap.png")),
     }.items():
         assert said in found[0]
         found[0] = found[0].replace(said, meant)
     return found
 
 
-@pytest.mark.slow
-def test_a_photograph_is_explained(blocks, tmp_path):
+@pytest.fixture(scope="module")
+def explained(blocks):
+    """Return the names that the first block leaves."""
     names = {}
     exec(blocks[0], names)
-    assert names["explanation"].grid == (7, 7)
-    assert names["explanation"].layers == ("layer4",)
-    sheet = matplotlib.image.imread(tmp_path / "heatmap.png")
+    return names
+
+
+@pytest.mark.slow
+def test_a_photograph_is_explained(explained, folder):
+    assert explained["explanation"].grid == (7, 7)
+    assert explained["explanation"].layers == ("layer4",)
+    sheet = matplotlib.image.imread(folder / "heatmap.png")
     assert sheet.shape[0] >= 224
     assert sheet.std() > 0.1
 
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_the_claim_is_checked(blocks, shared, monkeypatch):
+def test_the_claim_is_checked(blocks, explained, shared, monkeypatch):
     monkeypatch.setenv("CAMLENS_MODELS", str(shared / "models"))
-    names = {}
-    exec(blocks[0] + blocks[1].replace("regions.table(", "table = regions.table("), names)
+    names = dict(explained)
+    exec(blocks[1].replace("regions.table(", "table = regions.table("), names)
     mouth = names["face"].pick("mouth").masks[0, 0]
     rows, columns = torch.arange(224.0), torch.arange(224.0)
     middle = (mouth.sum(1) @ rows / mouth.sum(), mouth.sum(0) @ columns / mouth.sum())

@@ -27,13 +27,19 @@ def plain_grad_cam(model, layer, images, target, layout=lambda output: output):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer", "grid", "last"),
-    [("r3d_18", "layer4", (2, 4, 4), False), ("swin3d_t", "norm", (4, 2, 2), True)],
+    [("r3d_10", "layer4", (2, 2, 3), False), ("swin3d_t", "norm", (4, 1, 2), True)],
 )
 def test_video_networks(name, layer, grid, last):
     video = pytest.importorskip("torchvision").models.video
     torch.manual_seed(0)
-    model = getattr(video, name)(weights=None).eval()
-    clips = torch.randn(2, 3, 16 if name == "r3d_18" else 8, 64, 64)
+    if name == "r3d_10":  # R3D-18 with one block for two
+        convolutions = [video.resnet.Conv3DSimple] * 4
+        model = video.resnet.VideoResNet(
+            video.resnet.BasicBlock, convolutions, [1, 1, 1, 1], video.resnet.BasicStem
+        ).eval()
+    else:
+        model = video.swin3d_t(weights=None).eval()
+    clips = torch.randn(2, 3, 16 if name == "r3d_10" else 8, 32, 48)
     explanation = camlens.GradCAM(model)(clips, targets=[[3, 7]])
     assert explanation.layers == (layer,)
     assert explanation.grid == grid
@@ -43,7 +49,7 @@ def test_video_networks(name, layer, grid, last):
     assert explanation.heatmaps.shape == (2, 2, *clips.shape[2:])
     assert_close(explanation.heatmaps.flatten(2).amax(2), explanation.evidence.float())
     pictures = camlens.overlay(torch.rand_like(clips), explanation.heatmaps)
-    assert pictures.shape == (2, 2, 3, 64, 64)
+    assert pictures.shape == (2, 2, 3, 32, 48)
 
 
 def test_a_signal_network_finds_its_peak():

@@ -73,7 +73,7 @@ def process(folder):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
             env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
             **options,
         )

@@ -70,6 +70,7 @@ def test_it_is_shown_best_first(run, words, images):
     assert all("centre" in row for row in rows)
 
 
+@pytest.mark.slow
 def test_interrupted_and_repeated(run, words, images, folder, monkeypatch):
     assert run(*words, "--out", "whole").code == 0
     real, calls = explain.ShardTask.run, []

@@ -6,7 +6,6 @@ import math
 import re
 import resource
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from PIL import Image
 
 import camlens
 from camlens import loading, regions
+from camlens.cli import results
 from tests.cli.conftest import net
 
 
@@ -96,13 +96,14 @@ def one():
 
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
-def test_a_model_with_one_output_has_no_probability(run, folder, outputs, activation):
+def test_a_model_with_one_output_has_no_probability(run, folder, outputs, activation, capsys):
     name = f"factory_{outputs}"
     (folder / f"{name}.py").write_text(FACTORY.format(outputs))
     words = ("hopper.png", "--model", f"{name}:one", "--activation", activation)
     (record,) = run("explain", *words, "--json").json["photos"]
-    text = run("explain", *words).out
     sys.modules.pop(name)
+    results.show(record)
+    text = capsys.readouterr().out
     score, probability = record["prediction"]["score"], record["prediction"]["probability"]
     if activation == "sigmoid":
         assert probability == pytest.approx(1 / (1 + math.exp(-score)), abs=1e-6)
@@ -132,19 +133,21 @@ def test_several_targets_by_number_and_name(run, model, hopper, folder):
     assert len(list((folder / "all").glob("hopper.overlay-*.png"))) == 5
 
 
-@pytest.mark.parametrize("method", ["hires-cam", "GradCAM++", "guided_backprop", "EigenCAM"])
-def test_methods_by_any_spelling(run, model, hopper, folder, method):
-    got = run("explain", "hopper.png", *model, "--method", method, "--out", "out", "--json")
-    name = {
+def test_methods_by_any_spelling(run, model, hopper, folder):
+    names = {
         "hires-cam": "HiResCAM",
         "GradCAM++": "GradCAMPlusPlus",
         "guided_backprop": "GuidedBackprop",
         "EigenCAM": "EigenCAM",
-    }[method]
-    assert got.json["photos"][0]["explanations"][0]["method"] == name
-    expected = getattr(camlens, name)(net().eval())(hopper / 255)
-    saved = camlens.Explanation.load(folder / "out" / "hopper.safetensors")
-    assert torch.equal(saved.raw, expected.raw)
+    }
+    words = [word for spelling in names for word in ("--method", spelling)]
+    got = run("explain", "hopper.png", *model, *words, "--out", "out", "--json")
+    explained = got.json["photos"][0]["explanations"]
+    assert [one["method"] for one in explained] == list(names.values())
+    for one in explained:
+        expected = getattr(camlens, one["method"])(net().eval())(hopper / 255)
+        saved = camlens.Explanation.load(one["files"]["explanation"])
+        assert torch.equal(saved.raw, expected.raw)
 
 
 def test_layers_and_preprocessing(run, model, hopper, folder):
@@ -195,6 +198,7 @@ def test_a_region_that_is_too_coarse_is_said_to_be(run, model):
     assert re.search(r"brows .* too coarse", got.out)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_face_regions(run, model, shared, hopper):
     env = {"CAMLENS_MODELS": str(shared / "models")}
@@ -301,6 +305,7 @@ def test_a_run_of_another_command_is_not_replaced(run, model, folder):
     assert masks.read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_what_an_earlier_call_wrote_besides_goes(run, model, folder):
     words = (*model, "--out", "out")
     assert (
@@ -575,14 +580,14 @@ def test_unsafe_pickle(run, model, folder):
     assert "exported programs (.pt2)" in text
 
 
-@pytest.mark.slow
-def test_a_full_disk_leaves_no_half_file(process, model, folder):
-    def small_files_only():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-
-    root = str(Path(__file__).parents[2])
+def test_a_full_disk_leaves_no_half_file(run, model, folder):
     words = ("explain", "hopper.png", "noise.png", *model, "--out", "out")
-    got = process(*words, env={"PYTHONPATH": root}, preexec_fn=small_files_only)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        got = run(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert got.code == 1
     assert "File too large" in got.err
     assert list((folder / "out").iterdir()) == []

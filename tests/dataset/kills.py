@@ -1,7 +1,9 @@
 """A program that runs, kills and counts in forked processes, which need no second import.
 
-python -m tests.dataset.kills kill OUT    20 runs killed at random points and gone on with
-python -m tests.dataset.kills memory OUT  the peak memory of a run over 300 and over 3,000 images
+python -m tests.dataset.kills kill OUT N   N runs killed at random points and gone on with
+python -m tests.dataset.kills race OUT N   N runs, each written by three processes at once
+python -m tests.dataset.kills ranks OUT    a run of two ranks, one of which dies, and again
+python -m tests.dataset.kills memory OUT   the peak memory of a run over few and over many images
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -21,9 +24,22 @@ import pandas  # noqa: F401  imported once, before all forks
 import pyarrow.parquet  # noqa: F401
 import torch
 
-from .made import files, run
+from .made import Noise, files, run
 
-KILLS = 20
+ROOT = Path(__file__).parents[2]
+#: Numbers of images between which a run's memory must not grow.
+FEW, MANY = 200, 1400
+
+
+def program(*words: object) -> dict[str, object]:
+    """Run this file as a program of one thread and return what it found."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.dataset.kills", *map(str, words)],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -39,8 +55,14 @@ def forked(work: Callable[[], object]) -> int:
     os._exit(status)
 
 
+def together(*works: Callable[[], object]) -> list[int]:
+    """Do all works at once, each in a process of its own; return their exit codes."""
+    children = [forked(work) for work in works]
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
 def waited(work: Callable[[], object]) -> None:
-    if os.waitpid(forked(work), 0)[1] != 0:
+    if together(work) != [0]:
         raise RuntimeError("a run that was not killed failed")
 
 
@@ -49,7 +71,7 @@ def small_shards(out: Path, number: int = 0) -> None:
     run(out, 40, shard_size=2, num_workers=number % 2)
 
 
-def kill(out: Path) -> dict[str, object]:
+def kill(out: Path, kills: int) -> dict[str, object]:
     waited(lambda: small_shards(out / "warm"))
     start = time.perf_counter()
     waited(lambda: small_shards(out / "whole"))
@@ -57,8 +79,8 @@ def kill(out: Path) -> dict[str, object]:
     expected = files(out / "whole")
     points = random.Random(5)
     killed, shards, different = 0, [], []
-    for number in range(5 * KILLS):
-        if killed == KILLS:
+    for number in range(5 * kills):
+        if killed == kills:
             break
         folder = out / f"run{number}"
         child = forked(lambda folder=folder, number=number: small_shards(folder, number))
@@ -77,9 +99,34 @@ def kill(out: Path) -> dict[str, object]:
     return {"killed": killed, "shards": shards, "different": different, "seconds": took}
 
 
+def race(out: Path, turns: int) -> dict[str, object]:
+    waited(lambda: small_shards(out / "whole"))
+    codes, different = [], []
+    for turn in range(turns):
+        folder = out / f"run{turn}"
+        codes += together(*[lambda folder=folder: small_shards(folder)] * 3)
+        if files(folder) != files(out / "whole"):
+            different.append(turn)
+    return {"codes": codes, "different": different}
+
+
+def ranks(out: Path) -> dict[str, object]:
+    die = out / "die"
+    die.write_text("26")  # of shard 3, and so of rank 1
+
+    def rank(number: int) -> None:
+        os.environ.update(RANK=str(number), WORLD_SIZE="2")  # as torchrun does
+        run(out / "run", dataset=Noise(40, die=die))
+
+    both = [lambda number=number: rank(number) for number in range(2)]
+    killed = together(*both)
+    left = sorted(path.name for path in (out / "run").glob("shard-*"))
+    return {"killed": killed, "left": left, "again": together(*both)}
+
+
 def memory(out: Path) -> dict[str, object]:
     peaks = {}
-    for items in (300, 3000):
+    for items in (FEW, MANY):
         note = out / f"{items}.json"
 
         def work(items: int = items, note: Path = note) -> None:
@@ -93,6 +140,7 @@ def memory(out: Path) -> dict[str, object]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    what, folder = sys.argv[1], Path(sys.argv[2])
+    what, folder, *count = sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:])
     folder.mkdir(parents=True, exist_ok=True)
-    print(json.dumps({"kill": kill, "memory": memory}[what](folder)))
+    programs = {"kill": kill, "race": race, "ranks": ranks, "memory": memory}
+    print(json.dumps(programs[what](folder, *count)))

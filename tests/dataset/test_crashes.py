@@ -1,7 +1,6 @@
 """Whatever ends a run: run again, the files are byte for byte those of an undisturbed one."""
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from camlens import GradCAM
 from camlens.dataset import ShardTask, shards
 from camlens.files import write_whole
 
+from .kills import FEW, MANY, program
 from .made import Noise, asked, files, net, run
 
 HERE = Path(__file__).parent
@@ -27,32 +27,24 @@ def whole(tmp_path_factory):
     return files(out)
 
 
-def program(*arguments, **options):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=False, **options
-    )
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_20_random_points(tmp_path):
-    done = program("-m", "tests.dataset.kills", "kill", tmp_path, cwd=HERE.parents[1])
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+@needs_fork
+@pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.exhaustive)])
+def test_killed_at_random_points(tmp_path, kills):
+    found = program("kill", tmp_path, kills)
     assert found["different"] == []
-    assert found["killed"] == 20
-    assert len(set(found["shards"])) >= 5  # at different points
+    assert found["killed"] == kills
+    assert len(set(found["shards"])) >= min(kills, 5)  # at different points
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_memory_does_not_grow_with_the_data_set(tmp_path):
-    done = program("-m", "tests.dataset.kills", "memory", tmp_path, cwd=HERE.parents[1])
-    assert done.returncode == 0, done.stderr
-    few, many = json.loads(done.stdout).values()
-    assert many - few < 12  # MiB, at ten times the images
+    few, many = program("memory", tmp_path).values()
+    assert (many - few) / (MANY - FEW) < 12 / 2700  # MiB for each further image
 
 
 @pytest.mark.parametrize("call", range(8))
@@ -185,18 +177,31 @@ def test_parts_of_the_manifest_are_cleared_by_the_next_call(tmp_path, whole, mon
 
 
 @pytest.mark.slow
+@needs_fork
+def test_two_ranks_one_of_them_killed(tmp_path, whole):
+    found = program("ranks", tmp_path)
+    assert found["killed"] == [0, 1]
+    assert not (tmp_path / "die").exists()
+    assert {"shard-00000", "shard-00002", "shard-00004"} <= set(found["left"])
+    assert "shard-00003" not in found["left"]
+    assert found["again"] == [0, 0]
+    assert files(tmp_path / "run") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_torchrun_with_two_processes_one_of_them_killed(tmp_path, whole):
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    torchrun += [str(HERE / "made.py")]
-    done = program(*torchrun, tmp_path / "plain")
-    assert done.returncode == 0, done.stderr
-    assert files(tmp_path / "plain") == whole
+    def torchrun(*words):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", "2", HERE / "made.py", tmp_path / "run", *words]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
     die = tmp_path / "die"
     die.write_text("26")  # of shard 3, and so of rank 1
-    done = program(*torchrun, tmp_path / "run", die)
-    assert done.returncode != 0
+    assert torchrun(die).returncode != 0
     assert not die.exists()
     assert not (tmp_path / "run" / "shard-00003").exists()
-    done = program(*torchrun, tmp_path / "run")
+    done = torchrun()
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "run") == whole

@@ -476,7 +476,7 @@ def test_after_an_error_in_reading_what_was_read_is_kept(tmp_path, beside):
             return super().__getitem__(index)
 
     def slow(outputs):
-        time.sleep(0.1)
+        time.sleep(0.03)
         return outputs[:, 0]
 
     with pytest.raises(OSError, match="Input/output"):

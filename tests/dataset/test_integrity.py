@@ -3,8 +3,6 @@
 import errno
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,8 @@ from camlens import GradCAM
 from camlens.dataset import Run, RunOptions, explain_dataset
 from camlens.loading.faults import is_machine_fault
 
-from .made import Noise, files, net, run
+from .kills import program
+from .made import Noise, net, run
 
 FILES = ("images.parquet", "maps.parquet", "regions.parquet", "checksums.json")
 
@@ -31,7 +30,7 @@ def same(one, other):
     return all(a.equals(b) for a, b in zip(one[:3], other[:3], strict=True)) and one[3] == other[3]
 
 
-@pytest.mark.parametrize("flips", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flips", [60, pytest.param(600, marks=pytest.mark.exhaustive)])
 def test_every_flipped_bit_is_told_or_harmless(tmp_path, flips):
     run(tmp_path / "run", 12)
     whole = read(tmp_path / "run")
@@ -81,25 +80,13 @@ def test_a_shard_in_another_ones_place_is_refused(tmp_path):
 
 # --- the same folder, several calls --------------------------------------------------------------
 
-TWO = """
-import sys
-from pathlib import Path
-from tests.dataset.made import run
-run(Path(sys.argv[1]), 120, shard_size=2)
-"""
-
 
 @pytest.mark.slow
-def test_processes_that_write_the_same_run_do_not_fail_each_other(tmp_path):
-    run(tmp_path / "whole", 120, shard_size=2)
-    for turn in range(4):
-        out = tmp_path / f"run{turn}"
-        command = [sys.executable, "-c", TWO, str(out)]
-        root = Path(__file__).parents[2]
-        options = {"cwd": root, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-        processes = [subprocess.Popen(command, **options) for _ in range(3)]
-        assert [process.wait() for process in processes] == [0, 0, 0]
-        assert files(out) == files(tmp_path / "whole")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("turns", [2, pytest.param(12, marks=pytest.mark.exhaustive)])
+def test_processes_that_write_the_same_run_do_not_fail_each_other(tmp_path, turns):
+    found = program("race", tmp_path, turns)
+    assert found == {"codes": [0, 0, 0] * turns, "different": []}
 
 
 def test_the_parts_of_a_live_process_stay_and_those_of_a_dead_one_go(tmp_path):
@@ -210,28 +197,37 @@ def test_the_machines_fault_ends_the_run_and_an_images_fault_is_listed(tmp_path,
         assert sorted(set(made.maps["image"])) == [0, 1, 2, 3, 5]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 12])
-@pytest.mark.parametrize("at", [0, 5, 11])
-def test_an_image_that_the_model_cannot_take_or_scores_as_nan(tmp_path, batch_size, at):
-    class Poor(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net()
+class Poor(nn.Module):
+    """Scores an image of sevens as NaN."""
 
-        def forward(self, images):
-            scores = self.net(images)
-            return scores / (images.flatten(1) != 7).any(1, keepdim=True)
+    def __init__(self):
+        super().__init__()
+        self.net = net()
 
-    images = [torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(i)) for i in range(12)]
-    whole = explain_dataset(
-        GradCAM(Poor().eval(), "net.1"),
-        images,
-        tmp_path / "whole",
-        RunOptions(batch_size=1),
-        progress=False,
-    )
+    def forward(self, images):
+        scores = self.net(images)
+        return scores / (images.flatten(1) != 7).any(1, keepdim=True)
+
+
+TWELVE = [torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(i)) for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def maps_of_twelve(tmp_path_factory):
+    """The table of maps of twelve images that all can be explained, one at a time."""
+    out = tmp_path_factory.mktemp("twelve")
+    explainer = GradCAM(Poor().eval(), "net.1")
+    return explain_dataset(explainer, TWELVE, out, RunOptions(batch_size=1), progress=False).maps
+
+
+# Alone, first and last in its batch, and in a batch of all.
+@pytest.mark.parametrize(("batch_size", "at"), [(1, 5), (2, 0), (3, 11), (12, 5)])
+def test_an_image_that_the_model_cannot_take_or_scores_as_nan(
+    tmp_path, maps_of_twelve, batch_size, at
+):
+    whole = maps_of_twelve
     for name, image in {"nan": torch.full((1, 16, 16), 7.0), "tiny": torch.rand(1, 2, 2)}.items():
-        given = [*images[:at], image, *images[at + 1 :]]
+        given = [*TWELVE[:at], image, *TWELVE[at + 1 :]]
         made = explain_dataset(
             GradCAM(Poor().eval(), "net.1"),
             given,
@@ -241,7 +237,7 @@ def test_an_image_that_the_model_cannot_take_or_scores_as_nan(tmp_path, batch_si
         )
         assert made.unreadable["image"].tolist() == [at]
         assert made.unreadable["reason"][0].startswith("cannot be explained: ")
-        others = whole.maps[whole.maps["image"] != at]
+        others = whole[whole["image"] != at]
         assert made.maps["image"].tolist() == others["image"].tolist()
         assert np.allclose(made.maps["score"], others["score"], atol=1e-6)
 

@@ -265,6 +265,7 @@ def test_tokens_in_another_order_and_networks_without_are_errors():
         camlens.GenericAttention(Small().eval())(IMAGES)
 
 
+@pytest.mark.slow
 def test_the_cost_over_a_forward_pass():
     model = timm.create_model("vit_tiny_patch16_224", num_classes=10).eval()
     nn.init.normal_(model.head.weight)

@@ -37,7 +37,7 @@ def test_the_sum_is_the_score():
     found = camlens.FullGrad(biased())(images, targets="all")
     assert found.measures["completeness_gap"].shape == (3, 3)
     assert found.measures["completeness_gap"].max() < 1e-5
-    model, images = real("vgg11", 64)
+    model, images = real("alexnet", 64)
     found = camlens.FullGrad(model)(images, targets=[[3, 5]])
     assert found.measures["completeness_gap"].max() < 1e-4 * max(1, found.scores.abs().max())
 

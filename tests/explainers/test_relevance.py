@@ -140,13 +140,7 @@ def test_a_sequential_network_is_shared_out_layer_by_layer(options):
 
 
 @pytest.mark.parametrize("options", PRESETS, ids=["plus", "box"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("resnet18", pytest.param("vgg11_bn", marks=pytest.mark.slow)),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("densenet121", "googlenet")),
-    ],
-)
+@pytest.mark.parametrize("name", ["resnet18", "alexnet", "densenet121", "googlenet"])
 def test_without_biases_all_of_the_score_arrives(name, options):
     more = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
     model, _ = real(name, **more)
@@ -320,10 +314,9 @@ def test_a_composite_is_applied_and_taken_away(fail):
     assert_same(before, state_of(model))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "once", "each"),
-    [("vgg19", {}, 2, 1), ("vgg19", BOX, 2, 2), ("resnet50", {}, 2, 1), ("resnet50", BOX, 2, 2)],
+    [("vgg11", {}, 2, 1), ("resnet18", {}, 2, 1), ("resnet18", BOX, 2, 2)],
 )
 def test_a_forward_pass_counts_twice_and_rules_once_or_twice(name, options, once, each):
     model, images = real(name, 64)

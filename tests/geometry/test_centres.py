@@ -115,7 +115,7 @@ def check_against_arithmetic(stack, size, expected, grid):
         assert (registration.centres(axis) - arithmetic).abs().max() <= 0.1 * expected.pitch
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(windows(), min_size=1, max_size=4), st.integers(40, 200))
 def test_signals_agree_with_arithmetic(stack, pixels):
     known = arithmetic_of(stack, (pixels,))
@@ -123,7 +123,7 @@ def test_signals_agree_with_arithmetic(stack, pixels):
     check_against_arithmetic(stack, (pixels,), *known)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(st.lists(windows(), min_size=1, max_size=4), st.integers(32, 96), st.integers(32, 96))
 def test_images_agree_with_arithmetic(stack, height, width):
     known = arithmetic_of(stack, (height, width))
@@ -290,13 +290,12 @@ def test_measuring_leaves_the_generator_and_the_parameters_alone():
 
 REAL = [
     # What the middle is, and the largest distance from it; None where nothing may be applied.
-    ("vit_b_16", "conv_proj", 224, 112, None, 16),
-    ("swin_t", "features.0", 224, 112, None, 4),
+    ("swin_t", "features.0", 128, 64, None, 4),
     # Five strides of two by windows of three, padded by one: 112 - 15.5 by arithmetic.
-    ("resnet50", "layer4", 224, 97, 1.5, 32),
-    ("vgg19", "features.35", 224, 112, 1, 16),
-    # Without padding: 35 cells span less of the 299 px than the image.
-    ("inception_v3", "Mixed_5d", 299, 149.5, 0.5, 8),
+    ("resnet18", "layer4", 224, 97, 1.5, 32),
+    ("vgg11", "features.19", 112, 56, 1, 16),
+    # Without padding: 15 cells span less of the 139 px than the image.
+    ("inception_v3", "Mixed_5d", 139, 69.5, 0.5, 8),
 ]
 
 
@@ -306,16 +305,16 @@ def test_real_networks_with_random_weights(case):
     name, layer_name, size, middle, most, pitch = case
     models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)
-    options = {"init_weights": False} if name == "inception_v3" else {}
+    options = {"init_weights": False} if name in ("inception_v3", "vgg11") else {}
     model = getattr(models, name)(weights=None, **options).eval().requires_grad_(False)
     layout = (lambda output: output.movedim(-1, 1)) if name == "swin_t" else lambda output: output
     images = torch.randn(4, 3, size, size)
-    # VGG19 has the most operations and the least noise.
-    pairs = 16 if name == "vgg19" else 32
+    # VGG11 has the most operations and the least noise.
+    pairs = 16 if name == "vgg11" else 32
     registration = measure(model, model.get_submodule(layer_name), images, layout, pairs=pairs)
-    assert registration.moved == (name in ("resnet50", "inception_v3"))
+    assert registration.moved == (name in ("resnet18", "inception_v3"))
     for axis in (0, 1):
         centres = registration.centres(axis)
         assert abs(centres.mean() - middle) <= (most or 0)
-        # Of Inception v3 8 px, where stretching has 299 / 35 = 8.54.
+        # Of Inception v3 8 px, where stretching has 139 / 15 = 9.27.
         assert centres.diff().numpy() == pytest.approx(pitch, abs=0.1)

@@ -458,11 +458,11 @@ def small_network(rng, d):
 
 
 @pytest.mark.parametrize(
-    "first", [0, *(pytest.param(first, marks=pytest.mark.slow) for first in (50, 100))]
+    "seeds", [range(20), pytest.param(range(20, 200), marks=pytest.mark.exhaustive)], ids=len
 )
 @pytest.mark.parametrize("d", [1, 2, 3])
-def test_small_random_networks_are_never_refused_or_misread(first, d):
-    for seed in range(first, first + (50 if first < 100 else 400)):
+def test_small_random_networks_are_never_refused_or_misread(seeds, d):
+    for seed in seeds:
         torch.manual_seed(seed)
         model, images = small_network(random.Random(seed), d)
         try:
@@ -484,52 +484,64 @@ TIMM = {
         {"stages.1": layouts.nchw, "stages.1.blocks.0.mlp.fc1": layouts.nhwc},
     ),
     "vit_tiny_patch16_224": (
-        224,
+        64,
         {
-            "patch_embed": layouts.tokens(0, (14, 14)),
-            "blocks.10": layouts.tokens(1, (14, 14)),
+            "patch_embed": layouts.tokens(0, (4, 4)),
+            "blocks.10": layouts.tokens(1, (4, 4)),
             "blocks.3.attn.q_norm": None,
         },
     ),
-    "vit_small_patch14_reg4_dinov2": (518, {"blocks.1": layouts.tokens(5, (37, 37))}),
-    "deit_tiny_distilled_patch16_224": (224, {"blocks.11": layouts.tokens(2, (14, 14))}),
+    "vit_small_patch14_reg4_dinov2": (98, {"blocks.1": layouts.tokens(5, (7, 7))}),
+    "deit_tiny_distilled_patch16_224": (64, {"blocks.11": layouts.tokens(2, (4, 4))}),
     "swin_tiny_patch4_window7_224": (
-        224,
+        112,
         {
             "layers.1": layouts.nhwc,
             "layers.0.blocks.1.attn.qkv": None,
-            "layers.0.blocks.1.mlp": layouts.tokens(0, (56, 56)),
+            "layers.0.blocks.1.mlp": layouts.tokens(0, (28, 28)),
             "norm": layouts.nhwc,
         },
     ),
     "hiera_tiny_224": (
-        224,
+        96,
         {
-            "blocks.0": layouts.windows((2, 2), (56, 56), levels=3, cells_first=True),
-            "blocks.2": layouts.windows((2, 2), (28, 28), levels=2, cells_first=True),
-            "blocks.9": layouts.windows((2, 2), (14, 14), cells_first=True),
-            "blocks.11": layouts.tokens(0, (7, 7)),
+            "blocks.0": layouts.windows((2, 2), (24, 24), levels=3, cells_first=True),
+            "blocks.2": layouts.windows((2, 2), (12, 12), levels=2, cells_first=True),
+            "blocks.9": layouts.windows((2, 2), (6, 6), cells_first=True),
+            "blocks.11": layouts.tokens(0, (3, 3)),
         },
     ),
     "nest_tiny": (224, {"levels.0.transformer_encoder.0": None, "levels.1": layouts.nchw}),
     "coat_lite_tiny": (
-        224,
+        96,
         {
-            "serial_blocks1.0": layouts.tokens(1, (56, 56)),
-            "serial_blocks4.1.mlp.fc1": layouts.tokens(1, (7, 7)),
+            "serial_blocks1.0": layouts.tokens(1, (24, 24)),
+            "serial_blocks4.1.mlp.fc1": layouts.tokens(1, (3, 3)),
         },
     ),
     "maxvit_rmlp_pico_rw_256": (256, {"stages.1": layouts.nchw}),
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TIMM)
+#: Made as they are, and so slow.
+WHOLE = ("nest_tiny", "maxvit_rmlp_pico_rw_256")
+#: How those are made that do not need the size of their images.
+OPTIONS = {
+    **{name: {} for name in ("resnet18", *WHOLE)},
+    "convnext_tiny": {"depths": (1, 1, 2, 1), "dims": (24, 48, 96, 192)},
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in WHOLE)) for n in TIMM],
+)
 def test_networks_of_timm(name):
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     size, layers = TIMM[name]
-    options = {"depth": 3} if "dinov2" in name else {}
+    options = dict(OPTIONS.get(name, {"img_size": size}))
+    options |= {"depth": 3} if "dinov2" in name else {}
     model = timm.create_model(name, **options).eval()
     for parameter in model.parameters():
         if not parameter.any():  # residual branches that start at zero

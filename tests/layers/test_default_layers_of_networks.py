@@ -15,11 +15,12 @@ import models
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 
-QUICK = {
+#: Each stands for a kind of its own.
+KINDS = {
+    "torchvision squeezenet1_1 64x64",
     "torchvision resnet18 96x160",
     "torchvision mobilenet_v3_small 224x224",
     "torchvision swin_t 128x96",
-    "torchvision mc3_18 8x64x64",
     "torchvision fasterrcnn_mobilenet_v3_large_320_fpn 128x160",
     "timm convnextv2_atto 96x160",
     "timm vit_tiny_patch16_224 96x160",
@@ -30,31 +31,36 @@ QUICK = {
     "transformers BeitForImageClassification 96x96",
     "transformers SegformerForSemanticSegmentation 96x128",
     "transformers CLIPVisionModelWithProjection 96x96",
+    "transformers CLIPModel 96x96",
     "transformers YolosForObjectDetection 96x128",
     "transformers Wav2Vec2ForSequenceClassification 4000",
     "torch ResNet of signals 256",
 }
+SLOW = {
+    "torchvision swin_t 128x96",
+    "torchvision fasterrcnn_mobilenet_v3_large_320_fpn 128x160",
+}
 ALL = list(architectures.architectures())
-#: Every sixth of the others, slow.
-SLOW = {str(a) for a in [a for a in ALL if str(a) not in QUICK][::6]}
+OTHERS = {str(a) for a in [a for a in ALL if str(a) not in KINDS][::10]}
 
 
 def marked(architecture):
-    slow = [] if str(architecture) in QUICK else [pytest.mark.slow]
-    return pytest.param(architecture, id=str(architecture), marks=slow)
+    name = str(architecture)
+    marks = [*[pytest.mark.slow] * (name in SLOW), *[pytest.mark.exhaustive] * (name in OTHERS)]
+    return pytest.param(architecture, id=name, marks=marks)
 
 
-@pytest.mark.parametrize("architecture", [marked(a) for a in ALL if str(a) in QUICK | SLOW])
+@pytest.mark.parametrize("architecture", [marked(a) for a in ALL if str(a) in KINDS | OTHERS])
 def test_a_network_is_right_or_its_error_was_expected(architecture):
     if architecture.missing:
         pytest.skip(f"{architecture.library} is not installed")
     with models.quiet():
-        row = models.check(architecture)
+        row = models.check(architecture, attention=False)
     assert not row.faults, row
 
 
-def test_the_quick_networks_are_in_the_table():
-    assert {str(architecture) for architecture in ALL} >= QUICK
+def test_the_networks_that_run_here_are_in_the_table():
+    assert {str(architecture) for architecture in ALL} >= KINDS >= SLOW
 
 
 def test_no_network_is_listed_twice():

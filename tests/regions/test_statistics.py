@@ -300,13 +300,10 @@ def test_rows_that_are_not_independent():
 
 @pytest.mark.slow
 def test_a_whole_data_set_without_a_difference():
-    """3,589 images, 8 regions, 2 targets, 4 methods: about 6 s of one core."""
+    """3,589 images, 8 regions, 2 targets, a method."""
     labels = torch.arange(3589) % 7
-    parts = [
-        table(scores_of(noise(3589, 2, 8, seed=i), method=str(i)), labels=labels) for i in range(4)
-    ]
-    found = summarize(pd.concat(parts))
-    assert len(found) == 7 * 4 * 2 * 8
+    found = summarize(table(scores_of(noise(3589, 2, 8)), labels=labels))
+    assert len(found) == 7 * 2 * 8
     assert found["lift"].between(0.9, 1.1).all()
     covered = (found["lift_low"] <= 1) & (found["lift_high"] >= 1)
     assert 0.9 < covered.mean() < 1  # of 95% intervals
