@@ -26,7 +26,8 @@ def cluster():
     ray.shutdown()
 
 
-@pytest.mark.parametrize("killed", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("killed", [True, False])
 def test_two_actors_one_of_them_killed(tmp_path, killed):
     run(tmp_path / "whole")
     die = tmp_path / "die"

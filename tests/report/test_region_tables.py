@@ -128,7 +128,7 @@ def test_without_labels_groups_are_predictions_and_without_both_there_is_one(tmp
 
 
 def test_of_many_classes_the_largest_are_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(grids, "MOST_ROWS", 8)
+    monkeypatch.setattr(region_tables, "MOST_ROWS", 8)
     classes = tuple(f"class number {i}" for i in range(12))
     tables = load(write_run(tmp_path / "run", images=140, classes=classes))
     grid = density_grid(tables)

@@ -14,6 +14,7 @@ from fer2013.__main__ import main
 from fer2013.data import photographs
 
 
+@pytest.mark.exhaustive
 def test_the_demo_explains_two_photographs_and_measures_the_regions(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "new" / "sheet.png")]) == 0
     printed = capsys.readouterr().out

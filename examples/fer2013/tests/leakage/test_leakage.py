@@ -41,6 +41,7 @@ def by_kind(rows):
     return {(row["arm"], row["faces"]): (row["right"], row["n"]) for row in rows}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_copies_on_both_sides_are_known_by_heart_and_nothing_else_is(tmp_path):
     faces = noise(70, 100, 0)
@@ -59,6 +60,7 @@ def test_copies_on_both_sides_are_known_by_heart_and_nothing_else_is(tmp_path):
     assert ("copies kept together", "a copy was trained on") not in found
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_redrawn_split_is_known_by_heart_and_a_rerun_says_the_same(tmp_path):
     faces = noise(0, 144, 70)

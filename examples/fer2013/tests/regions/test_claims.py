@@ -45,6 +45,7 @@ def test_planted_evidence_is_found(region, count, steps):
     assert outcome["density_shuffled"] < 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.shared
 @few_and_many("eyes", "mouth")

@@ -136,6 +136,7 @@ def test_the_check_in_bfloat16_is_nearly_that_in_float32(subject):
     assert torch.equal(exact, plain)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("narrow_vgg", "two_methods")
 def test_the_study_takes_a_fresh_vgg19_at_96_pixels(faces, tmp_path):
     torch.manual_seed(0)

@@ -18,6 +18,8 @@ from fer2013.configurations.config import Augmentation
 from fer2013.configurations.recipes import CONFIGS
 from fer2013.networks import weights
 
+pytestmark = pytest.mark.exhaustive
+
 # VGG19 has no BatchNorm, whose statistics are each process's own; the random numbers of dropout and
 # augmentation are, too. Class weights are those of all faces of a step.
 CONFIG = dataclasses.replace(

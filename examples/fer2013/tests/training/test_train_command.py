@@ -55,6 +55,7 @@ def kill_after_first_checkpoint(command, folder, how):
         process.kill()
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_ends_a_run_without_a_result(command, tmp_path):
     command = [*command, "--out", str(tmp_path)]
     assert kill_after_first_checkpoint(command, tmp_path, signal.SIGINT) != 0
