@@ -47,7 +47,7 @@ class Randomization(MetricResult):
     step_names: tuple[tuple[str, ...], ...]
     unrelated: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
         """Return a table for a notebook: the similarity after each step, and of unrelated maps."""
         if self.curve is None or self.steps is None:
             return super()._repr_html_()
