@@ -131,7 +131,7 @@ fi
 case $step in
     keep) keep ;;
     tests)
-        say "$python" -m pytest --device "$device" -m "not slow" -q -p no:cacheprovider \
+        say "$python" -m pytest --device "$device" -m "not slow and not exhaustive" -q -p no:cacheprovider \
             "$(if [ -n "$quick" ]; then echo tests/explainers/test_cams.py; else echo tests; fi)"
         ;;
     bench)

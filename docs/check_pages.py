@@ -16,7 +16,9 @@ from typing import Any
 
 PAGES = (
     "index",
+    "installation",
     "getting_started",
+    "tutorial",
     "limits",
     "faq",
     "troubleshooting",
@@ -26,6 +28,7 @@ PAGES = (
     "which_map_to_trust",
     "fer2013",
     "fer2013_accuracy",
+    "security",
     "api/explainers",
     "examples/index",
     "examples/plot_1_methods",

@@ -1,12 +1,10 @@
 """Print constraints that pin each requirement of pyproject.toml to the lowest version it allows.
 
-``python release/lower_bounds.py`` pins what camlens needs, ``python release/lower_bounds.py regions
-test`` also what these extras and dependency groups need.
+It pins what camlens itself needs, without its extras.
 """
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from pathlib import Path
 
@@ -30,14 +28,9 @@ def lowest(requirement: str) -> str:
 
 
 def main() -> None:
-    """Print the constraints of the core and of the extras and groups that the arguments name."""
+    """Print the constraints, a line each."""
     content = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))
-    parts = content["project"]["optional-dependencies"] | content["dependency-groups"]
-    requirements = list(content["project"]["dependencies"])
-    for name in sys.argv[1:]:
-        requirements += [one for one in parts[name] if isinstance(one, str)]
-    pins = {lowest(one) for one in requirements if not one.startswith("camlens[")}
-    print(*sorted(pins), sep="\n")
+    print(*map(lowest, content["project"]["dependencies"]), sep="\n")
 
 
 if __name__ == "__main__":

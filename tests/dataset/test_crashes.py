@@ -37,7 +37,8 @@ def test_killed_at_random_points(tmp_path, kills):
     found = program("kill", tmp_path, kills)
     assert found["different"] == []
     assert found["killed"] == kills
-    assert len(set(found["shards"])) >= min(kills, 5)  # at different points
+    if kills > 5:  # at different points
+        assert len(set(found["shards"])) >= 5
 
 
 @pytest.mark.slow

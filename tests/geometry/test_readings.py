@@ -535,10 +535,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=[pytest.mark.exhaustive] * (n in (*WHOLE, "hiera_tiny_224")))
-        for n in TIMM
-    ],
+    [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in LARGE)) for n in TIMM],
 )
 def test_networks_of_timm(name):
     timm = pytest.importorskip("timm")

@@ -113,9 +113,11 @@ def _add_pretrain(commands: Any) -> None:
     pretrain.add_argument(
         "--start", metavar="CHECKPOINT", help="last.ckpt of an earlier run to begin with"
     )
-    pretrain.add_argument("--rate", type=float, default=0.1, help="highest; default 0.1")
     pretrain.add_argument(
-        "--smallest", type=int, default=32, help="side of the first photographs; default 32"
+        "--rate", type=float, default=0.1, help="highest learning rate; default 0.1"
+    )
+    pretrain.add_argument(
+        "--smallest", type=int, default=32, help="pixels a side in the first epoch; default 32"
     )
     pretrain.add_argument("--limit", type=_positive, help="only so many photographs, to try it out")
     pretrain.add_argument("--seed", type=int, default=0, help="default 0")

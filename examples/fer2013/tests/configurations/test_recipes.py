@@ -149,6 +149,8 @@ def test_the_decks_common_protocol(name):
 
 def test_configuration_5():
     config = CONFIGS["config5"]
+    assert (config.optimizer, config.nesterov, config.weight_decay) == ("sgd", True, 5e-4)
+    assert (config.epochs, config.small_epochs, config.batch_size) == (18, 6, 64)
     assert (config.network, config.frozen, config.split) == ("vgg19_bn", 0, "standard")
     assert (config.schedule, config.label_smoothing, config.averaging) == (
         "cosine",

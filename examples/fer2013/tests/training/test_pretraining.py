@@ -174,3 +174,32 @@ def test_what_is_written_starts_the_decks_configurations(folder, tmp_path, monke
         with safe_open(tmp_path / "vgg19_bn.safetensors", "pt") as before:
             name = "features.0.weight"
             torch.testing.assert_close(after.get_tensor(name), before.get_tensor(name))
+
+
+def test_what_a_run_may_begin_with(tmp_path):
+    start, last = tmp_path / "start.ckpt", tmp_path / "run" / "last.ckpt"
+    recipe = dataclasses.replace(TINY, start=str(start))
+    model, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    with pytest.raises(FileNotFoundError):
+        pretraining._begin(model, recipe, last)
+
+    def write(path, network, epoch, **more):
+        path.parent.mkdir(exist_ok=True)
+        state = {f"model.{name}": value for name, value in network.state_dict().items()}
+        values = {"epochs": 2, **more}
+        checkpoint = {"hyper_parameters": values, "epoch": epoch, "state_dict": state}
+        torch.save({"callbacks": {}, **checkpoint}, path)
+
+    write(start, nn.Linear(3, 1), epoch=1)
+    with pytest.raises(ValueError, match="expected as --start what pretrain wrote.*another shape"):
+        pretraining._begin(model, recipe, last)
+    write(start, other, epoch=0)
+    with pytest.raises(ValueError, match="after 1 of 2 epochs: resume it first"):
+        pretraining._begin(model, recipe, last)
+    write(start, other, epoch=1, epochs_before=3)
+    assert pretraining._begin(model, recipe, last) == 5
+    assert torch.equal(model.weight, other.weight)
+    # A run that has begun goes on from its own checkpoint, whether or not the first is still there.
+    start.unlink()
+    write(last, other, epoch=0, epochs_before=5)
+    assert pretraining._begin(nn.Linear(2, 1), recipe, last) == 5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -167,11 +166,13 @@ class MetricResult:
 
     def _repr_html_(self) -> str | None:
         """Return a table for a notebook: the maps among the floors, the best at the top."""
-        if importlib.util.find_spec("scipy") is None:
+        try:
+            interval = self.interval
+        except ImportError:
             return None  # then a notebook shows the line above
         own = "this map" if self.values.numel() == 1 else "these maps"
         entries = [
-            (own, Interval(self.mean, *self.interval)),
+            (own, Interval(self.mean, *interval)),
             *((f"floor: {name}", interval) for name, interval in self.floors.items()),
         ]
         sign = -1 if self.better == "higher" else 1

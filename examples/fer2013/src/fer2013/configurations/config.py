@@ -60,7 +60,8 @@ class Config:
         warm_up: part of all steps in which the rate climbs.
         class_weights: weigh the loss of class c by N / (7 n_c).
         distillation: part of a training label that is the base network's probabilities instead
-            (Hinton et al., 2015, at temperature 1); it comes with the package.
+            (Hinton et al., 2015, at temperature 1); it comes with the package, trained on Training
+            and selected on PublicTest.
         average: decay a step of the weights' exponential moving average; 0 keeps the weights.
         small_epochs: in how many first epochs the faces are shrunk to ``small_side``, which costs
             less.

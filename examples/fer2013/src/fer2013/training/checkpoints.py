@@ -134,6 +134,8 @@ def read_progress(config: Config, run: Mapping[str, Any], out: Path) -> Progress
         return Progress()
     saved = read(last) if last.is_file() else None
     values = saved["hyper_parameters"] if saved else {**recorded["config"], **recorded}
+    # A run of an earlier version lacks what has come since, which it then did not change.
+    values = {**dataclasses.asdict(Config(config.name)), **values}
     wanted = {**dataclasses.asdict(config), **run}
     if changed := [k for k in wanted if _as_json(values.get(k)) != _as_json(wanted[k])]:
         raise ValueError(

@@ -8,12 +8,10 @@ import warnings
 from collections.abc import Iterator
 
 # run.json is in the folder before the first checkpoint, on purpose; faces are in memory, so that
-# workers would only cost; a network that teaches is not trained; the last is Lightning's own use of
-# torch.
+# workers would only cost; the last is Lightning's own use of torch.
 _WARNINGS = (
     r"Checkpoint directory .* exists and is not empty",
     r"The '\w+_dataloader' does not have many workers",
-    r"Found \d+ module\(s\) in eval mode at the start of training",
     r".*isinstance\(treespec, LeafSpec\)",
 )
 

@@ -50,10 +50,10 @@ class EmotionClassifier(lightning.LightningModule):
         use_matrix_products(self.model)
         optimization.freeze(self.model, config)
         self.loss = loss
-        # As a part of this module it follows to the device; its weights are not trained.
-        self.teacher: nn.Module | None = None
-        if config.distillation:
-            self.teacher = weights.load().requires_grad_(requires_grad=False)
+        # In a tuple it is no part of this module: neither trained, averaged nor saved.
+        self.teacher: tuple[nn.Module, ...] = (
+            (weights.load().eval(),) if config.distillation else ()
+        )
         self.train_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
         # Lightning's own mean rounds the processes' mean number of faces to an integer. A loss that
         # is not a number stays one.
@@ -70,7 +70,7 @@ class EmotionClassifier(lightning.LightningModule):
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             images = self.augment(images)
         images, mixed = self.mix(images, labels) if self.mix else (images, labels)
-        wanted = mixed if self.teacher is None else self._distilled(self.teacher, images, mixed)
+        wanted = self._distilled(images, mixed) if self.teacher else mixed
         small = self.current_epoch < self.config.small_epochs
         side = self.config.small_side if small else self.config.side
         if small:
@@ -84,14 +84,14 @@ class EmotionClassifier(lightning.LightningModule):
         self.log("train_accuracy", self.train_accuracy, **options)
         return loss
 
-    def _distilled(self, teacher: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Return (N, 7) labels of which a part is what another network says of the same faces."""
+    def _distilled(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return (N, 7) labels of which a part is what the teacher says of the same faces."""
         if labels.ndim == 1:
             labels = nn.functional.one_hot(labels, len(CLASSES)).float()
         with torch.no_grad():
             faces = interpolate(images, (SIDE, SIDE), mode="bilinear")
-            said = teacher.eval()(faces).float().softmax(dim=1)
-        return labels.lerp(said, self.config.distillation)
+            probabilities = self.teacher[0].to(faces.device)(faces).float().softmax(dim=1)
+        return labels.lerp(probabilities, self.config.distillation)
 
     def _resize_to(self, side: int) -> None:
         if isinstance(self.model, architectures.EmotionVGG):

@@ -25,6 +25,7 @@ from torchvision.models import vgg19_bn
 from ..data.tiny_imagenet import CLASSES, photographs
 from ..files import write_whole
 from ..networks.matrix_convolution import use_matrix_products
+from ..networks.weights import mismatch
 from .checkpoints import WholeCheckpoints, read
 from .lightning_messages import suppress_messages
 from .optimization import one_cycle
@@ -35,6 +36,9 @@ _AVERAGED_EVERY = 8
 
 #: Part of the steps in which the learning rate climbs.
 _WARM_UP = 0.2
+
+#: The name under which a checkpoint says how many epochs its run's first weights had seen.
+_BEFORE = "epochs_before"
 
 #: Epochs between measurements on the validation photographs.
 _MEASURED_EVERY = 5
@@ -123,11 +127,14 @@ class Pretraining(lightning.LightningModule):
         model: (N, 3, H, W) -> (N, classes) logits.
         train: photographs and classes.
         recipe: how it is trained.
+        epochs_before: epochs that its first weights have seen.
     """
 
-    def __init__(self, model: nn.Module, train: Split, recipe: Recipe) -> None:
+    def __init__(
+        self, model: nn.Module, train: Split, recipe: Recipe, *, epochs_before: int = 0
+    ) -> None:
         super().__init__()
-        self.save_hyperparameters(dataclasses.asdict(recipe))
+        self.save_hyperparameters({**dataclasses.asdict(recipe), _BEFORE: epochs_before})
         self.model = model.to(memory_format=torch.channels_last)
         use_matrix_products(self.model)
         self.photographs, self.recipe = train, recipe
@@ -206,6 +213,7 @@ def fit(
     *,
     device: str = "auto",
     precision: Any = "bf16-mixed",
+    epochs_before: int = 0,
 ) -> float:
     """Train a classifier of Tiny ImageNet's photographs; resume where a run stopped.
 
@@ -216,6 +224,7 @@ def fit(
         recipe: how it is trained.
         device: Lightning's accelerator.
         precision: Lightning's.
+        epochs_before: epochs that the model's weights have seen.
 
     Returns:
         Top-1 on the validation photographs, which nothing was selected on.
@@ -226,7 +235,9 @@ def fit(
     """
     last = out / "last.ckpt"
     if last.is_file():
-        begun = read(last)["hyper_parameters"]
+        # A run of an earlier version lacks what has come since, which it then did not change.
+        begun = {**dataclasses.asdict(Recipe()), **read(last)["hyper_parameters"]}
+        begun.pop(_BEFORE, None)
         if begun != dataclasses.asdict(recipe):
             raise ValueError(
                 f"{out} holds a run of another recipe, {begun}: give the same one, or another "
@@ -238,7 +249,7 @@ def fit(
         raise ValueError(
             f"expected at least one batch of {recipe.batch} photographs, got {len(train[1])}"
         )
-    task = Pretraining(model, train, recipe)
+    task = Pretraining(model, train, recipe, epochs_before=epochs_before)
     with suppress_messages():
         trainer = lightning.Trainer(
             accelerator=device,
@@ -295,14 +306,11 @@ def pretrain(
         ValueError: as :func:`fit`.
     """
     lightning.seed_everything(recipe.seed, verbose=False)
-    model, epochs = network(), recipe.epochs
-    if recipe.start is not None:
-        before = read(Path(recipe.start))
-        prefix = "model."
-        model.load_state_dict({k.removeprefix(prefix): v for k, v in before["state_dict"].items()})
-        epochs += before["epoch"] + 1
-    top1 = fit(model, folder, out, recipe, device=device, precision=precision)
+    model = network()
+    before = _begin(model, recipe, out / "last.ckpt")
+    top1 = fit(model, folder, out, recipe, device=device, precision=precision, epochs_before=before)
     model = model.cpu().float().eval()
+    epochs = before + recipe.epochs
     facts = {"pretrained_on": "Tiny ImageNet", "top1": f"{top1:.4f}", "epochs": str(epochs)}
     lines = [f"top-1 on Tiny ImageNet's validation photographs: {top1:.1%}"]
     features: Any = model.features
@@ -312,3 +320,35 @@ def pretrain(
         write_whole(path, safetensors_bytes(state, metadata=facts))
         lines.append(f"{path}: give it to train with --weights")
     return lines
+
+
+def _begin(model: nn.Module, recipe: Recipe, last: Path) -> int:
+    """Give a network the weights that a run begins with, and return the epochs they have seen.
+
+    Args:
+        model: the network.
+        recipe: its ``start`` names the earlier run.
+        last: the run's own checkpoint; where it is there, the run resumes from that.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint to start from.
+        ValueError: it is damaged, of another network, or of a run that has not ended.
+    """
+    if last.is_file():
+        return int(read(last)["hyper_parameters"].get(_BEFORE, 0))
+    if recipe.start is None:
+        return 0
+    start = Path(recipe.start)
+    checkpoint = read(start)
+    begun, prefix = checkpoint["hyper_parameters"], "model."
+    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items()}
+    if found := mismatch(model, state):
+        raise ValueError(f"expected as --start what pretrain wrote, got {start}: {found}")
+    seen = checkpoint["epoch"] + 1
+    if seen != begun["epochs"]:
+        raise ValueError(
+            f"expected as --start a run that has ended, got {start} after {seen} of "
+            f"{begun['epochs']} epochs: resume it first"
+        )
+    model.load_state_dict(state)
+    return int(seen + begun.get(_BEFORE, 0))

@@ -83,6 +83,8 @@ def train(
     parts = divide(faces, config.split, seed=seed)
     _check(config, parts, machine)
     run = {"seed": seed, "precision": machine.precision, "data": fingerprint(parts)}
+    if config.distillation:
+        run["teacher_sha256"] = hashlib.sha256(weights.SHIPPED.read_bytes()).hexdigest()
     if faces.index:
         run["index"] = faces.index
     before = read_progress(config, run, out)
