@@ -191,7 +191,7 @@ def test_what_a_run_may_begin_with(tmp_path):
         torch.save({"callbacks": {}, **checkpoint}, path)
 
     write(start, nn.Linear(3, 1), epoch=1)
-    with pytest.raises(ValueError, match="expected as --start what pretrain wrote.*another shape"):
+    with pytest.raises(ValueError, match=r"expected as --start what pretrain wrote.*another shape"):
         pretraining._begin(model, recipe, last)
     write(start, other, epoch=0)
     with pytest.raises(ValueError, match="after 1 of 2 epochs: resume it first"):
