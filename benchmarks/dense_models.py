@@ -173,7 +173,11 @@ def rows() -> Iterator[Architecture]:
         yield Architecture(library, shown, size, layer, FIRST, grid, build, targets=class_1)
     for name, layer, grid in SEGMENTATION:
         build = made(torchvision_segmentation, name)
-        yield Architecture("torchvision", name, size, layer, FIRST, grid, build, targets=class_1)
+        yield Architecture(
+            *("torchvision", name, size, layer, FIRST, grid, build),
+            targets=class_1,
+            settled="mobilenet" in name,
+        )
     for name, options, layer, grid in DETECTION:
         yield Architecture(
             "torchvision",
