@@ -62,6 +62,8 @@ def test_bars_are_the_intervals(found):
 def test_metrics_are_chosen_and_ordered(found):
     figure = found.plot(["deletion", "insertion"])
     assert figure._repr_png_().startswith(b"\x89PNG")  # a notebook shows it
+    legend = figure._supxlabel.get_window_extent()
+    assert 0 <= legend.x0 < legend.x1 <= figure.bbox.x1  # nothing is cut off
     assert [axes.get_title() for axes in figure.axes] == ["deletion", "insertion"]
     with pytest.raises(ValueError, match=r"expected metrics from .*'insertion'.*got \['road'\]"):
         found.plot(["road"])

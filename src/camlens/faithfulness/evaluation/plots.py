@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ _FLOORS = "#D55E00"
 
 #: Panels in a row.
 _PER_LINE = 4
+
+#: Letters of 8 points that fit into an inch.
+_LETTERS = 15
 
 
 def draw(table: pd.DataFrame, metrics: Sequence[str] | None) -> Figure:
@@ -50,11 +54,11 @@ def draw(table: pd.DataFrame, metrics: Sequence[str] | None) -> Figure:
     for axes in grid[:, 0]:
         axes.set_yticks(range(len(names)), names, fontsize=8)
         axes.set_ylim(len(names) - 0.5, -0.5)
-    figure.supxlabel(
+    legend = (
         "filled: clearly better than every floor; bars: 95% intervals over images; "
-        "squares: floors, maps made without the network; dashed: the best floor",
-        fontsize=8,
+        "squares: floors, maps made without the network; dashed: the best floor"
     )
+    figure.supxlabel(textwrap.fill(legend, int(_LETTERS * figure.get_figwidth())), fontsize=8)
     return figure
 
 
