@@ -7,12 +7,13 @@ there is no Chromium or no axe-core. Further arguments are pages to check instea
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.chromium import NO_AXE, NO_CHROMIUM, axe_core, start
 
 PAGES = (
     "index",
@@ -50,32 +51,6 @@ requestAnimationFrame(() => requestAnimationFrame(() =>
 """
 
 
-def axe_core() -> str | None:
-    """Return axe-core's code: one file of a package of which nothing else is used."""
-    package = find_spec("axe_playwright_python")
-    if package is None or package.origin is None:
-        return None
-    return Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8")
-
-
-def chromium() -> Any:
-    """Start Debian's Chromium without a window, or return None."""
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in programs or find_spec("selenium") is None:
-        return None
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    if os.geteuid() == 0:  # as in a container, where Chromium's own sandbox cannot start
-        options.add_argument("--no-sandbox")
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
-    driver.set_script_timeout(300)
-    return driver
-
-
 def faults(driver: Any, axe: str, page: Path) -> list[str]:
     """Return a line for each fault of a page, on each screen."""
     driver.get(page.as_uri())
@@ -103,11 +78,11 @@ def main() -> int:
         return 1
     axe = axe_core()
     if axe is None:
-        print("pages not checked: no axe-core (pip install axe-playwright-python)")
+        print(f"pages not checked: {NO_AXE}")
         return 0
-    driver = chromium()
+    driver = start()
     if driver is None:
-        print("pages not checked: no Chromium (apt-get install chromium chromium-driver)")
+        print(f"pages not checked: {NO_CHROMIUM}")
         return 0
     try:
         lines = [f"{page.stem}, {line}" for page in pages for line in faults(driver, axe, page)]

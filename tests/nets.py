@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 
 class Linear1x1(nn.Module):
@@ -65,6 +68,17 @@ class Small(nn.Module):
 SPELLINGS = ("module", "inplace", "functional", "functional inplace", "method", "statement")
 
 
+class FurtherInputs(nn.Module):
+    """A network that takes a factor for each image and an offset of its scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Small()
+
+    def forward(self, images: Tensor, factor: Tensor, *, offset: Tensor) -> Tensor:
+        return self.net(images) * factor + offset
+
+
 class Convolutions(nn.Module):
     """Two convolutions with a ReLU each and a linear head over all cells, for 1, 2 or 3 axes."""
 
@@ -95,6 +109,13 @@ def small_vit(size: int = 32) -> nn.Module:
     model = torchvision.models.VisionTransformer(size, 8, 2, 2, 16, 32, num_classes=5).eval()
     nn.init.normal_(model.heads.head.weight)
     return model
+
+
+def flops(call: Callable[[], object]) -> int:
+    """Return the floating point operations of a call."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
 
 
 def hooks(model: nn.Module) -> int:

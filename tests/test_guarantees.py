@@ -13,13 +13,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
 from camlens.probe import passes
 
 from .families import ALL, CAMS, EVERY, PATHS, PERTURBATIONS, TAILS, made
-from .nets import SPELLINGS, Small, hooks, real
+from .nets import SPELLINGS, Small, flops, hooks, real
 
 
 @st.composite
@@ -327,19 +326,14 @@ def test_only_the_tail_is_paid_for(name, layer, head, cells):
     """Forward, backward through the linear layers, the weighted sum: counted, not timed."""
     model, images = real(name, 64)
 
-    def count(call):
-        with FlopCounterMode(display=False) as counter:
-            call()
-        return counter.get_total_flops()
-
     with torch.no_grad():
-        bare = count(lambda: model(images))
+        bare = flops(lambda: model(images))
     each = 2 * (head + cells)
     explain = camlens.GradCAM(model, layer)
     explain(images)  # the first call measures the layer
-    assert count(lambda: explain(images)) == bare + each
-    assert count(lambda: explain(images, targets=[[0] * 7])) == bare + 7 * each
-    assert count(lambda: camlens.GuidedBackprop(model)(images)) == 2 * bare
+    assert flops(lambda: explain(images)) == bare + each
+    assert flops(lambda: explain(images, targets=[[0] * 7])) == bare + 7 * each
+    assert flops(lambda: camlens.GuidedBackprop(model)(images)) == 2 * bare
 
 
 class Watch(TorchDispatchMode):

@@ -1,6 +1,6 @@
 """A program that runs, kills and counts in forked processes, which need no second import.
 
-python -m tests.dataset.kills kill OUT N   N runs killed at random points and gone on with
+python -m tests.dataset.kills kill OUT N   N runs, killed at random points and resumed
 python -m tests.dataset.kills race OUT N   N runs, each written by three processes at once
 python -m tests.dataset.kills ranks OUT    a run of two ranks, one of which dies, and again
 python -m tests.dataset.kills memory OUT   the peak memory of a run over few and over many images

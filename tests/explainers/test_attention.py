@@ -7,7 +7,6 @@ import torchvision
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
-from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
 from camlens.layers.attention import MeasuredBlocks
@@ -15,7 +14,7 @@ from camlens.layers.measurement_cache import MeasuredLayers
 from camlens.probe import Probe
 
 from ..families import ATTENTION
-from ..nets import Small, small_vit
+from ..nets import Small, flops, small_vit
 from .attention_models import MODELS, build
 from .attention_reference import Reference
 
@@ -280,9 +279,3 @@ def test_the_cost_over_a_forward_pass():
     last = camlens.GenericAttention(model, last=1)
     last(images)
     assert flops(lambda: last(images)) < 1.1 * bare
-
-
-def flops(work):
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()

@@ -7,11 +7,12 @@ import torchvision
 from torch import nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
 from camlens.methods import cam
 from camlens.probe import Probe, Site, Tail
+
+from ..nets import flops
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -259,12 +260,6 @@ def test_the_product_of_layers_is_what_all_agree_on(deep):
     assert_close(found, expected)
     with pytest.raises(ValueError, match=r"expected fuse .* got 'sum'"):
         camlens.GradCAM(deep, "features", fuse="sum")
-
-
-def flops(call):
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 def test_the_part_before_the_layer_costs_nothing():

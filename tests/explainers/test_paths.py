@@ -11,7 +11,7 @@ import camlens
 from camlens.methods import path
 
 from ..families import CAMS, PATHS, made
-from ..nets import Convolutions, Small
+from ..nets import Convolutions, FurtherInputs, Small
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -329,15 +329,7 @@ def test_signals_images_and_volumes(explainer, axes):
 
 @pytest.mark.parametrize("explainer", PATHS)
 def test_further_inputs_follow_their_images(explainer):
-    class Two(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = Small()
-
-        def forward(self, images, factor, *, offset):
-            return self.net(images) * factor + offset
-
-    model, factor, offset = Two().eval(), torch.rand(2, 1) + 0.5, torch.rand(5)
+    model, factor, offset = FurtherInputs().eval(), torch.rand(2, 1) + 0.5, torch.rand(5)
     together = made(explainer, model)(IMAGES, factor, offset=offset, targets=1)
     for n in range(2):
         row = slice(n, n + 1)

@@ -12,7 +12,7 @@ import camlens
 from camlens.methods import perturbation
 
 from ..families import PERTURBATIONS, made
-from ..nets import Convolutions, Small
+from ..nets import Convolutions, FurtherInputs, Small
 
 
 class Linear(nn.Module):
@@ -318,15 +318,7 @@ def test_signals_images_and_volumes(explainer, axes):
 
 @pytest.mark.parametrize("explainer", PERTURBATIONS)
 def test_further_inputs_follow_their_images(explainer):
-    class Two(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = Small()
-
-        def forward(self, images, factor, *, offset):
-            return self.net(images) * factor + offset
-
-    model, images = Two().eval(), torch.rand(3, 3, 8, 8)
+    model, images = FurtherInputs().eval(), torch.rand(3, 3, 8, 8)
     factor, offset = torch.rand(3, 1) + 0.5, torch.rand(5)
     together = made(explainer, model, "net.conv2")(images, factor, offset=offset, targets=1)
     for n in range(3):

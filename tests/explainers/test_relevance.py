@@ -10,11 +10,10 @@ import transformers
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode
 
 import camlens
 
-from ..nets import Small, real, small_vit
+from ..nets import Small, flops, real, small_vit
 from ..test_guarantees import assert_same, state_of
 
 BOX = {"composite": "epsilon_gamma_box", "low": -4.0, "high": 4.0}
@@ -321,16 +320,11 @@ def test_a_composite_is_applied_and_taken_away(fail):
 def test_a_forward_pass_counts_twice_and_rules_once_or_twice(name, options, once, each):
     model, images = real(name, 64)
 
-    def count(call):
-        with FlopCounterMode(display=False) as counter:
-            call()
-        return counter.get_total_flops()
-
     with torch.no_grad():
-        bare = count(lambda: model(images))
+        bare = flops(lambda: model(images))
     explain = camlens.LRP(model, **options)
-    assert count(lambda: explain(images)) / bare == pytest.approx(once + each, abs=0.2)
-    seven = count(lambda: explain(images, targets=[list(range(7))]))
+    assert flops(lambda: explain(images)) / bare == pytest.approx(once + each, abs=0.2)
+    seven = flops(lambda: explain(images, targets=[list(range(7))]))
     assert seven / bare == pytest.approx(once + 7 * each, abs=0.6)
 
 

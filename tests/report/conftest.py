@@ -1,32 +1,21 @@
 """A real Chromium for the tests of the page, and runs to make pages of."""
 
-import os
-import shutil
 import time
 
 import pytest
 
 from camlens.report import write_report
 
+from ..chromium import NO_CHROMIUM, start
 from .made import write_run
 
 
 @pytest.fixture(scope="session")
 def chromium():
     """Start Debian's Chromium once, or skip with the reason."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in programs:
-        pytest.skip("no Chromium: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    if os.geteuid() == 0:  # as in a container, where Chromium's own sandbox cannot start
-        options.add_argument("--no-sandbox")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(programs[1])
-    driver = webdriver.Chrome(options=options, service=service)
+    driver = start(loggingPrefs={"browser": "ALL", "performance": "ALL"})
+    if driver is None:
+        pytest.skip(NO_CHROMIUM)
     yield driver
     driver.quit()
 

@@ -1,8 +1,6 @@
 """axe-core, which knows the rules of accessible pages, finds no fault in the report."""
 
 import functools
-import importlib.util
-from pathlib import Path
 
 import pytest
 
@@ -10,6 +8,7 @@ from camlens import GradCAM, Saliency
 from camlens.dataset import explain_dataset
 from camlens.faithfulness import deletion, insertion
 from camlens.report import write_report
+from tests.chromium import NO_AXE, axe_core
 from tests.dataset.made import HALVES, Noise, net
 
 pytestmark = pytest.mark.slow
@@ -21,16 +20,15 @@ SCREENS = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def axe():
-    """Return axe-core's code: one file of a package of which nothing else is used."""
-    package = importlib.util.find_spec("axe_playwright_python")
-    if package is None:
-        pytest.skip("no axe-core: pip install axe-playwright-python")
-    return Path(package.origin).with_name("axe.min.js").read_text("utf-8")
+    """Return axe-core's code, or skip with the reason."""
+    code = axe_core()
+    if code is None:
+        pytest.skip(NO_AXE)
+    return code
 
 
 def faults(browser, axe):
     """Return a line for each element that breaks a rule: the rule, the element, what is wrong."""
-    browser.driver.set_script_timeout(300)
     browser.run(axe)
     found = browser.driver.execute_async_script(
         "const done = arguments[0]; axe.run({resultTypes: ['violations', 'passes']}).then(done)"

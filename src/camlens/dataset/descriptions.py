@@ -17,7 +17,9 @@ from torch.overrides import _get_current_function_mode_stack as function_modes
 from ..explainers.base import Explainer
 from ..model import unwrap
 from ..regions.masks import Regions
-from .fingerprint import Walk, attributes, global_hooks, is_library, name_of, scripted
+from .fingerprint import Walk
+from .fingerprint.module_state import attributes, global_hooks, scripted
+from .fingerprint.used_code import is_library, name_of
 from .manifest import FORMAT
 from .options import RunOptions
 

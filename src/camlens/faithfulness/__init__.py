@@ -21,7 +21,8 @@ from .removal.imputation import impute
 from .removal.insertion_deletion import deletion, insertion, rise_blur
 from .removal.masked_images import average_drop, average_gain, average_increase
 from .removal.road import road
-from .removal.subsets import infidelity, mu_fidelity, saco
+from .removal.saco import saco
+from .removal.subsets import infidelity, mu_fidelity
 from .removal.sufficiency import sufficiency
 from .sanity.planted_evidence import PlantedEvidence, planted_evidence
 from .sanity.random_logit import random_logit

@@ -80,7 +80,8 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from .training.pretraining import Recipe, pretrain
+    from .training.photograph_classifier import Recipe
+    from .training.pretraining import pretrain
 
     recipe = Recipe(
         epochs=options.epochs,

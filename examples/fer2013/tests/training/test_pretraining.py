@@ -18,7 +18,8 @@ from fer2013.networks import architectures
 from fer2013.training import pretraining
 from fer2013.training.initial_weights import initialise
 from fer2013.training.photograph_batches import Batches
-from fer2013.training.pretraining import Recipe, folded
+from fer2013.training.photograph_classifier import Recipe
+from fer2013.training.pretraining import folded
 
 TINY = Recipe(epochs=2, smallest=32, side=32, batch=8, average=0.9)
 
@@ -137,7 +138,7 @@ def test_a_stopped_run_resumes_with_the_same_weights(folder, tmp_path, monkeypat
             raise StopError
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining.Pretraining, "on_train_epoch_start", stop, raising=False)
+        patch.setattr(pretraining.PhotographClassifier, "on_train_epoch_start", stop, raising=False)
         with pytest.raises(StopError):
             pretraining.fit(small(), folder, tmp_path / "part", recipe, **options)
     resumed = small()

@@ -10,20 +10,16 @@ package's version, code of Python's standard library by its name.
 from __future__ import annotations
 
 import contextlib
-import dis
 import enum
 import functools
 import hashlib
-import importlib.metadata
 import logging
 import os
 import re
 import sys
-import sysconfig
 import threading
 import types
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -32,7 +28,9 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from ..model import unwrap
+from ...model import unwrap
+from .module_state import attributes, scripted
+from .used_code import is_library, loads_first_constant, name_of, names_in, used_members, version_of
 
 #: Types whose values are hashed by their repr.
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...), torch.dtype)
@@ -47,20 +45,6 @@ _EMPTY = (
     logging.Logger,
     torch.fx.Graph,
 )
-#: Attributes of modules that do not affect numbers.
-_NOT_NUMBERS = frozenset(
-    [
-        *("_is_full_backward_hook", "_non_persistent_buffers_set", "_compiled_call_impl"),
-        *("_is_torch_compile", "_parameters", "_buffers", "_modules"),
-        *("_state_dict_hooks", "_state_dict_pre_hooks", "_forward_hooks_always_called"),
-        *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
-    ]
-)
-#: Registries of global module hooks for the forward pass and for gradients.
-_GLOBAL_HOOKS = (
-    *("_global_forward_hooks", "_global_forward_pre_hooks"),
-    *("_global_backward_hooks", "_global_backward_pre_hooks"),
-)
 #: Attributes of classes that their methods do not read.
 _NOT_CODE = frozenset(
     [
@@ -69,10 +53,6 @@ _NOT_CODE = frozenset(
         *("__dataclass_fields__", "__dataclass_params__", "__match_args__", "__parameters__"),
         *("__orig_bases__", "__annotate_func__", "__annotations_cache__"),
     ]
-)
-_LIBRARIES = tuple(
-    os.path.realpath(sysconfig.get_path(name)) + os.sep
-    for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
 _SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType)
 _BUILT_IN = (types.BuiltinFunctionType, types.MethodWrapperType, types.MethodDescriptorType)
@@ -169,12 +149,13 @@ class Walk:
         if is_library(value.__module__):
             held_by = self._all("held", held, path)
             return _sha("function", name_of(value), version_of(value.__module__), held_by)
-        names = sorted(set(_names(value.__code__)))
+        names = sorted(set(names_in(value.__code__)))
         used = {n: value.__globals__[n] for n in names if n in value.__globals__}
         # Modules that the function itself imports.
         used |= {n: sys.modules[n] for n in names if n not in used and n in sys.modules}
         used = {
-            n: _used(g, names) if isinstance(g, types.ModuleType) else g for n, g in used.items()
+            n: used_members(g, names) if isinstance(g, types.ModuleType) else g
+            for n, g in used.items()
         }
         code = self._code(value.__code__, value.__doc__, path)
         held += [used, {k: v for k, v in vars(value).items() if k != "__wrapped__"}]
@@ -182,7 +163,7 @@ class Walk:
 
     def _code(self, code: types.CodeType, doc: str | None, path: str) -> bytes:
         constants = list(code.co_consts)
-        if doc is not None and constants[:1] == [doc] and not _loads_first_constant(code):
+        if doc is not None and constants[:1] == [doc] and not loads_first_constant(code):
             del constants[0]
         # A function without a docstring may have None in its place.
         constants = [constant for constant in constants if constant is not None]
@@ -305,105 +286,6 @@ def _content(values: np.ndarray[Any, Any] | np.generic) -> bytes:
         return xxhash.xxh3_128_digest(whole.data)
     except ValueError:  # dates have no buffer
         return xxhash.xxh3_128_digest(whole.tobytes())
-
-
-def scripted(module: nn.Module) -> str:
-    """Return the code stored in a scripted, traced or exported module; "" for others."""
-    if isinstance(module, torch.jit.ScriptModule):
-        if not hasattr(module, "forward"):
-            return ""
-        graph = torch._C._jit_pass_canonicalize(module.inlined_graph)
-        # Without the files' lines and the numbers in the classes' names.
-        return re.sub(r" *# .*|\.___torch_mangle_\d+", "", str(graph))
-    return str(module.code) if isinstance(module, torch.fx.GraphModule) else ""
-
-
-def attributes(module: nn.Module) -> dict[str, Any]:
-    """Return a module's attributes besides weights and submodules, including the user's hooks."""
-    if isinstance(module, torch.jit.ScriptModule):
-        return {}
-    kept, is_graph = {}, isinstance(module, torch.fx.GraphModule)
-    for name, value in vars(module).items():
-        # Private attributes of a graph module describe its graph, whose code is hashed.
-        by_compiler = name.startswith(("_torchdynamo", "_dynamo"))
-        if name in _NOT_NUMBERS or by_compiler or (is_graph and name.startswith("_")):
-            continue
-        if name.endswith(("_hooks", "_hooks_with_kwargs")) and isinstance(value, OrderedDict):
-            hooks = [h for h in value.values() if not type(h).__module__.startswith("camlens.")]
-            if hooks:
-                kept[name] = hooks
-        else:
-            kept[name] = value
-    return kept
-
-
-def global_hooks() -> list[Any]:
-    """Return the hooks that run for every module, except those of libraries."""
-    held = vars(torch.nn.modules.module)
-    hooks = [h for name in _GLOBAL_HOOKS for h in held[name].values()]
-    return [hook for hook in hooks if not is_library(getattr(hook, "__module__", None))]
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    """Yield the global names and attributes that a function and those inside it use."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
-
-
-def _used(module: types.ModuleType, names: Iterable[str]) -> Any:
-    """Return the members of a user's module that a function may use; for a package, its name."""
-    if is_library(module.__name__):
-        return module.__name__
-    names = list(names)
-    held = {name: vars(module)[name] for name in names if name in vars(module)}
-    return {
-        name: _used(part, [n for n in names if n != name])
-        if isinstance(part, types.ModuleType)
-        else part
-        for name, part in held.items()
-    }
-
-
-def _loads_first_constant(code: types.CodeType) -> bool:
-    """Return whether code uses its first constant, so that it is more than the docstring."""
-    return any(
-        step.opname in ("LOAD_CONST", "RETURN_CONST") and step.arg == 0
-        for step in dis.get_instructions(code)
-    )
-
-
-@functools.cache
-def is_library(name: str | None) -> bool:
-    """Return whether a module belongs to Python or to an installed package."""
-    top = (name or "").partition(".")[0]
-    if top in ("camlens", "builtins") or top in sys.stdlib_module_names - {"__main__"}:
-        return True
-    file = getattr(sys.modules.get(name or ""), "__file__", None)
-    return file is not None and os.path.realpath(file).startswith(_LIBRARIES)
-
-
-@functools.cache
-def version_of(module: str | None) -> str:
-    """Return the version of the package that contains a module; "" for camlens and Python."""
-    top = (module or "").partition(".")[0]
-    if top == "camlens" or top in sys.stdlib_module_names or not is_library(module):
-        return ""
-    try:
-        return str(sys.modules[top].__version__)
-    except (KeyError, AttributeError):
-        pass
-    try:
-        return importlib.metadata.version(top)
-    except importlib.metadata.PackageNotFoundError:  # its distribution has another name
-        return ""
-
-
-def name_of(value: Any) -> str:
-    """Return the full name of a class or function, or of an object's class."""
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
 
 
 def _incomparable(value: Any, path: str) -> str:

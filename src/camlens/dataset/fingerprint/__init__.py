@@ -1,0 +1,5 @@
+"""Hash everything that affects the numbers of a run, so that only an unchanged run is resumed."""
+
+from .walk import Walk, fingerprint
+
+__all__ = ["Walk", "fingerprint"]

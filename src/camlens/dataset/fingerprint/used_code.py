@@ -1,0 +1,80 @@
+"""Which code a function uses, and which of it belongs to Python or to an installed package."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import importlib.metadata
+import os
+import sys
+import sysconfig
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+_LIBRARIES = tuple(
+    os.path.realpath(sysconfig.get_path(name)) + os.sep
+    for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+
+def names_in(code: types.CodeType) -> Iterator[str]:
+    """Yield the global names and attributes that a function and those inside it use."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from names_in(constant)
+
+
+def used_members(module: types.ModuleType, names: Iterable[str]) -> Any:
+    """Return the members of a user's module that a function may use; for a package, its name."""
+    if is_library(module.__name__):
+        return module.__name__
+    names = list(names)
+    held = {name: vars(module)[name] for name in names if name in vars(module)}
+    return {
+        name: used_members(part, [n for n in names if n != name])
+        if isinstance(part, types.ModuleType)
+        else part
+        for name, part in held.items()
+    }
+
+
+def loads_first_constant(code: types.CodeType) -> bool:
+    """Return whether code uses its first constant, so that it is more than the docstring."""
+    return any(
+        step.opname in ("LOAD_CONST", "RETURN_CONST") and step.arg == 0
+        for step in dis.get_instructions(code)
+    )
+
+
+@functools.cache
+def is_library(name: str | None) -> bool:
+    """Return whether a module belongs to Python or to an installed package."""
+    top = (name or "").partition(".")[0]
+    if top in ("camlens", "builtins") or top in sys.stdlib_module_names - {"__main__"}:
+        return True
+    file = getattr(sys.modules.get(name or ""), "__file__", None)
+    return file is not None and os.path.realpath(file).startswith(_LIBRARIES)
+
+
+@functools.cache
+def version_of(module: str | None) -> str:
+    """Return the version of the package that contains a module; "" for camlens and Python."""
+    top = (module or "").partition(".")[0]
+    if top == "camlens" or top in sys.stdlib_module_names or not is_library(module):
+        return ""
+    try:
+        return str(sys.modules[top].__version__)
+    except (KeyError, AttributeError):
+        pass
+    try:
+        return importlib.metadata.version(top)
+    except importlib.metadata.PackageNotFoundError:  # its distribution has another name
+        return ""
+
+
+def name_of(value: Any) -> str:
+    """Return the full name of a class or function, or of an object's class."""
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
