@@ -143,7 +143,7 @@ def test_the_decks_common_protocol(name):
     assert (config.schedule, config.class_weights, config.label_smoothing) == PROTOCOL[name]
     weights = "none" if name == "config3-random" else "imagenet"
     assert (config.network, config.weights, config.side) == ("vgg19", weights, 48)
-    assert (config.batch_size, config.epochs, config.patience) == (64, 50, 8)
+    assert (config.batch_size, config.epochs, config.patience) == (64, 30, 8)
     assert (config.monitor, config.averaging, config.average) == ("val_loss", "single", 0)
 
 

@@ -80,7 +80,7 @@ class Config:
     dropout: float = 0.5
     side: int = 48
     split: Literal["standard", "deck"] = "deck"
-    epochs: int = 50
+    epochs: int = 30
     batch_size: int = 64
     optimizer: Literal["adam", "sgd"] = "adam"
     rate: float = 1e-4

@@ -48,7 +48,7 @@ _BASE = dataclasses.replace(
 
 # "Only custom classifier head trained (Linear, ReLU, Dropout)". "Rotate, flip, crop" without
 # numbers: 10 degrees and 80% of the area keep brows and chin in the picture. Batch, epochs and the
-# early stop are not given: 64, 50, and 8 epochs without a better validation loss, which the deck
+# early stop are not given: 64, 30, and 8 epochs without a better validation loss, which the deck
 # plots. VGG19 has 37 feature modules.
 _CONFIG1 = Config("config1", frozen=37, augmentation=Augmentation(resized_crop=(0.8, 1.0)))
 
