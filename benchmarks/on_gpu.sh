@@ -144,6 +144,11 @@ case $step in
         ;;
     pretrain)
         cd "$work"
+        if [ ! -d "$photographs" ]; then
+            mkdir -p photographs.new
+            cat photographs.tar.* | tar --extract --directory photographs.new
+            mv photographs.new "$photographs"
+        fi
         say "$python" -m fer2013 pretrain "$photographs" --device "$device" --out runs/pretrain \
             --epochs "${quick:-60}" ${quick:+--limit 256}
         ;;
