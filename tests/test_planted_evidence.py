@@ -57,6 +57,12 @@ OF_TOKENS = {
     "AttnLRP of values": of_images("AttnLRP", attention="values"),
 }
 
+#: With other options than the default ones.
+VARIANTS = {
+    *("AblationCAM of cells", "SmoothGrad of a layer", "LRP of gamma and box"),
+    "AttnLRP of values",
+}
+
 #: Their heat is on the patch, but spread too widely for three times the density of chance.
 FAILING = {"Deconvnet", "FullGrad", "SmoothGrad of Saliency", "AttentionRollout"}
 
@@ -73,6 +79,11 @@ def test_no_explainer_is_left_out():
     assert checked == explainers
 
 
+def each(methods):
+    exhaustive = pytest.mark.exhaustive
+    return [pytest.param(name, marks=[exhaustive] * (name in VARIANTS)) for name in methods]
+
+
 @pytest.fixture(scope="module")
 def subject():
     """Return a model, and the pictures that it gets right, with their classes and masks."""
@@ -85,14 +96,14 @@ def subject():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_a_method_conforms_in_a_convolutional_network(method):
     failing = {"planted evidence"} if method in FAILING else ()
     check_explainer(METHODS[method], expected_failures=failing)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", OF_TOKENS)
+@pytest.mark.parametrize("method", each(OF_TOKENS))
 def test_a_method_conforms_in_a_transformer(method):
     found = check_explainer(OF_TOKENS[method], transformer=True, raises=False)
     failed = {check.name for check in found.checks if not check.passed}

@@ -32,7 +32,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 @pytest.mark.slow
 @needs_fork
-@pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("kills", [1, pytest.param(15, marks=pytest.mark.exhaustive)])
 def test_killed_at_random_points(tmp_path, kills):
     found = program("kill", tmp_path, kills)
     assert found["different"] == []

@@ -33,7 +33,7 @@ def repeated(folder, images):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("images", "limit"),
-    [(8_000, 100), pytest.param(40_000, 2000, marks=pytest.mark.exhaustive)],
+    [(4_000, 100), pytest.param(40_000, 2000, marks=pytest.mark.exhaustive)],
 )
 def test_many_images_fit_into_memory_and_a_page(tmp_path, browser, images, limit):
     run = repeated(tmp_path / "run", images)

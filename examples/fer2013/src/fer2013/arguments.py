@@ -28,7 +28,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--index", type=Path, metavar="FILE", help="what audit --drop writes")
     train.add_argument("--out", type=Path, help="the run's folder; default runs/NAME")
     train.add_argument(
-        "--weights", help="none, imagenet or a file to start from; default: the configuration's"
+        "--weights",
+        help="none, imagenet, pretrain or a file to start from; default: the configuration's",
     )
     train.add_argument("--epochs", type=_positive, help="instead of the configuration's")
     train.add_argument(

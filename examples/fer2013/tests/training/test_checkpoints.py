@@ -60,7 +60,11 @@ def stop_at(monkeypatch, epoch, batch):
     monkeypatch.setattr(EmotionClassifier, "training_step", step)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    # That a plateau is resumed, test_configurations.py tests too.
+    "name",
+    ["first", "config5", pytest.param("config3", marks=pytest.mark.exhaustive)],
+)
 def test_a_resumed_run_ends_as_a_straight_one(name, tmp_path, monkeypatch):
     faces, config = few_faces(), recipe(name)
     options = {"machine": machine(), "seed": 5}
