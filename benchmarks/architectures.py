@@ -17,7 +17,7 @@ from torch import Tensor, nn
 #: The classes that are explained where nothing else is said.
 CLASSES = [[0, 1, 2, 3, 4, 5]]
 #: A part of the error of networks in which no layer carries all evidence.
-BESIDE = "evidence also passes beside"
+BESIDE = "some evidence bypasses"
 
 
 #: From a model's output to (N,) or (N, 1) scores.

@@ -85,7 +85,7 @@ class Row:
         if not self.singles <= CLOSE_SINGLE:
             faults.append("the batch differs from single images")
         if self.default and not self.replayed:
-            faults.append("evidence also passes beside the default layer")
+            faults.append("some evidence bypasses the default layer")
         return faults
 
 

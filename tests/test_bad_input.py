@@ -63,7 +63,7 @@ def test_training_mode(explainer_class):
 @pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.GuidedGradCAM])
 def test_layers(explainer):
     model = Small().eval()
-    with pytest.raises(LookupError, match="no layer 'conv3'; near names: conv"):
+    with pytest.raises(LookupError, match="no layer 'conv3'; similar names: conv"):
         explainer(model, "conv3")
     with pytest.raises(LookupError, match="not a part of Small"):
         explainer(model, nn.ReLU())
@@ -195,7 +195,7 @@ def test_scripted_models(explainer, how):
         expected = camlens.Saliency(plain)(IMAGES, targets="all").raw
         assert_close(camlens.Saliency(model)(IMAGES, targets="all").raw, expected)
     if how == "freeze":  # its layers are gone
-        with pytest.raises(LookupError, match="has no layer '1'; near names: none"):
+        with pytest.raises(LookupError, match="has no layer '1'; similar names: none"):
             explainer(model, "1")
         return
     with pytest.raises(ValueError, match="layer '1' is a TorchScript module, which takes no hooks"):
@@ -284,7 +284,7 @@ def quantize(how):
 @pytest.mark.parametrize("targets", [1, "all"])
 def test_dynamically_quantized_models(explainer, targets):
     model = quantize("dynamic")
-    with pytest.raises(ValueError, match=r"\['5'\] are quantized, which gradients cannot pass"):
+    with pytest.raises(ValueError, match=r"\['5'\] are quantized, so gradients cannot pass"):
         made(explainer, model, "2")(IMAGES, targets=targets)
     eigen = camlens.EigenCAM(model, "2")(IMAGES).raw  # needs no gradient
     assert_close(eigen, camlens.EigenCAM(sequential(), "2")(IMAGES).raw)

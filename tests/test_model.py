@@ -37,7 +37,7 @@ def test_every_name_of_a_module_used_twice():
 
 def test_unknown_name_lists_near_ones():
     model = nn.ModuleDict({"features": net(), "classifier": nn.Linear(1, 1)})
-    with pytest.raises(LookupError, match=r"no layer 'feature\.0'; near names: features\.0"):
+    with pytest.raises(LookupError, match=r"no layer 'feature\.0'; similar names: features\.0"):
         models.resolve(model, "feature.0")
 
 

@@ -79,8 +79,8 @@ def test_texts_are_scored_by_scaled_cosines_of_their_own():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: contrast(0, []), "expected others than class 0"),
-        (lambda: contrast(0, [0, 1]), "expected others than class 0"),
+        (lambda: contrast(0, []), "expected classes other than 0"),
+        (lambda: contrast(0, [0, 1]), "expected classes other than 0"),
         (lambda: contrast(0, 0), "at least 1 other class"),
         (lambda: contrast(9, [1])(LOGITS), r"classes 0 to 3, got \[9\]"),
         (lambda: contrast(0, 4)(LOGITS), "at most 3 other classes"),

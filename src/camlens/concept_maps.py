@@ -46,5 +46,5 @@ class Concepts:
             )
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Concepts:
-        """Return the concepts with each of their tensors changed."""
+        """Return a copy of the concepts with a function applied to each tensor."""
         return Concepts(**{name: change(tensor) for name, tensor in vars(self).items()})

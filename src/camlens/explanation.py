@@ -152,7 +152,7 @@ class Explanation:
         return self._each(lambda t: t.to(device), self._images)
 
     def cpu(self) -> Explanation:
-        """Return the explanation with its tensors in main memory."""
+        """Return the explanation with its tensors on the CPU."""
         return self.to("cpu")
 
     def show(
@@ -229,7 +229,7 @@ class Explanation:
         return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
 
     def _each(self, change: Callable[[Tensor], Tensor], images: ImageReference) -> Explanation:
-        """Return the explanation with each of its tensors changed."""
+        """Return a copy of the explanation with a function applied to each tensor."""
         changes: dict[str, Any] = {name: change(t) for name, t in self._tensors().items()}
         changes["concepts"] = self.concepts and self.concepts.each(change)
         changes["measures"] = {name: change(t) for name, t in self.measures.items()}
@@ -295,7 +295,7 @@ class Explanation:
             )
 
     def _repr_png_(self) -> bytes | None:
-        """Return the figure for a notebook; None if nothing can be drawn, which shows the text."""
+        """Return the figure for a notebook; None if nothing can be drawn, so that it shows text."""
         drawable = self.raw.numel() > 0 and not self.raw.is_meta
         return self.show()._repr_png_() if drawable else None
 

@@ -234,7 +234,7 @@ def read(
 def _expected(n: int, axes: int | None) -> str:
     grid = {None: "*grid", 1: "l", 2: "h, w", 3: "d, h, w"}[axes]
     return (
-        f"Expected (N, C, {grid}) with N = {n}: pass layout= a function to that shape (see "
+        f"Expected (N, C, {grid}) with N = {n}: pass layout= with a function that returns it (see "
         "camlens.layouts), or choose another layer"
     )
 

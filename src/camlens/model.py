@@ -110,8 +110,8 @@ def resolve(model: nn.Module, layer: str | nn.Module) -> str:
         )
     near = difflib.get_close_matches(layer, modules, n=5, cutoff=0.4) or list(modules)[-5:]
     raise LookupError(
-        f"{type(model).__name__} has no layer {layer!r}; near names: {', '.join(near) or 'none'}. "
-        "camlens.find_layers(model, images) lists those that can be explained"
+        f"{type(model).__name__} has no layer {layer!r}; similar names: {', '.join(near) or 'none'}"
+        ". camlens.find_layers(model, images) lists those that can be explained"
     )
 
 

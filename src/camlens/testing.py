@@ -101,8 +101,8 @@ def check_explainer(
     * ``"model"``: parameters, buffers, gradients, modes, hooks, attributes, random states and the
       images are unchanged.
     * ``"planted evidence"``: in at least 95% of pictures whose evidence is known, the heat there is
-      at least three times as dense as by chance, and nowhere hotter.
-    * ``"place"``: the heat's maximum is off to one side by at most 3 pixels of 48 on average.
+      at least three times as dense as by chance, and no other place is hotter.
+    * ``"place"``: the mean offset of the hottest pixel from the evidence is at most 3 of 48 pixels.
     * ``"randomization"``: with shuffled weights the map no longer shows the evidence and differs
       from the map before (:func:`camlens.faithfulness.randomization`).
 
@@ -272,7 +272,7 @@ def _place(subject: _Subject) -> str | None:
     if max(abs(down), abs(right)) <= _OFF:
         return None
     return (
-        f"the heat's maximum lies {down:+.1f} and {right:+.1f} pixels (down, right) off on average"
+        f"the heat's maximum is off by {down:+.1f} and {right:+.1f} pixels (down, right) on average"
     )
 
 

@@ -131,7 +131,7 @@ def test_unreadable_images_are_listed(run, words, images):
         (("--metric", "insert"), (2, "unknown metric 'insert': did you mean 'insertion'?")),
         (("--metric", "road", "--metric", "road"), (2, "expected each --metric once")),
         (("--metric", "tests.cli.conftest:net"), (2, "as a function")),
-        (("--metric", "pointing_game"), (1, "needs the places of the objects")),
+        (("--metric", "pointing_game"), (1, "needs the locations of the objects")),
         (("--floor", "noise"), (2, "expected --floor as random")),
         (("--seed", "-1"), (2, "than or equal to 0")),
         (("--activation", "relu"), (2, "relu")),

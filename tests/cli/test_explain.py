@@ -484,7 +484,7 @@ def test_an_error_is_a_json_document_too(run, model, folder, words, message):
     ("words", "code", "message"),
     [
         (("--method", "gradcamm"), 2, "unknown method 'gradcamm'; did you mean GradCAM"),
-        (("--layer", "44"), 2, "has no layer '44'; near names: 4"),
+        (("--layer", "44"), 2, "has no layer '44'; similar names: 4"),
         (("--size", "0"), 2, "expected --size as N or HxW"),
         (("--mean", "a"), 2, "expected --mean as numbers with commas"),
         (("--mean", "1,2"), 2, "expected one mean for all channels"),

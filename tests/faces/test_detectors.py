@@ -182,17 +182,13 @@ def test_a_missing_library_is_named(monkeypatch, file, detector, library, messag
 def test_a_file_that_is_no_model(file):
     pytest.importorskip("cv2")
     file.write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(
-        ValueError, match=r"OpenCV .* could not read .*model.onnx as a model of faces"
-    ):
+    with pytest.raises(ValueError, match=r"OpenCV .* could not read .*model.onnx as a face model"):
         YuNet(file)(torch.zeros(1, 3, 32, 32))
 
 
 def test_a_file_that_is_no_landmarker(file):
     pytest.importorskip("mediapipe")
-    with pytest.raises(
-        ValueError, match=r"MediaPipe could not read .*model.onnx as a model of faces"
-    ):
+    with pytest.raises(ValueError, match=r"MediaPipe could not read .*model.onnx as a face model"):
         MediaPipe(file)(torch.zeros(1, 3, 32, 32))
 
 

@@ -573,7 +573,7 @@ def test_repr_says_what_was_removed(images, small):
 def test_a_notebook_shows_the_fall_beside_chance():
     drop = torch.tensor([[[2.0, torch.nan]]])
     table = Table(ablation_of(drop, 0.5, names=("nose", "hat"))._repr_html_())
-    assert table.caption == "Fall of the score when a region is replaced (blur)"
+    assert table.caption == "Drop of the score when a region is replaced (blur)"
     assert table.rows == [
         ["region", "fall", "mean of 8 random places (chance)", "excess"],
         ["nose", "2.00", "0.50", "1.50"],

@@ -225,7 +225,7 @@ def test_time_steps_scores_and_vectors():
     assert readings["rnn"].layout is None
     assert "groups(5)" in readings["cnn"].reason
     reading = read(nn.Sequential(nn.Flatten(), nn.Linear(48, 4)), torch.rand(2, 3, 4, 4))["1"]
-    assert "no dimensions of space" in reading.reason
+    assert "no spatial dimensions" in reading.reason
 
 
 # --- rows --------------------------------------------------------------------------------------

@@ -361,20 +361,20 @@ class Unseen(torch.autograd.Function):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
 def test_a_scripted_layer_is_not_seen_and_told():
     scripted, head = torch.jit.script(nn.Conv2d(3, 4, 1)), nn.Linear(4, 2)
-    with pytest.raises(ValueError, match=r"a layer \(convolution\) whose call is not seen"):
+    with pytest.raises(ValueError, match=r"a layer \(convolution\) whose call camlens cannot see"):
         relevance(lambda x: head(scripted(x).mean((2, 3))), torch.rand(2, 3, 5, 5))
 
 
 @pytest.mark.parametrize(
     ("between", "name"),
     [
-        (lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(), "a product of two results"),
+        (lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(), "product of two image-dependent"),
         (torch.sigmoid, "sigmoid"),
         (nn.GroupNorm(2, 4), "native_group_norm"),
         (nn.InstanceNorm2d(4), "native_batch_norm|batch_norm|running statistics"),
         (nn.Softplus(), "softplus"),
         (lambda x: x.square(), "pow"),
-        (lambda x: x / x.norm(), "a division by a result"),
+        (lambda x: x / x.norm(), "a division by an image-dependent tensor"),
         (lambda x: x @ x.mT, "bmm"),
         (lambda x: F.softmax(x, 1), "softmax"),
         (lambda x: F.scaled_dot_product_attention(x, x, x), "scaled_dot_product|softmax|bmm"),

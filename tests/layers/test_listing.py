@@ -397,8 +397,8 @@ def test_no_layer_will_do_and_the_error_says_why():
     text = str(error.value)
     assert "no layer is a map of the images (16 x 16) through which all evidence" in text
     assert "'last' (2, 5, 16, 16) has the grid or the channels of the model's own output" in text
-    assert "evidence also passes beside 'down' (2, 8, 8, 8), through 'up'" not in text
-    assert "evidence also passes beside 'up' (2, 4, 16, 16)" in text
+    assert "some evidence bypasses 'down' (2, 8, 8, 8), through 'up'" not in text
+    assert "some evidence bypasses 'up' (2, 4, 16, 16)" in text
     assert "camlens.GradCAM(model, 'up')" in text
     with pytest.raises(LookupError, match="no module that camlens can hook returns more"):
         chosen(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.rand(2, 3, 2, 2))
@@ -429,7 +429,7 @@ def test_two_ways_from_the_images():
         def forward(self, x):
             return self.left(x).relu().mean((-2, -1)) + self.right(x).relu().mean((-2, -1))
 
-    with pytest.raises(LookupError, match=r"beside 'right' \(2, 4, 12, 12\), through 'left'"):
+    with pytest.raises(LookupError, match=r"bypasses 'right' \(2, 4, 12, 12\), through 'left'"):
         chosen(Ways(), torch.rand(2, 3, 16, 16))
 
 

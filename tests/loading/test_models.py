@@ -87,7 +87,7 @@ def test_a_pickle_in_the_cache_does_not_run(tmp_path, monkeypatch):
     ("spec", "weights", "message"),
     [
         ("torchvision:vgg91", None, r"no classification model 'vgg91'; did you mean vgg"),
-        ("torchvision:fcn_resnet50", None, "it is of another kind: wrap it in a function"),
+        ("torchvision:fcn_resnet50", None, "it is for another task: wrap it in a module"),
         ("torchvision:vgg11", "IMAGENET1K_V9", "did you mean IMAGENET1K_V1.*expected a file, none"),
         ("vgg19", None, r"got 'vgg19'; did you mean torchvision:vgg19\?"),
         ("a/b", None, "expected a model as torchvision:NAME"),

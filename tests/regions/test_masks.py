@@ -169,7 +169,7 @@ def test_pick_keeps_the_order_given():
     picked = regions.pick("c", "a")
     assert picked.names == ("c", "a")
     assert picked.masks.flatten().tolist() == [1, 0]
-    with pytest.raises(LookupError, match=r"called \['d'\]; there are \['a', 'b', 'c'\]"):
+    with pytest.raises(LookupError, match=r"no regions \['d'\]; choose from \['a', 'b', 'c'\]"):
         regions.pick("a", "d")
     with pytest.raises(ValueError, match="distinct names"):
         regions.pick("a", "a")
@@ -312,7 +312,7 @@ def test_axes_of_masks():
     assert Regions(["a"], torch.ones(5, 1, 2, 3, 4)).masks.shape == (5, 1, 2, 3, 4)
     with pytest.raises(ValueError, match=r"\(N, R, L\) or \(R, L\).*\(1, 1, 2, 3\)"):
         Regions(["a"], torch.ones(1, 1, 2, 3), axes=1)
-    with pytest.raises(ValueError, match="expected 1, 2 or 3 axes of space, got 4"):
+    with pytest.raises(ValueError, match="expected 1, 2 or 3 spatial axes, got 4"):
         Regions(["a"], torch.ones(1, 1, 2, 3), axes=4)
 
 

@@ -155,9 +155,7 @@ def test_more_bad_input():
         render.overlay(images.numpy(), heat)
     with pytest.raises(ValueError, match=r"a color of values in \[0, 1\], got \(255, 0, 0\)"):
         render.contours(images, heat, color=(255, 0, 0))
-    with pytest.raises(
-        ValueError, match="expected 3 heatmaps an image, as many as pictures, got 2"
-    ):
+    with pytest.raises(ValueError, match="expected 3 heatmaps per image, one per picture, got 2"):
         render.contours(torch.zeros(1, 3, 3, 8, 8, dtype=torch.uint8), heat)
 
 

@@ -39,7 +39,7 @@ def _everywhere(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Where in an image did a network find its evidence, and is that claim true?
+    """Show where in an image a network found its evidence, and test whether the maps are faithful.
 
     Results go to standard output, everything else to standard error. Exit codes: 0 success; 1 an
     error, or some images failed (the others were processed); 2 usage error.

@@ -73,7 +73,7 @@ def show(rows: Sequence[Mapping[str, object]], *, title: str = "") -> None:
 
 @dataclasses.dataclass
 class _Answer:
-    """Whether the running command answers in JSON, and whether it has answered."""
+    """Output state of the running command: whether it writes JSON, and whether it has done so."""
 
     as_json: bool = False
     given: bool = False

@@ -42,7 +42,7 @@ def explain(
     unsafe_pickle: options.UnsafePickle = False,
     as_json: options.Json = False,
 ) -> None:
-    """Explain photographs: where in each did the model find its evidence?
+    """Explain photographs: show where in each one the model found its evidence.
 
     Writes into the folder --out: report.html, a page of all photographs; results.json and
     results.csv; and for each photograph NAME.sheet.png (the photograph and all its maps),

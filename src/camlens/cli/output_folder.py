@@ -207,6 +207,6 @@ def _lock_of(stage: Path) -> Path:
 
 
 def _lock_of_all(folder: Path) -> Path:
-    """Return the lock for replacing a folder's results; outside it, since lock files remain."""
+    """Return the lock for replacing a folder's results; kept elsewhere, since lock files remain."""
     name = sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
     return Path(tempfile.gettempdir(), f"camlens-{name}.lock")

@@ -75,7 +75,7 @@ def table(records: Sequence[Record]) -> bytes:
 
 
 def name_of(said: Record | None) -> str:
-    """Return a class' display name: its name and number."""
+    """Return a class's display name: its name and number."""
     if said is None:
         return ""
     return f"class {said['class']}" if said["name"] is None else f"{said['name']} ({said['class']})"

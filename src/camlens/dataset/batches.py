@@ -140,8 +140,8 @@ def dead_workers_told() -> Iterator[None]:
         if not told and not broken:
             raise
         raise RuntimeError(
-            f"a process that reads images died ({error}). Finished shards are kept: run it again "
-            "to resume. If it dies again, use num_workers=0 to find the image that causes it"
+            f"a process that reads images died ({error}). Finished shards are kept: repeat the "
+            "call to resume. If one dies again, use num_workers=0 to find the image that causes it"
         ) from error
 
 
@@ -160,7 +160,7 @@ class _Guarded(Dataset[tuple[int, Any]]):
             return index, self.dataset[index]
         except Exception as error:
             if is_machine_fault(error):
-                error.add_note(f"in item {index} of the data set; run it again to resume")
+                error.add_note(f"in item {index} of the data set; repeat the call to resume")
                 raise
             root = getattr(self.dataset, "root", "")
             return index, Unreadable(reason_of(error, str(root)), self._name(index))

@@ -162,7 +162,7 @@ def _root(dataset: Any) -> str | None:
 
 
 def describe_modes(device: str) -> dict[str, str | None]:
-    """Return torch's modes that affect numbers: autocast, function modes and matmul precision."""
+    """Return torch's modes that affect results: autocast, function modes and matmul precision."""
     on = torch.is_autocast_enabled(device)
     return {
         "autocast": str(torch.get_autocast_dtype(device)) if on else None,

@@ -63,7 +63,7 @@ def explain_dataset(
 
     Raises:
         LookupError, TypeError, ValueError: an argument is wrong; the folder contains other files or
-            a run that differs in anything that affects the numbers; the data set is empty; or an
+            a run that differs in anything that affects the results; the data set is empty; or an
             explainer, score or ablation raises it, with a note that names the images.
         OSError: the folder cannot be written to, the disk is full, or the machine fails to read.
         MemoryError: there is too little memory for an item.

@@ -71,7 +71,7 @@ def write(run: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def identity(manifest: Mapping[str, Any]) -> str:
-    """Return a hash of everything that affects a run's numbers; shards store it."""
+    """Return a hash of everything that affects a run's results; each shard stores it."""
     return _checksum(_asked(manifest))
 
 
@@ -168,7 +168,7 @@ def check_same(run: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> Non
 
 
 def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that affect the numbers, without those that the run fills in."""
+    """Return the fields that affect the results, without those that the run fills in."""
     asked = {name: value for name, value in manifest.items() if name not in _FOUND}
     asked["methods"] = [
         {**one, "layers": None} if finds_its_layer(one) else one for one in asked["methods"]

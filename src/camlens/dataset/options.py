@@ -174,7 +174,7 @@ def _named_metrics(metrics: Metrics, regions: Any) -> Mapping[str, Any]:
     for name, metric in found.items():
         if regions is None and needs_place(metric):
             raise ValueError(
-                f"{name} needs the places of the objects: pass regions= too, with one region or "
+                f"{name} needs the locations of the objects: pass regions= too, with one region or "
                 "one for each target"
             )
     return found

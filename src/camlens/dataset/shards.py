@@ -27,7 +27,7 @@ NAME = re.compile(r"shard-(\d{5,})")
 _MANIFEST_PART = re.compile(r"\.manifest\.json\.[0-9a-f]+\.part")
 _PART = re.compile(r"\.shard-\d{5,}\.([0-9a-f]+)(\..*)?\.part")
 _WRITER = re.compile(r"\.([0-9a-f]{32})\.writer")
-#: Writing a manifest takes milliseconds, so an older partial manifest is left by a killed process.
+#: A partial manifest older than this was left by a killed process: writing one takes milliseconds.
 _MANIFEST_SECONDS = 600
 
 #: The file with the checksums of a shard's other files.

@@ -1,4 +1,4 @@
-"""A task that explains any shards of a data set, in any process."""
+"""A run as a task: it explains the given shards of a data set, in any process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEFAULTS = RunOptions()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ShardTask:
-    """A run split into shards, any of which it explains in any process.
+    """A run split into shards, each of which can be explained in any process.
 
     It can be pickled if its model, data set and functions can.
 

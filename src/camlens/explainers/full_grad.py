@@ -89,7 +89,7 @@ class FullGrad(Explainer):
         )
 
     def _biases(self, probe: Probe) -> dict[str, Tensor]:
-        """Return the bias of each layer that runs; of BatchNorm that of its inference mode."""
+        """Return the bias of each layer that runs; for BatchNorm, its bias in inference mode."""
         held: dict[str, Tensor] = {}
         for name, module in probe.model.named_modules():
             if isinstance(module, _KNOWN):
@@ -135,7 +135,7 @@ def _plain(module: nn.Module) -> bool:
 
 
 def _adds(module: nn.Module, bias: Tensor, inputs: tuple[Any, ...]) -> bool:
-    """Return whether a layer of a user's class is linear plus its bias, at these inputs."""
+    """Return whether a layer of a user's class is a linear map plus its bias for these inputs."""
     with torch.no_grad():
         one, other = (at_least_float32(module.forward(x)) for x in (inputs[0], -inputs[0]))
     twice = 2 * bias.view(1, -1, *[1] * (one.ndim - 2)).to(one)

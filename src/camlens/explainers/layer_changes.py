@@ -1,4 +1,4 @@
-"""Explainers that change a layer's output and run the rest of the model: Ablation-CAM and paths."""
+"""Explainers that change a layer's output and rerun the rest: Ablation-CAM, a path method."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class IntegratedGradients(PathAttribution):
 
     Args:
         model: any module whose output, or part of it, is a score for each image.
-        steps: number of points on the line, with a forward and a backward pass each.
+        steps: number of points on the line; each takes a forward and a backward pass.
         baseline: start of the line: a number, a tensor that broadcasts to the images, or a function
             of the images. 0 is the mean colour of normalised images, not black.
         tolerance: the largest acceptable completeness gap, in the unit of the score. If the gap is
@@ -191,7 +191,7 @@ class ExpectedGradients(PathAttribution):
         model: any module whose output, or part of it, is a score for each image.
         baselines: (B, C, *size), such as images of the training set; each dimension but the first
             may be 1.
-        samples: number of points, with a forward and a backward pass each.
+        samples: number of points; each takes a forward and a backward pass.
         seed: seed of the draws.
         create_graph: see :class:`Explainer`; the graphs of all samples then stay in memory.
         progress: whether to show a progress bar. None: if standard error is a terminal.

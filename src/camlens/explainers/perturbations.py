@@ -176,8 +176,8 @@ class RISE(Perturbation):
     ``measures["standard_error"]`` (N, K, *size) the Monte-Carlo standard error of each pixel.
 
     The paper explains probabilities: pass ``targets=lambda out: out.softmax(dim=1)[:, [c]]`` to
-    reproduce it. A logit has an arbitrary zero: with ``center=True`` its map shows how much showing
-    a pixel raises it.
+    reproduce it. A logit has an arbitrary zero: with ``center=True`` the map shows how much a
+    visible pixel raises the logit.
 
     Source: Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box
     Models", BMVC 2018 (arXiv:1806.07421), equation 6. As a function of tensors:

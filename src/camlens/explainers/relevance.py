@@ -107,9 +107,9 @@ class LRP(RelevanceAttribution):
         composite: the name of a preset, or a zennit composite with its canonizers. In that case
             zennit changes the model during the call and restores it afterwards, so no other thread
             may run the model meanwhile.
-        epsilon: of the epsilon rule, in units of a layer's outputs; the other rules add 1e-6 to
+        epsilon: epsilon of the epsilon rule, in units of a layer's outputs; other rules add 1e-6 to
             keep their denominators from zero.
-        gamma: of the gamma rule, without a unit.
+        gamma: gamma of the gamma rule, dimensionless.
         low: the smallest possible value of a pixel, as the model receives it (normalized): a
             number, or a tensor that broadcasts to the images, such as (3, 1, 1). Required by
             ``"epsilon_gamma_box"``.
@@ -249,7 +249,7 @@ class AttnLRP(RelevanceAttribution):
         attention: ``"softmax"``, as in the paper: relevance also passes to queries and keys.
             ``"values"``: attention probabilities are constants (CP-LRP, Ali et al. 2022), as in
             the authors' library for torchvision's vision transformers.
-        gamma: of the gamma rule: a number, or a pair for convolutions and for linear layers. 0: the
+        gamma: gamma of the gamma rule: a number, or a pair (convolutions, linear layers). 0: the
             epsilon rule.
         epsilon: of the epsilon rule, in units of a layer's outputs. Even a small value changes the
             maps of deep transformers by a percent.

@@ -31,7 +31,7 @@ class ScoreCAM(LayerExplainer):
 
     A is the layer's output, (N, C, *grid), f the explained score, x the image and :math:`H_c`
     channel c at the image's size, scaled to [0, 1]. The whole model runs forward once for each
-    channel that is not constant, for any number of targets: 512 passes an image at a layer of 512
+    channel that is not constant, for any number of targets: 512 passes per image at a layer of 512
     channels.
 
     Source: Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural
@@ -43,7 +43,7 @@ class ScoreCAM(LayerExplainer):
         layer: the layer to explain, by name or as a module; the maps of several are averaged. None:
             the default layer.
         weights: ``"paper"``: the softmax of the explained scores over the channels, as above. If
-            logits differ by several units, only few channels have a weight. ``"authors"``: as in
+            logits differ by several units, a few channels get all the weight. ``"authors"``: as in
             the authors' code, the probability of the class for each channel's mask, without a
             softmax over the channels. For a model with a single output and for scores of a callable
             it is the score itself.

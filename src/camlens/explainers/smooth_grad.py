@@ -42,7 +42,7 @@ class SmoothGrad(Explainer):
     Args:
         explainer: the explainer to average, such as ``Saliency(model)``.
         at: where to add the noise: to the ``"images"`` or to the ``"layer"``.
-        samples: number of noisy copies, with a call of the explainer each; the paper finds little
+        samples: number of noisy copies, one call of the explainer for each; the paper finds little
             change above 50.
         noise: the standard deviation of the noise, as a fraction of the range (maximum minus
             minimum) of the image or of the activations. The paper finds 0.1 to 0.2 best.

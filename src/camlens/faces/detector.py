@@ -172,6 +172,6 @@ def import_library(name: str, need: str, extra: str) -> Any:
 def unreadable(path: Path, reader: str) -> ValueError:
     """Return the error for a model file that a library could not open."""
     return ValueError(
-        f"{reader} could not read {path} as a model of faces: expected the file that "
-        "camlens.faces.model_files names (not a Git LFS pointer, a few lines of text)"
+        f"{reader} could not read {path} as a face model: expected the file that "
+        "camlens.faces.model_files names (not the few lines of text of a Git LFS pointer)"
     )

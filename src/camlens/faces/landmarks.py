@@ -72,7 +72,7 @@ def from_landmarks(
     readers = {5: _fitted, 68: _ibug, 468: _mesh, 478: _mesh}
     if points.shape[1] not in readers:
         raise ValueError(
-            f"expected 5 points (YuNet), 68 (iBUG 300-W) or 468 or 478 (MediaPipe) a face, got "
+            f"expected 5 points (YuNet), 68 (iBUG 300-W) or 468 or 478 (MediaPipe) per face, got "
             f"{points.shape[1]}"
         )
     # A face is either complete or absent, although not every outline uses every point.

@@ -17,7 +17,7 @@ _MOST_FACES = 32  # enough to include the largest face
 
 @final
 class MediaPipe(Detector):
-    """Face detector that returns a mesh of 478 points, MediaPipe's Face Landmarker.
+    """MediaPipe's Face Landmarker, which returns a mesh of 478 points for each face.
 
     The boxes enclose the points; there is no confidence. Faces smaller than about a tenth of the
     photograph's side are missed. MediaPipe writes a few lines to standard error in each call.

@@ -29,8 +29,8 @@ class ModelFile:
     licence: str
 
 
-#: The files of :class:`~camlens.faces.YuNet` and ``MediaPipe``. The downloads are untested, as they
-#: were written without a network.
+#: The files of :class:`~camlens.faces.YuNet` and ``MediaPipe``. Downloads are untested: this code
+#: was written without network access.
 MODEL_FILES = {
     "yunet": ModelFile(
         name="face_detection_yunet_2026may.onnx",

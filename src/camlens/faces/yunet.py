@@ -19,7 +19,7 @@ _OPENING = threading.Lock()
 
 @final
 class YuNet(Detector):
-    """Face detector that returns five points, YuNet in OpenCV.
+    """OpenCV's face detector YuNet, which returns five points for each face.
 
     The points are the person's right eye, left eye, tip of the nose, right and left corner of the
     mouth; the person's right is on the picture's left. YuNet finds faces of about 12 to 400 pixels,

@@ -23,7 +23,7 @@ def replace(images: Tensor, masks: Tensor, infill: str) -> Tensor:
     """Fill the masked part of each image.
 
     Args:
-        images: ``(N, C, *size)`` floating point, with 1, 2 or 3 axes of space.
+        images: ``(N, C, *size)`` floating point, with 1, 2 or 3 spatial axes.
         masks: ``(N, M, *size)`` in [0, 1]; 1 is replaced, 0 is left unchanged, and values between
             blend the two.
         infill: ``"blur"``, ``"mean"`` or ``"inpaint"``, see

@@ -36,7 +36,7 @@ def pointing_game(
     et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016 (arXiv:1608.00507),
     section 4.1. If several pixels share the maximum, the value is the share of them that hit, so a
     constant map has the hit rate of a random pixel. The published score is the mean over classes of
-    each class' mean: :func:`class_mean`.
+    each class's mean: :func:`class_mean`.
 
     Args:
         model: not run; may be None.
@@ -137,7 +137,7 @@ def intersection_over_union(
 ) -> MetricResult:
     """Measure how far the map's hottest pixels overlap the object.
 
-    The intersection over union of the object and of as many pixels, those with the largest values.
+    The intersection over union of the object and an equal number of the map's hottest pixels.
     The two sets have equal area, so no threshold has to be chosen. Pixels of equal value are in
     random order.
 
@@ -177,7 +177,7 @@ def intersection_over_union(
 
 
 def class_mean(values: Tensor, classes: Tensor) -> float:
-    """Return the mean over classes of each class' mean value, the pointing game's published score.
+    """Average the values of each class, then the classes, as published pointing game scores do.
 
     Args:
         values: (N, K), see :class:`MetricResult`; NaN is left out.

@@ -144,7 +144,7 @@ def completeness(
         raise ValueError(
             "expected an explanation with signed attributions of each pixel in the unit of the "
             "score (its gradients), such as that of camlens.IntegratedGradients or camlens.LRP; "
-            f"got {given}, whose maps do not keep their signs or unit. This also holds for methods "
+            f"got {given}, which does not keep the sign or unit. This also holds for methods "
             "that are complete over biases (FullGrad) or over a layer (LayerIntegratedGradients)"
         )
     options |= {"activation": "none", "floors": ()}

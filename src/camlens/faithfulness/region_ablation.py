@@ -76,11 +76,11 @@ class RegionAblation:
         )
 
     def _repr_html_(self) -> str:
-        """Return a table for a notebook: what each region's removal costs, beside chance."""
+        """Return a table for a notebook: the drop without each region, next to chance."""
         columns, names = each_map(self.targets.tolist(), self.names)
         numbers = torch.stack([self.drop, self.baseline, self.excess], dim=-1)
         return html_table(
-            f"Fall of the score when a region is replaced ({self.infill})",
+            f"Drop of the score when a region is replaced ({self.infill})",
             [*columns, "fall", f"mean of {self.placements} random places (chance)", "excess"],
             [a + b for a, b in zip(names, numbers.flatten(0, 2).tolist(), strict=True)],
             missing="absent",

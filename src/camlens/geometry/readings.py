@@ -271,7 +271,7 @@ def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
     images = f"{n} images" if n > 1 else "1 image"
     rows = f"expected one row for each of {images}" if n > 1 else "expected one row"
     reason = {
-        "rows": f"{rows}, but no dimension is of that length (windows, frames, pairs or proposals "
+        "rows": f"{rows}, but no dimension has that length (windows, frames, pairs or proposals "
         "in the batch?)",
         "mixed": f"{rows}, but a change of the first image changes other rows too",
         "order": f"{rows}, in the images' order, but the order of the rows depends on what the "
@@ -292,10 +292,10 @@ def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
 def _unordered(name: str, response: Response, kind: type[nn.Module], size: tuple[int, ...]) -> str:
     layer = f"layer {name!r} ({kind.__name__}) gives {_shape(response)}"
     if len(response.shape) < 3:
-        return f"{layer}, which has no dimensions of space: {_CHOOSE}"
+        return f"{layer}, which has no spatial dimensions: {_CHOOSE}"
     return (
-        f"{layer} for images of {size}: neither channels first, channels last, nor tokens in rows "
-        "or windows explain how its values respond to changes at places in the images. Pass "
-        "layout= a function that returns (N, C, *grid), such as camlens.layouts.tokens(prefix, "
+        f"{layer} for images of {size}: no known layout (channels first or last, tokens in rows "
+        "or windows) explains how its values respond to local changes of the images. Pass "
+        "layout= with a function to (N, C, *grid), such as camlens.layouts.tokens(prefix, "
         f"grid), or {_CHOOSE}"
     )

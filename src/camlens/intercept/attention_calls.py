@@ -1,4 +1,4 @@
-"""Detects which calls of a run are attention: a softmax is, if its result weights values."""
+"""Detects which calls of a run are attention: a softmax counts if its result weights values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AttentionCalls(Interception):
 
     Attributes:
         count: number of such calls.
-        attention: the indices of those that are attention. A softmax is, if its result, or a
+        attention: the indices of those that are attention. A softmax counts if its result, or a
             reshaped or cast copy of it, is summed over its last axis in a product with other
             values.
     """

@@ -75,8 +75,8 @@ class AttentionProbabilities(Interception):
         """
         if missing := sorted(self.calls - self.seen.keys()):
             raise ValueError(
-                f"expected the same calls of attention as when the model was measured, but of the "
-                f"{self.count} that it made now {missing[:3]} are missing: the model does not run "
+                f"expected the same calls of attention as when the model was measured, but among "
+                f"the {self.count} of this run {missing[:3]} are missing: the model does not run "
                 f"the same operations in every call; {REMEDY}"
             )
 

@@ -22,7 +22,7 @@ class Interception(TorchFunctionMode):
         create_graph: whether gradients will be differentiated again. Attention is then computed
             from its definition, since fused kernels have no second derivative.
         live: whether calls are intercepted. Once it is False the mode does nothing, even if an
-            interrupt left it entered; :meth:`discard_dead` removes it.
+            interrupt left it active; :meth:`discard_dead` removes it.
         suspended: whether interception is paused during a nested run.
     """
 
@@ -81,7 +81,7 @@ class Interception(TorchFunctionMode):
 
     @staticmethod
     def discard_dead() -> None:
-        """Remove the modes that an interrupt left entered on this thread."""
+        """Remove the modes that an interrupt left active on this thread."""
         while (depth := torch._C._len_torch_function_stack()) > 0:
             mode = torch._C._get_function_stack_at(depth - 1)
             if not isinstance(mode, Interception) or mode.live:
@@ -119,7 +119,7 @@ class UnbrokenGradients(Interception):
     def intercept(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Skip calls that switch gradients off, as those of a frozen backbone."""
+        """Skip calls that switch gradients off, such as those of a frozen backbone."""
         if func is torch._C._set_grad_enabled and not args[0]:
             return None
         return func(*args, **kwargs)

@@ -62,9 +62,9 @@ class BackwardRule(Interception):
         """
         if self.count == 0:
             raise ValueError(
-                "no ReLU ran: guided backprop and deconvnet change how gradients pass a ReLU, and "
-                "are the plain gradient without one. Use camlens.Saliency; if the model does "
-                "have ReLUs, they are inside a scripted module or are other arithmetic, such "
+                "no ReLU ran: guided backprop and deconvnet change how ReLUs pass gradients, and "
+                "give the plain gradient without one. Use camlens.Saliency; if the model does "
+                "have ReLUs, they are inside a scripted module or written differently, such "
                 "as torch.maximum(x, zero)"
             )
 

@@ -32,8 +32,8 @@ def chains_of(run: AttentionRun) -> list[list[BlockCall]]:
         listed = [c for c in own if c.name.rpartition(".")[2].isdigit()]
         if len(listed) != 1:
             raise ValueError(
-                f"the model's only attention is inside each of {[c.name for c in own]}, so the "
-                "block cannot be told from what contains it: name the one whose output holds the "
+                f"the model's only attention is inside each of {[c.name for c in own]}, so "
+                "camlens cannot tell which one is the block: name the one whose output holds the "
                 "tokens, as in blocks=[...]"
             )
         blocks.append(listed[0])
@@ -61,7 +61,7 @@ def named_chain(run: AttentionRun, names: Sequence[str]) -> list[BlockCall]:
             raise ValueError(
                 f"expected the block {name!r} to run once, to make one call of attention and to "
                 f"return the shape it receives, but it ran {len(own)} times with {len(inside)} "
-                "such calls: name the modules that hold one attention each"
+                "such calls: name modules that make one call of attention each"
             )
     for before, after in itertools.pairwise(chain):
         if after.given is None or not same(before.tensor(), after.given):
@@ -101,8 +101,8 @@ def not_one(run: AttentionRun, chains: Sequence[Sequence[BlockCall]]) -> str:
         return (
             f"the attention blocks do not follow one another but form {len(chains)} groups "
             f"({'; '.join(groups)}), as in hierarchical and windowed transformers and in several "
-            f"towers, so there is no map from the last tokens to the image's; {REMEDY}. If one "
-            "group is to be explained, name its blocks, as in blocks=[...]"
+            f"towers, so there is no map from the last tokens to the image's; {REMEDY}. To "
+            "explain one group, name its blocks, as in blocks=[...]"
         )
     queries, keys = run.shapes[run.attention[-1]][-2:]
     return (

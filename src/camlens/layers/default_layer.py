@@ -130,7 +130,7 @@ def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
     readings = read([call.name for call in partial]) if partial else {}
     maps = [s for s in partial if math.prod(readings[s.name].grid) > 1]
     beside = [
-        f"evidence also passes beside {call.name!r} {call.shape}"
+        f"some evidence bypasses {call.name!r} {call.shape}"
         + (f", through {other!r}" if (other := evidence.detour(call)) else "")
         for call in maps[:_NAMED_IN_ERROR]
     ]

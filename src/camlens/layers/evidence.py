@@ -153,7 +153,7 @@ class Evidence:
 
     def _cut(self) -> str:
         """Return the error message if no gradient leads from the scores to the images."""
-        where = "the scores have none" if not self._roots else "theirs ends before the images"
+        where = "the scores have none" if not self._roots else "it ends before the images"
         reached = [call.name for call in self.trace.calls if self.from_images(call)]
         if reached:
             where += f"; the last layer whose output still depends on the images is {reached[-1]!r}"

@@ -88,8 +88,8 @@ class MeasuredLayers:
                         self._mixed.add((shape, scores))
         if (shape, scores) in self._mixed and len(probe.images) > 1:
             raise ValueError(
-                "the scores of an image change with the other images of the batch, or do not "
-                "follow the images into another order: explain the images one by one, or choose "
+                "the scores of an image change with the other images of the batch, or with "
+                "the order of the images: explain the images one by one, or choose "
                 "scores without a mean, softmax or sorting over the batch"
             )
         return {name: known[name, shape] for name in names}
@@ -131,8 +131,8 @@ class MeasuredLayers:
             if len(cells) != len(probe.size):
                 raise ValueError(
                     f"layer {site.name!r} is read as a grid of {cells} for images of {probe.size}: "
-                    f"expected as many axes, got {len(cells)} and {len(probe.size)}; pass another "
-                    "layout="
+                    f"expected equally many axes, got {len(cells)} and {len(probe.size)}; pass "
+                    "another layout="
                 )
             if math.prod(cells) == 1:
                 raise ValueError(

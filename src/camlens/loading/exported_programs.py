@@ -38,8 +38,8 @@ def load_program(
     if not trusted_pickle:
         raise ValueError(
             f"{path} is an exported program, and torch's loader can run any code in it: if you "
-            "trust its author, pass trusted_pickle=True (--unsafe-pickle); otherwise name your own "
-            "code of the model, package.module:function, and its weights as safetensors"
+            "trust its author, pass trusted_pickle=True (--unsafe-pickle); otherwise pass your own "
+            "code for the model, package.module:function, and its weights as safetensors"
         )
     try:
         with warnings.catch_warnings():

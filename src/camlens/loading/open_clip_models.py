@@ -32,7 +32,7 @@ _NO_SUCH_OPTION = (
 
 
 class ZeroShotClassifier(nn.Module):
-    """Scores images by scaled cosine similarities of their features and those of texts.
+    """Scores images by the scaled cosine similarity of image features and text features.
 
     Args:
         visual: maps images (N, C, H, W) to features (N, D), or to a tuple that starts with them.

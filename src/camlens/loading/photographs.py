@@ -83,8 +83,8 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
                 pixels = np.asarray(_rgb(image, path))
     except pillow.UnidentifiedImageError as error:
         raise ValueError(
-            f"{path} is not an image of a known format ({', '.join(FORMATS)}), has a kind of "
-            "pixels that Pillow does not read, or is damaged at its beginning: leave it out, or "
+            f"{path} is not an image of a known format ({', '.join(FORMATS)}), has a pixel "
+            "format that Pillow cannot read, or is damaged at its beginning: leave it out, or "
             "save it again as JPEG or PNG"
         ) from error
     except pillow.DecompressionBombError as error:

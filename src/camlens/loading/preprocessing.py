@@ -178,7 +178,7 @@ class Preprocessing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Way:
-    """(H, W) of a picture after the cut before the resize, after the resize, and after the crop."""
+    """Sizes (H, W) of a picture after each step: the first cut, the resize and the centre crop."""
 
     cut: tuple[int, int]
     resized: tuple[int, int]
@@ -200,5 +200,5 @@ def _middle(picture: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _start(whole: int, part: int) -> int:
-    """Return the start of the centre crop, rounded as in torchvision; negative if it is larger."""
+    """Return the centre crop's start, rounded as in torchvision; negative if the crop is larger."""
     return round((whole - part) / 2) if whole >= part else -((part - whole) // 2)

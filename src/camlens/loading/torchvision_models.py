@@ -42,7 +42,7 @@ def load_torchvision(
         ) from error
     known = models.list_models(module=models)
     if name not in known:
-        others = "; it is of another kind: wrap it in a function that returns (N, K) scores"
+        others = "; it is for another task: wrap it in a module that returns (N, K) scores"
         raise LookupError(
             f"torchvision has no classification model {name!r}"
             f"{others if name in models.list_models() else near(name, known)}"

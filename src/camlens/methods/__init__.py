@@ -1,1 +1,1 @@
-"""The formulas of the methods, as pure functions of tensors that see no model."""
+"""The formulas of the methods, as pure functions of tensors that need no model."""

@@ -152,7 +152,7 @@ def class_activation_map(activations: Activations, gradients: Gradients) -> Maps
 
 
 def eigen_cam(activations: Activations, gradients: Gradients | None = None) -> Maps:
-    r"""Eigen-CAM: the projection of the activations on their first principal direction.
+    r"""Eigen-CAM: the projection of the activations onto their first principal direction.
 
     .. math:: O = U \Sigma V^\top, \quad L = \mathrm{ReLU}(O V_1)
 

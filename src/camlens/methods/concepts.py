@@ -125,7 +125,7 @@ def unexplained(
 
 
 def _start(activations: Cells, concepts: int) -> tuple[Presences, Directions]:
-    """Return the start: the larger of each singular pair's two signed parts, zeros filled in."""
+    """Return initial factors: the larger signed part of each singular pair, zeros filled in."""
     left, values, right = torch.linalg.svd(activations, full_matrices=False)
     left, right = left[..., :concepts], right[:, :concepts]
     halves = [(left.relu(), right.relu()), ((-left).relu(), (-right).relu())]

@@ -1,6 +1,6 @@
 """Formulas of path methods, which sum gradients between a baseline image and the image.
 
-Gradients are (N, K, C, *size) for N images and K targets. The functions see no model.
+Gradients are (N, K, C, *size) for N images and K targets. The functions do not run a model.
 """
 
 from __future__ import annotations

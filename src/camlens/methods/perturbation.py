@@ -1,7 +1,7 @@
 """Formulas of perturbation methods: masks, and maps computed from the masked images' scores.
 
 A mask is 1 where an image is shown and 0 where it is hidden. K scores of each changed image come
-from one forward pass. The functions see no model.
+from one forward pass. The functions do not run a model.
 """
 
 from __future__ import annotations

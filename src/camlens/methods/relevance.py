@@ -158,7 +158,7 @@ class Gamma:
     Wasserstein Distance Minimization", 2021, for signed ones.
 
     Attributes:
-        gamma: extra weight of contributions with the sign of the output, without a unit.
+        gamma: extra weight of contributions with the sign of the output, dimensionless.
         epsilon: keeps the denominator from zero, in units of z.
 
     Example:

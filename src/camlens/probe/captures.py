@@ -26,7 +26,7 @@ class Capture:
         if tensor is None:
             raise TypeError(
                 f"layer {name!r} gives {_kind(output)}: expected a floating-point tensor, or a "
-                "tuple whose first element is one and is explained; name a layer inside it"
+                "tuple that starts with one, which is explained; name a layer inside this one"
             )
         if not self.record:
             self.captured[name] = tensor.detach().clone()

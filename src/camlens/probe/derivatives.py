@@ -41,7 +41,7 @@ def derivatives(
         For each source (K', *its shape), with K' the number of columns.
 
     Raises:
-        ValueError: the scores do not depend on a source, or autograd cannot pass the model.
+        ValueError: the scores do not depend on a source, or autograd fails in the model.
     """
     if not scores.requires_grad:
         raise ValueError(NO_GRADIENT)
@@ -164,7 +164,7 @@ def remedy(error: RuntimeError) -> str | None:
     if "use_reentrant" in text:
         return (
             "the model recomputes activations with a reentrant torch.utils.checkpoint, which "
-            "autograd.grad cannot pass: use checkpoint(..., use_reentrant=False), or switch "
+            "autograd.grad does not support: use checkpoint(..., use_reentrant=False), or switch "
             "gradient checkpointing off while you explain"
         )
     if any(words in text for words in _OVERWRITTEN):

@@ -184,7 +184,7 @@ class Pass:
         except ValueError as error:
             if names := quantized(self._model):
                 raise ValueError(
-                    f"the layers {names[:3]} are quantized, which gradients cannot pass: explain "
+                    f"the layers {names[:3]} are quantized, so gradients cannot pass: explain "
                     "the model before quantization"
                 ) from error
             raise

@@ -103,7 +103,7 @@ def check(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> Non
     if fixed:
         raise ValueError(
             f"expected no {fixed} in by: each method, layer, grid, k, infill and region has its "
-            "own rows anyway; by=[] groups by nothing else"
+            "own rows anyway; pass by=[] for no further grouping"
         )
     for name in columns:
         if not is_numeric_dtype(table[name]):

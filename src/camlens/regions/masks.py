@@ -199,7 +199,7 @@ class Regions:
             LookupError: there is no such region.
         """
         if unknown := [name for name in names if name not in self.names]:
-            raise LookupError(f"no region is called {unknown}; there are {list(self.names)}")
+            raise LookupError(f"there are no regions {unknown}; choose from {list(self.names)}")
         return self._with(names, self.masks[:, [self.names.index(name) for name in names]])
 
     def of_images(self, rows: slice) -> Regions:
@@ -265,7 +265,7 @@ def _axes(axes: int | None, default: int) -> int:
     """Return the number of spatial axes."""
     axes = default if axes is None else axes
     if axes not in _LETTERS:
-        raise ValueError(f"expected 1, 2 or 3 axes of space, got {axes}")
+        raise ValueError(f"expected 1, 2 or 3 spatial axes, got {axes}")
     return axes
 
 

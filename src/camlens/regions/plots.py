@@ -178,7 +178,7 @@ def _cells(summary: pd.DataFrame, by: list[str]) -> dict[tuple[str, str], dict[s
     if len(set(keys)) != len(keys):
         raise ValueError(
             f"expected one row for each group and region, got {len(keys)} of {len(set(keys))}: "
-            "draw one summary at a time, with the by it was made with"
+            "draw one summary at a time, with the by= that summarize received"
         )
     return dict(zip(keys, summary.to_dict("records"), strict=True))
 

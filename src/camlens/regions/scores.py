@@ -33,7 +33,7 @@ class Scores:
         share: (N, K, R) in [0, 1], the fraction of the map's heat on the region. Over regions that
             sum to 1 at each pixel, shares sum to 1; with soft masks a pixel's heat counts by the
             mask's value, with overlapping masks it counts for each.
-        density: (N, K, R), the share over the region's fraction of the image's area; 1 for a
+        density: (N, K, R), the share divided by the region's fraction of the image's area; 1 for a
             uniform map.
         pointing_game: (N, K, R), 1 if the hottest pixel is inside (the mask is at least 0.5 there;
             its mean over several equally hot pixels), else 0 (Zhang et al. 2018,
@@ -83,7 +83,7 @@ class Scores:
         )
 
     def _repr_html_(self) -> str:
-        """Return a table for a notebook: each region's heat beside what chance gives."""
+        """Return a table for a notebook: each region's heat next to the chance value."""
         columns, names = each_map(self.targets.tolist(), self.names)
         area = self.area.unsqueeze(1).expand_as(self.share)
         numbers = torch.stack([self.share, area.to(self.share), self.density], dim=-1)
@@ -256,7 +256,7 @@ def _iou(heat: Tensor, masks: Tensor) -> Tensor:
 
 
 def _reaches(values: Tensor, least: Tensor) -> Tensor:
-    """Return 1.0 where a value is at least ``least``, 10 times as fast as by a bool."""
+    """Return 1.0 where a value is at least ``least``, 10 times as fast as converting a bool."""
     return torch.ge(values, least, out=torch.empty_like(values))
 
 

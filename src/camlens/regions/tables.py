@@ -259,7 +259,7 @@ def _images(given: Sequence[int] | Sequence[str] | None, n: int) -> Any:
         return pd.Series(np.arange(n)).array
     ids = list(given)
     if len(ids) != n:
-        raise ValueError(f"expected {n} images, got {len(ids)} numbers or names of them")
+        raise ValueError(f"expected numbers or names for {n} images, got {len(ids)}")
     if len(set(ids)) != n:
         twice = next(name for name in ids if ids.count(name) > 1)
         raise ValueError(f"expected each image once, got {twice!r} again")

@@ -74,7 +74,7 @@ def _check(images: Tensor, size: tuple[int, ...], count: int) -> None:
     if (len(size) == 1 and shape[2:] != size) or max(ratios) > min(ratios) * (1 + _SAME_ASPECT):
         raise ValueError(
             f"expected images that show what the model saw, of size {size} or a multiple, got "
-            f"{shape[2:]}: the heatmaps would lie at wrong places; crop the images as the model's "
+            f"{shape[2:]}: the heatmaps would be misplaced; crop the images as the model's "
             "input was cropped"
         )
 

@@ -138,7 +138,7 @@ def contours(
     heat = _fitting(heatmaps, len(base), base.shape[-2:])
     if base.shape[1] not in (1, heat.shape[1]):
         raise ValueError(
-            f"expected {base.shape[1]} heatmaps an image, as many as pictures, got {heat.shape[1]}"
+            f"expected {base.shape[1]} heatmaps per image, one per picture, got {heat.shape[1]}"
         )
     steepness = _steepness(heat)
     distance = (heat - level).abs() / steepness

@@ -101,7 +101,7 @@ def findings(tables: Tables) -> list[Finding]:
     return [row for row in found if any(value is not None for value in row.values)]
 
 
-_EVIDENCE = "The method found no evidence for the class at this layer. Means leave these maps out."
+_EVIDENCE = "The method found no evidence for the class at this layer. The means omit these maps."
 _COARSE = "Pairs of a map and a region smaller than a cell of the map's grid: they have no value."
 _DENSEST = "Share of the heat divided by share of the area; uniform heat has density 1."
 _AGREEMENT = (

@@ -61,7 +61,7 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A row: a method or a floor, with its value of each metric."""
+    """A row: a method or a floor, with its value for each metric."""
 
     name: str
     values: tuple[Value | None, ...]

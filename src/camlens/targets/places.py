@@ -133,7 +133,7 @@ class Segmentation(PerImage):
         return ((scores * weights).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))).unsqueeze(1)
 
     def fixed(self, outputs: Any) -> Segmentation:
-        """Return the target with the pixels that these images' outputs give to the class."""
+        """Return the target with the pixels that these images' outputs assign to the class."""
         if self.mask is not None:
             return self
         return Segmentation(self.chosen, self._predicted(outputs))
@@ -154,7 +154,7 @@ class Segmentation(PerImage):
         return logits[:, self.chosen]
 
     def _predicted(self, outputs: Any) -> Tensor:
-        """Return (N, h, w): where the class has the highest logit; everywhere if nowhere."""
+        """Return (N, h, w): where the class has the highest logit; all True if it never has."""
         self._scores(outputs)
         where = _maps(outputs).detach().argmax(dim=1) == self.chosen
         return where | ~where.flatten(1).any(dim=1).view(-1, 1, 1)
@@ -188,8 +188,8 @@ class Box(PerImage):
             raise ValueError(
                 f"expected a detection of class {int(self._of(self.labels, n)[k])} at the box "
                 f"{self._of(self.boxes, n)[k].tolist()} of image {n}, but the nearest overlaps it "
-                f"by {overlaps[n, k]:.2f}: give a box and label as the model's own output for the "
-                "unchanged image has them"
+                f"by {overlaps[n, k]:.2f}: pass a box and a label that the model returned for the "
+                "unchanged image"
             )
         return dataclasses.replace(self, found=True)
 

@@ -49,7 +49,7 @@ def contrast(
         if others < 1:
             raise ValueError(f"expected at least 1 other class, got {others}")
     elif not len(others) or chosen in others:
-        raise ValueError(f"expected others than class {chosen}, got {list(others)}")
+        raise ValueError(f"expected classes other than {chosen}, got {list(others)}")
     return Contrast(chosen, others if isinstance(others, int) else tuple(others), gamma)
 
 
@@ -236,7 +236,7 @@ class Similarity:
         given = self.embeddings.to(images)
         if images.shape[1] != given.shape[1]:
             raise ValueError(
-                f"expected embeddings of {images.shape[1]} numbers as the model returns, got "
+                f"expected embeddings of {images.shape[1]} numbers, like those of the model, got "
                 f"{given.shape[1]}"
             )
         cosines: Tensor = cosine_similarity(images.unsqueeze(1), given.unsqueeze(0), dim=2)

@@ -241,7 +241,7 @@ def as_classes(targets: int | Tensor | Sequence[Any], n: int) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"expected targets as integers, got {targets!r}") from error
     if classes.numel() == 0:
-        raise ValueError("expected targets as at least one class, got none")
+        raise ValueError("expected at least one class as targets, got none")
     if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
         raise TypeError(f"expected targets as integers, got {classes.dtype}")
     classes = classes.long()
@@ -273,8 +273,8 @@ def _logits(outputs: Any) -> Tensor:
         return logits
     if not isinstance(outputs, Tensor):
         raise TypeError(
-            f"the model returned {type(outputs).__name__} without one (N, classes) tensor: say "
-            'what to explain with a callable, such as targets=lambda out: out["logits"][:, 3]'
+            f"the model returned {type(outputs).__name__} without exactly one (N, classes) tensor: "
+            'say what to explain with a callable, such as targets=lambda out: out["logits"][:, 3]'
         )
     if not outputs.is_floating_point():
         raise TypeError(f"the model returned {outputs.dtype}, expected floating-point scores")

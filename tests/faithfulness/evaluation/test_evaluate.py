@@ -350,7 +350,7 @@ def another():
         ({"metrics": []}, ValueError, "at least one metric"),
         ({"metrics": [print]}, TypeError, "expected the name of a metric"),
         ({"metrics": [deletion, "deletion"]}, ValueError, "two metrics are named 'deletion'"),
-        ({"metrics": ["pointing_game"]}, ValueError, "the places of the objects"),
+        ({"metrics": ["pointing_game"]}, ValueError, "the locations of the objects"),
         ({"explainers": []}, ValueError, "expected explainers such as"),
         ({"explainers": {1: print, "1": print}}, ValueError, "distinct names"),
         ({"explainers": {"a": print}}, TypeError, "got builtin_function"),
@@ -368,7 +368,7 @@ def another():
         ({"dataset": [{"image": 1}]}, TypeError, "expected an element of the data set"),
         ({"dataset": [(torch.zeros(2, 3, 8, 8), [0, 1])]}, ValueError, "one image and its label"),
         ({"dataset": iter([(torch.zeros(2, 3, 8, 8), [0])])}, ValueError, "a class id for each"),
-        ({"dataset": [(torch.zeros(3, 8, 8), 0, torch.ones(4, 4))]}, ValueError, "places of"),
+        ({"dataset": [(torch.zeros(3, 8, 8), 0, torch.ones(4, 4))]}, ValueError, "locations of"),
         ({"dataset": [torch.full((3, 12, 12), torch.nan)]}, ValueError, "not finite"),
     ],
 )

@@ -115,7 +115,7 @@ def test_the_last_layer_of_vgg19_is_said_to_be_coarse(faces, tmp_path):
 def test_what_cannot_be_shown(csv_file, tmp_path, capsys):
     arguments = ["explain", "--data", str(csv_file), "--out", str(tmp_path)]
     assert main([*arguments, "--layer", "blocks.blok4"]) == 2
-    assert "no layer 'blocks.blok4'; near names: blocks.block4" in capsys.readouterr().err
+    assert "no layer 'blocks.blok4'; similar names: blocks.block4" in capsys.readouterr().err
     assert main([*arguments, "--count", "0"]) == 2
     assert "expected at least 1 face a sheet, got 0" in capsys.readouterr().err
 

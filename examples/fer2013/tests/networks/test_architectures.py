@@ -1,4 +1,4 @@
-"""VGG19 with a head of ours: what it makes of grey faces of any size."""
+"""VGG19 with our own head: what it makes of grey faces of any size."""
 
 import dataclasses
 

@@ -119,7 +119,7 @@ def test_the_named_layers_are_relus_before_a_pooling(name, index):
 
 
 def test_an_unknown_layer_fails_before_anything_is_computed(faces):
-    with pytest.raises(LookupError, match=r"no layer 'features\.25'; near names"):
+    with pytest.raises(LookupError, match=r"no layer 'features\.25'; similar names"):
         prepare(weights.load(), faces, DETECTOR, layers=("features.25",))
 
 

@@ -1,4 +1,4 @@
-"""Hash everything that affects the numbers of a run, so that only an unchanged run is resumed."""
+"""Hash everything that affects the results of a run, so that only an unchanged run is resumed."""
 
 from .walk import Walk, fingerprint
 

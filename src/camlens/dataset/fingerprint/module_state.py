@@ -1,4 +1,4 @@
-"""What of a module affects its numbers besides weights: its attributes, its code and its hooks."""
+"""Find what affects a module's results besides its weights: its attributes, code and hooks."""
 
 from __future__ import annotations
 

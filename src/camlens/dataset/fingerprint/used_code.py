@@ -1,4 +1,4 @@
-"""Which code a function uses, and which of it belongs to Python or to an installed package."""
+"""Find the code that a function uses, and tell user code from that of installed packages."""
 
 from __future__ import annotations
 

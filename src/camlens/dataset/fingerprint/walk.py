@@ -1,4 +1,4 @@
-"""Hash everything that affects the numbers of a run: models, functions, transforms, data sets.
+"""Hash everything that affects the results of a run: models, functions, transforms, data sets.
 
 Two values have equal fingerprints, in any process, if they contain equal values and run equal code.
 The hash covers weights, buffers and arrays; plain containers and the attributes of objects,
@@ -292,5 +292,5 @@ def _incomparable(value: Any, path: str) -> str:
     return (
         f"cannot check whether {path} is unchanged when the run resumes: it contains "
         f"{name_of(value)}. Add a method fingerprint() to the object that contains it, which "
-        "returns a string that changes with its numbers, or remove it from the explained objects"
+        "returns a string that changes with its content, or remove it from the explained objects"
     )

@@ -1,4 +1,4 @@
-"""Read a data set as batches of images with labels and the places of objects."""
+"""Read a data set as batches of images with labels and the locations of objects."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def _regions(place: Any, images: Tensor) -> Regions | None:
             masks = given.unsqueeze(1) if given.ndim == images.ndim - 1 else given
             if masks.ndim != images.ndim or masks.shape[2:] != size:
                 raise ValueError(
-                    f"expected places of objects in images of size {tuple(size)} as masks "
+                    f"expected locations of objects in images of size {tuple(size)} as masks "
                     f"(K, *size) or (*size), a box of {2 * len(size)} edges, or Regions for each "
                     f"image, got shape {tuple(given.shape)} for a batch"
                 )

@@ -112,7 +112,7 @@ def names_of(explanations: Sequence[Explanation]) -> tuple[str, ...]:
     )
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(
-            f"two explainers are named {twice[0]!r}: pass a mapping from names of your own"
+            f"two explainers are named {twice[0]!r}: pass a mapping with distinct names as keys"
         )
     return names
 
@@ -142,8 +142,8 @@ def measure(
         where: masks of the objects.
 
     Raises:
-        ValueError: a metric needs the places of the objects, the methods explain different classes,
-            or a metric raises it.
+        ValueError: a metric needs the locations of the objects, the methods explain different
+            classes, or a metric raises it.
     """
     _, first = next(iter(explained.values()))
     asked = first.targets if (first.targets != NO_CLASS).all() else targets
@@ -233,13 +233,13 @@ def rows(found: Sequence[Measurement], question: Question) -> pd.DataFrame:
 
 
 def _place(metric: Metric, where: Regions | None, images: Tensor) -> tuple[Regions, ...]:
-    """Return the places of objects for a localization metric; an empty tuple for others."""
+    """Return the locations of objects for a localization metric; an empty tuple for others."""
     if not needs_place(metric):
         return ()
     if where is None:
         raise ValueError(
-            "the metric needs the places of the objects, but the data set has none: provide images "
-            "with labels and masks, boxes or regions"
+            "the metric needs the locations of the objects, but the data set has none: provide "
+            "images with labels and masks, boxes or regions"
         )
     return (where.to(images.device),)
 

@@ -47,7 +47,7 @@ def judges(metric: Metric) -> str | None:
 
 
 def needs_place(metric: Metric) -> bool:
-    """Return whether a metric requires the places of the objects."""
+    """Return whether a metric requires the locations of the objects."""
     place = _parameters(metric).get("where")
     return place is not None and place.default is place.empty
 
@@ -79,7 +79,7 @@ def named_metrics(metrics: Metrics) -> dict[str, Metric]:
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(
-                f"two metrics are named {twice!r}: pass a mapping from names of your own, "
+                f"two metrics are named {twice!r}: pass a mapping with distinct names as keys, "
                 f'such as {{"{twice} 1": ..., "{twice} 2": ...}}'
             )
     if not found:

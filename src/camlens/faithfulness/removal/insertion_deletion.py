@@ -31,8 +31,8 @@ def deletion(
 ) -> MetricResult:
     """Track the score as pixels are removed, those with the largest values first.
 
-    The value is the area under the curve, the mean score over the share of removed pixels: the
-    lower, the sooner the score falls, so the earlier the map ranks the pixels that it depends on.
+    The value is the area under the curve, the mean score over the share of removed pixels. If
+    the map ranks the pixels that the score depends on first, the score falls early: a low value.
     Petsiuk et al., "RISE", BMVC 2018 (arXiv:1806.07421), section 4.2, and their code (eclique/RISE,
     evaluation.py): all channels of a pixel change together, the curve includes the unchanged image,
     and the area is integrated by trapezoids. Pixels of equal value are in random order.
@@ -83,8 +83,8 @@ def insertion(
 ) -> MetricResult:
     """Track the score as pixels are revealed in a blurred image, largest values first.
 
-    The value is the area under the curve: the higher, the sooner the score rises, so the earlier
-    the map ranks the pixels that it depends on. The source is that of :func:`deletion`.
+    The value is the area under the curve. If the map ranks the pixels that the score depends on
+    first, the score rises early: a high value. The source is that of :func:`deletion`.
 
     Args:
         model: in evaluation mode; it is left unchanged.

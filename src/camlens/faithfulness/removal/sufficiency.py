@@ -31,8 +31,8 @@ def sufficiency(
     their number, for all images and targets at once, finds where the score reaches ``keep`` times
     the unchanged score. It assumes that revealing more pixels does not lower the score. If it does,
     the score crosses that threshold several times, and the value is one of the crossings, not
-    always the first: at the returned number of pixels the score is not below the threshold, with
-    one pixel fewer it is. Similar to the smallest sufficient region of Dabkowski and Gal, "Real
+    always the first: at the returned number of pixels the score reaches the threshold, but with
+    one fewer it does not. Similar to the smallest sufficient region of Dabkowski and Gal, "Real
     Time Image Saliency for Black Box Classifiers", NeurIPS 2017 (arXiv:1705.07857), for pixels
     instead of boxes.
 
@@ -68,7 +68,7 @@ def sufficiency(
     """
     inputs = MetricInputs("sufficiency", model, images, explanation, **options)
     if not 0 < keep <= 1:
-        raise ValueError(f"expected keep as a part of the score in (0, 1], got {keep!r}")
+        raise ValueError(f"expected keep as a fraction of the score in (0, 1], got {keep!r}")
     start = baseline_images(rise_blur if baseline is None else check_baseline(baseline), images)
     n, k, pixels = *inputs.unchanged.shape, images[0, 0].numel()
     # The unchanged score may be lower by rounding when the image runs in another batch.

@@ -23,7 +23,7 @@ _LEARNED_BUFFERS = frozenset(["running_mean", "running_var", "weight", "bias"])
 
 
 class Cascade:
-    """The modules with learned tensors, in the order in which a cascade shuffles them.
+    """The modules with learned tensors, in the order in which the randomization test shuffles them.
 
     The order is measured in one forward pass: the module that was entered last comes first. A
     module's own tensors therefore follow those of the modules inside it: a position embedding

@@ -23,7 +23,7 @@ def random_logit(
     pairs: str = "mean",
     **options: Unpack[MetricOptions],
 ) -> MetricResult:
-    """Compare the maps of different classes: a map that is the same for all classes explains none.
+    """Compare the maps of different classes, which should differ if they depend on the class.
 
     The random logit test of Sixt, Granz and Landgraf, "When Explanations Lie", ICML 2020
     (arXiv:1912.09818), with all pairs of the explained targets instead of one random class. Maps of
@@ -44,8 +44,8 @@ def random_logit(
         The similarity of each target's map to the other targets' maps, lower is better, in
         [-1, 1]; ``curve`` (N, K, K) contains all pairs. A pair is NaN if one of its maps is
         constant, for example without evidence, or if both are of the same class. Such pairs are
-        left out, and a value is NaN if no pair remains. A floor is the same for all classes: 1. No
-        forward pass.
+        left out, and a value is NaN if no pair remains. A floor has the value 1, as it is
+        the same for all classes. No forward pass.
 
     Raises:
         TypeError: an argument has the wrong type.

@@ -103,7 +103,7 @@ def randomization(
     Returns:
         The similarity after the last step, lower is better, in [-1, 1]; ``curve`` contains it after
         each step and ``steps`` the share of shuffled modules. NaN if a map is constant, for example
-        without evidence. A floor does not depend on the network and stays the same: 1.
+        without evidence. A floor does not depend on the network, so its value is 1.
 
         The cost is one forward pass, and one run of the explainer before and after each step. For a
         class activation map of one layer, a step that only shuffles parameters used after the layer

@@ -60,15 +60,15 @@ class Affine(torch.autograd.Function):
         held = ctx.prepared
         if held.kept is None:
             raise ValueError(
-                "a layer's output is used not only by its BatchNorm but also by a call that is not "
-                "seen, as in a scripted module, so relevance cannot pass it"
+                "a layer's output is used by its BatchNorm and also by a call that camlens cannot "
+                "see, as in a scripted module, so relevance cannot pass through it"
             )
         found = held.rule.propagate(held.layer, held.weight, gradients[0], held.kept)
         return found, None, None
 
 
 class Activation(torch.autograd.Function):
-    """An activation f that relevance passes unchanged: its gradient is f(x) / x."""
+    """An activation f that passes relevance unchanged: its gradient is f(x) / x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, made: tuple[Tensor], at_zero: float, inplace: bool) -> Tensor:

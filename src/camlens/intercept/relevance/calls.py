@@ -13,7 +13,7 @@ from torch.nn import functional
 from ...methods.linear_layers import Convolution
 from ..attention_by_definition import FUSED, MODULE, attention_arguments
 
-#: Activations that are zero at zero, and their slopes there. Relevance passes them unchanged: with
+#: Activations that are zero at zero, and their slopes there. They pass relevance unchanged: with
 #: R = x g, the modified gradient of x is that of f(x), times f(x) / x.
 ACTIVATIONS = {
     "gelu": 0.5,

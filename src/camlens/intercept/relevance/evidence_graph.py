@@ -1,4 +1,4 @@
-"""Reads from the autograd graph what depends on the images, and what relevance can pass.
+"""Reads from the autograd graph what depends on the images, and which operations lack a rule.
 
 With relevance as the product of a value and its gradient, every operation that is linear or selects
 values distributes it correctly. The graph shows all operations, however the model calls them.
@@ -157,7 +157,7 @@ class EvidenceGraph:
 
 
 def refused(graph: EvidenceGraph, node: Node, shared: Container[Node]) -> str | None:
-    """Return the name of an operation that relevance cannot pass; None if it can.
+    """Return the name of an operation that has no rule of relevance; None if it has one.
 
     Args:
         graph: the graph that the node is part of.
@@ -171,11 +171,11 @@ def refused(graph: EvidenceGraph, node: Node, shared: Container[Node]) -> str | 
         return None
     if what == "Mul" or (what in PRODUCTS and what in graph.allowed):
         whole = graph.factors(node) == 1 or node in shared
-        return None if whole else "a product of two results, such as a gate"
+        return None if whole else "a product of two image-dependent tensors, such as a gate"
     if what == "Div":
         divisor = node.next_functions[1][0] if len(node.next_functions) > 1 else None
         constant = divisor is None or not graph.reaches(divisor)
-        return None if constant else "a division by a result"
+        return None if constant else "a division by an image-dependent tensor"
     return None if what in graph.allowed else named(node)
 
 
@@ -192,7 +192,7 @@ def named(node: Node) -> str:
     name = kind(node) if known is None else known.__name__
     words = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")
     if known is None and name in _LAYERS:
-        return f"a layer ({words}) whose call is not seen, as in a scripted module"
+        return f"a layer ({words}) whose call camlens cannot see, as in a scripted module"
     return words
 
 

@@ -144,7 +144,7 @@ class Relevance(Interception):
         return {"linear": self._linear, "batch_norm": self._norm}.get(spelled)
 
     def check(self, scores: Tensor) -> None:
-        """Check that relevance can pass every operation between the images and the scores.
+        """Check that every operation between the images and the scores has a rule of relevance.
 
         Args:
             scores: tensor of any shape that was computed within this mode.

@@ -80,7 +80,7 @@ class AttentionRelevance(Relevance):
                 if self._gated_by_itself(x, gate):  # SiLU or CLIP's GELU, written out
                     return x * gate.detach()
         if factors > 2:
-            raise ValueError(self.unruled("a product of more than two results"))
+            raise ValueError(self.unruled("a product of more than two image-dependent tensors"))
         if factors == 2 and given.spelled.endswith("_") and tensors[0]._is_view():
             raise ValueError(self.unruled(f"{given.spelled} on a part of a tensor"))
         result = given.call()
