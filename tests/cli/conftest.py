@@ -69,7 +69,7 @@ def process(folder):
 
     def call(*words, env=None, **options):
         got = subprocess.run(
-            [sys.executable, "-m", "camlens.cli", *map(str, words)],
+            [sys.executable, "-m", "camlens", *map(str, words)],
             capture_output=True,
             text=True,
             check=False,

@@ -69,7 +69,7 @@ def test_results_in_a_narrow_pipe_whose_encoding_lacks_letters(process, words, f
 
 @pytest.mark.slow
 def test_a_reader_that_leaves(folder, words):
-    command = f"{sys.executable} -m camlens.cli {' '.join(words)} --target all | true"
+    command = f"{sys.executable} -m camlens {' '.join(words)} --target all | true"
     got = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=300,
         env={**os.environ, "PYTHONPATH": ROOT},

@@ -55,7 +55,7 @@ Layers = Annotated[
     typer.Option(
         "--layer",
         help="A layer's name, see camlens layers; the maps of several layers are fused.",
-        show_default="the last layer with a spatial output",
+        show_default="the last layer that is a map and carries all evidence",
     ),
 ]
 Classes = Annotated[

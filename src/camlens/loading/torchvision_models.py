@@ -91,7 +91,7 @@ def _published(models: Any, name: str, entry: Any) -> LoadedModel:
         raise OSError(
             f"could not get the weights {entry.name} of {name} ({error}): download {entry.url} "
             f"on a machine with a network and put the file at {file}, or pass a file of weights "
-            "(--weights FILE)"
+            "(weights=, --weights)"
         ) from error
     return LoadedModel(
         model=model.eval(),

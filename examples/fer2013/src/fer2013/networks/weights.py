@@ -10,10 +10,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from ..configurations.config import Config, from_dict
 from ..configurations.recipes import CONFIGS
-from ..data.faces import CLASSES
+from ..data.faces import CLASSES, SIDE
 from ..files import write_whole
 from . import architectures
 
@@ -104,6 +105,16 @@ def load(path: Path = SHIPPED) -> nn.Module:
     model = architectures.build(config_of(facts))
     load_into(model, path)
     return model.to(torch.float32).eval()
+
+
+def with_transform() -> tuple[nn.Module, v2.Compose, tuple[str, ...]]:
+    """Return the base network, its transform and class names, as ``camlens --model`` takes them.
+
+    The transform shrinks a picture that shows a face and little else to 48 x 48 grey pixels.
+    """
+    floats = v2.ToDtype(torch.float32, scale=True)
+    steps = [v2.PILToTensor(), v2.Grayscale(), v2.Resize((SIDE, SIDE)), floats]
+    return load(), v2.Compose(steps), CLASSES
 
 
 def load_into(model: nn.Module, path: Path) -> None:

@@ -1,0 +1,5 @@
+"""``python -m camlens`` runs the command ``camlens``."""
+
+from .cli import main
+
+main()

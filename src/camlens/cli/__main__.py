@@ -1,5 +1,0 @@
-"""``python -m camlens.cli`` runs the command ``camlens``."""
-
-from . import main
-
-main()
