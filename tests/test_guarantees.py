@@ -85,6 +85,34 @@ def test_the_model_is_bit_identical_after_a_call(explainer, drawn):
     assert not images.requires_grad
 
 
+class Normalizing(nn.Module):
+    """A model that normalises its images in place, and takes what it needs out of a dictionary."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = Small()
+
+    def forward(self, x, options=None):
+        x.sub_(0.5).div_(0.2)
+        if options is not None:
+            x = x * options.pop("scale").mul_(2)
+        return self.net(x)
+
+
+@pytest.mark.parametrize("explainer", ALL)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_a_model_that_writes_to_its_inputs_does_not_change_the_callers(explainer, requires_grad):
+    model, images = Normalizing().eval(), torch.rand(2, 3, 8, 8)
+    layer = "net.act" if explainer is camlens.CAM else "net.conv2"
+    expected = made(explainer, model, layer)(images.clone(), targets=1).raw
+    own = images.clone().requires_grad_(requires_grad)
+    options = {"scale": torch.tensor(0.5)}
+    assert_close(made(explainer, model, layer)(own, targets=1).raw, expected)
+    assert_close(made(explainer, model, layer)(own, options, targets=1).raw, expected)
+    assert torch.equal(own.detach(), images)
+    assert options == {"scale": torch.tensor(0.5)}
+
+
 @pytest.mark.parametrize("explainer", EVERY)
 @pytest.mark.parametrize("error", [RuntimeError("within"), KeyboardInterrupt()])
 def test_the_model_is_bit_identical_after_an_exception_in_its_forward(explainer, error):

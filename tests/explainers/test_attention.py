@@ -264,6 +264,86 @@ def test_tokens_in_another_order_and_networks_without_are_errors():
         camlens.GenericAttention(Small().eval())(IMAGES)
 
 
+class Written(nn.Module):
+    """A block with two heads whose attention is written out, with the heads where ``kind`` says."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, tokens):
+        n, count, _ = tokens.shape
+        query, key, value = (
+            f(tokens).view(n, count, 2, 8) for f in (self.query, self.key, self.value)
+        )
+        order = {
+            "(N * heads, ...)": (0, 2, 1, 3),
+            "(heads * N, ...)": (2, 0, 1, 3),
+            "(heads, N, ...)": (2, 0, 1, 3),
+            "(N, heads, 1, ...)": (0, 2, 1, 3),
+        }[self.kind]
+        query, key, value = (x.permute(order) for x in (query, key, value))
+        folded = query.shape[:2]
+        if "*" in self.kind:
+            query, key, value = (x.flatten(0, 1) for x in (query, key, value))
+        if "1" in self.kind:
+            query, key, value = (x.unsqueeze(2) for x in (query, key, value))
+        seen = (query @ key.mT).softmax(dim=-1) @ value
+        seen = seen.reshape(*folded, count, 8)
+        seen = seen.transpose(0, 1) if folded[0] != n or "(heads" in self.kind else seen
+        return tokens + seen.transpose(1, 2).flatten(2)
+
+
+class Blocks(nn.Module):
+    """Three blocks of ``kind``; ``head`` combines the patches, the blocks' tokens, and the head."""
+
+    def __init__(self, kind="(N * heads, ...)", head=lambda patches, each, out: out(each[-1])):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 8, 8)
+        self.blocks = nn.ModuleList([Written(kind) for _ in range(3)])
+        self.out, self.combine = nn.Linear(16, 5), head
+
+    def forward(self, images):
+        each = [self.patches(images).flatten(2).mT]
+        for block in self.blocks:
+            each.append(block(each[-1]))
+        pooled = [tokens.mean(dim=1) for tokens in each]
+        return self.combine(pooled[0], pooled[1:], self.out)
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_heads_before_the_images_are_an_error(explainer, images):
+    images = torch.randn(images, 3, 32, 32)
+    model = Blocks().eval()
+    batch = explainer(model)(images, targets=1).raw
+    single = [explainer(model)(image[None], targets=1).raw for image in images]
+    assert_close(batch, torch.cat(single))
+    with pytest.raises(ValueError, match=r"attention of the others .*'blocks\.0'.*GradCAM"):
+        explainer(Blocks("(heads * N, ...)").eval())(images, targets=1)
+    with pytest.raises(ValueError, match=r"'blocks\.0'.*GradCAM"):
+        explainer(Blocks("(heads, N, ...)").eval())(images, targets=1)
+    with pytest.raises(ValueError, match=r"expected the attention .* \(N, heads, tokens"):
+        explainer(Blocks("(N, heads, 1, ...)").eval())(images, targets=1)
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda patches, each, out: out(each[0]) + 1e-6 * out(each[-1]),
+        lambda patches, each, out: out(patches) + 1e-6 * out(each[-1]),
+    ],
+)
+def test_evidence_that_bypasses_the_blocks_is_an_error(explainer, head):
+    model, images = Blocks(head=head).eval(), torch.randn(2, 3, 32, 32)
+    with pytest.raises(ValueError, match=r"bypasses the last block 'blocks\.2'.*blocks="):
+        explainer(model)(images, targets=1)
+    names = [f"blocks.{i}" for i in range(3)]
+    assert explainer(model, blocks=names)(images, targets=1).layers == tuple(names)
+
+
 @pytest.mark.slow
 def test_the_cost_over_a_forward_pass():
     model = timm.create_model("vit_tiny_patch16_224", num_classes=10).eval()

@@ -198,7 +198,7 @@ def test_outputs_that_hold_text_or_no_scores():
     explanation = explain(images, targets=lambda out: out["second"][:, 0])
     assert_close(explanation.raw, camlens.GradCAM(model.net, "conv2")(images, targets=0).raw * 2)
     assert explanation.outputs is None
-    with pytest.raises(TypeError, match=r"returned dict without one .* callable"):
+    with pytest.raises(TypeError, match=r"returned dict without exactly one .* callable"):
         explain(images)
 
 

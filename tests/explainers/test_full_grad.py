@@ -103,6 +103,51 @@ def test_a_batch_is_its_images_and_unused_layers_do_not_count():
         assert_close(alone.raw[0], whole.raw[n, [4, 0]], rtol=1e-4, atol=1e-6)
 
 
+class Mixed(nn.Module):
+    """A network that mixes channels by 1x1 convolutions, or by a linear layer on the last axis."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, 4)
+        self.mix = nn.Linear(8, 8) if linear else nn.Conv2d(8, 8, 1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        maps = self.stem(x).relu()
+        if isinstance(self.mix, nn.Linear):
+            maps = self.mix(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        else:
+            maps = self.mix(maps)
+        return self.head(maps.relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("size", [16, 32])  # a grid of fewer cells than channels, and of as many
+def test_a_linear_layer_over_the_last_axis_is_a_convolution(size):
+    linear, convolution = Mixed(True).eval(), Mixed(False).eval()
+    for parameter in linear.parameters():
+        nn.init.normal_(parameter)
+    weights = linear.state_dict()
+    weights["mix.weight"] = weights["mix.weight"].view(8, 8, 1, 1)
+    convolution.load_state_dict(weights)
+    images = torch.randn(2, 3, size, size)
+    found, expected = (camlens.FullGrad(m)(images, targets=1) for m in (linear, convolution))
+    assert_close(found.raw, expected.raw, rtol=1e-4, atol=1e-5)
+    assert found.measures["completeness_gap"].max() < 1e-4 * found.scores.abs().max()
+
+
+def test_a_layer_with_other_rows_than_images_is_refused():
+    class Crops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = biased()
+
+        def forward(self, x):
+            return self.net(torch.cat([x, x.flip(-1)])).view(2, len(x), -1).mean(dim=0)
+
+    with pytest.raises(ValueError, match=r"'net\.0' has 4 rows for 2 images.*IntegratedGradients"):
+        camlens.FullGrad(Crops().eval())(torch.rand(2, 3, 8, 8), targets=1)
+
+
 class Activated(nn.BatchNorm2d):
     """A norm with its activation inside, as timm's."""
 

@@ -29,7 +29,7 @@ _Rows = TypeVar("_Rows", Scores, RegionAblation)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Explained:
-    """The results for a group of N images, in main memory.
+    """The results for a group of N images, on the CPU.
 
     Attributes:
         indexes, labels, names: N of each.
@@ -70,7 +70,7 @@ def explain_group(
 ) -> Explained:
     """Explain the images of a group, with one forward pass for each explainer, and score the maps.
 
-    The results are in main memory: a thread that read them from the device would not wait for this
+    The results are on the CPU: a thread that read them from the device would not wait for this
     thread's stream.
 
     Args:

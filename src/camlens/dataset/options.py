@@ -49,7 +49,7 @@ class RunOptions:
         picture: converts images (N, C, H, W) as the model takes them to pictures for display,
             (N, 1 or 3, H, W) in [0, 1] or uint8: it undoes the normalisation. A sample's own
             picture takes precedence. Without either, images in [0, 1] are shown as they are, others
-            are stretched from their minimum to their maximum. It receives images in main memory.
+            are stretched from their minimum to their maximum. It receives images on the CPU.
         batch_size: number of images that an explainer takes at once; also for ``infill``.
         shard_size: number of images in a shard. If the call is killed, only the shards in progress
             are lost.

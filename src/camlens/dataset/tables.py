@@ -186,7 +186,7 @@ def thumbnails(pictures: Tensor) -> list[bytes]:
     """Encode pictures as JPEG of at most :data:`LONGEST` pixels a side.
 
     Args:
-        pictures: (N, 1 or 3, H, W) uint8 in main memory.
+        pictures: (N, 1 or 3, H, W) uint8 on the CPU.
     """
     from PIL import Image
 

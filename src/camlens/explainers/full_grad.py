@@ -75,8 +75,14 @@ class FullGrad(Explainer):
                 slice(k, k + 1), keep_graph=not last, create_graph=self.create_graph
             )
             parts = [images * at_least_float32(by_image)[:, 0]]
-            for bias, gradient in zip(biases.values(), by_layer, strict=True):
-                own = at_least_float32(gradient)[:, 0]
+            for (name, bias), gradient in zip(biases.items(), by_layer, strict=True):
+                module = probe.model.get_submodule(name)
+                own = _channels_first(module, at_least_float32(gradient)[:, 0])
+                if len(own) != len(images):
+                    raise ValueError(
+                        f"the layer {name!r} has {len(own)} rows for {len(images)} images, so its "
+                        "bias cannot be attributed to an image: use IntegratedGradients"
+                    )
                 parts.append(own * bias.view(1, -1, *[1] * (own.ndim - 2)).to(own))
             sums = torch.stack([part.flatten(1).sum(dim=1) for part in parts]).sum(dim=0)
             total = sums[:, None] if total is None else torch.cat([total, sums[:, None]], dim=1)
@@ -129,6 +135,11 @@ class FullGrad(Explainer):
         return {name: held[name] for name in self._measured[shape]}
 
 
+def _channels_first(module: nn.Module, output: Tensor) -> Tensor:
+    """Return a layer's output as (N, C, ...): a linear layer has its channels last."""
+    return output.movedim(-1, 1) if isinstance(module, nn.Linear) else output
+
+
 def _plain(module: nn.Module) -> bool:
     """Return whether a layer has the forward method of torch's own layer."""
     return any(type(module).forward is kind.forward for kind in _KNOWN)
@@ -137,7 +148,10 @@ def _plain(module: nn.Module) -> bool:
 def _adds(module: nn.Module, bias: Tensor, inputs: tuple[Any, ...]) -> bool:
     """Return whether a layer of a user's class is a linear map plus its bias for these inputs."""
     with torch.no_grad():
-        one, other = (at_least_float32(module.forward(x)) for x in (inputs[0], -inputs[0]))
+        one, other = (
+            _channels_first(module, at_least_float32(module.forward(x)))
+            for x in (inputs[0], -inputs[0])
+        )
     twice = 2 * bias.view(1, -1, *[1] * (one.ndim - 2)).to(one)
     largest = one.abs().amax() + twice.abs().amax()
     return bool((one + other - twice).abs().amax() <= 1e-2 * largest)

@@ -41,7 +41,7 @@ def pointing_game(
     Args:
         model: not run; may be None.
         images: (N, C, *size).
-        explanation: an explanation of the images, or maps (N, K, *size) of any origin.
+        explanation: an explanation of the images, or maps (N, K, *size) from any source.
         where: the objects: ``Regions`` with one region for all targets (``regions.pick("name")``)
             or K regions, one for each target; masks (N, *size) or (N, K, *size), boolean or in
             [0, 1]; or boxes (N, 4) of left, top, right and bottom edges in pixels, see

@@ -32,7 +32,7 @@ def sparseness(
     Args:
         model: not run; may be None.
         images: (N, C, *size).
-        explanation: an explanation of the images, or maps (N, K, *size) of any origin.
+        explanation: an explanation of the images, or maps (N, K, *size) from any source.
         options: see :class:`MetricOptions`.
 
     Returns:
@@ -144,8 +144,8 @@ def completeness(
         raise ValueError(
             "expected an explanation with signed attributions of each pixel in the unit of the "
             "score (its gradients), such as that of camlens.IntegratedGradients or camlens.LRP; "
-            f"got {given}, which does not keep the sign or unit. This also holds for methods "
-            "that are complete over biases (FullGrad) or over a layer (LayerIntegratedGradients)"
+            f"got {given}, without such attributions. They are also missing from methods that are "
+            "complete over biases (FullGrad) or over a layer (LayerIntegratedGradients)"
         )
     options |= {"activation": "none", "floors": ()}
     inputs = MetricInputs("completeness", model, images, explanation, **options)

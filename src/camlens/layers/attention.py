@@ -22,8 +22,10 @@ from ..probe import Probe
 from ..probe.hooks import in_evaluation
 from .attention_run import AttentionRun, BlockCall, watched_run
 from .chains import chains_of, named_chain, not_one, of_images
+from .evidence import Evidence
 from .measurement_cache import MeasuredLayers, inputs_key
-from .tokens import Tokens, check_order, token_layout
+from .tokens import Tokens, check_order, check_rows, token_layout
+from .trace import trace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +131,12 @@ def _find(probe: Probe, names: tuple[str, ...] | None, layers: MeasuredLayers) -
     count = tokens(last.tensor()).shape[2]
     for call in chain:
         _check_shape(call.name, run.shapes[run.attention_of(call)], run.images, count)
+    check_rows(part, run, chain)
     check_order(part, run, chain, tokens, int(places[len(places) // 3]))
     pooling = _pooling(run, last, count)
     if names is None:
         _check_all(run, every, pooling)
+        _check_evidence(probe, part, last)
     return AttentionBlocks(
         names=tuple(call.name for call in chain),
         calls=tuple(run.attention_of(call) for call in chain),
@@ -147,6 +151,11 @@ def _find(probe: Probe, names: tuple[str, ...] | None, layers: MeasuredLayers) -
 
 def _check_shape(name: str, shape: tuple[int, ...], images: int, count: int) -> None:
     whole = shape[0] == images if len(shape) == 4 else shape[0] % images == 0
+    if len(shape) not in (3, 4):
+        raise ValueError(
+            f"expected the attention of the block {name!r} as (N, heads, tokens, tokens) or (N * "
+            f"heads, tokens, tokens), got {shape}; {REMEDY}"
+        )
     if whole and shape[-2:] == (count, count):
         return
     raise ValueError(
@@ -170,6 +179,26 @@ def _check_all(
                 f"queries, {keys} keys), outside the blocks that pass tokens to one another, so "
                 f"there is no map from the last tokens to the image's; {REMEDY}"
             )
+
+
+def _check_evidence(probe: Probe, part: Probe, last: BlockCall) -> None:
+    """Check that all evidence for the scores passes through the last block.
+
+    A callable target may hold values of each image, so it gets all of them.
+    """
+    if not callable(probe.targets):
+        probe = Probe(part.model, part.images, part.inputs, part.keywords, "all")
+    traced = trace(probe)
+    evidence = Evidence(traced)
+    call = next((call for call in traced.last_calls() if call.name == last.name), None)
+    if call is not None and not evidence.all_through(call):
+        other = evidence.detour(call)
+        raise ValueError(
+            f"some evidence bypasses the last block {last.name!r}"
+            + (f", through {other!r}" if other else "")
+            + ", so a map of the blocks' attention shows a part of it: to explain that part, name "
+            "the blocks, as in blocks=[...]"
+        )
 
 
 def _pooling(run: AttentionRun, last: BlockCall, count: int) -> int | None:

@@ -88,6 +88,37 @@ def token_layout(call: BlockCall, layout: Layout, images: int) -> tuple[Tokens, 
     return tokens, places.cpu()
 
 
+def check_rows(probe: Probe, run: AttentionRun, chain: Sequence[BlockCall]) -> None:
+    """Check that changing image 0 changes only the first image's attention.
+
+    Attention with heads folded into its first dimension is read as (N * heads, ...); with heads
+    before images, the rows of an image would be those of other images.
+
+    Raises:
+        ValueError: the attention of other images changes as well.
+    """
+    images = probe.images
+    if len(images) == 1:
+        if probe.inputs or probe.keywords:
+            return
+        # A later call may have more images of the same size.
+        images = torch.cat([images, images])
+        run = AttentionRun(Probe(probe.model, images))
+    changed = images.clone()
+    changed[0] = -changed[0].flip(-1)
+    again = AttentionRun(Probe(probe.model, changed, probe.inputs, probe.keywords))
+    for call in chain:
+        number = run.attention_of(call)
+        for before, after in zip(run.samples[number], again.samples[number], strict=True):
+            moved = (after - before).nan_to_num().abs().flatten(1).amax(dim=1)
+            if moved[1:].max() > _ROUNDING * moved[0]:
+                raise ValueError(
+                    f"changing the first image changes the attention of the others in the block "
+                    f"{call.name!r}: its heads lie before the images, or its images depend on one "
+                    f"another; {REMEDY}"
+                )
+
+
 def check_order(
     probe: Probe, run: AttentionRun, chain: Sequence[BlockCall], tokens: Tokens, token: int
 ) -> None:

@@ -17,7 +17,7 @@ class LoadedModel:
     """A model with its preprocessing and class names.
 
     Attributes:
-        model: in evaluation mode, in main memory.
+        model: in evaluation mode, on the CPU.
         preprocessing: converts a picture to the model's input.
         preprocessing_known: whether the model's library or the user defined the preprocessing;
             otherwise it is a guess.

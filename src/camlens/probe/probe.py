@@ -343,5 +343,14 @@ def _on(rows: Tensor, other: Tensor) -> Tensor:
 
 
 def _copy(value: Any) -> Any:
-    """Return a copy of a tensor without gradients; return anything else unchanged."""
-    return value.clone() if isinstance(value, Tensor) and not value.requires_grad else value
+    """Copy a tensor, and the tensors in lists, tuples and dictionaries; return others unchanged.
+
+    The model may write to its inputs or empty its dictionaries, which must stay the caller's.
+    """
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) in (list, tuple):
+        return type(value)(map(_copy, value))
+    if type(value) is dict:
+        return {key: _copy(item) for key, item in value.items()}
+    return value

@@ -69,7 +69,7 @@ class Question:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Measurement:
-    """One metric of one method on N images, in main memory.
+    """One metric of one method on N images, on the CPU.
 
     Attributes:
         images: N positions in the data set.

@@ -36,7 +36,7 @@ class MetricInputs:
         metric: the metric's name.
         model: in evaluation mode; None for metrics that do not run it.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of these images, or maps (N, K, *size) of any origin, where
+        explanation: an explanation of these images, or maps (N, K, *size) from any source, where
             larger values mark more important pixels. Of an explanation, the heatmaps are measured.
         options: see :class:`MetricOptions`.
 

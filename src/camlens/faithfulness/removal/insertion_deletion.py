@@ -40,7 +40,7 @@ def deletion(
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of the images, or maps (N, K, *size) of any origin.
+        explanation: an explanation of the images, or maps (N, K, *size) from any source.
         step: number of pixels that change between two points of the curve. None: the length of the
             last side, such as 224 of 224 x 224 pixels, as in the authors' demonstration; their runs
             over a data set change 8 times as many.
@@ -89,7 +89,7 @@ def insertion(
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of the images, or maps (N, K, *size) of any origin.
+        explanation: an explanation of the images, or maps (N, K, *size) from any source.
         step: see :func:`deletion`.
         baseline: the image in which pixels are revealed, in the forms that :func:`deletion`
             accepts. None: the images, blurred as in the authors' code (:func:`rise_blur`).

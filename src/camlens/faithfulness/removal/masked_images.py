@@ -39,7 +39,7 @@ def average_drop(
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of the images, or maps (N, K, *size) of any origin, whose
+        explanation: an explanation of the images, or maps (N, K, *size) from any source, whose
             positive part is divided by its maximum. A map without positive values shows only the
             baseline; a constant positive map shows the whole image.
         baseline: pixels shown where the heatmap is 0, in the forms that :func:`deletion` accepts;

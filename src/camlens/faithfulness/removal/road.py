@@ -52,7 +52,7 @@ def road(
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, H, W), as the model takes them.
-        explanation: an explanation of the images, or maps (N, K, H, W) of any origin.
+        explanation: an explanation of the images, or maps (N, K, H, W) from any source.
         order: ``"most"`` removes the pixels with the largest values first (MoRF; lower is better),
             ``"least"`` those with the smallest (LeRF; higher is better). ``"combined"`` is half of
             the difference, LeRF minus MoRF (higher is better).

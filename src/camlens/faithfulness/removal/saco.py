@@ -38,7 +38,7 @@ def saco(
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of the images, or maps (N, K, *size) of any origin.
+        explanation: an explanation of the images, or maps (N, K, *size) from any source.
         groups: number of groups, at least 2. Each takes a forward pass for each map.
         baseline: replacement for removed pixels, see :func:`deletion`.
         options: see :class:`MetricOptions`.

@@ -44,7 +44,7 @@ def mu_fidelity(
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
         explanation: an explanation of the images, whose signed attributions are used if it has any
-            (:meth:`MetricInputs.attributions`), or maps (N, K, *size) of any origin.
+            (:meth:`MetricInputs.attributions`), or maps (N, K, *size) from any source.
         subsets: number of subsets, at least 3. Each takes a forward pass of each image.
         share: share of the cells in a subset, in (0, 1).
         grid: number of cells along each axis, one number for all axes or one for each.

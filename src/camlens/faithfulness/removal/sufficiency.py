@@ -39,7 +39,7 @@ def sufficiency(
     Args:
         model: in evaluation mode; it is left unchanged.
         images: (N, C, *size), as the model takes them.
-        explanation: an explanation of the images, or maps (N, K, *size) of any origin. Pixels of
+        explanation: an explanation of the images, or maps (N, K, *size) from any source. Pixels of
             equal value are in random order, so a constant map acts as a random one.
         keep: the part of the unchanged score to preserve, in (0, 1].
         baseline: the image in which pixels are revealed; None: blurred, see :func:`insertion`.
