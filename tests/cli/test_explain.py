@@ -28,6 +28,13 @@ def hopper(folder):
     return loading.read_photograph(folder / "hopper.png")[None]
 
 
+def test_random_weights_are_told(run):
+    model = ("--model", "torchvision:squeezenet1_1", "--weights", "none")
+    got = run("explain", "hopper.png", *model, "--out", "out")
+    assert got.code == 0, got.err
+    assert "Note: the weights are random, so scores and maps say nothing" in got.err
+
+
 def test_files_hold_what_the_library_gives(run, model, folder, hopper):
     got = run("explain", "hopper.png", *model, "--out", "out")
     assert got.code == 0, got.err

@@ -68,6 +68,7 @@ def explain(
         device=device,
         trusted_pickle=unsafe_pickle,
     )
+    options.note_random_weights(model, weights)
     options.note_missing_preprocessing(loaded)
     explainers = methods.explainers(method, loaded.model, layer)
     wanted, tags = targets.read(target or ["predicted"], loaded.classes)

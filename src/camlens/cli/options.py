@@ -13,6 +13,7 @@ from .. import loading
 from ..loading import LoadedModel
 from ..loading.factories import near
 from ..targets import ACTIVATIONS
+from . import console
 from .preprocessing import (
     Crop,
     Mean,
@@ -25,6 +26,9 @@ from .preprocessing import (
 
 # Re-exported, so that commands import all options from here.
 __all__ = ["Crop", "Mean", "Resize", "Size", "Std", "note_missing_preprocessing"]
+
+# Their models are untrained without weights; a function or a file of the user's may hold its own.
+_LIBRARIES = ("torchvision", "timm", "hf", "open_clip")
 
 Model = Annotated[
     str,
@@ -141,6 +145,12 @@ def load_model(
     loaded = loading.load_model(spec, weights, classes=names, trusted_pickle=trusted_pickle)
     loaded = changes.applied(loaded, spec)
     return replace(loaded, model=loaded.model.to(place))
+
+
+def note_random_weights(model: str, weights: str | None) -> None:
+    """Write a note if --weights none leaves a library's model untrained."""
+    if weights == "none" and model.partition(":")[0] in _LIBRARIES:
+        console.note("the weights are random, so scores and maps say nothing about a trained model")
 
 
 def class_names(path: Path) -> tuple[str, ...]:

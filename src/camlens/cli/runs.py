@@ -74,6 +74,7 @@ def dataset(
         device=device,
         trusted_pickle=unsafe_pickle,
     )
+    options.note_random_weights(model, weights)
     options.note_missing_preprocessing(loaded)
     wanted, _ = targets.read(target or ["predicted"], loaded.classes)
     found_by, photographs = photographs_below(root, loaded, region_kind)
