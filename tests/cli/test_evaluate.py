@@ -1,6 +1,7 @@
 """``camlens evaluate``: a folder to a table of methods by metrics, resumable, and its page."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def test_it_is_shown_best_first(run, words, images):
     got = run(*words, "--out", "run", "--metric", "insertion", "--floor", "centre")
     assert got.code == 0, got.err
     assert "insertion, higher is better" in got.out
-    assert "above every floor" in got.out
+    assert "better by" in got.out
     assert "7 images evaluated into run; next: camlens report run" in got.out
     rows = [
         line.split()
@@ -68,6 +69,14 @@ def test_it_is_shown_best_first(run, words, images):
     ]
     assert [float(row[1]) for row in rows] == sorted((float(row[1]) for row in rows), reverse=True)
     assert all("centre" in row for row in rows)
+    # Few images have no intervals, here as on the page.
+    assert "interval" not in got.out
+    assert "no intervals and verdicts for fewer than 10 images" in got.err
+    for path in [p for p in images.rglob("*") if p.is_file()]:
+        shutil.copy(path, path.with_name(f"again-{path.name}"))
+    got = run(*words, "--out", "more", "--metric", "insertion", "--floor", "centre")
+    assert "95% interval" in got.out
+    assert "no intervals" not in got.err
 
 
 @pytest.mark.slow

@@ -17,13 +17,17 @@ def evaluated_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def show_evaluation(evaluation: Evaluation) -> None:
     """Write a table for each metric: the methods, best first, compared with the best floor."""
+    from ..report.region_tables import MIN_IMAGES
+
     rows = evaluated_rows(evaluation)
+    if few := any(row["images"] < MIN_IMAGES for row in rows):
+        console.note(f"no intervals and verdicts for fewer than {MIN_IMAGES} images")
     for metric in dict.fromkeys(row["metric"] for row in rows):
         own = [row for row in rows if row["metric"] == metric]
         better = own[0]["better"]
         own.sort(key=lambda row: _rank(row["mean"], better))
         floors = any(row["best_floor"] for row in own)
-        shown = [_shown(row, with_floors=floors) for row in own]
+        shown = [_shown(row, with_floors=floors, with_intervals=not few) for row in own]
         console.show(shown, title=f"{metric}, {better} is better")
 
 
@@ -34,22 +38,18 @@ def _rank(mean: float | None, better: str) -> tuple[bool, float]:
     return False, -mean if better == "higher" else mean
 
 
-def _shown(row: dict[str, Any], *, with_floors: bool) -> dict[str, object]:
-    own: dict[str, object] = {
-        "method": row["method"],
-        "mean": row["mean"],
-        "95% interval": _interval(row["low"], row["high"]),
-        "images": row["images"],
-    }
+def _shown(row: dict[str, Any], *, with_floors: bool, with_intervals: bool) -> dict[str, object]:
+    own: dict[str, object] = {"method": row["method"], "mean": row["mean"]}
+    if with_intervals:
+        own["95% interval"] = _interval(row["low"], row["high"])
+    own["images"] = row["images"]
     if not with_floors:
         return own
-    return {
-        **own,
-        "best floor": row["best_floor"] or None,
-        "above it by": row["above_floor"],
-        "95% interval of that": _interval(row["above_low"], row["above_high"]),
-        "above every floor": row["clear"],
-    }
+    own |= {"best floor": row["best_floor"] or None, "better by": row["above_floor"]}
+    if with_intervals:
+        own["95% interval of that"] = _interval(row["above_low"], row["above_high"])
+        own["better than every floor"] = row["clear"]
+    return own
 
 
 def _interval(low: float | None, high: float | None) -> str | None:
