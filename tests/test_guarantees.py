@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -83,6 +84,22 @@ def test_the_model_is_bit_identical_after_a_call(explainer, drawn):
     assert torch.equal(images, given_images)
     assert images.grad is None
     assert not images.requires_grad
+
+
+@pytest.mark.parametrize("explainer", CAMS)
+@pytest.mark.parametrize("images", [1, 2])
+def test_scores_that_are_random_in_evaluation_mode_are_an_error(explainer, images):
+    class Random(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.head = Small(), nn.Linear(5, 5)
+
+        def forward(self, x):
+            return self.head(functional.dropout(self.net(x), 0.5, training=True))
+
+    layer = "net.act" if explainer is camlens.CAM else "net.conv2"
+    with pytest.raises(ValueError, match="random, such as dropout"):
+        made(explainer, Random().eval(), layer)(torch.rand(images, 3, 8, 8), targets=1)
 
 
 class Normalizing(nn.Module):

@@ -23,7 +23,7 @@ from camlens.dataset.descriptions import (
     describe_model,
     describe_modes,
 )
-from camlens.dataset.fingerprint import Walk, fingerprint
+from camlens.dataset.fingerprint import Walk, fingerprint, used_code
 
 from ..families import ATTENTION, EVERY, made
 from ..nets import Small, small_vit
@@ -266,6 +266,16 @@ def test_modules_inside_modules_and_imports_in_functions_count(tmp_path, monkeyp
     monkeypatch.setattr(sys.modules["own_package.config"], "S", 2)
     after = [fingerprint(f) for f in (uses.inside, uses.alias, uses.name)]
     assert all(a != b for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(("folder", "library"), [("site-packages", True), ("code", False)])
+def test_packages_of_another_environment_are_packages(tmp_path, monkeypatch, folder, library):
+    place, name = tmp_path / folder, f"fingerprinted_{library}".lower()
+    place.mkdir()
+    (place / f"{name}.py").write_text("value = 1")
+    monkeypatch.syspath_prepend(place)
+    importlib.import_module(name)
+    assert used_code.is_library(name) == library
 
 
 def test_hooks_of_every_module_count():

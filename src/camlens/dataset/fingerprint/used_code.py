@@ -16,6 +16,8 @@ _LIBRARIES = tuple(
     os.path.realpath(sysconfig.get_path(name)) + os.sep
     for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
+# Packages may also come from another environment, through PYTHONPATH or a .pth file.
+_FOLDERS = {"site-packages", "dist-packages"}
 
 
 def names_in(code: types.CodeType) -> Iterator[str]:
@@ -55,7 +57,10 @@ def is_library(name: str | None) -> bool:
     if top in ("camlens", "builtins") or top in sys.stdlib_module_names - {"__main__"}:
         return True
     file = getattr(sys.modules.get(name or ""), "__file__", None)
-    return file is not None and os.path.realpath(file).startswith(_LIBRARIES)
+    if file is None:
+        return False
+    path = os.path.realpath(file)
+    return path.startswith(_LIBRARIES) or not _FOLDERS.isdisjoint(path.split(os.sep))
 
 
 @functools.cache

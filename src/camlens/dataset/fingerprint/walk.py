@@ -121,8 +121,9 @@ class Walk:
             return self._class(value, path)
         if isinstance(value, re.Pattern):  # its repr is truncated
             return _sha("pattern", str(value.flags), repr(value.pattern))
-        own = getattr(value, "fingerprint", None)
-        if callable(own) and not isinstance(value, types.ModuleType):
+        module = isinstance(value, types.ModuleType)
+        own = None if module else getattr(value, "fingerprint", None)
+        if callable(own):
             return _sha("fingerprint", str(own()))
         for kinds, work in _KINDS:
             if isinstance(value, kinds):
