@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 _LIBRARIES = tuple(
@@ -60,7 +61,7 @@ def is_library(name: str | None) -> bool:
     if file is None:
         return False
     path = os.path.realpath(file)
-    return path.startswith(_LIBRARIES) or not _FOLDERS.isdisjoint(path.split(os.sep))
+    return path.startswith(_LIBRARIES) or not _FOLDERS.isdisjoint(Path(path).parts)
 
 
 @functools.cache
