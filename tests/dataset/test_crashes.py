@@ -41,7 +41,7 @@ def test_killed_at_random_points(tmp_path, kills):
         assert len(set(found["shards"])) >= 5
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @needs_fork
 def test_memory_does_not_grow_with_the_data_set(tmp_path):
     few, many = program("memory", tmp_path).values()

@@ -525,7 +525,7 @@ TIMM = {
 
 #: Made as they are, and so slow.
 WHOLE = ("nest_tiny", "maxvit_rmlp_pico_rw_256")
-LARGE = (*WHOLE, "hiera_tiny_224")
+LARGE = (*WHOLE, "hiera_tiny_224", "swin_tiny_patch4_window7_224")
 #: How those are made that do not need the size of their images.
 OPTIONS = {
     **{name: {} for name in ("resnet18", *WHOLE)},

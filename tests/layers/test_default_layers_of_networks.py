@@ -21,7 +21,6 @@ KINDS = {
     "torchvision resnet18 96x160",
     "torchvision mobilenet_v3_small 224x224",
     "torchvision swin_t 128x96",
-    "torchvision fasterrcnn_mobilenet_v3_large_320_fpn 128x160",
     "timm convnextv2_atto 96x160",
     "timm vit_tiny_patch16_224 96x160",
     "timm vit_tiny_patch16_224 64x128",
@@ -36,12 +35,10 @@ KINDS = {
     "transformers Wav2Vec2ForSequenceClassification 4000",
     "torch ResNet of signals 256",
 }
-SLOW = {
-    "torchvision swin_t 128x96",
-    "torchvision fasterrcnn_mobilenet_v3_large_320_fpn 128x160",
-}
+SLOW = {"torchvision swin_t 128x96"}
 ALL = list(architectures.architectures())
 OTHERS = {str(a) for a in [a for a in ALL if str(a) not in KINDS][::10]}
+OTHERS.add("torchvision fasterrcnn_mobilenet_v3_large_320_fpn 128x160")
 
 
 def marked(architecture):

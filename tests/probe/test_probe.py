@@ -179,7 +179,7 @@ print(maps.shape[1], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_memory_of_all_of_24000_classes():
     command = [sys.executable, "-c", MEMORY, str(Path(__file__).parents[1])]
     run = subprocess.run(command, capture_output=True, text=True, check=True)

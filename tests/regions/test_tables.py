@@ -94,7 +94,7 @@ def test_it_does_not_matter_where_the_tensors_are(device):
     [
         ({"labels": [0]}, r"expected labels of 2 images, got the shape \(1,\)"),
         ({"predictions": [[0, 1]]}, r"expected predictions of 2 images, got the shape \(1, 2\)"),
-        ({"images": [1, 2, 3]}, "expected 2 images, got 3"),
+        ({"images": [1, 2, 3]}, "expected numbers or names for 2 images, got 3"),
         ({"images": ["a", "a"]}, "expected each image once, got 'a' again"),
         ({"labels": [0, 3], "classes": CLASSES}, "expected a name for class 3, got 3 classes"),
         (

@@ -228,7 +228,7 @@ def test_channels_of_signals_lie_below_each_other():
     [
         ({"images": torch.rand(3, 3, 16, 24)}, ValueError, r"2 images as \(2, C, H, W\), got \(3,"),
         ({"images": torch.rand(2, 3, 24)}, ValueError, r"2 images as \(2, C, H, W\)"),
-        ({"images": torch.rand(2, 3, 24, 24)}, ValueError, "the heatmaps would lie at wrong"),
+        ({"images": torch.rand(2, 3, 24, 24)}, ValueError, "the heatmaps would be misplaced"),
         ({"images": np.zeros((2, 3, 16, 24))}, TypeError, "a tensor, got ndarray"),
         ({"images": torch.zeros(2, 3, 16, 24).long()}, TypeError, r"got torch\.int64"),
         ({"classes": ["one"]}, ValueError, "5 class names, one for each of the model's outputs"),

@@ -30,12 +30,9 @@ def repeated(folder, images):
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("images", "limit"),
-    [(4_000, 100), pytest.param(40_000, 2000, marks=pytest.mark.exhaustive)],
-)
-def test_many_images_fit_into_memory_and_a_page(tmp_path, browser, images, limit):
+@pytest.mark.exhaustive
+def test_many_images_fit_into_memory_and_a_page(tmp_path, browser):
+    images, limit = 40_000, 2000
     run = repeated(tmp_path / "run", images)
     few = images // 4
     small = repeated(tmp_path / "small", few)

@@ -67,7 +67,7 @@ def test_no_schedule():
 def test_the_plateau_halves_the_rate():
     config = CONFIGS["config3"]
     optimizer = begin(config)
-    schedule = optimization.schedule(optimizer, config, steps=50 * 359)
+    schedule = optimization.schedule(optimizer, config, steps=config.epochs * 359)
     assert (schedule["monitor"], schedule["interval"], schedule["frequency"]) == (
         *("val_loss", "step", 359),
     )
