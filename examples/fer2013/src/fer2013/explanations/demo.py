@@ -14,7 +14,6 @@ from camlens import dataset, report
 
 from ..data.faces import CLASSES, SIDE
 from ..data.photographs import SHOWN, Face, to_images
-from ..evaluation.predictions import averaged_logits
 from ..files import write_figure
 from ..networks.architectures import finest_layer
 from .pictures import as_pictures, beside, columns, explainers
@@ -34,7 +33,7 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
     """
     model, images = model.to(device), to_images(faces).to(device)
     with torch.inference_mode():
-        probabilities = averaged_logits(model, images, "mirror").softmax(dim=1)
+        probabilities = model(images).softmax(dim=1)
     targets = probabilities.topk(2).indices  # the predicted emotion and the runner-up
     methods = explainers(model, finest_layer(model))
     explained = {name: method(images, targets=targets) for name, method in methods.items()}
