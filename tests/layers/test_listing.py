@@ -480,6 +480,27 @@ def test_checkpoints(reentrant, head):
     assert chosen(Net(), torch.rand(2, 3, 12, 12)) == right
 
 
+@pytest.mark.parametrize(
+    ("run", "remedy"),
+    [
+        (lambda body, x: checkpoint(body, x, use_reentrant=True), "use_reentrant=False"),
+        (lambda body, x: torch.cat([body(image[None]) for image in x]), r"layout=camlens\.layouts"),
+    ],
+)
+def test_bodies_that_cannot_be_read_name_the_remedy(run, remedy):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(run(self.body, x).mean((-2, -1)))
+
+    with pytest.raises(LookupError, match=remedy):
+        chosen(Net(), torch.rand(2, 3, 12, 12))
+
+
 def test_images_before_anything_was_learned_are_no_explanation():
     class Normalise(nn.Module):
         def forward(self, x):

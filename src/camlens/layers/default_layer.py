@@ -136,7 +136,12 @@ def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
     ]
     reasons = [*failures[:_NAMED_IN_ERROR], *beside]
     size = " x ".join(map(str, evidence.trace.size))
-    none = "no module that camlens can hook returns more than a vector for each image"
+    none = (
+        "no module that camlens can hook returns more than a vector for each image (in a "
+        "checkpoint, use_reentrant=False lets it hook; scripted modules it cannot hook; of a "
+        "module that runs once for each image it reads the last run, so name it and explain one "
+        "image at a time, with layout=camlens.layouts.nchw)"
+    )
     example = repr(maps[0].name) if maps else "layer"
     return (
         f"no layer is a map of the images ({size}) through which all evidence for the score "
