@@ -10,7 +10,7 @@ import camlens
 from .families import made
 from .nets import Small, hooks
 
-IMAGES = torch.rand(2, 3, 8, 8)
+IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(
