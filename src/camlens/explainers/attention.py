@@ -38,12 +38,14 @@ class AttentionAttribution(Explainer):
         model: any module whose output, or part of it, is a score for each image, and whose blocks
             of global self-attention follow one another.
         last: the number of blocks to explain, counted from the last; None: all.
-        blocks: the blocks, as names or modules, if they cannot be found automatically. A block
-            calls attention once and returns tokens of the shape that it receives.
+        blocks: the blocks, as names or modules, if they cannot be found automatically, or if the
+            score also depends on what bypasses them. A block calls attention once and returns
+            tokens of the shape that it receives.
         create_graph: not supported.
 
     Raises:
-        ValueError: ``create_graph`` is true; when called, if the model has no such chain of blocks.
+        ValueError: ``create_graph`` is true; when called, if the model has no such chain of blocks,
+            if evidence bypasses the last one, or if heads lie before the images in the attention.
             Windowed, hierarchical, channel and class attention give no map from tokens to tokens of
             the whole image.
     """
