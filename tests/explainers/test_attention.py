@@ -328,6 +328,22 @@ def test_heads_before_the_images_are_an_error(explainer, images):
         explainer(Blocks("(N, heads, 1, ...)").eval())(images, targets=1)
 
 
+# LeGrad runs the head for the tokens of all blocks at once.
+@pytest.mark.parametrize("explainer", [camlens.GenericAttention, camlens.AttentionRollout])
+def test_a_model_of_single_images_is_explained(explainer):
+    class Single(Blocks):
+        def forward(self, images):
+            if len(images) != 1:
+                raise RuntimeError("expected a single image")
+            return super().forward(images)
+
+    model, image = Single().eval(), torch.randn(1, 3, 32, 32)
+    free = Blocks().eval()
+    free.load_state_dict(model.state_dict())
+    found = explainer(model)(image, targets=1)
+    assert_close(found.raw, explainer(free)(image, targets=1).raw)
+
+
 @pytest.mark.parametrize("explainer", ATTENTION)
 @pytest.mark.parametrize(
     "head",

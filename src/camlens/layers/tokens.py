@@ -103,7 +103,10 @@ def check_rows(probe: Probe, run: AttentionRun, chain: Sequence[BlockCall]) -> N
             return
         # A later call may have more images of the same size.
         images = torch.cat([images, images])
-        run = AttentionRun(Probe(probe.model, images))
+        try:
+            run = AttentionRun(Probe(probe.model, images))
+        except Exception:  # a model may take single images only, and fail in any way
+            return
     changed = images.clone()
     changed[0] = -changed[0].flip(-1)
     again = AttentionRun(Probe(probe.model, changed, probe.inputs, probe.keywords))
