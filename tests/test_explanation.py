@@ -111,7 +111,7 @@ def test_load_what_is_not_an_explanation(tmp_path):
     with pytest.raises(FileNotFoundError):
         Explanation.load(tmp_path / "missing")
     (tmp_path / "text").write_text("no tensors here, but long enough to look for a header")
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
         Explanation.load(tmp_path / "text")
     save_file({"raw": torch.zeros(1)}, tmp_path / "weights")
     with pytest.raises(ValueError, match=r"format None, expected .* not written by Explanation"):
@@ -122,7 +122,7 @@ def test_a_truncated_file(explanation, tmp_path):
     path = tmp_path / "e.safetensors"
     explanation.save(path)
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
         Explanation.load(path)
 
 

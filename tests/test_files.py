@@ -34,7 +34,7 @@ def test_a_link_stays_a_link(tmp_path):
 def test_a_pipe_and_a_device_stay(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", os.devnull):
-        with pytest.raises(OSError, match="is a device or a pipe, which a file would replace"):
+        with pytest.raises(OSError, match="is a device or a pipe, not a regular file"):
             write_whole(path, b"content")
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)  # noqa: PTH116

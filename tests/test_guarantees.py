@@ -98,7 +98,7 @@ def test_scores_that_are_random_in_evaluation_mode_are_an_error(explainer, image
             return self.head(functional.dropout(self.net(x), 0.5, training=True))
 
     layer = "net.act" if explainer is camlens.CAM else "net.conv2"
-    with pytest.raises(ValueError, match="random, such as dropout"):
+    with pytest.raises(ValueError, match="random operations, such as dropout"):
         made(explainer, Random().eval(), layer)(torch.rand(images, 3, 8, 8), targets=1)
 
 

@@ -157,7 +157,7 @@ def test_an_error_of_the_method_is_a_reason():
     [
         (
             camlens.GradCAM(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1)).eval(), "0"),
-            r"pass the class, GradCAM, or with options lambda model: GradCAM\(model",
+            r"pass the class, GradCAM, or, to set options, lambda model: GradCAM\(model",
         ),
         (lambda model: model, "a function that creates an explainer"),
         (3, "a function that creates an explainer"),

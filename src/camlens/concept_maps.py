@@ -1,4 +1,4 @@
-"""The concepts of a factorized layer: their maps, directions and drops of the score."""
+"""The concepts of a factorized layer: their maps, directions and score drops."""
 
 from __future__ import annotations
 

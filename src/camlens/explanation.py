@@ -53,8 +53,8 @@ class Explanation:
         outputs: (N, ...) the model's output for the unchanged images, detached; None where the
             output is not a single tensor of scores.
         measures: quantities that the method measured along with its maps, by name, (N, K) or
-            (N, K, *size) floating point. ``"standard_error"``: of each pixel of a map that is a
-            mean of random draws. ``"completeness_gap"``: the absolute difference between the sum
+            (N, K, *size) floating point. ``"standard_error"``: of each pixel, for maps that are
+            means of random draws. ``"completeness_gap"``: the absolute difference between the sum
             of the attributions and the score's difference from the baseline's.
         concepts: the concepts of a factorization of the layer; None for other methods.
         registration: where the grid's cells lie in the image; None for methods that explain no
@@ -266,7 +266,7 @@ class Explanation:
         for name in ("scores", "targets"):
             if getattr(self, name).shape != shape[:2]:
                 raise ValueError(
-                    f"expected {name} as (N, K) = {tuple(shape[:2])}, as raw has it, got "
+                    f"expected {name} as (N, K) = {tuple(shape[:2])} to match raw, got "
                     f"{tuple(getattr(self, name).shape)}"
                 )
         signed = None if self.gradients is None else tuple(self.gradients.shape)
@@ -282,8 +282,8 @@ class Explanation:
         for name, measure in self.measures.items():
             if tuple(measure.shape) not in (tuple(shape), tuple(shape[:2])):
                 raise ValueError(
-                    f"expected the measure {name} as {tuple(shape[:2])} or {tuple(shape)}, as raw "
-                    f"has it, got {tuple(measure.shape)}"
+                    f"expected the measure {name} as {tuple(shape[:2])} or {tuple(shape)} to "
+                    f"match raw, got {tuple(measure.shape)}"
                 )
         if self.concepts is not None:
             self.concepts.check(self.raw)

@@ -74,7 +74,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
             header = (file.metadata() or {}).get("camlens", "{}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
     try:
         return {**_facts(_parsed(header)), **_checked(tensors)}
     except (TypeError, ValueError) as error:
@@ -92,7 +92,7 @@ def _parsed(header: str) -> dict[str, Any]:
     if version != FORMAT:
         raise ValueError(
             f"it is of format {version!r:.60}, expected {FORMAT!r}: it was not written by "
-            "Explanation.save, or by another version of camlens; upgrade with pip install -U "
+            "Explanation.save, or was written by another version of camlens: run pip install -U "
             "camlens, or save it again"
         )
     return facts

@@ -18,7 +18,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError(f"{path} is a device or a pipe, which a file would replace: name a file")
+        raise OSError(f"{path} is a device or a pipe, not a regular file: choose another path")
     # A random name: process ids may coincide in two containers that share a disk.
     start = os.fsdecode(os.fsencode(path.name)[:200])  # names may have 255 bytes
     part = path.with_name(f".{start}.{uuid.uuid4().hex}.part")

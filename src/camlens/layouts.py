@@ -176,7 +176,7 @@ def windows(
 
 
 def groups(count: int, inner: Layout = nchw) -> Layout:
-    """Return the layout of (N * count, ...), in which ``count`` consecutive rows are one image's.
+    """Return the layout of (N * count, ...), in which each image has ``count`` consecutive rows.
 
     Args:
         count: number of rows of an image, such as frames, crops or windows.

@@ -107,7 +107,7 @@ class Registration:
 
     @property
     def moved(self) -> bool:
-        """Whether any cell is drawn at another position than in a stretched map."""
+        """Whether any cell is drawn at a different position than in a stretched map."""
         return any(self.applied_offset) or self.applied_pitch != _stretched_pitch(
             self.size, self.grid
         )

@@ -107,7 +107,7 @@ def check_explainer(
       from the map before (:func:`camlens.faithfulness.randomization`).
 
     Args:
-        make: makes the explainer of a model: an explainer class, or with options
+        make: creates an explainer of a given model: an explainer class or, to set options,
             ``lambda model: camlens.RISE(model, masks=500)``. Not an explainer itself, which belongs
             to one model: the checks explain several networks.
         transformer: whether to use a vision transformer instead of a convolutional network; needs
@@ -120,7 +120,7 @@ def check_explainer(
         All outcomes.
 
     Raises:
-        ConformanceError: a check has another outcome than expected.
+        ConformanceError: a check had an unexpected outcome.
         TypeError: ``make`` does not return an explainer.
         ValueError: an expected failure is not the name of a check.
 
@@ -131,7 +131,7 @@ def check_explainer(
     """
     unknown = sorted(set(expected_failures) - set(_CHECKS))
     if unknown:
-        raise ValueError(f"expected names of checks out of {tuple(_CHECKS)}, got {unknown}")
+        raise ValueError(f"expected names of checks from {tuple(_CHECKS)}, got {unknown}")
     subject = _Subject(make, transformer)
     checks = tuple(_outcome(name, check, subject) for name, check in _CHECKS.items())
     conformance = Conformance(subject.name, checks, frozenset(expected_failures))
@@ -211,7 +211,7 @@ def _model(subject: _Subject) -> str | None:
     drawn = np.random.get_state()  # noqa: NPY002  a method may use it
     try:
         with torch.random.fork_rng(devices=()):
-            # A state that no earlier call left, as a method that seeds leaves the same each time.
+            # A seed that no method uses: one that reseeds leaves the same state after each call.
             torch.manual_seed(20_000_003)
             np.random.seed(20_000_003)  # noqa: NPY002
             before = _state(model)
@@ -222,7 +222,7 @@ def _model(subject: _Subject) -> str | None:
         model.zero_grad()
     for name in {**before, **after}:
         if name not in before or name not in after:
-            return f"{name} has {'appeared' if name in after else 'gone'}"
+            return f"{name} has {'appeared' if name in after else 'disappeared'}"
         one, other = before[name], after[name]
         if not (torch.equal(one, other) if isinstance(one, Tensor) else one == other):
             return f"{name} has changed"

@@ -71,7 +71,7 @@ def test_it_is_shown_best_first(run, words, images):
     assert all("centre" in row for row in rows)
     # Few images have no intervals, here as on the page.
     assert "interval" not in got.out
-    assert "no intervals and verdicts for fewer than 10 images" in got.err
+    assert "no intervals or verdicts for fewer than 10 images" in got.err
     for path in [p for p in images.rglob("*") if p.is_file()]:
         shutil.copy(path, path.with_name(f"again-{path.name}"))
     got = run(*words, "--out", "more", "--metric", "insertion", "--floor", "centre")

@@ -132,7 +132,7 @@ def test_other_sizes_kinds_and_unknown_places(tmp_path, labels):
     coloured = made(tmp_path / "coloured.png", np.zeros((*SIZE, 3), dtype=np.uint8), {"1": "a"})
     with pytest.raises(ValueError, match=r"expected grey or palette pixels.*got RGB"):
         coloured.of(Path("x.jpg"), SIZE, SEEN, BOX)
-    with pytest.raises(FileNotFoundError, match="expected a file or folder of regions"):
+    with pytest.raises(FileNotFoundError, match=r"file or folder of regions .* does not exist"):
         RegionFiles(tmp_path / "absent.json")
     (tmp_path / "notes.txt").write_text("no")
     with pytest.raises(ValueError, match=r"expected regions as .json"):
@@ -141,7 +141,7 @@ def test_other_sizes_kinds_and_unknown_places(tmp_path, labels):
 
 def test_label_maps_need_names(tmp_path, labels):
     Image.fromarray(labels).save(tmp_path / "map.png")
-    with pytest.raises(FileNotFoundError, match=r"names.json with the names of the labels"):
+    with pytest.raises(FileNotFoundError, match=r"is missing: expected names of the maps' labels"):
         RegionFiles(tmp_path / "map.png").of(Path("x.jpg"), SIZE, SEEN, BOX)
 
 

@@ -352,7 +352,7 @@ def test_confidence_is_of_the_activation(tmp_path, classes, activation):
     for name in ("drop", "probability_drop", "probability_baseline", "probability_excess"):
         assert found.regions[name].notna().all() == (known or name == "drop")
     assert found.manifest["activation"] == activation
-    with pytest.raises(ValueError, match="expected an activation out of"):
+    with pytest.raises(ValueError, match="expected activation to be one of"):
         run(tmp_path / "other", activation="tanh", **options)
 
 
@@ -575,7 +575,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
         ({"regions": "face"}, r"Regions, as a function of pictures or as \"own\", got 'face'"),
         ({"regions": "own"}, "noise/0.png' has none"),
         ({"regions": None, "infill": "blur"}, "there are none: pass regions= too"),
-        ({"infill": "black"}, "an infill from"),
+        ({"infill": "black"}, "infill to be one of"),
         ({"targets": "best"}, '"label"'),
         ({"targets": [1, 2]}, r"expected targets as one class, \(40,\)"),
         ({"targets": 3}, "expected classes 0 to 2"),

@@ -347,9 +347,9 @@ def test_cam_is_refused_where_it_is_not_defined(head, targets):
 
 def test_cam_names_what_is_behind_the_layer():
     model, images = Headed(NOT_POOLED["softmax"]).eval(), torch.randn(2, 3, 8, 8)
-    with pytest.raises(ValueError, match=r"the score also passes Softmax: use GradCAM"):
+    with pytest.raises(ValueError, match=r"the score also passes through Softmax: use GradCAM"):
         camlens.CAM(model, "act")(images)
-    with pytest.raises(ValueError, match="also passes Relu"):
+    with pytest.raises(ValueError, match="also passes through Relu"):
         camlens.CAM(model, "conv")(images)
 
 

@@ -428,11 +428,11 @@ def test_a_real_network_and_its_explanation():
         (
             {"infill": "black"},
             ValueError,
-            "infill from .*, got 'black'",
+            "infill to be one of .*, got 'black'",
         ),
         ({"placements": 0}, ValueError, "placements and batch of at least 1, got 0 and 256"),
         ({"batch": 0}, ValueError, "got 4 and 0"),
-        ({"activation": "tanh"}, ValueError, "expected an activation out of .*got 'tanh'"),
+        ({"activation": "tanh"}, ValueError, "expected activation to be one of .*got 'tanh'"),
         ({"targets": 5}, ValueError, r"expected classes 0 to 4, got \[5\]"),
         ({"targets": -1}, ValueError, r"got \[-1\]"),
         ({"targets": [1, 2]}, ValueError, r"expected targets as one class, \(3,\)"),
@@ -575,7 +575,7 @@ def test_a_notebook_shows_the_fall_beside_chance():
     table = Table(ablation_of(drop, 0.5, names=("nose", "hat"))._repr_html_())
     assert table.caption == "Drop of the score when a region is replaced (blur)"
     assert table.rows == [
-        ["region", "fall", "mean of 8 random places (chance)", "excess"],
+        ["region", "drop", "mean at 8 random positions (chance)", "excess"],
         ["nose", "2.00", "0.50", "1.50"],
         ["hat", "absent", "0.50", "absent"],
     ]

@@ -98,7 +98,7 @@ def test_a_pickle_in_the_cache_does_not_run(tmp_path, monkeypatch):
             "torch.nn:Identity",
             "default",
             "only models of torchvision, timm, hf and open_clip "
-            "have weights by name, got 'default' for torch.nn:Identity",
+            "have named weights, got 'default' for torch.nn:Identity",
         ),
     ],
 )

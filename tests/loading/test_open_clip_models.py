@@ -123,7 +123,7 @@ def test_wrong_classes(classes, message):
     ("name", "weights", "message"),
     [
         ("ViT-B-33", None, "open_clip has no model 'ViT-B-33'; did you mean ViT-B-32"),
-        ("ViT-B-32", None, r"several weights of ViT-B-32; .*openai.* as open_clip:ViT-B-32/WEI"),
+        ("ViT-B-32", None, r"several weight sets for ViT-B-32; .*openai.* as open_clip:ViT-B-32/"),
         ("ViT-B-32/openay", None, "no weights 'openay' of ViT-B-32; did you mean openai"),
         ("ViT-B-32", "openay", "no weights 'openay' of ViT-B-32; did you mean openai"),
         ("ViT-B-32/openai", "openai", "names weights, and so does 'openai': remove one of them"),

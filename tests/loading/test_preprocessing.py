@@ -145,10 +145,10 @@ def test_grey():
         ({"size": (0, 3)}, r"expected size as \(H, W\) of at least 1 pixel"),
         ({"mean": (0.1, 0.2)}, "expected one mean for all channels or one for each of 3, got 2"),
         ({"std": (0.0,)}, "expected std > 0"),
-        ({"fit": "contain"}, r"expected fit as one of .*stretch.*, got 'contain'"),
+        ({"fit": "contain"}, r"expected fit to be one of .*stretch.*, got 'contain'"),
         (
             {"fit": "keep", "resize": (3, 3)},
-            r"keep without a resize, got 'keep' with resize=\(3, 3\)",
+            r"no resize if 'keep', got 'keep' with resize=\(3, 3\)",
         ),
         ({"channels": 4}, r"expected 1 channel \(grey\) or 3 \(RGB\), got 4"),
         ({"interpolation": "nearest"}, "expected one of .*bilinear.*, got 'nearest'"),

@@ -281,7 +281,7 @@ def test_forward_hooks_of_the_user_see_the_gradients_that_pass_them(images):
 def test_a_hook_on_a_tensor_that_never_needs_a_gradient(images):
     model = Small().eval().requires_grad_(False)
     model.conv1.register_forward_hook(_register)
-    with pytest.raises(ValueError, match=r"hook of yours on one of \['conv1'\] registers"):
+    with pytest.raises(ValueError, match=r"forward hooks, on one of \['conv1'\], registers"):
         camlens.GradCAM(model, "conv2")(images)
     assert hooks(model) == 1
 

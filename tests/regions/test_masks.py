@@ -48,7 +48,7 @@ def test_what_regions_may_be():
         (["a"], torch.ones(0, 1, 2, 2), ValueError, "no dimension empty"),
         (["a"], torch.ones(1, 0, 2), ValueError, "no dimension empty"),
         (["a"], torch.ones(2, 2, 2), ValueError, "a name for each of 2 masks"),
-        (["a", "b", "a"], torch.ones(3, 2, 2), ValueError, r"\['a'\] repeatedly: merge"),
+        (["a", "b", "a"], torch.ones(3, 2, 2), ValueError, r"\['a'\] recur: merge"),
         (["a"], torch.full((1, 2, 2), 1.01), ValueError, r"in \[0, 1\], got values from 1\.01"),
         (["a"], torch.full((1, 2, 2), -0.01), ValueError, r"from -0\.01 to -0\.01"),
         (["a"], torch.tensor([[[0.5, torch.nan]]]), ValueError, r"masks in \[0, 1\], got"),

@@ -106,7 +106,7 @@ def test_titles_say_what_of_and_what_one_is(summary):
     title = figure.get_suptitle()
     assert "share of the heat over share of the area" in title
     assert "GradCAM, layer features.34, grid 12x10, target 1 of each image (k = 0)" in title
-    assert "1: what chance gives" in [t.get_text() for t in figure.axes[1].get_yticklabels()]
+    assert "1: expected by chance" in [t.get_text() for t in figure.axes[1].get_yticklabels()]
     lift = density_map(summary, value="lift")
     assert "a group's density over that of all groups together" in lift.get_suptitle()
     assert "1: as in all groups" in [t.get_text() for t in lift.axes[1].get_yticklabels()]
@@ -222,7 +222,7 @@ def test_paired_plot_says_what_is_measured(rows):
 
 
 def test_a_table_that_cannot_be_drawn(rows):
-    with pytest.raises(ValueError, match=r"expected a value out of \('excess', .*got 'drop'"):
+    with pytest.raises(ValueError, match=r"expected value to be one of \('excess', .*got 'drop'"):
         density_against_excess(rows, value="drop")
     with pytest.raises(ValueError, match=r"table\(scores, ablation=\.\.\.\)"):
         density_against_excess(table(scores_of(noise(4, 1, 3)), labels=[0] * 4))

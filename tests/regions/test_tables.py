@@ -170,14 +170,14 @@ def test_read_what_is_no_table(tmp_path):
         read(tmp_path / "missing")
     path = tmp_path / "t.parquet"
     path.write_text("image,k\n0,0\n")
-    with pytest.raises(ValueError, match="not a whole table of region scores"):
+    with pytest.raises(ValueError, match="not a complete table of region scores"):
         read(path)
     pd.DataFrame({"image": [0]}).to_parquet(path)
     with pytest.raises(ValueError, match=r"no columns \['k', .*write it again with"):
         read(path)
     write(two_methods()[0], path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match="not a whole table of region scores"):
+    with pytest.raises(ValueError, match="not a complete table of region scores"):
         read(path)
 
 

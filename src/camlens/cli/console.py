@@ -35,7 +35,7 @@ def messages() -> Console:
 
 
 def plain(text: object) -> str:
-    r"""Escape characters that are not printable, so that a text cannot control the terminal.
+    r"""Escape characters that are not printable, so that text cannot control the terminal.
 
     Example:
         >>> plain("a\x1b[31mb.jpg"), plain("two words")
@@ -95,7 +95,7 @@ def answering(*, as_json: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def redirected() -> Iterator[None]:
-    """Redirect what models and transforms print to standard error, away from the results.
+    """Send the printed output of models and transforms to standard error, away from the results.
 
     Raises:
         RuntimeError: the model or its data called ``sys.exit``.

@@ -68,7 +68,7 @@ def _of_typer(error: Any) -> str:
 def described(error: Exception) -> str:
     """Return an error's message in one sentence, followed by its notes.
 
-    camlens' own errors need no type; other errors, such as a model's, are prefixed with theirs.
+    camlens' own errors are shown without their type; others, such as a model's, start with it.
 
     Example:
         >>> described(ValueError("expected a size")), described(KeyError("a"))

@@ -22,7 +22,7 @@ def evaluate(
     model: options.Model,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     weights: options.Weights = None,
-    method: options.Methods = ["GradCAM"],  # noqa: B006  (Typer reads it and makes its own)
+    method: options.Methods = ["GradCAM"],  # noqa: B006  (Typer only reads the default)
     layer: options.Layers = None,
     metric: Annotated[
         list[str],
@@ -37,7 +37,7 @@ def evaluate(
         list[str],
         typer.Option(
             "--floor",
-            help=f"Maps made without the model, to compare with: {', '.join(FLOORS)}; none.",
+            help=f"Maps made without the model, for comparison: {', '.join(FLOORS)}; or none.",
             show_default="all",
         ),
     ] = list(FLOORS),  # noqa: B006
@@ -63,7 +63,7 @@ def evaluate(
     """Compare methods by faithfulness metrics over all images of a folder, and write a run.
 
     Each mean has a 95% interval over images and is compared with floors: maps made without the
-    model. The run is that of camlens dataset with an additional table of values: repeating an
+    model. The run is like one of camlens dataset, with an additional table of values: repeating an
     interrupted command resumes after the last finished shard, and camlens report writes its page.
     Localization metrics take the object from --regions FILE or FOLDER.
     """

@@ -21,7 +21,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
 
     rows = evaluated_rows(evaluation)
     if few := any(row["images"] < MIN_IMAGES for row in rows):
-        console.note(f"no intervals and verdicts for fewer than {MIN_IMAGES} images")
+        console.note(f"no intervals or verdicts for fewer than {MIN_IMAGES} images")
     for metric in dict.fromkeys(row["metric"] for row in rows):
         own = [row for row in rows if row["metric"] == metric]
         better = own[0]["better"]
@@ -47,7 +47,7 @@ def _shown(row: dict[str, Any], *, with_floors: bool, with_intervals: bool) -> d
         return own
     own |= {"best floor": row["best_floor"] or None, "better by": row["above_floor"]}
     if with_intervals:
-        own["95% interval of that"] = _interval(row["above_low"], row["above_high"])
+        own["95% interval of the difference"] = _interval(row["above_low"], row["above_high"])
         own["better than every floor"] = row["clear"]
     return own
 

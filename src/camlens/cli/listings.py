@@ -27,7 +27,7 @@ def list_layers(
 ) -> None:
     """List the layers that can be explained, and mark the default layer.
 
-    Runs the model some tens of times on noise, at 224x224 pixels if the model has no input size.
+    Runs the model a few dozen times on noise, at 224x224 pixels if the model has no input size.
     """
     loaded = options.load_model(
         model, weights, size=size, classes=classes, trusted_pickle=unsafe_pickle

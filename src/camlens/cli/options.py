@@ -27,7 +27,7 @@ from .preprocessing import (
 # Re-exported, so that commands import all options from here.
 __all__ = ["Crop", "Mean", "Resize", "Size", "Std", "note_missing_preprocessing"]
 
-# Their models are untrained without weights; a function or a file of the user's may hold its own.
+# Without weights these models are untrained; a user's function or file may bring its own weights.
 _LIBRARIES = ("torchvision", "timm", "hf", "open_clip")
 
 Model = Annotated[
@@ -86,7 +86,7 @@ RegionsOption = Annotated[
         help="face: parts of the face that YuNet detects; mediapipe: parts from MediaPipe's mesh; "
         "template: parts of a face that fills the picture, as in FER2013; FILE: boxes (.json), "
         "masks (.safetensors) or a label map (.png) for all photographs; FOLDER: one file per "
-        "photograph; none.",
+        "photograph; or none.",
     ),
 ]
 Infill = Annotated[
@@ -164,7 +164,7 @@ def class_names(path: Path) -> tuple[str, ...]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return a file's lines, stripped of white space."""
+    """Return a file's lines, stripped of whitespace."""
     try:
         text = path.read_text("utf-8-sig")  # editors on Windows write a byte-order mark
     except UnicodeDecodeError as error:

@@ -36,7 +36,7 @@ class Names:
     r"""Distinct file names in one folder, derived from photographs' names.
 
     Characters other than letters, digits, dots, dashes and underscores become underscores, so that
-    no name leaves the folder, is hidden or controls a terminal.
+    a name cannot point outside the folder, be hidden or contain terminal control codes.
 
     Example:
         >>> names = Names()
@@ -70,7 +70,7 @@ def prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise NotADirectoryError(
-            f"expected {folder} as a folder for the results, but it or one of its parents is a "
+            f"expected {folder} to be a folder for the results, but it or one of its parents is a "
             "file: choose another folder with --out"
         ) from error
     except PermissionError as error:
@@ -161,7 +161,7 @@ def staged(folder: Path, names: Collection[str]) -> Iterator[Stage]:
 
 
 def _put(stage: Path, folder: Path, names: Collection[str]) -> None:
-    """Replace an earlier call's results by new ones; on an error, undo all moves."""
+    """Replace an earlier call's results with new ones; on an error, undo all moves."""
     new = sorted(path.name for path in stage.iterdir())
     check(folder, new)
     known = {name for name in written(folder) if os.path.lexists(folder / name)}

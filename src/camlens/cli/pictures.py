@@ -143,7 +143,7 @@ def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _elided(text: str, most: int) -> str:
-    """Shorten a text to at most ``most`` characters by removing its middle."""
+    """Shorten text to at most ``most`` characters by removing its middle."""
     text = "".join(c if c.isprintable() else "?" for c in text)
     if len(text) <= most:
         return text

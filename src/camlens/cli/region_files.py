@@ -54,7 +54,7 @@ class RegionFiles:
     def __post_init__(self) -> None:
         """Check that the path exists and that its type is known."""
         if not self.path.exists():
-            raise FileNotFoundError(f"expected a file or folder of regions, {self.path} is missing")
+            raise FileNotFoundError(f"the file or folder of regions {self.path} does not exist")
         if not self.path.is_dir() and self.path.suffix.lower() not in SUFFIXES:
             raise ValueError(
                 f"expected regions as {', '.join(SUFFIXES)} or a folder of such files, got "
@@ -232,8 +232,8 @@ def _labels(file: Path) -> Regions:
 def _label_names(file: Path) -> dict[int, str]:
     if not file.is_file():
         raise FileNotFoundError(
-            f"expected {file} with the names of the labels of the maps next to it, such as "
-            f'{{"1": "eyes"}}; the file is missing'
+            f"{file} is missing: expected names of the maps' labels in the same folder, such as "
+            f'{{"1": "eyes"}}'
         )
     names = _json(file)
     if not names or not all(key.isdecimal() and isinstance(v, str) for key, v in names.items()):

@@ -28,7 +28,7 @@ def dataset(
     model: options.Model,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     weights: options.Weights = None,
-    method: options.Methods = ["GradCAM"],  # noqa: B006  (Typer reads it and makes its own)
+    method: options.Methods = ["GradCAM"],  # noqa: B006  (Typer only reads the default)
     layer: options.Layers = None,
     target: options.Target = None,
     region_kind: options.RegionsOption = "none",

@@ -28,7 +28,7 @@ def read(texts: Sequence[str], classes: Sequence[str] | None) -> tuple[Targets, 
     words = [word for text in texts for word in _words(text, classes)]
     if "all" in words:
         if len(words) > 1:
-            raise typer.BadParameter(f"expected only --target all, got {', '.join(words)}")
+            raise typer.BadParameter(f"--target all excludes other targets, got {', '.join(words)}")
         return "all", []
     parts: list[Any] = []
     tags: list[str] = []
@@ -57,7 +57,7 @@ def read(texts: Sequence[str], classes: Sequence[str] | None) -> tuple[Targets, 
 
 
 def _words(text: str, classes: Sequence[str] | None) -> list[str]:
-    """Split a text at commas, unless it is a class name, which may contain commas."""
+    """Split text at commas, unless it is a class name, which may contain commas."""
     if classes is not None and text.casefold() in {name.casefold() for name in classes}:
         if _KEYWORD.fullmatch(text):
             raise typer.BadParameter(
@@ -81,7 +81,7 @@ def _class(text: str, classes: Sequence[str] | None) -> int:
         return int(text)
     if classes is None:
         raise typer.BadParameter(
-            f"expected --target as a class number, got {text!r}: the class names are unknown, pass "
+            f"expected --target as a class number, got {text!r}: the class names are unknown; pass "
             "them with --classes FILE"
         )
     if list(classes).count(text) == 1:

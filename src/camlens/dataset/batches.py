@@ -125,7 +125,7 @@ class _Order(Sampler[list[int]]):
 def dead_workers_told() -> Iterator[None]:
     """Explain the error when a process that reads images has died.
 
-    Torch raises it from a signal handler, so anywhere in the main thread.
+    Torch raises it from a signal handler, so it can occur anywhere in the main thread.
 
     Raises:
         RuntimeError: a worker died.

@@ -119,7 +119,7 @@ def describe_model(model: nn.Module, walk: Walk | None = None) -> dict[str, str]
 def describe_explainer(explainer: Explainer, walk: Walk | None = None) -> dict[str, Any]:
     """Return an explainer's method, layers and options, without its model.
 
-    ``layers`` are None if the explainer finds the layer itself, and for gradients of images.
+    ``layers`` is None if the explainer finds the layer itself, and for input-gradient methods.
 
     Raises:
         ValueError: see :func:`fingerprint`.

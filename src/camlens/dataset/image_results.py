@@ -79,7 +79,7 @@ def explain_group(
         pictures: (N, 1 or 3, H, W) uint8 pictures of the images.
         regions: regions in the images.
         options: the run's options.
-        gradients: whether the explanations keep the gradients of the images and the measures,
+        gradients: whether the explanations keep the image gradients and the measures,
             which are large.
 
     Raises:
@@ -105,7 +105,7 @@ def explain_group(
             targets=targets if callable(targets) else explanations[0].targets,
             infill=options.infill,
             activation=options.activation,
-            seed=group.indexes[0],  # random places differ between batches, not between runs
+            seed=group.indexes[0],  # random positions differ between batches, not between runs
             batch=options.batch_size,
         )
     scores = () if regions is None else tuple(_scored(e, regions) for e in explanations)

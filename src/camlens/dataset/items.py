@@ -67,7 +67,7 @@ class Folder(Dataset[Sample]):
     Args:
         root: the folder.
         transform: converts a picture, (3, H, W) uint8, to the model's input, (C, H, W) floating
-            point. It must not be random, since a table could not be reproduced.
+            point. It must not be random: otherwise no table could be reproduced.
         shown: converts a picture to the model's view of it before normalisation, (1 or 3, H, W)
             uint8 of the image's size, for example by a resize. By default the picture itself if it
             has the image's size; otherwise :func:`explain_dataset`'s ``picture`` creates it.

@@ -57,8 +57,8 @@ class RunOptions:
             ``"float16"``.
         num_workers: processes that read images; 0 reads them on the calling thread.
         metrics: also compute faithfulness metrics of the maps, see
-            :func:`camlens.faithfulness.evaluate`. Localization metrics use the ``regions``: one, or
-            one for each target.
+            :func:`camlens.faithfulness.evaluate`. Localization metrics need ``regions``: one region
+            for all targets, or one for each.
         floors: floors of the metrics, see :class:`camlens.faithfulness.MetricOptions`.
         seed: seed of the metrics, see :class:`camlens.faithfulness.MetricOptions`.
 
@@ -193,6 +193,6 @@ def _check_regions(regions: Any, infill: str | None) -> None:
             "each image pass a function of the pictures"
         )
     if infill is not None and infill not in INFILLS:
-        raise ValueError(f"expected an infill from {INFILLS}, got {infill!r}")
+        raise ValueError(f"expected infill to be one of {INFILLS}, got {infill!r}")
     if infill is not None and regions is None:
         raise ValueError("infill= removes regions, but there are none: pass regions= too")

@@ -98,7 +98,7 @@ class Run:
     def evaluation(self) -> Evaluation | None:
         """The evaluation of the methods' maps; None for a run without metrics.
 
-        It has no times, so that a run's files are the same each time.
+        It records no times, so that a repeated run writes identical files.
         """
         if not self.measured:
             return None

@@ -91,7 +91,7 @@ class Shard:
         import pyarrow as pa
 
         predictions, confidences = found.predictions.tolist(), found.confidences.tolist()
-        # Kept values are copied, by this thread or into Arrow's memory. Left between large tensors
+        # Kept values are copied, by this thread or into Arrow's memory. If left among large tensors
         # of the computing thread, they would keep the C library from reusing that memory.
         small = pa.array(thumbnails(found.pictures), pa.binary())
         for row, thumbnail in enumerate(small):

@@ -65,7 +65,7 @@ class ShardTask:
 
     @property
     def explainers(self) -> tuple[Explainer, ...]:
-        """The explainers as a tuple, also if there is only one."""
+        """The explainers as a tuple, even if there is only one."""
         one = self.explainer
         return (one,) if isinstance(one, Explainer) else tuple(one)
 

@@ -126,8 +126,8 @@ class _InModes(ThreadPoolExecutor):
 def overlaps(device: torch.device) -> bool:
     """Return whether a model runs on a thread of its own.
 
-    On a CPU the model uses all cores anyway. If the caller intercepts torch's functions, another
-    thread would not.
+    On a CPU the model uses all cores anyway. A function mode of the caller, which intercepts
+    torch's functions, would not apply on another thread.
     """
     return device.type != "cpu" and _get_current_function_mode() is None
 

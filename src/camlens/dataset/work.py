@@ -175,9 +175,9 @@ def _explained(
 
 
 class _Keeper:
-    """Collects results in their shard, and lists images that cannot be explained with the reason.
+    """Collects results in their shard, and lists images that cannot be explained, with reasons.
 
-    If no image has been explained yet, the targets and not the images may be the cause, for example
+    If no image has been explained yet, the targets rather than the images may be wrong, for example
     a class that the model does not have. In that case the first error ends the run.
     """
 

@@ -177,7 +177,7 @@ class Explainer(abc.ABC):
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Convert values to float32 or wider, as sums over a map lose too much in half precision."""
+    """Convert values to float32 or wider: half precision is too inaccurate for sums over a map."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -229,9 +229,9 @@ class CAM(LayerExplainer):
         traced = self.trace(probe)
         if nonlinear := traced.operations() - LINEAR:
             raise ValueError(
-                "CAM is defined for average pooling and a linear layer behind the explained "
-                f"layer, but the score also passes {', '.join(sorted(nonlinear))}: use GradCAM, "
-                "which equals CAM where that is defined"
+                "CAM is defined for average pooling and a linear layer after the explained "
+                f"layer, but the score also passes through {', '.join(sorted(nonlinear))}: use "
+                "GradCAM, which equals CAM where that is defined"
             )
 
         def maps(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -239,7 +239,7 @@ class CAM(LayerExplainer):
             spread = (weights.amax(dim=3) - weights.amin(dim=3)).amax()
             if (spread > 1e-3 * weights.abs().amax()).item():
                 raise ValueError(
-                    "CAM is defined for average pooling and a linear layer behind the explained "
+                    "CAM is defined for average pooling and a linear layer after the explained "
                     "layer, but here cells of one channel have different weights: use HiResCAM "
                     "or GradCAM"
                 )

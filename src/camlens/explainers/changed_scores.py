@@ -69,7 +69,7 @@ def _checked(
     """Yield the selections of batches, after a check with the first image in the first batch.
 
     Raises:
-        ValueError: in that batch the unchanged image has another score than in the call.
+        ValueError: in that batch the unchanged image has a different score than in the call.
     """
     rows = slice(0, batch_size)
     images = torch.cat([make(rows), probe.images[:1]])

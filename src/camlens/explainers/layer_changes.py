@@ -1,4 +1,4 @@
-"""Explainers that change a layer's output and rerun the rest: Ablation-CAM, a path method."""
+"""Explainers that change a layer's output and rerun the rest, such as Ablation-CAM."""
 
 from __future__ import annotations
 

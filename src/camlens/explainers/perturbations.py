@@ -271,7 +271,7 @@ class RISE(Perturbation):
     def _draws(self, probe: Probe) -> tuple[tuple[int, ...], Callable[[slice], Tensor]]:
         """Return the masks' grid, and a function that draws some of the masks.
 
-        Memory holds only the cells and shifts of all masks, some tens of bytes each.
+        Memory holds only the cells and shifts of all masks, a few dozen bytes each.
         """
         size, device = probe.size, probe.images.device
         cells = tuple(map(min, each_axis("grid", self.grid, size), size))

@@ -150,7 +150,7 @@ class LRP(RelevanceAttribution):
         elif not callable(getattr(composite, "context", None)):
             raise TypeError(
                 'expected composite "epsilon_plus", "epsilon_gamma_box" or an object with a '
-                f"context(model), as zennit's composites are, got {composite!r}"
+                f"context(model) method, such as a composite of zennit, got {composite!r}"
             )
         boxed = composite == "epsilon_gamma_box"
         if boxed and (low is None or high is None):

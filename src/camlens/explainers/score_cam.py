@@ -45,8 +45,8 @@ class ScoreCAM(LayerExplainer):
         weights: ``"paper"``: the softmax of the explained scores over the channels, as above. If
             logits differ by several units, a few channels get all the weight. ``"authors"``: as in
             the authors' code, the probability of the class for each channel's mask, without a
-            softmax over the channels. For a model with a single output and for scores of a callable
-            it is the score itself.
+            softmax over the channels; for a model with a single output or a callable target, the
+            score itself.
         layout: see :class:`LayerExplainer`.
         registration: see :class:`LayerExplainer`; it also places the masks.
         batch_size: number of masked images in a batch.

@@ -57,7 +57,7 @@ MODEL_FILES = {
 def find(model: str | ModelFile, path: str | os.PathLike[str] | None = None) -> Path:
     """Return the path of a detector's model file, downloading it if necessary.
 
-    The first of these sources that is set counts:
+    The first of these sources that is set is used:
 
     1. ``path``;
     2. the environment variable of the model (``CAMLENS_YUNET``, ``CAMLENS_FACE_LANDMARKER``);
@@ -124,7 +124,7 @@ def _entry(model: str | ModelFile) -> ModelFile:
     if isinstance(model, ModelFile):
         return model
     if model not in MODEL_FILES:
-        raise LookupError(f"expected a model of {sorted(MODEL_FILES)}, got {model!r}")
+        raise LookupError(f"expected one of the models {sorted(MODEL_FILES)}, got {model!r}")
     return MODEL_FILES[model]
 
 
@@ -146,7 +146,7 @@ def _cached(entry: ModelFile) -> Path:
     except ImportError as error:
         raise ImportError(
             f'downloading {entry.name} needs pooch: pip install "camlens[regions]"; '
-            f"or name your own file, as path or in {entry.variable}"
+            f"or give your own file as path= or in {entry.variable}"
         ) from error
     cache = pooch.os_cache("camlens")
     try:
@@ -156,7 +156,7 @@ def _cached(entry: ModelFile) -> Path:
     except (OSError, ValueError) as error:  # ValueError: another checksum
         raise OSError(
             f"could not get {entry.name} ({entry.licence}) from {entry.url}: {error}. Download "
-            f"it where there is a network (sha256 {entry.sha256}) and put it into {cache}, or "
+            f"it on a machine with a network (sha256 {entry.sha256}) and put it into {cache}, or "
             f"name the file in the environment variable {entry.variable}, or its folder in "
             f"{_FOLDER_VARIABLE}"
         ) from error

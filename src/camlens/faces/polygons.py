@@ -1,7 +1,7 @@
 """Rasterises polygons by signed distances on the pixel grid.
 
-Drawing libraries fill one polygon of one image at a time, in main memory, and pad by whole pixels,
-which is a quarter of an eye's height on a face of 48 pixels. Signed distances can be padded by any
+Drawing libraries fill one polygon of one image at a time, in main memory, and pad by whole pixels:
+one pixel is a quarter of an eye's height on a face of 48 pixels. Signed distances can pad by any
 amount, separate neighbouring polygons, and are computed for a whole batch on its device.
 """
 

@@ -1,4 +1,4 @@
-"""Infills: replace a removed part of an image by a blur, the mean colour or inpainting."""
+"""Infills: replace a removed part of an image with a blur, the mean colour or inpainting."""
 
 from __future__ import annotations
 

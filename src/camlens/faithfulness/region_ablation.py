@@ -81,7 +81,7 @@ class RegionAblation:
         numbers = torch.stack([self.drop, self.baseline, self.excess], dim=-1)
         return html_table(
             f"Drop of the score when a region is replaced ({self.infill})",
-            [*columns, "fall", f"mean of {self.placements} random places (chance)", "excess"],
+            [*columns, "drop", f"mean at {self.placements} random positions (chance)", "excess"],
             [a + b for a, b in zip(names, numbers.flatten(0, 2).tolist(), strict=True)],
             missing="absent",
         )
@@ -136,7 +136,7 @@ def ablate_regions(
     """
     module = _checked(model, images, regions)
     if infill not in INFILLS:
-        raise ValueError(f"expected an infill from {INFILLS}, got {infill!r}")
+        raise ValueError(f"expected infill to be one of {INFILLS}, got {infill!r}")
     check_activation(activation)
     if placements < 1 or batch < 1:
         raise ValueError(

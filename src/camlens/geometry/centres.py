@@ -22,9 +22,9 @@ from ..registration import Registration
 #: ``signs[r] * output[r]`` over the channels at cell ``cells[r]``.
 Gradients = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-#: Fraction of a pitch: cells whose centroid the border moves by more are omitted if others remain.
+#: Cells that the border moves by more than this fraction of a pitch are omitted if others remain.
 _CLIPPED = 0.05
-#: Fraction of the largest variance: a cell with less has lost a part beyond the border.
+#: Cells with less than this fraction of the largest variance have lost a part beyond the border.
 _NARROW = 0.7
 #: Smallest number of pairs for a standard error.
 _LEAST = 4

@@ -1,4 +1,4 @@
-"""Chooses the reading (batch, channels, spatial dimensions) that fits the measured centres.
+"""Chooses how to read an output (as batch, channels and space) from the measured centres.
 
 A reading claims that the centres along a dimension follow one axis of the image evenly, and no
 other axis. Its `purity` is the share of the centres' variance that the claim explains. Its `slope`
@@ -41,7 +41,7 @@ CERTAIN = 0.9
 MARGIN = 0.1
 #: Largest unexplained share of an order of tokens, relative to that of a more usual order.
 CLEARER = 0.6
-#: Distance of other tokens from the middle, in variances of the patches, that makes them patches.
+#: Other tokens this far from the middle, in variances of the patches, count as patches as well.
 STRAY = 0.7
 
 

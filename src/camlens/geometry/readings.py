@@ -113,7 +113,7 @@ class _Measurement:
         self.orders: list[Order] = []
 
     def add(self, names: Sequence[str]) -> None:
-        """Measure layers on the images, and on noise those that do not respond to the images."""
+        """Measure layers on the images, then on noise if they do not respond to the images."""
         for content in ("images", "noise"):
             names = [name for name in names if self.undecided(name)]
             if not names:
@@ -125,7 +125,7 @@ class _Measurement:
                 if name not in self.responses or not response.fault
             }
             self.responses |= measured
-            # First layers whose kind of module fixes the layout: others of their shape use it.
+            # Layers whose kind of module fixes the layout come first: others of their shape use it.
             for name in sorted(measured, key=lambda name: self._by_kind(name) is None):
                 self._decide(name)
 
@@ -165,7 +165,7 @@ class _Measurement:
     def _fewer_cells(
         self, plain: dict[Fit, Order | None], tokens: Mapping[Fit, Order]
     ) -> dict[Fit, Order]:
-        """Return readings as tokens whose cells divide a signal, if those of a plain one do not.
+        """Return token readings whose grid divides a signal's length, if a plain one's does not.
 
         They replace the plain reading if their cells follow the signal better.
         """
@@ -184,7 +184,7 @@ class _Measurement:
         return {}
 
     def reading(self, name: str) -> Reading:
-        """Return the measured reading, or if cells see the whole image that of the structure."""
+        """Return the measured reading, or that of the structure if cells see the whole image."""
         if name in self.readings:
             return self.readings[name]
         response, d = self.responses[name], len(self.size)
@@ -262,9 +262,9 @@ def _shape(response: Response) -> str:
 def _fault(name: str, response: Response, kind: type[nn.Module]) -> str:
     layer = f"layer {name!r} ({kind.__name__})"
     if response.fault == "absent":
-        return f"{layer} did not run, or gives no floating-point tensor: {_CHOOSE}"
+        return f"{layer} did not run, or returned no floating-point tensor: {_CHOOSE}"
     if response.fault == "shape":
-        return f"{layer} gives {_shape(response)}, and another shape for changed images: {_CHOOSE}"
+        return f"{layer} gives {_shape(response)}, but another shape for changed images: {_CHOOSE}"
     if response.fault == "silent":
         return f"{layer} gives {_shape(response)}, which does not depend on the images: {_CHOOSE}"
     n = response.images

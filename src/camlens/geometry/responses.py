@@ -41,7 +41,7 @@ class Response:
         fault: why the output does not have one row for each image: "" (it has), "absent" (no
             tensor), "shape" (its shape depends on the images' values), "silent" (no response),
             "rows" (no dimension of size R), "mixed" (there is one, but other rows respond to the
-            first image), or "order" (the rows do not follow the images into another order).
+            first image), or "order" (the rows do not follow a reordering of the images).
         batch: dimension of the images.
         group: number of consecutive rows that belong to an image, if more than one; or 0.
         centres: for each dimension other than the batch, (2, d, length) centres of the response
@@ -68,7 +68,7 @@ def respond(
     """Measure how layers respond to changed images.
 
     The model runs 3 + 2 d times on two images (more if they are tiny). One of the two is flipped,
-    so that image content at some place does not pass for a property of the model.
+    so that image content at one position is not mistaken for a property of the model.
 
     Args:
         run: runs the model.
@@ -77,7 +77,7 @@ def respond(
         fixed: whether the model accepts only these N images; with a single image it runs
             2 (1 + 2 d) times.
         reverse: runs the model on images in reverse order; None: use ``run``.
-        content: "images", or "noise" to replace them by noise of equal mean and deviation.
+        content: "images", or "noise" to replace them with noise of equal mean and deviation.
 
     Returns:
         Responses by layer name.

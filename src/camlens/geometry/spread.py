@@ -82,7 +82,7 @@ def _shared(centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def crossed(centres: Tensor, axis: int) -> bool:
-    """Return whether centres (2, d, n) move far along another image axis than the one given."""
+    """Return whether centres (2, d, n) move far along an image axis other than the one given."""
     others = torch.cat([centres[:, :axis], centres[:, axis + 1 :]], dim=1)
     return others.shape[1] > 0 and is_local(others, CROSSED, alike=0.9)
 

@@ -75,15 +75,15 @@ class AttentionProbabilities(Interception):
         """
         if missing := sorted(self.calls - self.seen.keys()):
             raise ValueError(
-                f"expected the same calls of attention as when the model was measured, but among "
-                f"the {self.count} of this run {missing[:3]} are missing: the model does not run "
+                f"expected the same attention calls as when the model was measured, but this run "
+                f"made {self.count}, without the calls {missing[:3]}: the model does not run "
                 f"the same operations in every call; {REMEDY}"
             )
 
     def used(self, call: int, probabilities: Tensor) -> Tensor:
         """Store the probabilities of a call, and return those that the model continues with."""
         if probabilities.requires_grad:
-            check_no_checkpoint("attention with kept probabilities")
+            check_no_checkpoint("the capture of attention probabilities")
         else:
             probabilities = probabilities.detach().requires_grad_()
             torch.set_grad_enabled(True)

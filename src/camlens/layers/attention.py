@@ -160,7 +160,7 @@ def _check_shape(name: str, shape: tuple[int, ...], images: int, count: int) -> 
         return
     raise ValueError(
         f"the block {name!r} has {count} tokens, but its attention is {shape} for {images} images: "
-        "within windows, over channels or over fewer tokens, which is not a map from tokens to "
+        "it is within windows, over channels or over fewer tokens, so it is no map from tokens to "
         f"tokens of the whole image; {REMEDY}"
     )
 
@@ -196,7 +196,7 @@ def _check_evidence(probe: Probe, part: Probe, last: BlockCall) -> None:
         raise ValueError(
             f"some evidence bypasses the last block {last.name!r}"
             + (f", through {other!r}" if other else "")
-            + ", so a map of the blocks' attention shows a part of it: to explain that part, name "
+            + ", so a map of the blocks' attention shows only a part: to explain that part, name "
             "the blocks, as in blocks=[...]"
         )
 

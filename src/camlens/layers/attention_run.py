@@ -108,7 +108,7 @@ class AttentionRun:
             begun, given, first = self._open.pop()
         tensor = first_tensor(output)
         replaced = self.changed.get(name)
-        # Keep tensors of modules that call attention only, as a large model has many others.
+        # Keep tensors only of modules that call attention, as a large model has many others.
         attends = self.watch.count > first
         kept = attends and given is not None and tensor is not None and given.shape == tensor.shape
         self.calls.append(

@@ -115,7 +115,7 @@ def _failure(call: ModuleCall, reading: Reading, evidence: Evidence) -> str | No
         # Each score may depend on a different cell. If none is reached, the joint gradient decides.
         cells = evidence.cells_reached_by_top(call, reading.layout) or cells
     if cells < CELLS_REACHED:
-        return f"the gradient of the score arrives at {cells or 'none'} of the cells of {shown}"
+        return f"the gradient of the score reaches {cells or 'none'} of the cells of {shown}"
     if evidence.shows_output(call, (reading.channels, *reading.grid)):
         return f"{shown} has the grid or the channels of the model's own output and repeats it"
     if not evidence.learned(call):
@@ -137,10 +137,10 @@ def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
     reasons = [*failures[:_NAMED_IN_ERROR], *beside]
     size = " x ".join(map(str, evidence.trace.size))
     none = (
-        "no module that camlens can hook returns more than a vector for each image (in a "
-        "checkpoint, use_reentrant=False lets it hook; scripted modules it cannot hook; of a "
-        "module that runs once for each image it reads the last run, so name it and explain one "
-        "image at a time, with layout=camlens.layouts.nchw)"
+        "no module that camlens can hook returns more than a vector for each image (inside a "
+        "checkpoint it can hook modules only with use_reentrant=False, and scripted modules "
+        "never; if a module runs once for each image it reads only the last run: name it, explain "
+        "one image at a time, and pass layout=camlens.layouts.nchw)"
     )
     example = repr(maps[0].name) if maps else "layer"
     return (

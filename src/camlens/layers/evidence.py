@@ -88,7 +88,7 @@ class Evidence:
     def shows_output(self, call: ModuleCall, shape: tuple[int, ...]) -> bool:
         """Return whether a layer's map only repeats the model's output.
 
-        This concerns outputs that are maps themselves, with scores for each place. A map on the
+        This applies to outputs that are maps themselves, with scores for each place. A map on the
         output's grid repeats it, and so do its scores before they are resized.
 
         Args:

@@ -75,7 +75,7 @@ def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Readin
     if mixed and runs.are_random():
         raise ValueError(
             "the scores of the same images change from one forward pass to the next, although the "
-            "model is in evaluation mode: switch off what is random, such as dropout with "
+            "model is in evaluation mode: switch off random operations, such as dropout with "
             "training=True"
         )
     return readings, mixed

@@ -123,7 +123,7 @@ class MeasuredLayers:
 
         Raises:
             ValueError: a measured registration of several layers is requested, or a map is a single
-                cell or has another number of axes than the images.
+                cell or its number of axes differs from that of the images.
         """
         shape = inputs_key(probe)
         grids = [tuple(maps.shape[2:]) for maps in traced.activations()]
@@ -131,7 +131,7 @@ class MeasuredLayers:
             if len(cells) != len(probe.size):
                 raise ValueError(
                     f"layer {site.name!r} is read as a grid of {cells} for images of {probe.size}: "
-                    f"expected equally many axes, got {len(cells)} and {len(probe.size)}; pass "
+                    f"expected equal numbers of axes, got {len(cells)} and {len(probe.size)}; pass "
                     "another layout="
                 )
             if math.prod(cells) == 1:

@@ -82,7 +82,7 @@ def token_layout(call: BlockCall, layout: Layout, images: int) -> tuple[Tokens, 
     expected = index[:, :, places].view_as(cells)
     if bool((places < 0).any()) or not torch.equal(expected, cells):
         raise ValueError(
-            f"the block {call.name!r} gives {tuple(output.shape)}, whose layout is not one order "
+            f"the block {call.name!r} gives {tuple(output.shape)}, without one order "
             f"of tokens for all images; {REMEDY}"
         )
     return tokens, places.cpu()

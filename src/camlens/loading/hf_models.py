@@ -150,7 +150,7 @@ def _unreachable(source: str, error: OSError) -> str:
         return f"could not load the model in {source} ({_first(error)})"
     return (
         f"could not load hf:{source}: there is no folder {source}, and Hugging Face's hub returned "
-        f"no such model ({_first(error)}); without a network, pass the folder of a copy, hf:FOLDER"
+        f"no such model ({_first(error)}); offline, pass the folder of a local copy, hf:FOLDER"
     )
 
 

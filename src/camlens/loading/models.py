@@ -136,7 +136,7 @@ def _fill(model: nn.Module, spec: str, weights: str | None, trusted_pickle: bool
         return
     if weights == weight_files.DEFAULT or not weight_files.is_file_name(weights):
         raise LookupError(
-            f"only models of torchvision, timm, hf and open_clip have weights by name, got "
+            f"only models of torchvision, timm, hf and open_clip have named weights, got "
             f"{weights!r} for {spec}: pass a file, such as weights.safetensors"
         )
     weight_files.fill(model, weight_files.read(weights, trusted_pickle=trusted_pickle), weights)

@@ -144,7 +144,7 @@ def _checked(classes: Sequence[str] | None, spec: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in classes)
     for index, name in enumerate(names):
         if not name:
-            raise ValueError(f"class {index} of {spec} has no name, so no text to compare with")
+            raise ValueError(f"class {index} of {spec} has no name and so no text to compare with")
         if names.index(name) != index:
             raise ValueError(
                 f"the classes {names.index(name)} and {index} of {spec} are both named {name!r}: "
@@ -184,7 +184,7 @@ def _parts(open_clip: Any, name: str, weights: str | None) -> tuple[str, str | N
         said = (
             f"has no weights {tag!r} of {bare}{near(tag, tags)}"
             if tag
-            else (f"has several weights of {bare}" if tags else f"has no weights of {bare}")
+            else (f"has several weight sets for {bare}" if tags else f"has no weights of {bare}")
         )
         listed = f"one of {', '.join(tags)} as open_clip:{bare}/WEIGHTS, " if tags else ""
         raise LookupError(f"open_clip {said}; expected {listed}none or a file (--weights)")
@@ -227,7 +227,7 @@ def _classifier(model: Any, tokenize: Any, names: Sequence[str], spec: str) -> n
         expected = made.scale * normalize(model.encode_image(trial), dim=-1) @ texts.T + made.bias
         if not torch.allclose(made(trial), expected, rtol=1e-4, atol=1e-4):
             raise ValueError(
-                f"{spec} does not encode images by its image encoder alone: wrap the model in a "
+                f"{spec} does not encode images with its image encoder alone: wrap the model in a "
                 "module of your own"
             )
     return made

@@ -44,7 +44,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
     The EXIF orientation is applied; an unreadable orientation is ignored. Grey, palette and CMYK
     pictures (the latter without their colour profile) become RGB. 16-bit values are scaled, not
     clipped, and inverted if the file stores white as zero. Transparent pictures are composed over
-    white. Of an animation or of several pages, the first is read.
+    white. Only the first image of an animation or of a file with several pages is read.
 
     Args:
         path: the file.
@@ -54,7 +54,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
 
     Raises:
         ImportError: Pillow is not installed.
-        OSError: the file does not exist, may not be read, or is a folder or a device; or the
+        OSError: the file does not exist, is not readable, or is a folder or a device; or the
             system failed to read it (a disk error, too many open files), with its ``errno``.
         MemoryError: there is not enough memory to decode it.
         ValueError: the file is empty, damaged, truncated, larger than :data:`MAX_PIXELS`, not in a
@@ -116,7 +116,7 @@ def find_photographs(root: str | os.PathLike[str]) -> list[Path]:
         Paths that begin with ``root``, sorted by their parts; an empty list if there are no images.
 
     Raises:
-        OSError: the folder does not exist, or it or a subfolder may not be read.
+        OSError: the folder does not exist, or it or a subfolder is not readable.
 
     Example:
         >>> import tempfile
@@ -178,8 +178,8 @@ def _check_file(path: Path) -> None:
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise _RefusedError(
-            f"{path} is rejected: {width} x {height} pixels are more than the limit of "
-            f"{MAX_PIXELS // 10**6} megapixels: make it smaller first"
+            f"{path} is rejected: {width} x {height} pixels exceed the limit of "
+            f"{MAX_PIXELS // 10**6} megapixels; make it smaller first"
         )
 
 

@@ -68,7 +68,7 @@ class Preprocessing:
                 raise ValueError(f"expected {name} as (H, W) of at least 1 pixel, got {value}")
         if self.fit not in FITS or (self.fit == "keep" and self.resize is not None):
             raise ValueError(
-                f"expected fit as one of {FITS}, and keep without a resize, got {self.fit!r} with "
+                f"expected fit to be one of {FITS}, and no resize if 'keep', got {self.fit!r} with "
                 f"resize={self.resize}"
             )
         if self.channels not in (1, 3):

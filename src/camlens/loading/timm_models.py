@@ -76,8 +76,8 @@ def _preprocessing(timm: Any, model: Any, name: str) -> Preprocessing | Transfor
     mode, interpolation = facts["crop_mode"], facts["interpolation"]
     if channels not in (1, 3):
         raise ValueError(
-            f"expected a model that takes pictures of 1 or 3 channels, got {channels} of "
-            f"timm:{name}: write a function that returns it in a module for such pictures"
+            f"expected a model with inputs of 1 or 3 channels, got {channels} of "
+            f"timm:{name}: write a function that wraps it in a module for such pictures"
         )
     if mode not in ("center", "squash") or interpolation not in INTERPOLATIONS:
         transform = timm.data.create_transform(**facts, is_training=False)

@@ -27,7 +27,7 @@ __all__ = ["Transform"]
 #: (H, W) of the pictures that a transform is tested on: one wide, one tall.
 _TRIALS = ((300, 410), (411, 290))
 
-#: Number of tests on one picture: a random flip stays undetected once in 4,000 times.
+#: Number of tests on one picture: a random flip goes undetected once in 4,000 times.
 _DRAWS = 12
 
 #: Mean and largest difference, in grey levels of 255, between a transform and its steps: Pillow
@@ -71,7 +71,7 @@ class Transform:
 
         Raises:
             TypeError: the transform does not return a floating-point tensor.
-            ValueError: the transform failed, returned another shape than (C, H, W) or values that
+            ValueError: the transform failed, returned a shape other than (C, H, W), or values that
                 are not finite, or is random.
         """
         plain = cls(function=function, source=source, steps=None, size=None, channels=3)
@@ -109,7 +109,7 @@ class Transform:
 
         Raises:
             TypeError: the transform did not return a floating-point tensor.
-            ValueError: the transform failed, or returned another shape than (C, H, W) or values
+            ValueError: the transform failed, or returned a shape other than (C, H, W), or values
                 that are not finite.
         """
         values = self.values(picture)

@@ -35,8 +35,8 @@ def read(path: str | os.PathLike[str], *, trusted_pickle: bool = False) -> dict[
         trusted_pickle: whether to also load pickles of other objects, which can run code.
 
     Returns:
-        Tensors by name, on the CPU, without the prefixes of compiled and parallel models. Of a
-        checkpoint that contains ``state_dict`` or ``model``, only these are returned.
+        Tensors by name, on the CPU, without the prefixes of compiled and parallel models. If a
+        checkpoint contains ``state_dict`` or ``model``, only that part is returned.
 
     Raises:
         FileNotFoundError: the file does not exist.

@@ -62,7 +62,7 @@ def relevance(
 def generic_attention_step(
     rows: Float[Tensor, "N K T"], mean: Float[Tensor, "N K T T"]
 ) -> Float[Tensor, "N K T"]:
-    r"""Generic attention: multiply rows of the product of the layers above with one more layer.
+    r"""Generic attention step: multiply rows accumulated over the layers above by one more layer.
 
     :math:`R \leftarrow R + \bar A R` from the first layer to the last is the product
     :math:`(I + \bar A_L) \cdots (I + \bar A_1)`; its rows are computed from the last layer to the
@@ -89,7 +89,7 @@ def generic_attention_step(
 def rollout_step(
     rows: Float[Tensor, "N K T"], probabilities: Float[Tensor, "N T T"]
 ) -> Float[Tensor, "N K T"]:
-    r"""Attention rollout: multiply rows of the product of the layers above with one more layer.
+    r"""Attention rollout step: multiply rows accumulated over the layers above by one more layer.
 
     .. math:: R = \prod_l (0.5 A_l + 0.5 I)
 

@@ -1,4 +1,4 @@
-"""Factorization of a layer's activations into concepts: directions of the channels, with maps.
+"""Factorization of a layer's activations into concepts: channel directions and their maps.
 
 ``activations`` A is (n, cells, C), with a row for each cell of the layer's grid. For F concepts,
 ``presences`` H is (n, cells, F), not negative, and ``directions`` W is (n, F, C), of length 1. The

@@ -1,7 +1,7 @@
 """Linear layers as functions of their inputs and parameters, with their transposes.
 
 "Linear" includes affine: dense layers, convolutions, and BatchNorm in inference mode, each with or
-without a bias. The rules of relevance (:mod:`camlens.methods.relevance`) use these functions.
+without a bias. The relevance rules (:mod:`camlens.methods.relevance`) use these functions.
 """
 
 from __future__ import annotations

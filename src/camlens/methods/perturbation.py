@@ -39,7 +39,7 @@ def window_covers(length: int, window: int, stride: int) -> Cover:
 
 
 def covered(covers: Sequence[Cover], windows: Int64[Tensor, " m"]) -> Bool[Tensor, m * size]:
-    """Return the pixels that each of the given windows covers; windows count in row-major order.
+    """Return the pixels that each of the given windows covers; windows have row-major numbers.
 
     Example:
         >>> covers = [window_covers(2, 1, 1), window_covers(3, 2, 1)]

@@ -26,7 +26,7 @@ class Capture:
         if tensor is None:
             raise TypeError(
                 f"layer {name!r} gives {_kind(output)}: expected a floating-point tensor, or a "
-                "tuple that starts with one, which is explained; name a layer inside this one"
+                "tuple that starts with one (which is then explained); name a layer inside this one"
             )
         if not self.record:
             self.captured[name] = tensor.detach().clone()
@@ -68,7 +68,7 @@ class Capture:
 
 
 class Replacement(Capture):
-    """Replaces a layer's output by another tensor, at which the autograd graph may start.
+    """Replaces a layer's output with another tensor, at which the autograd graph may start.
 
     Args:
         value: tensor in the shape of the layer's output, except for the number of rows.
@@ -105,7 +105,7 @@ class Replacement(Capture):
 
 
 class Severed(Capture):
-    """Captures layers' outputs with their graphs, and passes on a copy without one.
+    """Captures layers' outputs with their graphs, and passes on detached copies.
 
     The graphs of several layers are then disjoint; each starts where a function mode starts it.
     """

@@ -17,7 +17,7 @@ from ..model import quantized
 from ..targets import Selection
 from .derivatives import derivatives
 
-#: Largest size in bytes of gradients that are computed together; more targets go in chunks.
+#: Largest size in bytes of gradients that are computed together; larger ones are split by target.
 CHUNK_BYTES = 32 * 2**20
 
 
@@ -34,7 +34,7 @@ class Site:
     layout: Layout | None = None
 
 
-#: Operations that are linear in each of their results, but not in two of them.
+#: Operations that are linear in each of their operands, but not in two of them together.
 _PRODUCTS = frozenset(["Mul", "Div", "Mm", "Bmm", "Addmm", "Linear", "Convolution"])
 
 

@@ -296,7 +296,7 @@ class Probe:
         except RuntimeError as error:
             hooked = [n for n, m in self.model.named_modules() if m._forward_hooks]
             raise ValueError(
-                f"a forward hook of yours on one of {hooked} registers a hook on a tensor that "
+                f"one of your forward hooks, on one of {hooked}, registers a hook on a tensor that "
                 "needs no gradient; remove it while you explain"
             ) from error
 

@@ -3,7 +3,7 @@
 The part before the layer runs on an empty batch, which costs no arithmetic, and the layer's output
 is then replaced. A model that stores the number of images for later receives shapes without values
 instead (torch's fake tensors). If the scores depend on the images by another path, or the part
-before the layer needs values, the whole model runs. This is right for every model, but costs a
+before the layer needs values, the whole model runs. This works for every model, but costs a
 forward pass for each changed image.
 """
 
@@ -46,7 +46,7 @@ class Tail:
 
     Raises:
         ValueError: the layer's output does not have one row for each image, or unchanged
-            activations give other scores than the model.
+            activations give different scores than the model.
     """
 
     def __init__(self, probe: Probe, site: Site, whole: Pass, *, batch: int = 0) -> None:
@@ -63,7 +63,7 @@ class Tail:
                 break
         else:
             raise ValueError(
-                f"with its own output put back at layer {site.name!r}, the model gives other "
+                f"with layer {site.name!r}'s own output put back, the model returns other "
                 "scores: it also uses that layer's output elsewhere, such as in a hook; choose "
                 "another layer"
             )

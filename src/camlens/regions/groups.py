@@ -109,7 +109,7 @@ def check(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> Non
         if not is_numeric_dtype(table[name]):
             raise ValueError(f"expected numbers in the column {name!r}, got {table[name].dtype}")
     if table.empty:
-        raise ValueError("expected a table with rows, got none: look at how it was filtered")
+        raise ValueError("expected a table with rows, got none: check how it was filtered")
     if by and table[list(by)].isna().any(axis=1).all():
         raise ValueError(
             f"expected values in {list(by)}, but each row lacks one: make the table with "

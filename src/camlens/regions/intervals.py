@@ -2,8 +2,8 @@
 
 The resampled unit is the image, with its values for all regions. scipy therefore resamples the
 images' indices, and the sum over a resample is a matrix product: the number of times that each
-image occurs in it, times the values. The result equals one call for each region with the same
-resamples, several times as fast.
+image occurs in it, times the values. The result equals that of one call per region with the same
+resamples, in a fraction of the time.
 """
 
 from __future__ import annotations

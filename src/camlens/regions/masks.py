@@ -87,7 +87,7 @@ class Regions:
         if len(names) != masks.shape[1]:
             raise ValueError(f"expected a name for each of {masks.shape[1]} masks, got {names}")
         if repeated := sorted({name for name in names if list(names).count(name) > 1}):
-            raise ValueError(f"expected distinct names, got {repeated} repeatedly: merge the masks")
+            raise ValueError(f"expected distinct names, but {repeated} recur: merge the masks")
         masks = masks.float()
         render.check_range(masks, "masks", "a mask is the fraction of a pixel in the region")
         object.__setattr__(self, "names", tuple(names))

@@ -1,4 +1,4 @@
-"""Figures of a summary and of a table, which are returned for the caller to show or save."""
+"""Draw region statistics: densities as a colour map, and heat density against ablation."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _TITLES = {
     "mean": "Density of heat by region: share of the heat over share of the area",
     "lift": "Lift by region: a group's {value} over that of all groups together",
 }
-_MEANING_OF_1 = {"mean": "what chance gives", "lift": "as in all groups"}
+_MEANING_OF_1 = {"mean": "expected by chance", "lift": "as in all groups"}
 _EXCESSES = {"excess": "score", "probability_excess": "probability"}
 
-#: Factor above or below 1 from which on the colour is the strongest.
+#: Factor above or below 1 at which the colour reaches full strength.
 STRONGEST = 4.0
 
 #: From purple to orange, distinguishable with colour blindness.
@@ -123,7 +123,7 @@ def density_against_excess(
     from ..render.figures import Figure
 
     if value not in _EXCESSES:
-        raise ValueError(f"expected a value out of {tuple(_EXCESSES)}, got {value!r}")
+        raise ValueError(f"expected value to be one of {tuple(_EXCESSES)}, got {value!r}")
     check_columns(table, ABLATION_COLUMNS)
     setting = _setting(table)
     groups = group(table, by, ["agreement"])

@@ -35,15 +35,15 @@ class Scores:
             mask's value, with overlapping masks it counts for each.
         density: (N, K, R), the share divided by the region's fraction of the image's area; 1 for a
             uniform map.
-        pointing_game: (N, K, R), 1 if the hottest pixel is inside (the mask is at least 0.5 there;
-            its mean over several equally hot pixels), else 0 (Zhang et al. 2018,
+        pointing_game: (N, K, R), 1 if the hottest pixel is inside (the mask is at least 0.5 there),
+            else 0; the mean over equally hot pixels if there are several (Zhang et al. 2018,
             arXiv:1608.00507).
         iou: (N, K, R) in [0, 1], intersection over union of the region and the hottest pixels, as
             many as the region's area; equally hot pixels each count in part.
         density_rank: (N, K, R), the rank of the region's density among the regions of the map, 1
             for the densest; equal densities share their mean rank.
         resolvable: (N, K, R) bool, False if the region is smaller than the map's resolution:
-            its area is, or it does not fill half of a window of that size at any position.
+            its area is smaller, or it nowhere fills half of a window of that size.
             A region that is absent from the image is not resolvable.
         evidence: (N, K) bool, False if the map is zero.
         area: (N, R) in [0, 1], each region's fraction of the image's area.

@@ -65,8 +65,8 @@ def table(
 
     Raises:
         TypeError: ``scores`` are not scores, or labels, predictions or images have a wrong type.
-        ValueError: labels, predictions or images are not N, an image is repeated, an id has no
-            name, or the ablation has other images, targets or regions.
+        ValueError: there are not N labels, predictions or images, an image is repeated, an id has
+            no name, or the ablation has other images, targets or regions.
 
     Example:
         >>> import torch
@@ -119,7 +119,7 @@ def agreement(scores: Scores, ablation: RegionAblation) -> Tensor:
     """Return the rank correlation of the regions' density and the excess of their ablation.
 
     Spearman's coefficient is 1 if the map ranks the regions by how much the score depends on them,
-    and 0 without relation. The function uses the ablation's ``excess`` rather than its ``drop``
+    and 0 if unrelated. The function uses the ablation's ``excess`` rather than its ``drop``
     because density, too, is relative to a baseline. The noise of the random placements determines
     the ranks of regions that matter little: more ``placements`` give a more reliable order.
 
@@ -193,7 +193,7 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         check_columns(rows, COLUMNS)
     except (ArrowException, OSError, ValueError) as error:
         raise ValueError(
-            f"{path} is not a whole table of region scores: {error}; write it again with "
+            f"{path} is not a complete table of region scores: {error}; write it again with "
             "camlens.regions.write(table, path)"
         ) from error
     return rows

@@ -15,7 +15,7 @@ COLORS = (
 
 
 def concepts(images: Tensor, heat: Tensor, *, alpha: float = 0.6) -> Tensor:
-    """Draw the concepts of each image in colours, at each pixel the strongest concept.
+    """Draw each image's concepts in colours; each pixel shows its strongest concept.
 
     Args:
         images: (N, 1, H, W) grey or (N, 3, H, W) RGB, uint8, or floating point in [0, 1].

@@ -59,7 +59,7 @@ def facts(tables: Tables) -> list[str]:
 
 
 def _accuracy(right: int, n: int) -> str:
-    """Return a share with its interval after Wilson 1927; an empty text for few images."""
+    """Return a share with its interval after Wilson 1927; an empty string for few images."""
     from scipy.stats import binomtest
 
     if n < MIN_IMAGES:

@@ -112,7 +112,7 @@ def _csv(rows: Iterable[dict[str, object]]) -> str:
 
 
 def _data(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
-    """Return the data besides the images that the page's script reads."""
+    """Return the data, other than the images, that the page's script reads."""
     shown = set(tables.images.loc[tables.images["image"].isin(images), "label"].dropna())
     shown |= set(tables.images.loc[tables.images["image"].isin(images), "prediction"].dropna())
     shown |= set(tables.maps.loc[tables.maps["image"].isin(images), "target"])
@@ -133,7 +133,7 @@ def _settings(tables: Tables) -> list[dict[str, str]]:
 
 
 def _facts(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
-    """Return the values besides the tables that the template prints."""
+    """Return the values, other than the tables, that the template prints."""
     manifest = tables.manifest
     most = gallery.most_targets(tables, images)
     return {

@@ -38,7 +38,7 @@ def pictures(tables: Tables, records: Sequence[dict[str, Any]]) -> list[dict[str
 
     Returns:
         For each image ``photo``, which is empty if there is none, and ``heat``, a list as long as
-        the record's ``maps``, with empty texts for maps without evidence.
+        the record's ``maps``, with empty strings for maps without evidence.
 
     Raises:
         ValueError: a map contains values that are not heat.

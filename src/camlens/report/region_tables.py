@@ -112,7 +112,7 @@ def ablation_grids(tables: Tables) -> list[Grid]:
         tables,
         "probability_excess" if probable else "excess",
         f"Mean drop of the {'probability' if probable else 'score'} when the region is replaced "
-        f"({infills}), minus the mean drop for the same shape at random places. 0 is chance.",
+        f"({infills}), minus the mean drop for the same shape at random positions. 0 is chance.",
     )
 
 

@@ -277,7 +277,7 @@ def _marked(maps: pd.DataFrame, candidates: pd.DataFrame, what: str) -> pd.DataF
 def _with_ids(
     run: Run, regions: pd.DataFrame, images: pd.DataFrame, maps: pd.DataFrame
 ) -> pd.DataFrame:
-    """Replace class names by ids, so that two classes of the same name stay separate."""
+    """Replace class names with ids, so that two classes of the same name stay separate."""
     known = images.set_index("image")
     for column in ("label", "prediction", "correct"):
         regions[column] = regions["image"].map(known[column])

@@ -74,7 +74,7 @@ class Verdict:
     Attributes:
         method: the method's name.
         above: metrics on which it is above every floor.
-        unclear: metrics on which the interval of its difference to the best floor contains zero,
+        unclear: metrics on which the interval of its difference from the best floor contains zero,
             with that floor.
         below: metrics on which it is worse than the best floor, with that floor.
         best: metrics on which it has the best mean.

@@ -49,4 +49,4 @@ def check_activation(activation: str) -> None:
         ValueError: the activation is unknown.
     """
     if activation not in ACTIVATIONS:
-        raise ValueError(f"expected an activation out of {ACTIVATIONS}, got {activation!r}")
+        raise ValueError(f"expected activation to be one of {ACTIVATIONS}, got {activation!r}")

@@ -17,7 +17,7 @@ class PerImage(abc.ABC):
 
     @property
     def count(self) -> int | None:
-        """The number of images that the target holds data of; None: all images share the data."""
+        """The number of images for which the target holds data; None: all images share the data."""
         return None
 
     @abc.abstractmethod

@@ -68,7 +68,7 @@ def several(*parts: Targets) -> Several:
         if callable(part) or isinstance(part, Several):
             raise TypeError(
                 f"expected the parts of several(...) as classes, top(k) or None, got {part!r}: a "
-                "callable can give (N, K) scores itself"
+                "callable can return (N, K) scores itself"
             )
     return Several(parts)
 

@@ -44,7 +44,7 @@ def test_an_explanation_of_other_images_or_of_another_model_is_refused() -> None
     images = 3 * torch.randn(2, 3, 10, 10)
     explanation = camlens.Saliency(model)(images, targets=[[0, 1], [2, 1]])
     for network, given in ((model, images.flip(0)), (other, images)):
-        with pytest.raises(ValueError, match="of other images or of another model"):
+        with pytest.raises(ValueError, match="of different images or a different model"):
             faithfulness.deletion(network, given, explanation, floors=(), progress=False)
         maps, classes = explanation.heatmaps, explanation.targets
         faithfulness.deletion(network, given, maps, targets=classes, floors=(), progress=False)

@@ -33,7 +33,7 @@ def scripted(module: nn.Module) -> str:
         if not hasattr(module, "forward"):
             return ""
         graph = torch._C._jit_pass_canonicalize(module.inlined_graph)
-        # Without the files' lines and the numbers in the classes' names.
+        # Omit comments with source lines, and the numbers that torch adds to class names.
         return re.sub(r" *# .*|\.___torch_mangle_\d+", "", str(graph))
     return str(module.code) if isinstance(module, torch.fx.GraphModule) else ""
 

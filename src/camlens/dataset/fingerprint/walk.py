@@ -220,7 +220,7 @@ class Walk:
         """Hash the parts of an object that pickle would store."""
         try:
             reduced = value.__reduce_ex__(4)
-        except Exception:  # pickle's refusals can be of any type
+        except Exception:  # pickle can raise any exception
             if is_library(type(value).__module__) or not hasattr(value, "__dict__"):
                 return self._refused(value, path)
             reduced = type(value), (), vars(value)

@@ -55,7 +55,7 @@ def evaluate(
             single images; or a ``DataLoader`` or another iterable of batches. Each element is the
             images alone, (images, labels), or (images, labels, places) for localization metrics:
             masks (K, *size) or (*size), one box (left, top, right, bottom), or ``Regions``.
-            For a model with several inputs, replace the images by (images, *inputs), or by
+            For a model with several inputs, replace the images with (images, *inputs) or
             (images, *inputs, keywords) with a mapping of keyword inputs: ``((image, age), label)``.
         metrics: names of camlens' metrics, functions such as
             ``functools.partial(deletion, step=64)``, or a mapping from your own names to either.

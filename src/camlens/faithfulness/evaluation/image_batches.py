@@ -59,7 +59,7 @@ def image_batches(dataset: Any, batch_size: int) -> Iterator[ImageBatch]:
             single images; or any other iterable, such as a ``DataLoader``, of batches. An element
             is the images alone, a tuple of images, labels and places, or an object with ``image``,
             ``label`` and ``regions`` such as :class:`camlens.dataset.Sample`. For a model with
-            several inputs, replace the images by a tuple of images, further inputs and, last, a
+            several inputs, replace the images with a tuple of images, further inputs and, last, a
             mapping of keyword inputs. Places are masks (K, *size) or (*size), a box of edges
             (left, top, right, bottom), or ``Regions``.
         batch_size: number of single images in a batch.

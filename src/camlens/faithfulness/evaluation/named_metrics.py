@@ -34,7 +34,7 @@ def known_metrics() -> dict[str, Metric]:
 
 
 def judges(metric: Metric) -> str | None:
-    """Return whether a metric takes an ``"explanation"``, an ``"explainer"`` or neither (None).
+    """Return what a metric takes: an ``"explanation"``, an ``"explainer"``, or neither (None).
 
     Example:
         >>> from camlens.faithfulness import deletion, sensitivity

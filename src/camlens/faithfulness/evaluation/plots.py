@@ -22,7 +22,7 @@ _FLOORS = "#D55E00"
 #: Panels in a row.
 _PER_LINE = 4
 
-#: Letters of 8 points that fit into an inch.
+#: Characters of 8-point type that fit into an inch.
 _LETTERS = 15
 
 

@@ -84,7 +84,7 @@ class Evaluation:
         )
 
     def agreement(self, over: Literal["methods", "images"] = "methods") -> pd.DataFrame:
-        """Return Spearman's rank correlation of every pair of metrics; 1 if they rank alike.
+        """Return Spearman's rank correlation of every pair of metrics; 1 for identical rankings.
 
         The sign of metrics for which lower is better is reversed.
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from ...explanation import Explanation
 from ...targets import NO_CLASS, Selection, Targets
 
-#: Scores that differ by more than this part of the largest belong to other images or models.
+#: Scores that differ by more than this fraction of the largest belong to other images or models.
 _OTHER = 0.1
 
 
@@ -63,7 +63,7 @@ def check_same(explanation: Explanation, selection: Selection) -> None:
     if other.any():
         row = int(other.nonzero()[0])
         raise ValueError(
-            f"the explanation is of other targets than targets=: for image {row} it explains the "
+            f"the explanation's targets differ from targets=: for image {row} it explains the "
             f"classes {classes[row].tolist()[:3]} instead of {asked[row].tolist()[:3]}. Leave "
             "targets= out, or pass the explanation's heatmaps to measure them on other scores"
         )
@@ -73,8 +73,8 @@ def check_same(explanation: Explanation, selection: Selection) -> None:
         rows = (gap > _OTHER * most).nonzero().flatten().tolist()
         row = rows[0]
         raise ValueError(
-            "the explanation is of other images or of another model, or targets= is another "
-            f"callable than the one it explains: the scores of images {rows[:5]} differ, for "
+            "the explanation is of different images or a different model, or targets= is not the "
+            f"callable that it explains: the scores of images {rows[:5]} differ, for "
             f"example {known[row].tolist()[:3]} instead of {found[row].tolist()[:3]}. Explain "
             "these images with this model, or pass the explanation's heatmaps to skip this check"
         )

@@ -22,7 +22,7 @@ from .options import CheckedOptions, MetricOptions
 from .result import Better, MetricResult
 from .shared_passes import SharedPasses
 
-#: Distance between the images' seeds of two values of ``seed``; torch uses 32 bits on a CPU.
+#: Image seeds for consecutive values of ``seed`` are this far apart; torch uses 32 bits on a CPU.
 _IMAGES = 1_000_003
 
 #: Methods whose ``gradients`` are derivatives; used if the values alone cannot tell.
@@ -37,7 +37,7 @@ class MetricInputs:
         model: in evaluation mode; None for metrics that do not run it.
         images: (N, C, *size), as the model takes them.
         explanation: an explanation of these images, or maps (N, K, *size) from any source, where
-            larger values mark more important pixels. Of an explanation, the heatmaps are measured.
+            larger values mark more important pixels. For an explanation, its heatmaps are used.
         options: see :class:`MetricOptions`.
 
     Attributes:

@@ -35,7 +35,7 @@ class Interval(NamedTuple):
 
 
 class AboveFloor(NamedTuple):
-    """By how much the maps' mean value is better than the best floor's.
+    """How much better the maps' mean value is than the best floor's, with an interval.
 
     Attributes:
         mean: positive if the maps are better, whether higher or lower values are better.
@@ -147,7 +147,7 @@ class MetricResult:
         return Interval(_mean(known), float(low[0]), float(high[0]))
 
     def __repr__(self) -> str:
-        """Return a line with the mean, its interval and the difference to the best floor."""
+        """Return a line with the mean, its interval and the difference from the best floor."""
         try:
             low, high = self.interval
         except ImportError as error:

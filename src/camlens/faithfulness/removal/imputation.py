@@ -1,4 +1,4 @@
-"""Noisy linear imputation: replace removed pixels by averages of their neighbours, as in ROAD."""
+"""Noisy linear imputation: replace removed pixels with averages of their neighbours, as in ROAD."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-#: The solver stops when the residual is at most this part of the right-hand side.
+#: The solver stops when the residual is at most this fraction of the right-hand side.
 _TOLERANCE = 1e-5
 #: The largest number of steps, in units of the image's height plus width. A hole needs about one
 #: step for each pixel of its width, so reaching the limit is an error.
@@ -20,7 +20,7 @@ _STEPS_AT_ONCE = 8
 
 @torch.no_grad()
 def impute(images: Tensor, removed: Tensor) -> Tensor:
-    r"""Replace removed pixels by weighted means of their neighbours, removed ones included.
+    r"""Replace removed pixels with weighted means of their neighbours, removed ones included.
 
     Each removed pixel p solves
 

@@ -87,7 +87,7 @@ def road(
         0.5
     """
     if order not in _ORDERS:
-        raise ValueError(f"expected an order from {tuple(_ORDERS)}, got {order!r}")
+        raise ValueError(f"expected order to be one of {tuple(_ORDERS)}, got {order!r}")
     shares = [float(percentage) / 100 for percentage in percentages]
     if not shares or not all(0 < share < 1 for share in shares):
         raise ValueError(f"expected percentages within (0, 100), got {percentages!r}")

@@ -33,7 +33,7 @@ def saco(
     values into groups of equal size. Each pair of groups is weighted by the difference of their
     heat. It counts for the map if removing the group with more heat lowers the score more, and
     otherwise against it. A pair with equal drops, up to rounding, counts as zero; in the paper it
-    counts for the map, which gives a score that never changes the best value.
+    counts for the map, so that a score that never changes gives the best value.
 
     Args:
         model: in evaluation mode; it is left unchanged.

@@ -107,7 +107,7 @@ def infidelity(
     .. math:: \mathrm{INFD} = E_I \big[(I^T \Phi - (f(x) - f(x - I)))^2\big]
 
     Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019
-    (arXiv:1901.09392). The change I replaces a random subset of a grid's cells by the baseline;
+    (arXiv:1901.09392). The change I replaces a random subset of a grid's cells with the baseline;
     each subset is drawn independently. :math:`I^T \Phi` is then the sum of the attributions in the
     subset.
 

@@ -41,7 +41,7 @@ def sufficiency(
         images: (N, C, *size), as the model takes them.
         explanation: an explanation of the images, or maps (N, K, *size) from any source. Pixels of
             equal value are in random order, so a constant map acts as a random one.
-        keep: the part of the unchanged score to preserve, in (0, 1].
+        keep: the fraction of the unchanged score to preserve, in (0, 1].
         baseline: the image in which pixels are revealed; None: blurred, see :func:`insertion`.
         options: see :class:`MetricOptions`.
 
@@ -49,7 +49,7 @@ def sufficiency(
         Values in [0, 1], lower is better: 0 if the image without any pixel preserves the score, 1
         if only the whole image does. NaN if the unchanged score is not positive, so that a part of
         it is not defined. At most 1 + log2(pixels) forward passes, rounded up, for each map and
-        target, also for floors: 17 for 224 x 224 pixels.
+        target, including floors: 17 for 224 x 224 pixels.
 
     Raises:
         TypeError: an argument has the wrong type.

@@ -14,7 +14,7 @@ from ...probe import Probe
 
 _T = TypeVar("_T")
 
-#: Seeds of tensors are this far from those of another ``seed``.
+#: Tensor seeds for consecutive values of ``seed`` are this far apart.
 _TENSORS = 1_000_003
 
 #: Buffers that hold what was learned: BatchNorm's statistics, and the scales of frozen BatchNorms.
@@ -117,7 +117,7 @@ class Cascade:
         return found
 
     def run(self, tensors: Mapping[str, Tensor], work: Callable[[], _T]) -> _T:
-        """Call ``work`` with other tensors in the model, and restore its own, also on errors."""
+        """Call ``work`` with other tensors in the model, and restore its own, even on errors."""
         lent = {f"model.{name}": tensor for name, tensor in tensors.items()}
         found: _T = torch.func.functional_call(_Holder(self._model), lent, (work,))
         return found

@@ -73,7 +73,7 @@ def planted_evidence(
     """Test a method on a small trained network whose evidence is known.
 
     Each picture is 48 x 48 pixels of noise with one patch of 8 x 8, whose pattern determines the
-    class. A network is trained on such pictures once per process, which takes some seconds on one
+    class. A network is trained on such pictures once per process, which takes a few seconds on one
     core.
 
     Args:
@@ -124,7 +124,7 @@ def made(make: object, model: nn.Module) -> Explainer:
         raise TypeError(
             f"expected a function that creates an explainer of a model, got an explainer ({name}) "
             f"that is bound to its model, while this check explains small networks of its own: "
-            f"pass the class, {name}, or with options lambda model: {name}(model, ...)"
+            f"pass the class, {name}, or, to set options, lambda model: {name}(model, ...)"
         )
     explainer = make(model) if callable(make) else make
     if not isinstance(explainer, Explainer):

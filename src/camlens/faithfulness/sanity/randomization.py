@@ -180,7 +180,7 @@ def _from_layer(
     cascade: Cascade,
     groups: Sequence[Sequence[str]],
 ) -> tuple[int, Callable[[], Explanation]]:
-    """Return how many initial steps leave the layer unchanged, and a function that explains those.
+    """Return how many initial steps leave the layer unchanged, and a faster explainer for those.
 
     The number is 0 if the explainer is not a class activation map of a single layer, if the rest of
     the model cannot run alone, or if that would save nothing.

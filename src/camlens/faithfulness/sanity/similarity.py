@@ -113,7 +113,7 @@ def similarity_by_name(name: str) -> Callable[[Tensor, Tensor], Tensor]:
         ValueError: the name is not in :data:`SIMILARITIES`.
     """
     if name not in SIMILARITIES:
-        raise ValueError(f"expected a similarity from {tuple(SIMILARITIES)}, got {name!r}")
+        raise ValueError(f"expected similarity to be one of {tuple(SIMILARITIES)}, got {name!r}")
     return SIMILARITIES[name]
 
 

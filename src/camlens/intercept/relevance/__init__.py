@@ -1,4 +1,4 @@
-"""Function modes of layer-wise relevance propagation, which replace gradients."""
+"""Function modes for layer-wise relevance propagation (LRP), which modify gradients."""
 
 from .layers import Relevance as Relevance
 from .layers import Rules as Rules

@@ -18,7 +18,7 @@ class LayerCall(Forward):
 
     Attributes:
         version: the version of the input tensor when the layer ran; in-place changes raise it.
-        rule: the layer's rule of relevance.
+        rule: the layer's relevance rule.
         first: whether it receives the images themselves; it then returns relevance, not gradients.
     """
 

@@ -1,4 +1,4 @@
-"""The functions that relevance replaces, by kind, and their arguments by name."""
+"""The torch functions that the LRP rules replace, by kind, and their arguments by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads from the autograd graph what depends on the images, and which operations lack a rule.
+"""Reads from the autograd graph what depends on the images, and which operations lack an LRP rule.
 
 With relevance as the product of a value and its gradient, every operation that is linear or selects
 values distributes it correctly. The graph shows all operations, however the model calls them.
@@ -73,7 +73,7 @@ class EvidenceGraph:
     Args:
         constants: tensors that count as constants even if they require gradients: the model's
             parameters.
-        rules: autograd functions with their own rule of relevance.
+        rules: autograd functions with their own relevance rule.
         allowed: operations that pass relevance by their plain gradient, in addition to the common
             ones.
     """
@@ -157,7 +157,7 @@ class EvidenceGraph:
 
 
 def refused(graph: EvidenceGraph, node: Node, shared: Container[Node]) -> str | None:
-    """Return the name of an operation that has no rule of relevance; None if it has one.
+    """Return the name of an operation that has no relevance rule; None if it has one.
 
     Args:
         graph: the graph that the node is part of.

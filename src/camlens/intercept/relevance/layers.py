@@ -1,4 +1,4 @@
-"""Function mode that applies rules of relevance to linear layers, by modified gradients.
+"""Function mode that applies relevance rules to linear layers, by modified gradients.
 
 The relevance of a value is its product with its *modified gradient*. Residual sums, views,
 concatenation, pooling and ReLUs, in all forms and in place or not, then need only autograd; only
@@ -37,7 +37,7 @@ from .evidence_graph import MOVES, PRODUCTS, EvidenceGraph, function, kind, refu
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """The rule of relevance for each kind of layer, from :mod:`camlens.methods.relevance`.
+    """The relevance rule for each kind of layer, from :mod:`camlens.methods.relevance`.
 
     Attributes:
         dense: rule of linear layers.
@@ -52,7 +52,7 @@ class Rules:
 
 
 class Relevance(Interception):
-    """Function mode that applies rules of relevance to convolutions, linear layers and BatchNorm.
+    """Function mode that applies relevance rules to convolutions, linear layers and BatchNorm.
 
     Within it, the gradient with respect to the images times the images is their relevance; or the
     gradient alone, if the first layers have their own rule (``first_ruled``).
@@ -144,7 +144,7 @@ class Relevance(Interception):
         return {"linear": self._linear, "batch_norm": self._norm}.get(spelled)
 
     def check(self, scores: Tensor) -> None:
-        """Check that every operation between the images and the scores has a rule of relevance.
+        """Check that every operation between the images and the scores has a relevance rule.
 
         Args:
             scores: tensor of any shape that was computed within this mode.

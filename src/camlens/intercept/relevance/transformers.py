@@ -1,4 +1,4 @@
-"""Function mode that applies rules of relevance to transformers: attention, norms and gates."""
+"""Function mode that applies relevance rules to transformers: attention, norms and gates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .layers import Relevance, Rules
 
 
 class AttentionRelevance(Relevance):
-    """Function mode that applies rules of relevance to all layers of a vision transformer.
+    """Function mode that applies relevance rules to all layers of a vision transformer.
 
     In addition to the layers of :class:`Relevance`: LayerNorm and RMSNorm count as linear, with
     their standard deviation as a constant. In a product of two results, as in attention and in
