@@ -41,17 +41,17 @@ figure = camlens.sheet(
 # %%
 # ``density`` is a region's share of the heat divided by its share of the area: 1 is what a uniform
 # map has. ``excess`` is what the score loses when the region is blurred, beyond what the same blur
-# costs at random places of the face.
+# costs at random places of the face, ± its standard error; within two of these of 0 it cannot be
+# told from chance.
 
 scores = regions.score(explanation, face)
-ablation = camlens.faithfulness.ablate_regions(
-    model, images, face, targets=explanation, placements=16
-)
+ablation = camlens.faithfulness.ablate_regions(model, images, face, targets=explanation)
 for n, name in enumerate(names):
     print(f"{name}, {found[n]}")
     for r, region in enumerate(face.names):
         density, excess = scores.density[n, 0, r], ablation.excess[n, 0, r]
-        print(f"  {region:12} density {density:4.1f}   excess {excess:+5.2f}")
+        error = ablation.standard_error[n, 0, r]
+        print(f"  {region:12} density {density:4.1f}   excess {excess:+5.2f} ± {error:.2f}")
 
 # %%
 # The chart shows what the map claims from left to right, and what the score needs from bottom to

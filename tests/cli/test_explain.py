@@ -191,12 +191,33 @@ def test_template_regions_and_their_effect(run, model, hopper, folder):
     with (folder / "out" / "regions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["region"] for row in rows] == list(table["region"])
-    for name in ("area", "density", "share", "excess"):
+    for name in ("area", "density", "share", "excess", "standard_error"):
         found = [float(row[name] or "nan") for row in rows]
         assert found == pytest.approx(table[name].tolist(), rel=1e-5, abs=1e-7, nan_ok=True)
     assert [row["density"] for row in got.json["photos"][0]["regions"]] == pytest.approx(
         [None if math.isnan(value) else value for value in table["density"]], rel=1e-5
     )
+
+
+def test_the_excess_is_shown_with_its_standard_error(run, model, hopper):
+    words = ("--regions", "template", "--infill", "blur", "--target", "1", "--out", "out")
+    got = run("explain", "hopper.png", *model, *words, "--placements", "5")
+    ablation = camlens.faithfulness.ablate_regions(
+        net().eval(), hopper / 255, camlens.faces.face_template(64), targets=1, placements=5
+    )
+    assert re.search(r"excess of the score +against chance", got.out)
+    told = 0
+    for name, excess, error in zip(
+        ablation.names, ablation.excess[0, 0], ablation.standard_error[0, 0], strict=True
+    ):
+        clear = abs(excess) > 2 * error
+        side = ("above" if excess > 0 else "below") if clear else "cannot be told"
+        shown = re.escape(f"{excess:+.3g} ± {error:.2g}")
+        assert re.search(rf"{name} .* {shown} +{side}", got.out)
+        told += clear.item()
+    assert 0 < told < 8
+    assert "score (not of the probability)" in got.out
+    assert "removing the region costs less than removing the same shape elsewhere" in got.out
 
 
 def test_a_region_that_is_too_coarse_is_said_to_be(run, model):

@@ -256,16 +256,31 @@ def test_ablation_is_per_batch(tmp_path):
         images = stacked(data, some)
         plain = GradCAM(model, "1")(images)
         ablation = faithfulness.ablate_regions(
-            model, images, HALVES, targets=plain.targets, seed=some[0]
+            model, images, HALVES, targets=plain.targets, placements=4, seed=some[0]
         )
         rows = found.regions[found.regions["image"].isin(some)]
         np.testing.assert_allclose(rows["drop"], ablation.drop.flatten(), rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(
             rows["baseline"], ablation.baseline.flatten(), rtol=1e-4, atol=1e-6
         )
+        np.testing.assert_allclose(
+            rows["standard_error"], ablation.standard_error.flatten(), rtol=1e-3, atol=1e-6
+        )
         expected = regions.agreement(regions.score(plain, HALVES), ablation)
         assert expected.isnan().all()  # two regions have no order
         assert rows["agreement"].isna().all()
+
+
+def test_the_number_of_placements(tmp_path):
+    options = {"targets": None, "infill": "mean", "shard_size": 3}
+    found = run(tmp_path, dataset=Noise(3, corrupt=None), placements=9, **options)
+    images = stacked(Noise(3, corrupt=None), range(3))
+    expected = faithfulness.ablate_regions(net(), images, HALVES, infill="mean", placements=9)
+    np.testing.assert_allclose(
+        found.regions["standard_error"], expected.standard_error.flatten(), rtol=1e-3, atol=1e-6
+    )
+    with pytest.raises(ValueError, match="expected placements as a whole number of at least 1"):
+        run(tmp_path / "none", placements=0)
 
 
 def test_regions_may_be_found_on_the_pictures(tmp_path):

@@ -1,6 +1,7 @@
 """Region ablation: by hand, beside every place it may be at, and by scipy's ranks."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from torch.testing import assert_close
 import camlens
 from camlens.faces.template import face_template
 from camlens.faithfulness import ablate_regions, region_ablation
+from camlens.faithfulness import infill as infill_module
 from camlens.faithfulness.infill import INFILLS
+from camlens.faithfulness.region_ablation_result import against_chance
 from camlens.regions.masks import Regions
 from camlens.regions.scores import score
 from camlens.regions.tables import agreement
@@ -22,7 +25,10 @@ from ..html_tables import Table
 from ..nets import Small
 from ..regions.made import ablation_of, scores_of
 
-FALLS = ("drop", "baseline", "probability_drop", "probability_baseline")
+FALLS = (
+    *("drop", "baseline", "standard_error"),
+    *("probability_drop", "probability_baseline", "probability_standard_error"),
+)
 
 
 class Seen(nn.Module):
@@ -73,7 +79,7 @@ def test_the_drop_of_a_linear_model_by_hand(images):
     drop = torch.zeros(3, 3, 3)
     drop[:, 0, 0], drop[:, 1, 1], drop[:, :, 2] = top.float(), low.float(), torch.nan
     assert_close(found.drop, drop, equal_nan=True, atol=1e-5, rtol=1e-5)
-    assert (found.names, found.infill, found.placements) == (("top", "low", "none"), "mean", 4)
+    assert (found.names, found.infill, found.placements) == (("top", "low", "none"), "mean", 16)
     assert found.targets.tolist() == [[0, 1, 2]] * 3
     # Softmax, before and after.
     before = torch.einsum("nchw,khw->nk", images, weights)
@@ -135,9 +141,10 @@ def test_the_baseline_is_the_mean_over_the_same_mask_elsewhere():
         assert places[0] == (0, 0)
         assert len(set(places[1:])) > 3
         assert_close(found.drop[index, 0, 0], falls[0], atol=1e-5, rtol=1e-4)
-        assert_close(
-            found.baseline[index, 0, 0], torch.stack(falls[1:]).mean(), atol=1e-5, rtol=1e-4
-        )
+        elsewhere = torch.stack(falls[1:])
+        assert_close(found.baseline[index, 0, 0], elsewhere.mean(), atol=1e-5, rtol=1e-4)
+        expected = elsewhere.std(correction=1) / 7**0.5
+        assert_close(found.standard_error[index, 0, 0], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_places_are_even_over_the_image():
@@ -259,6 +266,37 @@ def test_seeds(images, small):
     assert (other.baseline - first.baseline)[..., :2].abs().amin() > 0
 
 
+def test_the_standard_error_is_how_much_the_excess_moves_with_the_seed(images, small):
+    runs = [ablate_regions(small, images, boxes(), placements=6, seed=s) for s in range(200)]
+    for excess, error in (
+        ("excess", "standard_error"),
+        ("probability_excess", "probability_standard_error"),
+    ):
+        moved = torch.stack([getattr(run, excess) for run in runs]).std(dim=0)[..., :2]
+        said = torch.stack([getattr(run, error) for run in runs]).square().mean(0).sqrt()[..., :2]
+        assert (moved > 0).all()
+        assert_close(said, moved, rtol=0.2, atol=0)
+
+
+def test_one_placement_has_no_standard_error(images, small):
+    found = ablate_regions(small, images, boxes(), placements=1)
+    assert found.standard_error.isnan().all()
+    assert found.probability_standard_error.isnan().all()
+    assert found.baseline[..., :2].isfinite().all()
+
+
+def test_memory_does_not_grow_with_the_placements(images, small, monkeypatch):
+    held = []
+
+    def counted(images, masks, infill):
+        held.append(masks.shape[0] * masks.shape[1])
+        return infill_module.replace(images, masks, infill)
+
+    monkeypatch.setattr(region_ablation, "replace", counted)
+    ablate_regions(small, images, boxes(), placements=20, batch=10)
+    assert max(held) == 10
+
+
 def test_a_callable_has_scores_but_no_probabilities(images, small):
     found = ablate_regions(small, images, boxes(), targets=lambda out: out[:, :2].square())
     assert (found.targets == -1).all()
@@ -290,7 +328,7 @@ def test_probabilities_are_those_of_the_activation(images, classes, activation):
     }[activation]
     expected = function(before)[:, :, None] - function(after)
     if classes == 1 and activation == "softmax":
-        for name in FALLS[2:]:
+        for name in FALLS[3:]:
             assert getattr(found, name).isnan().all()
         assert found.probability_excess.isnan().all()
     else:
@@ -314,14 +352,14 @@ def test_targets_of_an_explanation(images, small):
 def test_masks_are_shifted_around_the_edges(size):
     axes = len(size)
     masks = torch.rand(2, 3, *size)
-    shifts = torch.randint(2**31, (2, 4, 3, axes))
+    shifts = torch.randint(2**31, (2, 3, axes))
     found = region_ablation._shifted(masks, shifts)
-    assert found.shape == (2, 4, 3, *size)
-    for n, place, region in np.ndindex(2, 4, 3):
-        shift = shifts[n, place, region].tolist()
+    assert found.shape == (2, 3, *size)
+    for n, region in np.ndindex(2, 3):
         # The mask's value at p is the shifted one's at p - shift.
-        expected = masks[n, region].roll([-s for s in shift], tuple(range(axes)))
-        assert torch.equal(found[n, place, region], expected)
+        back = [-s for s in shifts[n, region].tolist()]
+        expected = masks[n, region].roll(back, tuple(range(axes)))
+        assert torch.equal(found[n, region], expected)
 
 
 def test_outputs_of_any_kind_with_a_callable(images, small):
@@ -431,7 +469,7 @@ def test_a_real_network_and_its_explanation():
             "infill to be one of .*, got 'black'",
         ),
         ({"placements": 0}, ValueError, "placements and batch of at least 1, got 0 and 256"),
-        ({"batch": 0}, ValueError, "got 4 and 0"),
+        ({"batch": 0}, ValueError, "got 16 and 0"),
         ({"activation": "tanh"}, ValueError, "expected activation to be one of .*got 'tanh'"),
         ({"targets": 5}, ValueError, r"expected classes 0 to 4, got \[5\]"),
         ({"targets": -1}, ValueError, r"got \[-1\]"),
@@ -562,20 +600,49 @@ def test_agreement_is_of_the_same_images_targets_and_regions():
         agreement(scores, ablation_of(three.expand(2, 1, 3), 0.0))
 
 
-def test_repr_says_what_was_removed(images, small):
-    text = repr(ablate_regions(small, images, boxes(), targets="all", placements=2, infill="mean"))
-    assert (
-        text == "RegionAblation(mean: 3 images, 5 targets each, 2 placements, "
-        "regions top, low, none)"
-    )
+def test_repr_is_one_line_and_print_shows_the_first_numbers(images, small):
+    found = ablate_regions(small, images, boxes(), targets="all", placements=2, infill="mean")
+    summary = "RegionAblation(mean: 3 images, 5 targets each, 2 placements, regions top, low, none)"
+    assert repr(found) == summary
+    first, header, *rows, rest = str(found).splitlines()
+    assert (first, rest) == (summary, "and 21 more")
+    assert header.split()[:6] == ["image", "target", "region", "drop", "chance", "excess"]
+    assert len(rows) == 24
+    assert rows[0].split()[:4] == ["0", "0", "top", f"{found.drop[0, 0, 0]:.2f}"]
+    assert rows[2].split() == ["0", "0", "none", "absent", "absent"]
+
+
+def few():
+    """Above chance, not to be told from it, below it, and absent."""
+    drop = torch.tensor([[[2.0, 0.7, 0.1, torch.nan]]])
+    return ablation_of(drop, 0.5, 0.15, names=("nose", "mouth", "brows", "hat"))
+
+
+def test_the_excess_of_one_image_is_read_against_chance():
+    assert str(few()).splitlines()[1:] == [
+        "region    drop  chance  excess ± standard error  against chance",
+        "nose      2.00    0.50  +1.5 ± 0.15              above",
+        "mouth     0.70    0.50  +0.2 ± 0.15              cannot be told",
+        "brows     0.10    0.50  -0.4 ± 0.15              below",
+        "hat     absent    0.50",
+    ]
 
 
 def test_a_notebook_shows_the_fall_beside_chance():
-    drop = torch.tensor([[[2.0, torch.nan]]])
-    table = Table(ablation_of(drop, 0.5, names=("nose", "hat"))._repr_html_())
-    assert table.caption == "Drop of the score when a region is replaced (blur)"
+    table = Table(few()._repr_html_())
+    assert table.caption.startswith("Drop of the score when a region is replaced (blur). Below")
+    assert "removing the region costs less than removing the same shape elsewhere" in table.caption
+    excess = "excess ± standard error"
     assert table.rows == [
-        ["region", "drop", "mean at 8 random positions (chance)", "excess"],
-        ["nose", "2.00", "0.50", "1.50"],
-        ["hat", "absent", "0.50", "absent"],
+        ["region", "drop", "mean at 8 random positions (chance)", excess, "against chance"],
+        ["nose", "2.00", "0.50", "+1.5 ± 0.15", "above"],
+        ["mouth", "0.70", "0.50", "+0.2 ± 0.15", "cannot be told"],
+        ["brows", "0.10", "0.50", "-0.4 ± 0.15", "below"],
+        ["hat", "absent", "0.50", "", ""],
     ]
+
+
+@pytest.mark.parametrize("error", [0.0, math.nan])
+def test_an_excess_of_zero_or_of_one_placement_is_not_told_from_chance(error):
+    assert against_chance(0.0, error) == "cannot be told"
+    assert against_chance(1.0, error) == ("cannot be told" if math.isnan(error) else "above")

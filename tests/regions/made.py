@@ -31,17 +31,20 @@ def scores_of(density, *, names=None, targets=None, resolvable=None, evidence=No
     )
 
 
-def ablation_of(drop, baseline, *, names=None, targets=None, infill="blur"):
+def ablation_of(drop, baseline, standard_error=0.1, *, names=None, targets=None, infill="blur"):
     """An ablation with given drops, (N, K, R); those of the probability are a tenth."""
     drop = torch.as_tensor(drop, dtype=torch.float32)
     baseline = torch.as_tensor(baseline, dtype=torch.float32).expand_as(drop)
+    error = torch.full_like(drop, standard_error)
     n, k, r = drop.shape
     return RegionAblation(
         names=names or tuple(f"region{i}" for i in range(r)),
         drop=drop,
         baseline=baseline,
+        standard_error=error,
         probability_drop=drop / 10,
         probability_baseline=baseline / 10,
+        probability_standard_error=error / 10,
         infill=infill,
         targets=torch.zeros(n, k, dtype=torch.long) if targets is None else targets,
         placements=8,

@@ -398,6 +398,19 @@ def test_repr_says_what_was_scored(explanation):
     assert repr(score(maps(0), soft(0))).startswith("Scores(heatmaps: 2 images")
 
 
+def test_print_shows_the_first_numbers():
+    found = scores_of(torch.tensor([[[2.0, torch.nan]]]), names=("nose", "hat"))
+    assert str(found).splitlines() == [
+        repr(found),
+        "region  share of the heat  share of the area  density (chance: 1)",
+        "nose                 0.20               0.10                 2.00",
+        "hat        not resolvable               0.10       not resolvable",
+    ]
+    many = scores_of(torch.ones(500, 1, 8))
+    assert len(str(many).splitlines()) == 27
+    assert str(many).endswith("\nand 3976 more")
+
+
 def test_a_notebook_shows_the_heat_beside_the_area():
     halves = Regions.from_boxes(["left", "right"], [[0, 0, 2, 2], [2, 0, 4, 2]], (2, 4))
     heat = torch.tensor([[[[0.0, 1, 1, 2], [0.0, 0, 0, 0]]]])

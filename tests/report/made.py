@@ -189,13 +189,15 @@ def _no_regions(made):
 def _ablation(found, random):
     density = found.density.nan_to_num(0)
     drop = (density - 1) * 0.5 + torch.from_numpy(random.normal(0, 0.4, density.shape)).float()
-    baseline = torch.zeros_like(drop)
+    baseline, error = torch.zeros_like(drop), torch.full_like(drop, 0.2)
     return RegionAblation(
         names=found.names,
         drop=drop,
         baseline=baseline,
+        standard_error=error,
         probability_drop=drop / 10,
         probability_baseline=baseline,
+        probability_standard_error=error / 10,
         infill="blur",
         targets=found.targets,
         placements=4,

@@ -339,8 +339,18 @@ class TestRecord:
         assert np.allclose([float(r[1]) for r in rows[1]], own["density"], atol=0.006)
         shares = [float(r[2].rstrip("%")) / 100 for r in rows[1]]
         assert np.allclose(shares, own["share"], atol=0.002)
-        assert np.allclose([float(r[4]) for r in rows[1]], own["excess"], atol=1e-3)
-        assert np.allclose([float(r[5]) for r in rows[1]], own["probability_excess"], atol=1e-3)
+        excess = own["excess"].tolist()
+        assert [r[4] for r in rows[1]] == [f"{float(f'{e:.4g}'):+.3f} ± 0.200" for e in excess]
+        assert {r[5] for r in rows[1]} == {"above", "below", "cannot be told"}
+        for row, value in zip(rows[1], excess, strict=True):
+            side = "above" if value > 0 else "below"
+            assert row[5] == (side if abs(value) > 0.4 else "cannot be told")
+        probable = [r[6].split(" ± ") for r in rows[1]]
+        values = [float(value) for value, _ in probable]
+        assert np.allclose(values, own["probability_excess"], atol=1e-3)
+        assert {error for _, error in probable} == {"0.020"}
+        aside = browser.text("#record .framed:nth-of-type(2) .aside")
+        assert "costs less than removing the same shape elsewhere" in aside
 
     def test_faithfulness_has_a_column(self, browser, tmp_path):
         run = write_run(tmp_path / "run", images=12, methods=("GradCAM", "LayerCAM"))

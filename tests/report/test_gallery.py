@@ -36,6 +36,8 @@ def test_records_hold_what_the_tables_say(usual):
         assert np.allclose(one["density"], rows["density"], rtol=1e-3)
         assert np.allclose(one["excess"], rows["excess"], rtol=1e-3)
         assert np.allclose(one["probability"], rows["probability_excess"], rtol=1e-3)
+        assert np.allclose(one["error"], 0.2)
+        assert np.allclose(one["probability_error"], 0.02)
         assert one["agreement"] == pytest.approx(rows["agreement"].iloc[0], rel=1e-3)
         assert np.allclose(record["area"], rows["area"], rtol=1e-3)
 

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -61,16 +62,29 @@ def test_the_last_column_is_the_agreement(usual):
         assert row.cells[-1].text == f"{mean:+.2f}"
 
 
-def test_effects_are_of_the_probability_where_it_is_known(usual):
-    mean = shown(usual).groupby("region", sort=False)["probability_excess"].mean()
+def test_effects_are_of_the_score_like_the_terminals(usual):
     (grid,) = region_tables.ablation_grids(usual)
-    assert "probability" in grid.text
-    assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
-    table = usual.regions.assign(probability_excess=float("nan"))
-    (grid,) = region_tables.ablation_grids(dataclasses.replace(usual, regions=table))
-    assert "drop of the score" in grid.text
+    assert "drop of the score (not of the probability)" in grid.text
+    assert "Below 0: removing the region costs less than removing the same shape" in grid.text
     mean = shown(usual).groupby("region", sort=False)["excess"].mean()
     assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
+    assert not any("±" in cell.note for row in grid.rows for cell in row.cells)
+
+
+def test_the_excess_of_a_single_image_has_its_standard_error(tmp_path):
+    one = load(write_run(tmp_path / "one", images=1))
+    (grid,) = region_tables.ablation_grids(one)
+    assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in shown(one)["excess"]]
+    assert {cell.note for cell in grid.rows[0].cells} == {"± 0.200"}
+    # Single images of a class beside enough of another.
+    tables = load(write_run(tmp_path / "many", images=31, classes=("a", "b", "c")))
+    labels = np.where(tables.images["image"] == 3, 1, 0)
+    images = tables.images.assign(label=pd.array(labels, dtype="Int64"))
+    rows = tables.regions
+    rows = rows.assign(label=pd.array(np.where(rows["image"] == 3, 1, 0), dtype="Int64"))
+    (grid,) = region_tables.ablation_grids(dataclasses.replace(tables, images=images, regions=rows))
+    assert [row.images for row in grid.rows] == ["31 images", "30 images", "1 image"]
+    assert {cell.note for cell in grid.rows[2].cells} == {"± 0.200"}
 
 
 def test_no_effect_no_table(tmp_path):

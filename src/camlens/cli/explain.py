@@ -29,6 +29,7 @@ def explain(
     target: options.Target = None,
     region_kind: options.RegionsOption = "none",
     infill: options.Infill = None,
+    placements: options.Placements = 16,
     activation: options.Activation = "softmax",
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("camlens-out"),
     batch_size: options.BatchSize = 8,
@@ -84,7 +85,8 @@ def explain(
         out, [*output_folder.SINGLE, *(f"{name}.sheet.png" for name in names)], inputs
     )
     call = _Call(loaded=loaded, photographs=photographs, names=names, tags=tags, out=out)
-    asked = {"targets": wanted, "regions": found_by, "infill": infill, "activation": activation}
+    asked = {"targets": wanted, "regions": found_by, "infill": infill, "placements": placements}
+    asked["activation"] = activation
     with output_folder.staged(out, names) as stage, console.redirected():
         failed = call.run(explainers, stage.path, batch_size, asked)
         stage.keep = bool(call.found)
@@ -95,6 +97,8 @@ def explain(
     else:
         for record in call.records:
             results.show(record)
+        if infill is not None:
+            console.line(results.EXCESS)
         if page is not None:
             console.line(page)
     for one in failed:

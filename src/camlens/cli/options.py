@@ -96,6 +96,14 @@ Infill = Annotated[
         show_default="no removal",
     ),
 ]
+Placements = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="With --infill: at how many random positions the same shape is removed too, to tell "
+        "the effect from chance.",
+    ),
+]
 Activation = Annotated[
     str,
     typer.Option(

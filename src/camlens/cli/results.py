@@ -9,9 +9,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..dataset.image_results import Explained
+from ..faithfulness.region_ablation_result import READING, against_chance, plus_minus
 from . import console
 
 Record = dict[str, Any]
+
+#: How to read the excess in the tables of :func:`show`.
+EXCESS = (
+    "excess: the drop of the explained score (not of the probability) without the region, beyond "
+    "the mean drop without the same shape at random positions, ± the standard error of that mean. "
+    + READING
+)
 
 #: The kinds of pictures of a map.
 KINDS = ("overlay", "contours", "signed")
@@ -154,5 +162,7 @@ def _region(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     for name in ("share", "area"):
         shown[name] = None if row[name] is None else f"{row[name]:.1%}"
     if "excess" in row:
-        shown["excess"] = None if row["excess"] is None else f"{row['excess']:.3g}"
+        known = [math.nan if row[n] is None else row[n] for n in ("excess", "standard_error")]
+        shown["excess of the score"] = plus_minus(*known) or None
+        shown["against chance"] = against_chance(*known) or None
     return shown

@@ -104,6 +104,7 @@ def explain_group(
             regions.to(images.device),
             targets=targets if callable(targets) else explanations[0].targets,
             infill=options.infill,
+            placements=options.placements,
             activation=options.activation,
             seed=group.indexes[0],  # random positions differ between batches, not between runs
             batch=options.batch_size,

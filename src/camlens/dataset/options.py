@@ -40,8 +40,11 @@ class RunOptions:
             (N, 1 or 3, H, W), floating point in [0, 1], to the regions of each, such as a face
             detector's; or ``"own"``: the regions of each :class:`Sample`.
         infill: also measure how far the scores fall without each region, see
-            :func:`camlens.faithfulness.ablate_regions` (1 + 5 R forward passes per image with R
-            regions); its ``seed`` is the index of the first image of the batch.
+            :func:`camlens.faithfulness.ablate_regions`; its ``seed`` is the index of the first
+            image of the batch.
+        placements: number of random positions that ``infill`` compares each region with: 1 + R (1 +
+            placements) forward passes per image with R regions. Few are enough for means over many
+            images; to judge single images, take 16 or more.
         activation: converts the model's outputs to the probabilities in the tables, see
             :func:`camlens.targets.probabilities`: ``"softmax"``, ``"sigmoid"`` (multi-label) or
             ``"none"`` (outputs are probabilities).
@@ -70,6 +73,7 @@ class RunOptions:
     targets: Targets = None
     regions: RegionsOf | None = None
     infill: str | None = None
+    placements: int = 4
     activation: str = "softmax"
     classes: Sequence[str] | None = None
     picture: Callable[[Tensor], Tensor] | None = None
@@ -151,7 +155,10 @@ class RunOptions:
 
 
 #: Integer options and their smallest values.
-_NUMBERS = (("batch_size", 1), ("shard_size", 1), ("num_workers", 0), ("seed", 0))
+_NUMBERS = (
+    *(("placements", 1), ("batch_size", 1), ("shard_size", 1)),
+    *(("num_workers", 0), ("seed", 0)),
+)
 
 #: Options that have no effect without metrics.
 _OF_METRICS = ("metrics", "floors", "seed")

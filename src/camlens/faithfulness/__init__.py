@@ -15,7 +15,8 @@ from .metric.inputs import MetricInputs
 from .metric.options import MetricOptions
 from .metric.result import AboveFloor, Interval, MetricResult
 from .metric.shared_passes import SharedPasses
-from .region_ablation import RegionAblation, ablate_regions
+from .region_ablation import ablate_regions
+from .region_ablation_result import RegionAblation
 from .removal.adcc import adcc
 from .removal.imputation import impute
 from .removal.insertion_deletion import deletion, insertion, rise_blur

@@ -13,7 +13,6 @@ from ..explanation import Explanation
 from ..model import check_batched, check_images, check_mode, check_model
 from ..probe import Probe
 from ..regions.masks import Regions
-from ..render.html_tables import each_map, html_table
 from ..targets import (
     NO_CLASS,
     PerImage,
@@ -26,65 +25,7 @@ from ..targets import (
     probabilities,
 )
 from .infill import INFILLS, replace
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class RegionAblation:
-    """How much the K scores of N images fall when each of R regions is removed.
-
-    Attributes:
-        names: R region names.
-        drop: (N, K, R), score of the unchanged image minus score without the region; negative
-            if the score rises. NaN if the image does not contain the region, or if inpainting has
-            no hole or no surroundings (no pixel of the mask is at least 0.5, or all are).
-        baseline: (N, K, R), the mean drop when the same mask is placed at random positions of the
-            same image: the cost of removing any area of that size and shape. The positions depend
-            on the seed and on the image's index in the batch.
-        probability_drop: (N, K, R), ``drop`` for the probability of the class; NaN if the model
-            has no probability (a callable target, or a single output).
-        probability_baseline: (N, K, R), ``baseline`` for the probability.
-        infill: how regions were filled: ``"blur"``, ``"mean"`` or ``"inpaint"``.
-        targets: (N, K) int64 class ids; -1 if a callable computed the score.
-        placements: number of random positions that ``baseline`` averages.
-    """
-
-    names: tuple[str, ...]
-    drop: Tensor
-    baseline: Tensor
-    probability_drop: Tensor
-    probability_baseline: Tensor
-    infill: str
-    targets: Tensor
-    placements: int
-
-    @property
-    def excess(self) -> Tensor:
-        """(N, K, R): the drop beyond the baseline."""
-        return self.drop - self.baseline
-
-    @property
-    def probability_excess(self) -> Tensor:
-        """(N, K, R): ``excess`` for the probability."""
-        return self.probability_drop - self.probability_baseline
-
-    def __repr__(self) -> str:
-        """Return a one-line summary without the numbers."""
-        n, k, _ = self.drop.shape
-        return (
-            f"RegionAblation({self.infill}: {n} images, {k} targets each, {self.placements} "
-            f"placements, regions {', '.join(self.names)})"
-        )
-
-    def _repr_html_(self) -> str:
-        """Return a table for a notebook: the drop without each region, next to chance."""
-        columns, names = each_map(self.targets.tolist(), self.names)
-        numbers = torch.stack([self.drop, self.baseline, self.excess], dim=-1)
-        return html_table(
-            f"Drop of the score when a region is replaced ({self.infill})",
-            [*columns, "drop", f"mean at {self.placements} random positions (chance)", "excess"],
-            [a + b for a, b in zip(names, numbers.flatten(0, 2).tolist(), strict=True)],
-            missing="absent",
-        )
+from .region_ablation_result import RegionAblation
 
 
 @torch.no_grad()
@@ -95,7 +36,7 @@ def ablate_regions(
     *,
     targets: Targets | Explanation = None,
     infill: str = "blur",
-    placements: int = 4,
+    placements: int = 16,
     activation: str = "softmax",
     seed: int = 0,
     batch: int = 256,
@@ -104,8 +45,8 @@ def ablate_regions(
 
     Any change moves an image away from the training distribution, which may lower the score by
     itself. The same mask is therefore also placed at random positions of the same image (wrapping
-    around its edges); the mean drop there is the baseline. The call takes 1 + R (1 + placements)
-    forward passes per image.
+    around its edges); the mean drop there is the baseline, which has a standard error. The call
+    takes 1 + R (1 + placements) forward passes per image.
 
     Args:
         model: a module in evaluation mode, which is left unchanged, or any function of the images.
@@ -118,7 +59,8 @@ def ablate_regions(
             standard deviation of a tenth of its shortest side. ``"mean"``: with the image's mean
             colour. ``"inpaint"``: by OpenCV's inpainting from the surroundings (Telea 2004; 2-D
             images only, on the CPU, masks thresholded at 0.5).
-        placements: number of random positions, at least 1.
+        placements: number of random positions, at least 1. With four times as many, the standard
+            error halves. Means over many images need few: 4, say.
         activation: turns outputs into probabilities, see :func:`camlens.targets.probabilities`:
             ``"softmax"``, ``"sigmoid"`` (multi-label) or ``"none"`` (outputs are probabilities).
         seed: seed of the random positions, which are the same on every device.
@@ -154,33 +96,57 @@ def ablate_regions(
     # Drawn together and in main memory, so that they are the same for every batch size and device.
     random = torch.Generator().manual_seed(seed)
     shape = (len(images), placements, len(regions), images.ndim - 2)
-    shifts = torch.randint(2**31, shape, generator=random, device="cpu").to(images.device)
-    variants = 1 + placements
-    values = []
-    for rows in _slices(len(images), max(1, batch // (len(regions) * variants))):
-        placed = torch.cat([masks[rows].unsqueeze(1), _shifted(masks[rows], shifts[rows])], dim=1)
-        placed = placed.flatten(1, 2)
-        changed = replace(images[rows], placed, infill).flatten(0, 1)
-        source = torch.arange(len(images), device=images.device)[rows]
-        own = _rows(fixed, source.repeat_interleave(placed.shape[1]))
-        outcome = _run(module, changed, own, activation, batch)
-        values.append(outcome.values.unflatten(1, (len(masks[rows]), variants, -1)))
-    drops = unchanged.values[:, :, None, None] - torch.cat(values, dim=1)  # (2, N, variants, R, K)
-    if not drops[0].isfinite().all():
-        raise ValueError("the scores of changed images are not finite: check the model's weights")
-    present = _present(masks, infill)[:, None, :, None]
-    drops = drops.where(present, torch.nan).transpose(-1, -2)
-    drop, baseline = drops[:, :, 0], drops[:, :, 1:].mean(dim=2)
+    shifts = torch.randint(2**31, shape, generator=random, device="cpu")
+    # The first placement is the region itself.
+    shifts = torch.cat([torch.zeros_like(shifts[:, :1]), shifts], dim=1).flatten(1, 2)
+    shifts, count = shifts.to(images.device), shifts.shape[1]
+    parts = []
+    for rows in _slices(len(images), max(1, batch // count)):
+        values = []
+        for some in _slices(count, batch):
+            region = torch.arange(count, device=images.device)[some] % len(regions)
+            placed = _shifted(masks[rows, region], shifts[rows, some])
+            changed = replace(images[rows], placed, infill).flatten(0, 1)
+            source = torch.arange(len(images), device=images.device)[rows]
+            own = _rows(fixed, source.repeat_interleave(placed.shape[1]))
+            outcome = _run(module, changed, own, activation, batch)
+            values.append(outcome.values.unflatten(1, placed.shape[:2]))
+        scores = torch.cat(values, dim=2).unflatten(2, (1 + placements, len(regions)))
+        parts.append(_beside_chance(unchanged.values[:, rows, None, None] - scores))
+    present = _present(masks, infill).unsqueeze(-1)
+    found = torch.cat(parts, dim=2).where(present, torch.nan).transpose(-1, -2)
+    (drop, probability_drop), (baseline, probability_baseline), (error, probability_error) = found
     return RegionAblation(
         names=regions.names,
-        drop=drop[0],
-        baseline=baseline[0],
-        probability_drop=drop[1],
-        probability_baseline=baseline[1],
+        drop=drop,
+        baseline=baseline,
+        standard_error=error,
+        probability_drop=probability_drop,
+        probability_baseline=probability_baseline,
+        probability_standard_error=probability_error,
         infill=infill,
         targets=unchanged.classes,
         placements=placements,
     )
+
+
+def _beside_chance(drops: Tensor) -> Tensor:
+    """Return regions' own drops, the mean drops at random positions, and standard errors.
+
+    Args:
+        drops: (2, n, 1 + placements, R, K), of scores and probabilities; the regions' own first.
+
+    Returns:
+        (3, 2, n, R, K); the standard errors are NaN with one placement.
+    """
+    if not drops[0].isfinite().all():
+        raise ValueError("the scores of changed images are not finite: check the model's weights")
+    own, elsewhere = drops[:, :, 0], drops[:, :, 1:]
+    placements = elsewhere.shape[2]
+    error = torch.full_like(own, torch.nan)
+    if placements > 1:
+        error = elsewhere.std(dim=2) / placements**0.5
+    return torch.stack([own, elsewhere.mean(dim=2), error])
 
 
 class _Function(nn.Module):
@@ -286,15 +252,13 @@ def _slices(count: int, step: int) -> Iterator[slice]:
 
 
 def _shifted(masks: Tensor, shifts: Tensor) -> Tensor:
-    """Shift (n, R, *size) masks by (n, P, R, axes) pixels around the edges: (n, P, R, *size)."""
+    """Shift (n, M, *size) masks by (n, M, axes) pixels around the edges."""
     size = masks.shape[2:]
     source = torch.zeros((), dtype=torch.long, device=masks.device)
     for axis, length in enumerate(size):
         shape = [-1 if position == axis else 1 for position in range(len(size))]
-        shift = shifts[..., axis].view(*shifts.shape[:3], *[1] * len(size))
+        shift = shifts[..., axis].view(*shifts.shape[:2], *[1] * len(size))
         position = torch.arange(length, device=masks.device).view(shape) + shift
         source = source * length + position % length
-    source = source.flatten(3)
-    repeated = masks.flatten(2).unsqueeze(1).expand(-1, shifts.shape[1], -1, -1)
-    shifted: Tensor = repeated.gather(3, source).unflatten(3, size)
+    shifted: Tensor = masks.flatten(2).gather(2, source.flatten(2)).unflatten(2, size)
     return shifted

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..explanation import Explanation
 from ..render.html_tables import each_map, html_table
+from ..render.text_tables import text_table
 from .masks import Regions
 from .resolution import fills_window, resolution_of
 
@@ -82,18 +83,23 @@ class Scores:
             f"regions {', '.join(self.names)})"
         )
 
+    def __str__(self) -> str:
+        """Return the summary and a table of the first numbers."""
+        return f"{self!r}\n{text_table(*self._table(), missing='not resolvable')}"
+
     def _repr_html_(self) -> str:
         """Return a table for a notebook: each region's heat next to the chance value."""
+        where = f" at {', '.join(self.layers)}" if self.layers else ""
+        caption = f"{self.method or 'Heatmaps'}{where}: heat on each region"
+        return html_table(caption, *self._table(), missing="not resolvable")
+
+    def _table(self) -> tuple[list[str], list[list[str | float]]]:
+        """Return a header and a row for each image, target and region."""
         columns, names = each_map(self.targets.tolist(), self.names)
         area = self.area.unsqueeze(1).expand_as(self.share)
         numbers = torch.stack([self.share, area.to(self.share), self.density], dim=-1)
-        where = f" at {', '.join(self.layers)}" if self.layers else ""
-        return html_table(
-            f"{self.method or 'Heatmaps'}{where}: heat on each region",
-            [*columns, "share of the heat", "share of the area", "density (chance: 1)"],
-            [a + b for a, b in zip(names, numbers.flatten(0, 2).tolist(), strict=True)],
-            missing="not resolvable",
-        )
+        rows = [a + b for a, b in zip(names, numbers.flatten(0, 2).tolist(), strict=True)]
+        return [*columns, "share of the heat", "share of the area", "density (chance: 1)"], rows
 
 
 @torch.no_grad()

@@ -29,8 +29,9 @@ COLUMNS = (
 
 #: Further columns of a table made with an ablation.
 ABLATION_COLUMNS = (
-    *("infill", "drop", "baseline", "excess"),
-    *("probability_drop", "probability_baseline", "probability_excess", "agreement"),
+    *("infill", "drop", "baseline", "excess", "standard_error"),
+    *("probability_drop", "probability_baseline", "probability_excess"),
+    *("probability_standard_error", "agreement"),
 )
 
 

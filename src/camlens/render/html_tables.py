@@ -32,17 +32,12 @@ def html_table(
         '<tr><td>&lt;nose&gt;</td><td>1.23</td></tr></tbody></table>'
     """
 
-    def cell(value: str | float) -> str:
-        if isinstance(value, str):
-            return html.escape(value)
-        return html.escape(missing) if math.isnan(value) else f"{value:.2f}"
-
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in cells) + "</tr>"
 
     body = []
     for number, row in enumerate(rows[:_ROWS]):
-        texts = [cell(value) for value in row]
+        texts = [html.escape(cell_text(value, missing)) for value in row]
         body.append(
             line([f"<strong>{t}</strong>" for t in texts] if number in bold else texts, "td")
         )
@@ -54,6 +49,13 @@ def html_table(
         f'<table class="dataframe"><caption>{html.escape(caption)}</caption>'
         f"<thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
     )
+
+
+def cell_text(value: str | float, missing: str) -> str:
+    """Return a cell's text: a number with two decimals, ``missing`` for NaN, or text as it is."""
+    if isinstance(value, str):
+        return value
+    return missing if math.isnan(value) else f"{value:.2f}"
 
 
 def each_map(

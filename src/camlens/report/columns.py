@@ -55,6 +55,7 @@ _COLUMNS: dict[str, _Numbers | type] = {
     **{"target": _Numbers(low=-1, high=_LARGEST, whole=True)},
     **{"confidence": _FINITE, "area": _SHARE, "share": _SHARE, "density": _POSITIVE, "score": _ANY},
     **dict.fromkeys(("drop", "baseline", "excess", "agreement", "probability_excess"), _ANY),
+    **dict.fromkeys(("standard_error", "probability_standard_error"), _POSITIVE),
     **dict.fromkeys(MEASURES, _ANY),
     **dict.fromkeys(("name", "reason", "method", "layer", "grid", "region", "infill"), str),
     **{"metric": str, "better": str, "value": _ANY, "curve": bytes},

@@ -18,7 +18,10 @@ from .run_tables import SETTING, Tables, shown_target
 MOST_TARGETS, MOST_MAPS = 12, 6000
 
 #: Columns of the table of regions in a map's record, with one number for each region.
-_REGION_COLUMNS = {"density": "density", "excess": "excess", "probability_excess": "probability"}
+_REGION_COLUMNS = {
+    **{"density": "density", "excess": "excess", "standard_error": "error"},
+    **{"probability_excess": "probability", "probability_standard_error": "probability_error"},
+}
 
 
 def most_targets(tables: Tables, images: Sequence[int]) -> int:
@@ -41,7 +44,8 @@ def records(
         For each image its columns from the table of images, a ``link`` to its file if there is one,
         the ``area`` of each region, and ``maps``: for each map the index of its ``setting``, ``k``,
         ``target``, ``score``, ``evidence``, ``measures``, and for each region ``density``,
-        ``excess`` and ``probability``. Unknown values are None.
+        ``excess`` and ``probability`` with their standard errors, ``error`` and
+        ``probability_error``. Unknown values are None.
     """
     chosen = tables.images.set_index("image").loc[list(images)]
     regions = _regions(tables, images)

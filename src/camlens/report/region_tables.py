@@ -35,7 +35,8 @@ class Cell:
 
     Attributes:
         text: the number, or why it is missing.
-        note: its interval, or the number of images if there are too few for an interval.
+        note: its interval; or, if there are too few images for one, their number and the standard
+            error of a single image's excess.
         says: the comparison with chance in words, for readers who do not see the colour.
         shade: index in the palette, 0 to 16; None without a colour.
         sure: whether the interval excludes chance.
@@ -106,13 +107,15 @@ def ablation_grids(tables: Tables) -> list[Grid]:
     table = tables.regions
     if table is None or "excess" not in table or not table["excess"].notna().any():
         return []
-    probable = bool(table["probability_excess"].notna().any())
     infills = ", ".join(map(str, table["infill"].dropna().unique()))
     return _grids(
         tables,
-        "probability_excess" if probable else "excess",
-        f"Mean drop of the {'probability' if probable else 'score'} when the region is replaced "
-        f"({infills}), minus the mean drop for the same shape at random positions. 0 is chance.",
+        "excess",
+        "Excess: mean drop of the score (not of the probability) when the region is replaced "
+        f"({infills}), minus the mean drop for the same shape at random positions. 0 is chance. "
+        "Below 0: removing the region costs less than removing the same shape elsewhere. After ± "
+        "stands the standard error of a single image's excess over the random positions: within "
+        "two standard errors of 0, it cannot be told from chance.",
     )
 
 
@@ -181,11 +184,21 @@ def _summary(tables: Tables, setting: Setting, by: str | None, value: str) -> pd
 
 
 def _means(rows: pd.DataFrame, by: str | None, value: str) -> pd.DataFrame:
-    whole = regions.summarize(rows, by=[], value=value, min_images=MIN_IMAGES).assign(group=pd.NA)
+    whole = _summarized(rows, [], value).assign(group=pd.NA)
     if by is None or rows[by].isna().all():
         return whole
-    parts = regions.summarize(rows, by=by, value=value, min_images=MIN_IMAGES)
+    parts = _summarized(rows, [by], value)
     return pd.concat([whole, parts.assign(group=parts[by])], ignore_index=True)
+
+
+def _summarized(rows: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    summary = regions.summarize(rows, by=by, value=value, min_images=MIN_IMAGES)
+    if value != "excess":
+        return summary
+    keys = [*by, "region"]
+    # Of the first image: used for groups of a single one.
+    errors = rows.dropna(subset=value).groupby(keys)["standard_error"].first()
+    return summary.join(errors, on=keys)
 
 
 def _grid(
@@ -251,11 +264,10 @@ def _cell(row: dict[str, Any], strongest: float, images: int) -> Cell:
         return Cell(text=_NOTES.get(row["note"], row["note"]), says="no number")
     form = ".2f" if ratio else "+.2f" if row["value"] == "agreement" else "+.3f"
     if not row["enough"]:
-        return Cell(
-            text=f"{mean:{form}}",
-            note="" if row["n"] == images else f"only {wording.count(row['n'], 'image')}",
-            says=_FEW,
-        )
+        notes = [] if row["n"] == images else [f"only {wording.count(row['n'], 'image')}"]
+        if row["n"] == 1 and math.isfinite(row.get("standard_error", math.nan)):
+            notes.insert(0, f"± {row['standard_error']:.3f}")
+        return Cell(text=f"{mean:{form}}", note=", ".join(notes), says=_FEW)
     chance = 1.0 if ratio else 0.0
     sure = not row["low"] <= chance <= row["high"]
     side = "above chance" if mean > chance else "below chance"

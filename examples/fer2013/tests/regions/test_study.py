@@ -131,7 +131,12 @@ def test_the_check_in_bfloat16_is_nearly_that_in_float32(subject):
     assert (rounded - exact).abs().mean() < 2**-7
     few, where = slice(4), subject.regions.of_images(slice(4))
     plain = camlens.faithfulness.ablate_regions(
-        subject.model, subject.images[few], where, targets=subject.targets[few], batch=64
+        subject.model,
+        subject.images[few],
+        where,
+        targets=subject.targets[few],
+        placements=4,
+        batch=64,
     ).excess
     assert torch.equal(exact, plain)
 

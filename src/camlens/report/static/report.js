@@ -522,12 +522,32 @@ function regionsTable(image) {
       numberCell(density === null ? whyNone(map, area) : asText(density), density === null ? "none" : ""),
       numberCell(density === null || area === null ? "–" : `${(100 * density * area).toFixed(1)}%`),
       numberCell(area === null ? "–" : `${(100 * area).toFixed(1)}%`),
-      ...(map.excess ? [numberCell(asSigned(map.excess[i])), numberCell(asSigned(map.probability?.[i]))] : []),
+      ...(map.excess ? excessCells(map, i) : []),
     ];
   });
   const head = [["region"], ["density", "number"], ["of heat", "number"], ["of area", "number"]];
-  if (map.excess) head.push(["effect on score", "number"], ["on prob\u00adability", "number"]);
-  return [tableOf(`Regions: ${sideName(image, map)}`, head, rows)];
+  if (!map.excess) return [tableOf(`Regions: ${sideName(image, map)}`, head, rows)];
+  head.push(["excess of the score", "number"], ["against chance"], ["excess of the prob\u00adability", "number"]);
+  const table = tableOf(`Regions: ${sideName(image, map)}`, head, rows);
+  table.append(element("p", { className: "aside" }, howToReadExcess));
+  return [table];
+}
+
+const howToReadExcess =
+  "Excess ± its standard error over the random positions. Below chance: removing the region costs less than removing " +
+  "the same shape elsewhere. Cannot be told: the excess of the score is within two standard errors of 0.";
+
+function excessCells(map, i) {
+  const withError = (value, error) => asSigned(value) + (value === null ? "" : ` ± ${asText(error, 3)}`);
+  const [excess, error] = [map.excess[i], map.error[i]];
+  // With a single position the error is unknown.
+  const told = excess !== null && error !== null && Math.abs(excess) > 2 * error;
+  const side = excess === null ? "–" : !told ? "cannot be told" : excess > 0 ? "above" : "below";
+  return [
+    numberCell(withError(excess, error)),
+    cell(side, told ? "" : "none"),
+    numberCell(withError(map.probability?.[i] ?? null, map.probability_error?.[i] ?? null)),
+  ];
 }
 
 function whyNone(map, area) {

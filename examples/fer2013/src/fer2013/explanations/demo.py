@@ -67,13 +67,16 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
 def _measured(faces: list[Face], table: pd.DataFrame) -> list[str]:
     """Return the table of regions: where the heat is, and what the score loses without it."""
     names = table["image"].map(dict(enumerate(face.name for face in faces)))
-    table = table.assign(map=names + ", " + table["target"])
+    pairs = zip(table["excess"], table["standard_error"], strict=True)
+    said = [f"{excess:+.2f} ± {error:.2f}" for excess, error in pairs]
+    table = table.assign(map=names + ", " + table["target"], excess=said)
     order = {"index": table["map"].unique(), "columns": table["region"].unique()}
     density, excess = (
-        table.pivot_table(index="map", columns="region", values=column, sort=False)
-        .reindex(**order)  # a map without evidence, or a region too small for it, has no density
-        .to_string(float_format=f"{{:{form}}}".format, na_rep="-", index_names=False)
-        for column, form in (("density", ".1f"), ("excess", "+.2f"))
+        table.pivot(index="map", columns="region", values=column)
+        .reindex(**order)
+        # A map without evidence, or a region too small for it, has no density.
+        .to_string(float_format="{:.1f}".format, na_rep="-", index_names=False)
+        for column in ("density", "excess")
     )
     agreement = table.groupby("map", sort=False)["agreement"].first()
     return [
@@ -82,7 +85,8 @@ def _measured(faces: list[Face], table: pd.DataFrame) -> list[str]:
         density,
         "",
         "What the score (the logit) loses when the region is blurred, beyond what the same blur",
-        "costs at random places of the face:",
+        "costs at random places of the face, ± its standard error. Within two standard errors of",
+        "0 it cannot be told from chance; below 0, the same shape costs more elsewhere:",
         excess,
         "",
         "Does the network need the places that the map points at? Spearman's coefficient of both:",
@@ -120,6 +124,7 @@ def _write_page(
                 regions=camlens.faces.face_template(SIDE),
                 targets=targets.cpu(),
                 infill="blur",
+                placements=16,
                 metrics=["insertion", "deletion", "road", "sufficiency"],
                 classes=CLASSES,
             ),

@@ -91,7 +91,9 @@ def _judge(
     template = camlens.faces.face_template(SIDE)
     explanation = camlens.GradCAM(model)(pictures)
     scores = regions.score(explanation, template)
-    ablation = camlens.faithfulness.ablate_regions(model, pictures, template, targets=explanation)
+    ablation = camlens.faithfulness.ablate_regions(
+        model, pictures, template, targets=explanation, placements=4
+    )
     place = template.names.index(region)
     density = scores.density[:, 0, place].nan_to_num(0)  # no evidence is not found
     found = (density > LEAST_DENSITY) & (ablation.excess[:, 0].argmax(dim=-1) == place)

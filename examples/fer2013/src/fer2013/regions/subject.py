@@ -74,6 +74,7 @@ class Subject:
             self.regions.of_images(slice(count)),
             targets=self.targets[:count],
             infill=infill,
+            placements=4,  # few, since means are over thousands of faces
             batch=_BATCH,
         )
 
