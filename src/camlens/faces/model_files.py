@@ -155,8 +155,17 @@ def _cached(entry: ModelFile) -> Path:
         return Path(pooch.retrieve(entry.url, checksum, fname=entry.name, path=cache))
     except (OSError, ValueError) as error:  # ValueError: another checksum
         raise OSError(
-            f"could not get {entry.name} ({entry.licence}) from {entry.url}: {error}. Download "
-            f"it on a machine with a network (sha256 {entry.sha256}) and put it into {cache}, or "
-            f"name the file in the environment variable {entry.variable}, or its folder in "
-            f"{_FOLDER_VARIABLE}"
+            f"{entry.name} is missing: {entry.variable} and {_FOLDER_VARIABLE} are not set, "
+            f"{cache} lacks it, and the download failed ({_reason(error)}). Where there is a "
+            f"network, run curl -LO {entry.url} and put the file into that folder"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return in a few words why pooch could not download a file."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"HTTP status {response.status_code}"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "its checksum is wrong"
