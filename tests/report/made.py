@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from camlens import heatmap, regions
 from camlens.dataset import manifest as manifests
 from camlens.dataset.shards import write_checksums
 from camlens.faithfulness import RegionAblation
+from camlens.regions.outlines import outlines
 
 SIDE, GRID = 48, 12
 
@@ -94,6 +96,10 @@ def _masks(made):
     return regions.Regions(made.region_names or masks.names, masks.masks)
 
 
+def _outlines(made):
+    return json.dumps(outlines(_masks(made))[0])
+
+
 def _write_shard(folder, made, ids, random):
     folder.mkdir(parents=True)
     n, c = len(ids), len(made.classes or "abc")
@@ -112,6 +118,9 @@ def _write_shard(folder, made, ids, random):
             "thumbnail": [
                 face(i, p) if r else None for i, p, r in zip(ids, prediction, readable, strict=True)
             ],
+            "outlines": pd.array(
+                [_outlines(made) if r and made.scored else pd.NA for r in readable], "string"
+            ),
             "reason": pd.array(
                 [pd.NA if r else "cannot identify image file" for r in readable], "string"
             ),

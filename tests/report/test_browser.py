@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from camlens.report import write_report
+from camlens.faces import face_template
+from camlens.report import palette, write_report
 from camlens.report.run_tables import load
 
 from .made import SIDE, Made, change_manifest, seal, write_run
@@ -215,6 +216,33 @@ class TestCards:
         assert len(set(one.values())) == 3
         browser.choose("setting", "")
         assert len(browser.until(f"const found = {HEAT}; return found.length && found")) == 6
+
+    def test_outlines_of_the_regions_lie_over_the_pictures(self, browser, usual, tmp_path):
+        browser.open(usual[1]).gallery()
+        regions = ["brows", "eyes", "nose", "mouth", "cheeks", "forehead", "chin"]
+        assert browser.texts("#key bdi") == regions  # the background has no outline of its own
+        first = "document.querySelector('#cards .picture')"
+        drawn = f"const [box, svg] = [{first}, {first}.querySelector('.outlines')];"
+        assert browser.run(f"{drawn} return [...svg.querySelectorAll('title')].length") == 7
+        # The mouth of the template, in shares of the picture.
+        mouth = browser.run(
+            f"{drawn} const [a, b] = [box, svg.querySelectorAll('path')[7]]"
+            ".map((one) => one.getBoundingClientRect());"
+            "return [(b.left - a.left) / a.width, (b.top - a.top) / a.height,"
+            "b.width / a.width, b.height / a.height]"
+        )
+        mask = face_template(SIDE).pick("mouth").masks[0, 0] > 0.5
+        (top, left), (bottom, right) = (
+            (edge / SIDE).tolist() for edge in mask.nonzero().aminmax(dim=0)
+        )
+        sizes = [left, top, right + 1 / SIDE - left, bottom + 1 / SIDE - top]
+        assert mouth == pytest.approx(sizes, abs=0.03)
+        picture = browser.saved(tmp_path / "saved", "#cards li:first-child .tool")
+        colors = {tuple(c) for c in np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3)}
+        assert {tuple(bytes.fromhex(line[1:])) for line in palette.lines()[:7]} <= colors
+        assert browser.run(f"{drawn} return getComputedStyle(svg).display") == "block"
+        browser.run("document.getElementById('outlines').click()")
+        assert browser.run(f"{drawn} return getComputedStyle(svg).display") == "none"
 
     def test_a_map_without_evidence_is_not_coloured(self, browser, usual):
         browser.open(usual[1])
@@ -483,6 +511,7 @@ class TestSaving:
     def test_a_cards_pictures(self, browser, usual, tmp_path):
         browser.open(usual[1]).gallery()
         browser.choose("opacity", 100)
+        browser.run("document.getElementById('outlines').click()")
         file = browser.saved(tmp_path / "saved", "#cards li:first-child .tool")
         assert file.name == "folder_00000.png-maps.png"
         picture = np.asarray(Image.open(file).convert("RGB")).astype(int)
@@ -498,6 +527,7 @@ class TestSaving:
     def test_the_large_picture_as_it_is_shown(self, browser, usual, tmp_path):
         browser.open(usual[1])
         browser.choose("opacity", 100)
+        browser.run("document.getElementById('outlines').click()")
         browser.run("document.querySelector('.card').click()")
         browser.choose("split", 25)
         file = browser.saved(tmp_path / "saved", "#save-picture")

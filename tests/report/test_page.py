@@ -10,7 +10,7 @@ import camlens.report
 from camlens.dataset import manifest as manifests
 from camlens.report import page, palette, write_report
 
-from .made import write_run
+from .made import change_manifest, write_run
 
 
 def test_json_in_a_script_has_no_mark_of_html():
@@ -100,6 +100,19 @@ def test_an_unfinished_run_is_refused_and_read_when_asked(tmp_path):
     assert "This run is not complete." in write_report(part).read_text("utf-8")
     with pytest.raises(FileNotFoundError):
         write_report(tmp_path / "nothing")
+
+
+def test_notes_of_the_run_are_above_the_images(tmp_path):
+    run = write_run(tmp_path / "run", images=2)
+    assert "Note:" not in write_report(run).read_text("utf-8")
+    change_manifest(run, notes=["the weights are <random>", "no face was found"])
+    head = write_report(run).read_text("utf-8").partition("</header>")[0]
+    assert re.findall(r"Note:</strong> (.*?)</p>", head) == [
+        "the weights are &lt;random&gt;",
+        "no face was found",
+    ]
+    change_manifest(run, notes=3)
+    assert "Note:" not in write_report(run).read_text("utf-8")
 
 
 def test_a_damaged_table_is_named(tmp_path):

@@ -10,10 +10,12 @@ from PIL import Image
 
 import camlens
 from camlens.dataset import Run
+from camlens.faces import face_template
+from camlens.regions.outlines import outlines
 from camlens.report import gallery, pictures
 from camlens.report.run_tables import load
 
-from .made import write_run
+from .made import SIDE, write_run
 
 
 def decoded(address):
@@ -96,12 +98,25 @@ def test_what_is_no_heat_is_refused(value):
 
 def test_photographs_are_the_runs_or_nothing(usual):
     found = pictures.pictures(usual, gallery.records(usual, [0, 3]))
-    thumbnails = usual.thumbnails([0, 3])
-    assert [base64.b64decode(one["photo"].split(",")[1]) for one in found] == [*thumbnails.values()]
+    thumbnails = usual.pictures([0, 3])["thumbnail"]
+    assert [base64.b64decode(one["photo"].split(",")[1]) for one in found] == thumbnails.tolist()
     assert pictures.photo(b"", 100) == ""
     assert pictures.photo(b"<svg onload=alert(1)>", 100) == ""
     assert pictures.photo(b"RIFFxxxxWEBP", 100) == ""
     assert pictures.photo(b"\xff\xd8\xff broken", 5).startswith("data:image/jpeg;base64,")
+
+
+def test_outlines_are_those_of_the_regions_in_their_order(usual):
+    (found,) = pictures.pictures(usual, gallery.records(usual, [3]))
+    expected = outlines(face_template(SIDE))[0]
+    assert found["outlines"] == [expected.get(name, "") for name in usual.region_names]
+    assert found["outlines"][usual.region_names.index("background")] == ""
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"nose": 3}', '{"nose": "M1,1"/>"}'])
+def test_what_is_no_path_is_refused(content):
+    with pytest.raises(ValueError, match=r"not paths|Expecting"):
+        pictures.outlines(content, ["nose"])
 
 
 def test_a_photograph_of_many_bytes_becomes_a_jpeg():

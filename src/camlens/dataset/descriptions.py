@@ -57,6 +57,7 @@ def describe_run(
         "regions": names,
         "dataset": describe_dataset(dataset, walk),
         "root": _root(dataset),
+        "notes": list(options.notes),
         "device": some.device.type,
         "modes": describe_modes(some.device.type),
         "versions": versions(),

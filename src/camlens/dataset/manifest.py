@@ -19,8 +19,8 @@ FORMAT = "camlens.run.1"
 
 _FORMAT_NAME = re.compile(r"camlens\.run\.(\d+)")
 
-#: Fields that a run fills in; they do not affect whether it can resume.
-_FOUND = ("format", "complete", "images", "unreadable", "shards", "regions", "root")
+#: Fields that a run fills in, or that no number depends on; a run resumes whatever they are.
+_FOUND = ("format", "complete", "images", "unreadable", "shards", "regions", "root", "notes")
 
 
 #: Suffixes of fields that are hashes, and the messages to show when they differ.
@@ -168,7 +168,7 @@ def check_same(run: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> Non
 
 
 def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that affect the results, without those that the run fills in."""
+    """Return the fields that affect the results."""
     asked = {name: value for name, value in manifest.items() if name not in _FOUND}
     asked["methods"] = [
         {**one, "layers": None} if finds_its_layer(one) else one for one in asked["methods"]

@@ -29,7 +29,8 @@ HEAT_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float16": 
 class RunOptions:
     """The options of a run, validated on creation.
 
-    All options except ``num_workers`` affect the results, so a run only resumes with equal ones.
+    All options except ``num_workers`` and ``notes`` affect the results, so a run only resumes with
+    equal ones.
 
     Args:
         targets: what to explain. None: the predicted class. ``"label"``: each image's label.
@@ -64,6 +65,8 @@ class RunOptions:
             for all targets, or one for each.
         floors: floors of the metrics, see :class:`camlens.faithfulness.MetricOptions`.
         seed: seed of the metrics, see :class:`camlens.faithfulness.MetricOptions`.
+        notes: what a reader of the report must know, such as "the weights are random"; the page
+            shows them under its title.
 
     Raises:
         TypeError: an option has the wrong type.
@@ -84,6 +87,7 @@ class RunOptions:
     metrics: Metrics = ()
     floors: Sequence[str] = tuple(FLOORS)
     seed: int = 0
+    notes: Sequence[str] = dataclasses.field(default=(), metadata={"recorded": False})
 
     def __post_init__(self) -> None:
         """Check the values, and convert classes of each image to a tensor."""

@@ -75,8 +75,9 @@ class Run:
     def images(self) -> pd.DataFrame:
         """One row for each item of the data set.
 
-        The columns are image, name, label, prediction, confidence, width, height, thumbnail and
-        reason (why an item is unreadable; its other columns except image and name are missing).
+        The columns are image, name, label, prediction, confidence, width, height, thumbnail,
+        outlines (of the regions: SVG paths by name, as JSON; the image's longer side has 224 units)
+        and reason (why an item is unreadable; its other columns except image and name are missing).
         """
         return self._read("images.parquet", list(IMAGES))
 

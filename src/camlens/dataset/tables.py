@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ IMAGES = {
     "width": "Int32",
     "height": "Int32",
     "thumbnail": "object",
+    "outlines": "string",
     "reason": "string",
 }
 
@@ -94,6 +96,7 @@ class Shard:
         # Kept values are copied, by this thread or into Arrow's memory. If left among large tensors
         # of the computing thread, they would keep the C library from reusing that memory.
         small = pa.array(thumbnails(found.pictures), pa.binary())
+        outlines = [json.dumps(paths) for paths in found.outlines]
         for row, thumbnail in enumerate(small):
             prediction = predictions[row]
             self._images.append(
@@ -106,6 +109,7 @@ class Shard:
                     "width": found.size[1],
                     "height": found.size[0],
                     "thumbnail": thumbnail,
+                    "outlines": outlines[row % len(outlines)] if outlines else None,
                     "reason": None,
                 }
             )

@@ -19,7 +19,7 @@ BACKGROUND = "background"
 _LETTERS = {1: "L", 2: "HW", 3: "DHW"}
 
 #: Colours of drawn outlines, red, green and blue; after Okabe and Ito 2008, for the colour-blind.
-_COLORS = (
+COLORS = (
     (0.90, 0.62, 0.00),
     (0.34, 0.71, 0.91),
     (0.94, 0.89, 0.26),
@@ -243,7 +243,7 @@ class Regions:
         outlines = self.resize(canvas.shape[-2:]).masks.to(pictures.device)
         outlines = outlines.expand(n, -1, -1, -1).repeat_interleave(k, 0)
         for index in reversed(range(len(self.names))):  # shared edges keep the first colour
-            color = _COLORS[index % len(_COLORS)]
+            color = COLORS[index % len(COLORS)]
             line = outlines[:, index : index + 1]
             flat = render.contours(flat, line, width=width, color=color).squeeze(1)
         return flat.reshape(n, k, *flat.shape[1:])

@@ -57,7 +57,9 @@ _COLUMNS: dict[str, _Numbers | type] = {
     **dict.fromkeys(("drop", "baseline", "excess", "agreement", "probability_excess"), _ANY),
     **dict.fromkeys(("standard_error", "probability_standard_error"), _POSITIVE),
     **dict.fromkeys(MEASURES, _ANY),
-    **dict.fromkeys(("name", "reason", "method", "layer", "grid", "region", "infill"), str),
+    **dict.fromkeys(
+        ("name", "reason", "method", "layer", "grid", "region", "infill", "outlines"), str
+    ),
     **{"metric": str, "better": str, "value": _ANY, "curve": bytes},
     **{"evidence": bool, "resolvable": bool, "heat": bytes, "thumbnail": bytes},
 }
@@ -65,7 +67,7 @@ _COLUMNS: dict[str, _Numbers | type] = {
 _CLASSES = ("label", "prediction", "target")
 
 #: Columns without numbers in which a value may be missing.
-_OPTIONAL = ("reason", "infill", "thumbnail", "curve")
+_OPTIONAL = ("reason", "infill", "thumbnail", "outlines", "curve")
 
 
 def check(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -119,6 +119,7 @@ def _data(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
     return {
         "classes": {int(one): tables.class_name(int(one)) for one in sorted(shown) if one >= 0},
         "regions": tables.region_names,
+        "lines": palette.lines(),
         "settings": _settings(tables),
         "targets": gallery.targets(tables, images),
         "measures": [MEASURES[name][0] for name in tables.measures],
@@ -144,6 +145,7 @@ def _facts(tables: Tables, images: Sequence[int]) -> dict[str, Any]:
         "settings": _settings(tables),
         "target": shown_target(tables.maps),
         "facts": findings.facts(tables),
+        "notes": tables.notes,
         "unreadable": tables.unreadable.head(MOST_UNREADABLE).to_dict("records"),
         "unreadable_count": len(tables.unreadable),
         "shown": len(images),

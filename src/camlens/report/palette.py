@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..regions.masks import COLORS
 from ..regions.plots import STRONGEST, shade
 
 #: A cell's shade is between -STEPS and STEPS; 0 is chance.
@@ -33,6 +34,16 @@ def stylesheet() -> str:
     light = "\n".join(_rule(s, _light(s / STEPS)) for s in steps)
     dark = "\n".join(_rule(s, _dark(s / STEPS)) for s in steps)
     return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+
+
+def lines() -> list[str]:
+    """Return the colours of the regions' outlines, those of :meth:`camlens.regions.Regions.draw`.
+
+    Example:
+        >>> lines()[0]
+        '#e69e00'
+    """
+    return [f"#{bytes(round(255 * part) for part in color).hex()}" for color in COLORS]
 
 
 def _light(far: float) -> tuple[int, ...]:

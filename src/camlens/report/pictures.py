@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -25,6 +28,9 @@ _MOST_BYTES, _MOST_BYTES_OF_MANY = 30_000, 12_000
 #: Number of images whose maps are read and drawn at once.
 _AT_ONCE = 200
 
+#: What :func:`camlens.regions.outlines.outlines` writes.
+_PATH = re.compile(r"[Mlz\d, -]*")
+
 #: Smooth heat takes 1 to 5 kB, a third of a palette PNG.
 _FORMAT: dict[str, Any] = {"format": "WEBP", "quality": 75, "method": 2}
 
@@ -37,11 +43,12 @@ def pictures(tables: Tables, records: Sequence[dict[str, Any]]) -> list[dict[str
         records: the images' records from :func:`camlens.report.gallery.records`.
 
     Returns:
-        For each image ``photo``, which is empty if there is none, and ``heat``, a list as long as
-        the record's ``maps``, with empty strings for maps without evidence.
+        For each image ``photo``, which is empty if there is none; ``heat``, a list as long as the
+        record's ``maps``, with empty strings for maps without evidence; and ``outlines``, an SVG
+        path for each region, empty if there is none.
 
     Raises:
-        ValueError: a map contains values that are not heat.
+        ValueError: a map contains values that are not heat, or an outline is not a path.
     """
     many = sum(len(record["maps"]) for record in records) > MANY or len(records) > MANY
     return [
@@ -55,7 +62,8 @@ def _some(
     tables: Tables, records: Sequence[dict[str, Any]], many: bool
 ) -> Iterator[dict[str, Any]]:
     images = [record["image"] for record in records]
-    photos = tables.thumbnails(images)
+    kept = tables.pictures(images)
+    photos = kept["thumbnail"].dropna()
     rows = tables.heat(images)
     keys = zip(rows["image"], rows["k"], *(rows[name] for name in SETTING), strict=True)
     stored = zip(rows["heat"], rows["heat_height"], rows["heat_width"], strict=True)
@@ -75,7 +83,14 @@ def _some(
                 ) from None
             heat.append(_address(drawn))
         most = _MOST_BYTES_OF_MANY if many else _MOST_BYTES
-        yield {"photo": photo(photos.get(record["image"], b""), most), "heat": heat}
+        image = record["image"]
+        try:
+            lines = outlines(kept["outlines"][image], tables.region_names)
+        except ValueError as error:
+            raise ValueError(
+                f"{tables.run.path} is damaged: in images.parquet, image {image}, {error}"
+            ) from None
+        yield {"photo": photo(photos.get(image, b""), most), "heat": heat, "outlines": lines}
 
 
 def drawn_size(height: int, width: int, *, many: bool = False) -> tuple[int, int]:
@@ -129,6 +144,27 @@ def photo(content: bytes, most: int) -> str:
     if len(content) > most and _kind(content) in ("png", "jpeg"):
         content = _as_jpeg(content)
     return _address(content) if _kind(content) in ("png", "jpeg") else ""
+
+
+def outlines(content: Any, names: Sequence[str]) -> list[str]:
+    """Return the SVG path of each named region; other content never gets into the page.
+
+    Args:
+        content: paths by name, as JSON; a missing value if there are none.
+        names: the regions' names.
+
+    Raises:
+        ValueError: the content is not such JSON.
+
+    Example:
+        >>> outlines('{"nose": "M10,20l5,5z"}', ["mouth", "nose"])
+        ['', 'M10,20l5,5z']
+    """
+    found = {} if pd.isna(content) else json.loads(content)
+    known = isinstance(found, dict) and all(isinstance(path, str) for path in found.values())
+    if not known or not all(map(_PATH.fullmatch, found.values())):
+        raise ValueError("the outlines are not paths")
+    return [found.get(name, "") for name in names]
 
 
 def _kind(content: bytes) -> str:

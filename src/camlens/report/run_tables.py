@@ -63,6 +63,12 @@ class Tables:
         return self.run.manifest
 
     @property
+    def notes(self) -> list[str]:
+        """What the run says a reader must know, see :class:`camlens.dataset.RunOptions`."""
+        notes = self.manifest.get("notes")
+        return [str(note) for note in notes] if isinstance(notes, list) else []
+
+    @property
     def labelled(self) -> bool:
         """Whether any image has a label."""
         return bool(self.images["label"].notna().any())
@@ -106,10 +112,9 @@ class Tables:
         known = 0 <= target < len(classes)
         return str(classes[target]) if known else f"class {target}"
 
-    def thumbnails(self, images: Sequence[int]) -> dict[int, bytes]:
-        """Return the encoded pictures of some images."""
-        found = self._of(images, "images", ["image", "thumbnail"]).dropna()
-        return dict(zip(found["image"], found["thumbnail"], strict=True))
+    def pictures(self, images: Sequence[int]) -> pd.DataFrame:
+        """Return ``thumbnail`` and ``outlines`` of some images, by image."""
+        return self._of(images, "images", ["image", "thumbnail", "outlines"]).set_index("image")
 
     def heat(self, images: Sequence[int]) -> pd.DataFrame:
         """Return ``image``, ``k``, the setting and the heat of some images' maps."""

@@ -96,9 +96,44 @@ function pictureOf(place, map, description) {
     "picture",
     element("img", { className: "photo", alt: description, decoding: "async", ...(photo ? { src: photo } : {}) }),
     drawn ? element("img", { className: "heat", alt: "", decoding: "async", src: drawn }) : null,
+    outlinesOf(place),
   );
   picture.style.aspectRatio = String(ratioOf(image));
   return picture;
+}
+
+/** An element of a drawing. */
+function drawing(tag, attributes, ...children) {
+  const made = document.createElementNS(find("drawing").namespaceURI, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+/** Units of the outlines' paths in a pixel of the image: the longer side has 224. */
+const unitsOf = (image) => 224 / Math.max(image.width, image.height);
+const lineColor = (i) => report.lines[i % report.lines.length];
+
+/** The paths and places of an image's outlines; the first region comes last, on top of shared edges. */
+const linesOf = (place) => pictures[place].outlines.map((d, i) => ({ d, i })).filter(({ d }) => d).reverse();
+
+/** The outlines of an image's regions, over a dark line that makes them visible on any picture. */
+function outlinesOf(place) {
+  const image = report.images[place];
+  const [width, height] = [image.width, image.height].map((side) => side * unitsOf(image));
+  const paths = linesOf(place).flatMap(({ d, i }) => {
+    const line = drawing("path", { d, stroke: lineColor(i) }, drawing("title", {}, report.regions[i]));
+    return [drawing("path", { d, class: "under" }), line];
+  });
+  return drawing("svg", { class: "outlines", viewBox: `0 0 ${width} ${height}`, "aria-hidden": true }, ...paths);
+}
+
+/** A region's name, beside a piece of its outline if there is any. */
+function regionName(i) {
+  if (!pictures.some(({ outlines }) => outlines[i])) return named(report.regions[i]);
+  const line = span("line");
+  line.style.background = lineColor(i);
+  return span("", line, named(report.regions[i]));
 }
 
 const ratioOf = (image) => Math.min(4, Math.max(0.4, image.width / image.height));
@@ -515,10 +550,10 @@ function mapsTable(image) {
 function regionsTable(image) {
   const map = sideMap(image, 1) ?? sideMap(image, 0);
   if (!map?.density) return [];
-  const rows = report.regions.map((name, i) => {
+  const rows = report.regions.map((_, i) => {
     const [density, area] = [map.density[i], image.area[i] ?? null];
     return [
-      element("td", {}, named(name)),
+      element("td", {}, regionName(i)),
       numberCell(density === null ? whyNone(map, area) : asText(density), density === null ? "none" : ""),
       numberCell(density === null || area === null ? "–" : `${(100 * density * area).toFixed(1)}%`),
       numberCell(area === null ? "–" : `${(100 * area).toFixed(1)}%`),
@@ -586,7 +621,22 @@ async function drawPicture(context, place, map, box, [from, to] = [0, 1]) {
     context.globalAlpha = layers[i][1];
     context.drawImage(image, box.x, box.y, box.width, box.height);
   });
+  if (find("outlines").checked) drawOutlines(context, place, box);
   context.restore();
+}
+
+function drawOutlines(context, place, box) {
+  const scale = box.width / (report.images[place].width * unitsOf(report.images[place]));
+  const position = new DOMMatrix().translate(box.x, box.y).scale(scale);
+  context.globalAlpha = 1;
+  linesOf(place).forEach(({ d, i }) => {
+    const path = new Path2D();
+    path.addPath(new Path2D(d), position);
+    for (const [strokeStyle, lineWidth] of [["#000", 4], [lineColor(i), 2]]) {
+      Object.assign(context, { strokeStyle, lineWidth });
+      context.stroke(path);
+    }
+  });
 }
 
 function blank(width, height) {
@@ -717,6 +767,9 @@ function fillControls() {
   fillSelect("target", [...report.targets.map(({ id, name }) => [id, name]), ...every]);
   if (every.length && (report.images.length === 1 || (methods === 1 && most <= 3))) find("target").value = "all";
   for (const id of ["setting", "target"]) markDefault(find(id));
+  const outlined = report.regions.map((_, i) => i).filter((i) => pictures.some(({ outlines }) => outlines[i]));
+  find("key").append(...outlined.map(regionName));
+  find("key").hidden = !outlined.length;
   find("filter").hidden = report.images.length < FEW;
   find("save").hidden = !report.images.length;
   const size = report.images.length <= 4 ? 280 : report.images.length <= 200 ? 180 : 130;
@@ -737,6 +790,7 @@ function setOpacity(percent) {
   }
 }
 
+const setOutlines = () => document.documentElement.classList.toggle("outlined", find("outlines").checked);
 const setSize = () => find("cards").style.setProperty("--tile", `${find("size").value}px`);
 
 /** Wait until typing pauses. */
@@ -750,12 +804,13 @@ function paused(action, milliseconds = 120) {
 
 function listen() {
   const form = find("controls");
-  const readSliders = () => [setOpacity(Number(find("opacity").value)), setSize()];
+  const readSliders = () => [setOpacity(Number(find("opacity").value)), setSize(), setOutlines()];
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(() => [readSliders(), update()]));
   find("search").addEventListener("input", paused(update));
   find("opacity").addEventListener("input", readSliders);
   find("size").addEventListener("input", readSliders);
+  find("outlines").addEventListener("input", readSliders);
   for (const id of ["label", "prediction", "correct", "region", "pair", "sort", "setting", "target"]) {
     find(id).addEventListener("change", update);
   }
@@ -798,6 +853,7 @@ function preparePrint() {
 fillControls();
 setOpacity(Number(find("opacity").value));
 setSize();
+setOutlines();
 listen();
 update();
 document.documentElement.dataset.ready = Math.round(performance.now());

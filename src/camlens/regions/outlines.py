@@ -1,0 +1,61 @@
+"""The outlines of regions as SVG paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from .masks import BACKGROUND, Regions
+
+#: The longer side of an image in the paths' units, and the pixels that masks are traced with.
+LONGEST = 224
+
+
+def outlines(regions: Regions) -> list[dict[str, str]]:
+    """Trace the edges of 2-D masks, where their value is 0.5.
+
+    Returns:
+        For each set of masks, the ``d`` attribute of an SVG path for each region, empty if the
+        region is absent, in whole units: an image's longer side has 224. The background has no
+        path, since its edges are those of the other regions.
+
+    Example:
+        >>> outlines(Regions.from_boxes(["box"], [[10, 20, 100, 200]], (224, 224)))
+        [{'box': 'M10,20l2,0 88,0 0,180 -90,0 0,-180z'}]
+    """
+    h, w = regions.size
+    scale = LONGEST / max(h, w)
+    shrunk = min(1.0, scale)
+    size = max(1, round(h * shrunk)), max(1, round(w * shrunk))
+    masks = regions.resize(size).masks.cpu().numpy()
+    return [
+        {
+            name: "".join(_paths(mask, scale / shrunk))
+            for name, mask in zip(regions.names, own, strict=True)
+            if name != BACKGROUND
+        }
+        for own in masks
+    ]
+
+
+def _paths(mask: npt.NDArray[np.float32], scale: float) -> Iterator[str]:
+    from contourpy import contour_generator  # matplotlib depends on it
+    from matplotlib.path import Path
+
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return
+    # Cut out the region, since tracing takes time; zeros around it close the outlines.
+    cut = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
+    # The centre of the mask's first pixel is at (0.5, 0.5), and of the padded one at (1, 1).
+    corner = columns[0] - 0.5, rows[0] - 0.5
+    for line in contour_generator(z=cut).lines(0.5):
+        path = Path((line + corner) * scale)
+        path.simplify_threshold = 1.0
+        # matplotlib adds the first point and an end mark.
+        points = np.asarray(path.cleaned(simplify=True).vertices)[:-2].round().astype(int)
+        moves = " ".join(f"{x},{y}" for x, y in np.diff(points, axis=0) if x or y)
+        if moves:
+            yield f"M{points[0, 0]},{points[0, 1]}l{moves}z"
