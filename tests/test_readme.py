@@ -54,18 +54,28 @@ def test_a_photograph_is_explained(explained, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.shared
-def test_the_claim_is_checked(blocks, explained, shared, monkeypatch):
-    monkeypatch.setenv("CAMLENS_MODELS", str(shared / "models"))
+def test_the_claim_is_checked(blocks, explained):
     names = dict(explained)
     exec(blocks[1].replace("regions.table(", "table = regions.table("), names)
+    assert names["table"]["region"].tolist() == ["top", "middle", "bottom"]
+    assert names["scores"].resolvable.all()
+    middle = names["parts"].pick("middle").masks[0, 0]
+    assert torch.equal(middle.nonzero().aminmax(dim=0).max, torch.tensor([159, 159]))
+    (line,) = re.findall(r"`(explanation.show\(parts.*?)`", README.read_text())
+    assert eval(line, names).axes  # a figure
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_parts_of_a_face_are_found(blocks, explained, shared, monkeypatch):
+    monkeypatch.setenv("CAMLENS_MODELS", str(shared / "models"))
+    names = {**explained, "images": explained["image"].unsqueeze(0)}
+    exec(blocks[2], names)
     mouth = names["face"].pick("mouth").masks[0, 0]
     rows, columns = torch.arange(224.0), torch.arange(224.0)
     middle = (mouth.sum(1) @ rows / mouth.sum(), mouth.sum(0) @ columns / mouth.sum())
     assert middle[0].item() == pytest.approx(104.6, abs=4)  # row 284 and
     assert middle[1].item() == pytest.approx(118.2, abs=4)  # column 270 of the photograph
-    assert names["table"]["region"].tolist() == list(names["face"].names)
-    assert not names["scores"].resolvable[0, 0, 0]  # her face is small in the photograph
 
 
 @pytest.mark.slow
@@ -75,7 +85,7 @@ def test_maps_are_judged_beside_floors(blocks):
     explanation = camlens.GradCAM(model, "features")(images, targets=classes)
     names = {"camlens": camlens, "faithfulness": camlens.faithfulness}
     names |= {"model": model, "images": images, "explanation": explanation}
-    exec(blocks[2], names)
+    exec(blocks[3], names)
     assert set(names["result"].floors) == set(camlens.faithfulness.FLOORS)
     assert names["result"].mean > 0.5
     assert set(names["found"].table["method"]) == {"GradCAM", "LRP"}
