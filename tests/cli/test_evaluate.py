@@ -114,6 +114,25 @@ def test_localization_takes_the_object_from_a_file(run, words, images, folder):
     assert own.tolist() == pytest.approx(share.tolist(), abs=0.01)  # heat is kept in 256 steps
 
 
+def test_image_files_are_evaluated_like_their_folder(run, words, images, folder):
+    metric = ("--metric", "sparseness", "--json")
+    whole = run(*words, "--out", "whole", *metric)
+    files = sorted(images.rglob("*.png"))
+    some = run("evaluate", *files, *words[2:], "--out", "some", *metric)
+    assert some.code == 0, some.err
+    assert some.json["table"] == whole.json["table"]
+    one = run("evaluate", files[0], *words[2:], "--out", "one", *metric)
+    assert [row["images"] for row in one.json["table"]] == [1, 1]
+    notes = json.loads((folder / "one" / "manifest.json").read_text())["notes"]
+    assert [note[:38] for note in notes] == ["the model's preprocessing is unknown, "]
+    got = run("evaluate", files[0], images, *words[2:], "--out", "more", *metric)
+    assert got.code == 2
+    said = flat(got.err.replace("\u2502", " "))
+    assert "expected one folder, or only image files, got 2 paths of which" in said
+    got = run("evaluate", "absent", *words[2:], "--out", "more", *metric)
+    assert "absent does not exist" in got.err
+
+
 def mine(model, images, explanation, **options):
     return deletion(model, images, explanation, step=100, **options)
 

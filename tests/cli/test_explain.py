@@ -1,15 +1,18 @@
 """``camlens explain``: the numbers of the library, in files and tables."""
 
 import csv
+import html
 import json
 import math
 import re
 import resource
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 import camlens
@@ -33,6 +36,31 @@ def test_random_weights_are_told(run):
     got = run("explain", "hopper.png", *model, "--out", "out")
     assert got.code == 0, got.err
     assert "Note: the weights are random, so scores and maps say nothing" in got.err
+
+
+@pytest.mark.slow
+def test_class_names_of_a_file_of_weights(run, folder):
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), "w.pth")
+    words = ("explain", "hopper.png", "--model", "torchvision:squeezenet1_1", "--weights", "w.pth")
+    got = run(*words, "--json")
+    assert "the class names are unknown: pass --classes imagenet" in " ".join(got.err.split())
+    said = got.json["photos"][0]["prediction"]
+    assert said["name"] is None
+    got = run(*words, "--json", "--classes", "imagenet")
+    names = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
+    assert got.err == ""
+    assert got.json["photos"][0]["prediction"]["name"] == names[said["class"]]
+
+
+def test_the_page_repeats_the_notes(run, model, monkeypatch):
+    monkeypatch.setenv("CAMLENS_YUNET", "absent")
+    got = run("explain", "hopper.png", *model, "--regions", "template", "--out", "out")
+    notes = [" ".join(one.split()) for one in got.err.split("Note: ")[1:]]
+    assert [one[:20] for one in notes] == ["the model's preproce", "could not check whet"]
+    page = html.unescape(Path("out/report.html").read_text("utf-8"))
+    assert re.findall(r"Note:</strong> (.*?)</p>", page) == notes
+    run("report", "out", "--out", "again.html")
+    assert notes[0] in html.unescape(Path("again.html").read_text("utf-8"))
 
 
 def test_files_hold_what_the_library_gives(run, model, folder, hopper):

@@ -40,6 +40,17 @@ def test_torchvision_with_a_file_of_other_classes(tmp_path):
         loading.load_model("torchvision:vgg11", str(tmp_path / "a.safetensors"))
 
 
+@pytest.mark.slow
+def test_a_file_of_weights_gets_imagenets_names_on_request(tmp_path):
+    path = str(tmp_path / "a.safetensors")
+    save_file(resnet18().state_dict(), path)
+    assert loading.load_model("torchvision:resnet18", path).classes is None
+    named = loading.load_model("torchvision:resnet18", path, classes="imagenet")
+    assert named.classes == tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+    with pytest.raises(ValueError, match="list of names or \"imagenet\", got 'ImageNet'"):
+        loading.load_model("torchvision:resnet18", path, classes="ImageNet")
+
+
 @pytest.mark.parametrize("weights", [None, "default", "IMAGENET1K_V1"])
 def test_published_weights_bring_preprocessing_and_classes(tmp_path, monkeypatch, weights):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -47,6 +47,14 @@ def plain(text: object) -> str:
 def note(text: object, *, kind: str = "Note", style: str = "yellow") -> None:
     """Write one paragraph to standard error."""
     messages().print(Text.assemble((f"{kind}: ", style), plain(text)), soft_wrap=True)
+
+
+def notes(texts: Iterable[str]) -> list[str]:
+    """Write notes to standard error, and return them for the report."""
+    written = list(texts)
+    for text in written:
+        note(text)
+    return written
 
 
 def error(text: object) -> None:

@@ -1,4 +1,4 @@
-"""``camlens evaluate``: compare methods by faithfulness metrics over a folder of images."""
+"""``camlens evaluate``: compare methods by faithfulness metrics over photographs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from ..faithfulness.evaluation.named_metrics import judges, known_metrics, named
 from ..faithfulness.metric.floors import FLOORS
 from ..loading.factories import attribute
 from . import console, methods, options, targets
-from .runs import finish, photographs_below
+from .runs import finish, photographs_of
 
 
 def evaluate(
-    root: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of image files.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PHOTO... | DIR",
+            help="Image files, or a folder of them.",
+            show_default=False,
+        ),
+    ],
     *,
     model: options.Model,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
@@ -60,7 +67,7 @@ def evaluate(
     unsafe_pickle: options.UnsafePickle = False,
     as_json: options.Json = False,
 ) -> None:
-    """Compare methods by faithfulness metrics over all images of a folder, and write a run.
+    """Compare methods by faithfulness metrics over photographs, and write a run.
 
     Each mean has a 95% interval over images and is compared with floors: maps made without the
     model. The run is like one of camlens dataset, with an additional table of values: repeating an
@@ -88,10 +95,9 @@ def evaluate(
         device=device,
         trusted_pickle=unsafe_pickle,
     )
-    options.note_random_weights(model, weights)
-    options.note_missing_preprocessing(loaded)
+    notes = console.notes(options.notes(model, weights, loaded))
     wanted, _ = targets.read(target or ["predicted"], loaded.classes)
-    found_by, photographs = photographs_below(root, loaded, region_kind)
+    found_by, photographs, more = photographs_of(paths, loaded, region_kind)
     run_options = RunOptions(
         regions=found_by,
         targets=wanted,
@@ -103,6 +109,7 @@ def evaluate(
         metrics=judged_by,
         floors=floors,
         seed=seed,
+        notes=[*notes, *more],
     )
     explainers = methods.explainers(method, loaded.model, layer)
     with console.redirected():

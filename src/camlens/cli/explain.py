@@ -69,14 +69,12 @@ def explain(
         device=device,
         trusted_pickle=unsafe_pickle,
     )
-    options.note_random_weights(model, weights)
-    options.note_missing_preprocessing(loaded)
+    notes = console.notes(options.notes(model, weights, loaded))
     explainers = methods.explainers(method, loaded.model, layer)
     wanted, tags = targets.read(target or ["predicted"], loaded.classes)
     found_by, region_files = regions.named(region_kind)
     photographs = Photographs.named(files, loaded, region_files)
-    if region_kind == "template":
-        regions.note_pictures_without_a_face(photographs)
+    notes += console.notes(regions.notes(region_kind, photographs))
     output_folder.prepare(out)
     namer = output_folder.Names()
     names = [namer.of(file) for file in files]
@@ -85,8 +83,10 @@ def explain(
         out, [*output_folder.SINGLE, *(f"{name}.sheet.png" for name in names)], inputs
     )
     call = _Call(loaded=loaded, photographs=photographs, names=names, tags=tags, out=out)
-    asked = {"targets": wanted, "regions": found_by, "infill": infill, "placements": placements}
-    asked["activation"] = activation
+    asked = {
+        **{"targets": wanted, "regions": found_by, "infill": infill, "placements": placements},
+        **{"activation": activation, "notes": notes},
+    }
     with output_folder.staged(out, names) as stage, console.redirected():
         failed = call.run(explainers, stage.path, batch_size, asked)
         stage.keep = bool(call.found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,8 @@ import typer
 from .. import loading
 from ..loading import LoadedModel
 from ..loading.factories import near
+from ..loading.torchvision_models import IMAGENET
 from ..targets import ACTIVATIONS
-from . import console
 from .preprocessing import (
     Crop,
     Mean,
@@ -21,11 +22,11 @@ from .preprocessing import (
     Resize,
     Size,
     Std,
-    note_missing_preprocessing,
+    preprocessing_notes,
 )
 
 # Re-exported, so that commands import all options from here.
-__all__ = ["Crop", "Mean", "Resize", "Size", "Std", "note_missing_preprocessing"]
+__all__ = ["Crop", "Mean", "Resize", "Size", "Std"]
 
 # Without weights these models are untrained; a user's function or file may bring its own weights.
 _LIBRARIES = ("torchvision", "timm", "hf", "open_clip")
@@ -63,10 +64,11 @@ Layers = Annotated[
     ),
 ]
 Classes = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="A text file with one class name per line, in order; open_clip compares images with "
-        "these names."
+        metavar="FILE|imagenet",
+        help="A text file with one class name per line, in order; or imagenet, ImageNet's 1000 "
+        "classes in torchvision's words. open_clip compares images with these names.",
     ),
 ]
 Target = Annotated[
@@ -134,7 +136,7 @@ def load_model(
     crop: str | None = None,
     mean: str | None = None,
     std: str | None = None,
-    classes: Path | None = None,
+    classes: str | None = None,
     device: str = "cpu",
     trusted_pickle: bool = False,
 ) -> LoadedModel:
@@ -146,8 +148,9 @@ def load_model(
             :func:`camlens.loading.load_model`.
     """
     changes = PreprocessingOptions.read(size=size, resize=resize, crop=crop, mean=mean, std=std)
-    names = None if classes is None else class_names(classes)
-    if spec.startswith("open_clip:"):
+    read = classes is not None and classes != IMAGENET
+    names = class_names(Path(str(classes))) if read else classes
+    if spec.startswith("open_clip:") and classes != IMAGENET:
         _check_prompts(spec, classes)
     place = on_device(device)
     loaded = loading.load_model(spec, weights, classes=names, trusted_pickle=trusted_pickle)
@@ -155,10 +158,17 @@ def load_model(
     return replace(loaded, model=loaded.model.to(place))
 
 
-def note_random_weights(model: str, weights: str | None) -> None:
-    """Write a note if --weights none leaves a library's model untrained."""
-    if weights == "none" and model.partition(":")[0] in _LIBRARIES:
-        console.note("the weights are random, so scores and maps say nothing about a trained model")
+def notes(model: str, weights: str | None, loaded: LoadedModel) -> Iterator[str]:
+    """Yield what a reader of the results must know about a model."""
+    if model.partition(":")[0] in _LIBRARIES:
+        if weights == "none":
+            yield "the weights are random, so scores and maps say nothing about a trained model"
+        elif loaded.classes is None:
+            yield (
+                f"the class names are unknown: pass --classes {IMAGENET}, if the model has "
+                "ImageNet's 1000 classes, or --classes FILE, one name per line"
+            )
+    yield from preprocessing_notes(loaded)
 
 
 def class_names(path: Path) -> tuple[str, ...]:
@@ -184,14 +194,14 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in text.rstrip().split("\n")]
 
 
-def _check_prompts(spec: str, classes: Path | None) -> None:
+def _check_prompts(spec: str, classes: str | None) -> None:
     """Check that each class has a distinct name to compare images with."""
     if classes is None:
         raise typer.BadParameter(
             f"{spec} compares images with names and has no classes of its own: pass them with "
             "--classes FILE, one name per line"
         )
-    lines = _lines(classes)
+    lines = _lines(Path(classes))
     if "" in lines:
         raise typer.BadParameter(
             f"line {lines.index('') + 1} of {classes} is empty: {spec} needs a name for each class"

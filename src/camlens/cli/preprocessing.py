@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from ..loading import LoadedModel, Preprocessing, Transform
-from . import console
 
 Size = Annotated[
     str | None,
@@ -157,12 +157,12 @@ class PreprocessingOptions:
             )
 
 
-def note_missing_preprocessing(loaded: LoadedModel) -> None:
-    """Write a note if a model's preprocessing or the steps of its transform are unknown."""
+def preprocessing_notes(loaded: LoadedModel) -> Iterator[str]:
+    """Yield a note if a model's preprocessing or the steps of its transform are unknown."""
     how = loaded.preprocessing
     if isinstance(how, Transform):
         if how.steps is None:
-            console.note(
+            yield (
                 f"the transform of {how.source} has steps other than a resize, a centre crop and a "
                 "normalisation: pictures show its output, stretched to full contrast if it is not "
                 "in [0, 1], and its position in the photograph is unknown"
@@ -173,7 +173,7 @@ def note_missing_preprocessing(loaded: LoadedModel) -> None:
     remedies = [] if _has_size(how) else ["--size, or --resize and --crop"]
     if _is_identity(how):
         remedies.append("--mean and --std (0 and 1 if this is right)")
-    console.note(
+    yield (
         "the model's preprocessing is unknown, so its input is each photograph's "
         f"{fed(how)}. If it was trained with other preprocessing, its predictions mean little: set "
         f"{'; and '.join(remedies)}"

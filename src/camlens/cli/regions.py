@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import typer
@@ -15,7 +15,6 @@ from ..faces import MediaPipe, YuNet, face_template, from_landmarks, model_files
 from ..faithfulness import INFILLS
 from ..loading.factories import near
 from ..regions import Regions
-from . import console
 from .photographs import Photographs
 from .region_files import RegionFiles
 
@@ -91,10 +90,12 @@ def check_infill(infill: str | None, region_kind: str) -> None:
         )
 
 
-def note_pictures_without_a_face(photographs: Photographs) -> None:
-    """Write a note about pictures in which YuNet finds no face for the template."""
+def notes(text: str, photographs: Photographs) -> Iterator[str]:
+    """Yield a note about pictures in which YuNet finds no face, if --regions is the template."""
+    if text != "template":
+        return
     if not model_files.is_here("yunet"):
-        console.note(
+        yield (
             "could not check whether the pictures show a face, since YuNet's model file is "
             "missing: the template marks the parts of a face that is assumed to fill the picture"
         )
@@ -108,7 +109,7 @@ def note_pictures_without_a_face(photographs: Photographs) -> None:
         if picture is not None and not _detector("face")(picture[None]).found.any():
             without.append(photographs.name(index))
     if without:
-        console.note(_without(without, min(_SEARCHED, len(photographs)), len(photographs)))
+        yield _without(without, min(_SEARCHED, len(photographs)), len(photographs))
 
 
 def _without(names: Sequence[str], searched: int, count: int) -> str:

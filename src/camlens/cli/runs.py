@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,10 +76,9 @@ def dataset(
         device=device,
         trusted_pickle=unsafe_pickle,
     )
-    options.note_random_weights(model, weights)
-    options.note_missing_preprocessing(loaded)
+    notes = console.notes(options.notes(model, weights, loaded))
     wanted, _ = targets.read(target or ["predicted"], loaded.classes)
-    found_by, photographs = photographs_below(root, loaded, region_kind)
+    found_by, photographs, more = photographs_of([root], loaded, region_kind)
     run_options = RunOptions(
         regions=found_by,
         targets=wanted,
@@ -90,6 +90,7 @@ def dataset(
         num_workers=workers,
         shard_size=shard_size,
         heatmaps=heatmaps,
+        notes=[*notes, *more],
     )
     explainers = methods.explainers(method, loaded.model, layer)
     with console.redirected():
@@ -157,22 +158,35 @@ def compare(
         console.show(rows, title=f"{value}: a = {run_a}, b = {run_b}")
 
 
-def photographs_below(
-    root: Path, loaded: LoadedModel, region_kind: str
-) -> tuple[RegionsOf | None, Photographs]:
-    """Return the source of regions and the photographs of a folder, and write notes about them.
+def photographs_of(
+    paths: Sequence[Path], loaded: LoadedModel, region_kind: str
+) -> tuple[RegionsOf | None, Photographs, list[str]]:
+    """Return the source of regions, the photographs, and notes about them, which it also writes.
+
+    Args:
+        paths: one folder, or image files.
+        loaded: the model.
+        region_kind: the value of --regions.
 
     Raises:
-        typer.BadParameter: the regions are unknown.
+        typer.BadParameter: the regions are unknown, or a folder is not the only path.
         NotADirectoryError, ValueError: the folder does not exist or contains no photograph.
     """
     found_by, region_files = regions.named(region_kind)
-    photographs = Photographs.below(root, loaded, region_files)
-    if photographs.unknown:
-        console.note(_without_label(photographs.unknown, loaded.classes is not None))
-    if region_kind == "template":
-        regions.note_pictures_without_a_face(photographs)
-    return found_by, photographs
+    notes = []
+    if len(paths) == 1 and not paths[0].is_file():
+        photographs = Photographs.below(paths[0], loaded, region_files)
+        if photographs.unknown:
+            notes.append(_without_label(photographs.unknown, loaded.classes is not None))
+    elif folders := [path for path in paths if path.is_dir()]:
+        raise typer.BadParameter(
+            f"expected one folder, or only image files, got {len(paths)} paths of which "
+            f"{folders[0]} is a folder: pass the folder that contains them all"
+        )
+    else:
+        photographs = Photographs.named(paths, loaded, region_files)
+    notes += regions.notes(region_kind, photographs)
+    return found_by, photographs, console.notes(notes)
 
 
 def _without_label(folders: list[str], known: bool) -> str:

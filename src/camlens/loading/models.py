@@ -17,7 +17,7 @@ from .loaded_model import LoadedModel
 from .open_clip_models import load_open_clip
 from .preprocessing import Preprocessing
 from .timm_models import load_timm
-from .torchvision_models import load_torchvision
+from .torchvision_models import IMAGENET, imagenet_classes, load_torchvision
 from .transforms import Transform
 
 __all__ = ["LoadedModel", "load_model"]
@@ -48,6 +48,7 @@ def load_model(
             or the name of published weights, such as ``"IMAGENET1K_V1"`` of torchvision or
             ``"a1_in1k"`` of timm, which have their own preprocessing and classes.
         classes: names of the outputs, in order; they replace the model's own class names.
+            ``"imagenet"`` stands for ImageNet's 1000 names, which a file of weights does not have.
         trusted_pickle: whether to load files that can run any code in them: exported programs, and
             pickles of objects other than tensors.
 
@@ -71,6 +72,10 @@ def load_model(
         >>> loaded.model, loaded.preprocessing.size
         (Identity(), None)
     """
+    if classes == IMAGENET:
+        classes = imagenet_classes()
+    elif isinstance(classes, str):
+        raise ValueError(f'expected classes as a list of names or "{IMAGENET}", got {classes!r}')
     library, _, name = spec.partition(":")
     if library == "open_clip":
         return load_open_clip(name, weights, classes=classes, trusted_pickle=trusted_pickle)

@@ -16,6 +16,9 @@ from .factories import near
 from .loaded_model import LoadedModel
 from .transform_steps import preset_steps
 
+#: What stands for the names of ImageNet's classes.
+IMAGENET = "imagenet"
+
 
 def load_torchvision(
     name: str, weights: str | None = None, *, trusted_pickle: bool = False
@@ -34,12 +37,7 @@ def load_torchvision(
         OSError: weights could not be downloaded, or a file is missing.
         ValueError: a file is damaged, does not fit, or could run code.
     """
-    try:
-        models = importlib.import_module("torchvision.models")
-    except ImportError as error:
-        raise ImportError(
-            f'torchvision:{name} needs torchvision: pip install "camlens[vision]" ({error})'
-        ) from error
+    models = _models(f"torchvision:{name}")
     known = models.list_models(module=models)
     if name not in known:
         others = "; it is for another task: wrap it in a module that returns (N, K) scores"
@@ -69,6 +67,24 @@ def load_torchvision(
     )
     weight_files.fill(model, state, weights)
     return LoadedModel(model=model, preprocessing=preprocessing)
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the names of ImageNet's 1000 classes in torchvision's words, without a download.
+
+    Raises:
+        ImportError: torchvision is not installed.
+    """
+    return tuple(_models("classes=imagenet").ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def _models(what: str) -> Any:
+    try:
+        return importlib.import_module("torchvision.models")
+    except ImportError as error:
+        raise ImportError(
+            f'{what} needs torchvision: pip install "camlens[vision]" ({error})'
+        ) from error
 
 
 def _built(models: Any, name: str, **options: Any) -> nn.Module:
