@@ -1,4 +1,4 @@
-"""Data and networks for the whole example suite: made-up faces, real ones, and a narrow VGG19."""
+"""Fixtures of all tests: synthetic images, real ones, and a narrow VGG19."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ import torchvision
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import made_up_files as made_up
+from made_up_faces import made_up_faces, write_csv
 from narrow_vgg import NarrowVGG
 
 from fer2013.data.faces import Faces
@@ -20,13 +20,13 @@ pytest.register_assert_rewrite("run_folders")
 @pytest.fixture(scope="session")
 def csv_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "fer2013.csv"
-    made_up.write_csv(path)
+    write_csv(made_up_faces(training=4, public=2, private=2), path)
     return path
 
 
 @pytest.fixture(scope="session")
 def real_faces(shared):
-    """All real faces of Training and PublicTest; unpacking them takes a second."""
+    """Return all real images of Training and PublicTest."""
     with np.load(shared / "fer2013" / "fer2013_train_public.npz") as archive:
         images, labels, usages = (archive[name] for name in ("images", "label", "usage"))
     names = np.arange(len(labels)).astype(str)
@@ -35,5 +35,5 @@ def real_faces(shared):
 
 @pytest.fixture
 def narrow_vgg(monkeypatch):
-    """Let every VGG19 of the example be narrow: the real one takes seconds to make and to write."""
+    """Replace VGG19 by a narrow one, as building and saving the real one takes seconds."""
     monkeypatch.setattr(torchvision.models, "get_model", NarrowVGG)

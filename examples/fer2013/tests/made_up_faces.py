@@ -1,12 +1,16 @@
-"""As many made-up faces as a test asks for; every class has its own bright band."""
+"""Synthetic faces, as the project contains no real ones, and FER2013's file formats.
 
+Each class has a bright band at its own height.
+"""
+
+import cv2
 import numpy as np
 
-from fer2013.data.faces import USAGES, Faces
+from fer2013.data.faces import CLASSES, USAGES, Faces
 
 
 def made_up_faces(training=8, public=3, private=0, *, seed=0):
-    """Return that many faces of each class in each official split."""
+    """Return the given number of images of each class in each official split."""
     generator = np.random.default_rng(seed)
     usages = np.repeat(np.arange(3), (7 * training, 7 * public, 7 * private))
     labels = np.concatenate([np.arange(7).repeat(n) for n in (training, public, private)])
@@ -16,8 +20,19 @@ def made_up_faces(training=8, public=3, private=0, *, seed=0):
     return Faces(images, labels, usages, np.arange(len(labels)).astype(str))
 
 
-def write_csv(faces, path):
-    lines = ["emotion,pixels,Usage"]
+def write_csv(faces, path, header="emotion,pixels,Usage"):
+    lines = [header]
     for image, label, usage in zip(faces.images, faces.labels, faces.usages, strict=True):
-        lines.append(f"{label},{' '.join(map(str, image.ravel()))},{USAGES[usage]}")
+        pixels = " ".join(map(str, image.ravel()))
+        values = {"emotion": str(label), "pixels": pixels, "Usage": USAGES[usage]}
+        lines.append(",".join(values[column.strip()] for column in header.split(",")))
     path.write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def write_folders(faces, root):
+    for i, (image, label, usage) in enumerate(
+        zip(faces.images, faces.labels, faces.usages, strict=True)
+    ):
+        folder = root / ("train" if usage == 0 else "test") / CLASSES[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{USAGES[usage]}_{i:05d}.png"), image)

@@ -1,4 +1,4 @@
-"""Made-up faces that do not resemble each other, and twins among them: smooth random pictures."""
+"""Smooth random images that differ from each other, with duplicates among them."""
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ def as_faces(images, labels, usages):
 
 
 def twinned():
-    """Return 40 faces, of which some are twins: exact, near, mirrored, and blanks.
+    """Return 40 images with exact, near and mirrored duplicates, and blanks.
 
     0 = 30 (exact, Training and PublicTest), 1 = 2 = 31 (exact; near, brighter and shifted),
     3 = 4 (mirrored), 5 = 6 (exact, Training, conflicting labels), 38 and 39 black.

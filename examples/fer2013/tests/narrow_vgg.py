@@ -1,4 +1,4 @@
-"""VGG19 with few channels: all its layers by their names, and a hundredth of its weights."""
+"""VGG19 with few channels: the same layer names, and a hundredth of the weights."""
 
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
@@ -8,7 +8,7 @@ _WIDTHS = [width if width == "M" else width // 8 for width in cfgs["E"][:-2]] + 
 
 
 class NarrowVGG(nn.Sequential):
-    """What ``torchvision.models.get_model`` returns, so far as the example uses it."""
+    """A replacement for the result of ``torchvision.models.get_model``."""
 
     def __init__(self, architecture, *, weights=None, dropout=0.5, num_classes=1000):
         assert weights is None

@@ -1,4 +1,4 @@
-"""Two folders hold the same run: its weights, numbers, record and result."""
+"""Compare two run folders: weights, history, record and result."""
 
 import pandas as pd
 import torch

@@ -1,30 +1,31 @@
-"""``python -m fer2013 COMMAND``: from training and evaluation to what a network looks at."""
+"""The command line: ``python -m fer2013 COMMAND`` trains, measures and explains networks."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 
 import camlens
 
-from .arguments import RUNS, parser
+from .arguments import parser
 from .configurations.recipes import find_run
 from .data.faces import load, to_batch
 from .networks import weights
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status: 0, or 2 if it could not be carried out."""
+    """Run a command, print its results, and return the exit status: 0, or 2 after an error."""
     options = parser().parse_args(arguments)
     try:
         if options.command not in ("train", "pretrain") and "device" in options:
             _check_device(options.device)
-        _COMMANDS[options.command](options)
+        for line in _COMMANDS[options.command](options):
+            print(line, flush=True)
     except (ImportError, LookupError, OSError, ValueError) as error:
         print(f"fer2013 {options.command}: {error}", file=sys.stderr)
         return 2
@@ -41,14 +42,14 @@ def _check_device(name: str) -> None:
         ) from error
 
 
-def _train(options: argparse.Namespace) -> None:
+def _train(options: argparse.Namespace) -> Iterable[str]:
+    from .data.index import read_index
     from .data.splits import divide
+    from .training.initial_weights import RUNS
     from .training.train import Machine, fingerprint, train
 
     faces = load(options.data)
     if options.index is not None:
-        from .data.index import read_index
-
         faces = read_index(options.index, faces)
     config, repeated = find_run(options.name)
     changes = {"weights": options.weights, "epochs": options.epochs, "side": options.side}
@@ -57,29 +58,24 @@ def _train(options: argparse.Namespace) -> None:
     data = repeated.get("data") if repeated.get("seed") == seed else None
     if data is not None and data != fingerprint(divide(faces, config.split, seed=seed)):
         raise ValueError(
-            f"{options.name} was trained on other faces, labels or splits than {options.data} and "
-            "--index give: give its own, or train the configuration by its name"
+            f"{options.name} was trained on other images, labels or splits than those of "
+            f"{options.data} and --index: use the run's data, or train the configuration by name"
         )
-    path = train(
-        config,
-        faces,
-        out=options.out or RUNS / config.name,
-        seed=seed,
-        machine=Machine(
-            options.device,
-            options.devices,
-            options.num_nodes,
-            options.strategy,
-            options.precision or repeated.get("precision", "bf16-mixed"),
-        ),
-        runs=RUNS,
+    machine = Machine(
+        options.device,
+        options.devices,
+        options.num_nodes,
+        options.strategy,
+        options.precision or repeated.get("precision", "bf16-mixed"),
     )
+    out = options.out or RUNS / config.name
+    path = train(config, faces, out=out, seed=seed, machine=machine)
     if path is not None:
         facts = weights.read_facts(path)
-        print(f"{path}: {facts['accuracy']:.2%} on {facts['accuracy_on']} ({facts['averaging']})")
+        yield f"{path}: {facts['accuracy']:.2%} on {facts['accuracy_on']} ({facts['averaging']})"
 
 
-def _pretrain(options: argparse.Namespace) -> None:
+def _pretrain(options: argparse.Namespace) -> Iterable[str]:
     from .training.photograph_classifier import Recipe
     from .training.pretraining import pretrain
 
@@ -91,24 +87,23 @@ def _pretrain(options: argparse.Namespace) -> None:
         start=options.start,
         limit=options.limit,
     )
-    for line in pretrain(
+    return pretrain(
         options.photographs,
         options.out,
         recipe,
         device=options.device,
         precision=options.precision,
-    ):
-        print(line)
+    )
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _evaluate(options: argparse.Namespace) -> Iterable[str]:
     from .evaluation.records import MEASURED
     from .evaluation.study import InferenceOptions, study
 
     config, folder = weights.config_of(weights.read_facts(options.weights)), options.weights.parent
-    # A run with another seed has a folder of another name.
+    # Runs of one configuration with different seeds differ by their folders' names.
     name = folder.name if (folder / "run.json").is_file() else config.name
-    lines = study(
+    return study(
         options.weights,
         load(options.data),
         tests=options.split or (),
@@ -116,65 +111,56 @@ def _evaluate(options: argparse.Namespace) -> None:
         out=options.out,
         record=MEASURED / f"{name}.json" if options.record else None,
     )
-    for line in lines:
-        print(line, flush=True)
 
 
-def _compare(options: argparse.Namespace) -> None:
+def _compare(options: argparse.Namespace) -> Iterable[str]:
     from .comparison.table import compare
 
-    for line in compare(options.runs, options.out):
-        print(line)
+    return compare(options.runs, options.out)
 
 
-def _demo(options: argparse.Namespace) -> None:
+def _demo(options: argparse.Namespace) -> Iterable[str]:
     from .data import photographs
     from .explanations.demo import demo
 
     if options.photo is None and options.box is not None:
-        raise ValueError("--box says where the face is in a photograph of your own: name one")
+        raise ValueError("--box gives a face's place in a photograph: pass the photograph too")
     if options.photo is None:
         faces = photographs.packaged()
     elif options.box is None:
         faces = [photographs.find(options.photo, camlens.faces.YuNet(options.yunet))]
     else:
         faces = [photographs.read(options.photo, options.box)]
-    for line in demo(weights.load(options.weights), faces, options.out, device=options.device):
-        print(line)
+    return demo(weights.load(options.weights), faces, options.out, device=options.device)
 
 
-def _network(path: Path) -> str:
-    """Return what titles call a file's network: its configuration, and its architecture."""
+def _title(path: Path) -> str:
+    """Return the name of a network in titles: its configuration and architecture."""
     config = weights.config_of(weights.read_facts(path))
     return config.name if config.name == config.network else f"{config.name} ({config.network})"
 
 
-def _explain(options: argparse.Namespace) -> None:
+def _explain(options: argparse.Namespace) -> Iterable[str]:
     from .explanations.gallery import gallery
 
-    lines = gallery(
+    return gallery(
         weights.load(options.weights),
         load(options.data).split(options.split),
         options.out,
-        network=_network(options.weights),
+        network=_title(options.weights),
         layer=options.layer,
         count=options.count,
         device=options.device,
     )
-    for line in lines:
-        print(line, flush=True)
 
 
-def _regions(options: argparse.Namespace) -> None:
-    import torch
-
+def _regions(options: argparse.Namespace) -> Iterable[str]:
     from .regions.study import study
     from .regions.subject import prepare
 
-    # A detector's model file is looked for before anything is computed.
-    yunet, mesh = camlens.faces.YuNet(options.yunet), None
-    if not options.no_mesh:
-        mesh = camlens.faces.MediaPipe(options.landmarker)
+    # Create the detectors first, so that a missing model file is an error at once.
+    yunet = camlens.faces.YuNet(options.yunet)
+    mesh = None if options.no_mesh else camlens.faces.MediaPipe(options.landmarker)
     faces = load(options.data).split(options.split)
     if options.limit is not None:
         faces = faces.first(options.limit)
@@ -186,19 +172,16 @@ def _regions(options: argparse.Namespace) -> None:
         layers=tuple(options.layer or ()),
         precision=getattr(torch, options.precision),
     )
-    network = _network(options.weights)
-    for line in study(subject, options.out, yunet=yunet, mesh=mesh, network=network):
-        print(line, flush=True)
+    return study(subject, options.out, yunet=yunet, mesh=mesh, network=_title(options.weights))
 
 
-def _beside(options: argparse.Namespace) -> None:
+def _beside(options: argparse.Namespace) -> Iterable[str]:
     from .regions.comparison import beside
 
-    for line in beside(options.ours, options.theirs, options.out):
-        print(line)
+    return beside(options.first, options.second, options.out)
 
 
-def _audit(options: argparse.Namespace) -> None:
+def _audit(options: argparse.Namespace) -> Iterable[str]:
     from .audit.audit import audit
     from .audit.out_of_sample import Plan
     from .training.train import Machine
@@ -216,31 +199,29 @@ def _audit(options: argparse.Namespace) -> None:
         seed=options.seed,
         machine=Machine(options.device),
     )
-    for line in audit(load(options.data), options.out, plan):
-        print(line, flush=True)
+    return audit(load(options.data), options.out, plan)
 
 
-def _leakage(options: argparse.Namespace) -> None:
+def _leakage(options: argparse.Namespace) -> Iterable[str]:
     from .leakage.experiment import experiment
     from .leakage.runs import Plan
 
     plan = Plan(options.faces, options.epochs, options.seeds, device=options.device)
-    for line in experiment(load(options.data), options.out, plan):
-        print(line, flush=True)
+    return experiment(load(options.data), options.out, plan)
 
 
-def _template(options: argparse.Namespace) -> None:
+def _template(options: argparse.Namespace) -> Iterable[str]:
     from .regions.masks import measure_template
 
     faces = load(options.data).split("Training").first(options.limit)
     yunet, mesh = camlens.faces.YuNet(options.yunet), camlens.faces.MediaPipe(options.landmarker)
     count, parts = measure_template(to_batch(faces.images), yunet, mesh)
-    print(f"both detectors found {count} of the first {len(faces)} Training faces")
+    yield f"both detectors found {count} of the first {len(faces)} Training faces"
     for part, points in parts.items():
-        print(part, points)
+        yield f"{part} {points}"
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+_COMMANDS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "train": _train,
     "pretrain": _pretrain,
     "evaluate": _evaluate,

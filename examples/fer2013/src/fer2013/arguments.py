@@ -1,4 +1,4 @@
-"""The command line's arguments: ``python -m fer2013 COMMAND``."""
+"""The options of the command line."""
 
 from __future__ import annotations
 
@@ -9,121 +9,189 @@ from typing import Any
 from .configurations.recipes import CONFIGS
 from .data.faces import USAGES
 from .data.splits import TESTS
-from .evaluation.predictions import MEANINGS
+from .evaluation.predictions import MEANINGS, PRECISIONS
 from .networks import weights
-
-DESCRIPTION = "From training and evaluation to what a network looks at, on FER2013's faces."
-
-#: Where training runs are kept.
-RUNS = Path("runs")
+from .training.initial_weights import RUNS
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; ``command`` is the chosen one."""
-    found = argparse.ArgumentParser("fer2013", description=DESCRIPTION)
+    found = argparse.ArgumentParser(
+        "fer2013", description="Train, measure and explain emotion networks on FER2013."
+    )
     commands = found.add_subparsers(dest="command", required=True)
+    data = _shared("--data", type=Path, default=Path("data"), help="CSV file or folder")
+    network = _shared("--weights", type=Path, default=weights.SHIPPED, help="weights file")
+    device = _shared("--device", default="cpu", help="default cpu")
+    _add_training(commands, data)
+    _add_evaluation(commands, [data, network, device])
+    _add_explanations(commands, data, [network, device])
+    _add_audit(commands, [data, network, device])
 
-    train = commands.add_parser("train", help="train a configuration; resumes a stopped run")
+    leakage = commands.add_parser(
+        "leakage", parents=[data, device], help="measure the effect of leaking splits"
+    )
+    leakage.add_argument("--faces", type=int, default=5000, help="maximum of images; default 5000")
+    leakage.add_argument("--epochs", type=int, default=16, help="epochs per training; default 16")
+    leakage.add_argument("--seeds", type=int, default=2, help="repetitions; default 2")
+    leakage.add_argument("--out", type=Path, default=Path("out/leakage"), help="output folder")
+    return found
+
+
+def _shared(*names: str, **options: Any) -> argparse.ArgumentParser:
+    """Return a parent parser with an option that several commands have."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(*names, **options)
+    return shared
+
+
+def _add_training(commands: Any, data: argparse.ArgumentParser) -> None:
+    train = commands.add_parser("train", parents=[data], help="train, or resume, a configuration")
     train.add_argument("name", help=f"{', '.join(CONFIGS)}, or a run's folder to repeat")
-    train.add_argument("--index", type=Path, metavar="FILE", help="what audit --drop writes")
+    train.add_argument("--index", type=Path, metavar="FILE", help="an index by audit --drop")
     train.add_argument("--out", type=Path, help="the run's folder; default runs/NAME")
     train.add_argument(
         "--weights",
-        help="none, imagenet, pretrain or a file to start from; default: the configuration's",
+        help="initial weights: none, imagenet, pretrain or a file; default: the configuration's",
     )
-    train.add_argument("--epochs", type=_positive, help="instead of the configuration's")
+    train.add_argument("--epochs", type=_positive, help="default: the configuration's")
     train.add_argument(
         "--side",
         type=int,
         choices=(48, 96, 224),
-        help="input size of VGG; default: the configuration's",
+        help="input size of VGG in pixels; default: the configuration's",
     )
     train.add_argument("--seed", type=int, help="default 0, or that of the run to repeat")
-    as_lightning = "as Lightning's Trainer takes it"
+    of_trainer = "option of Lightning's Trainer"
+    train.add_argument("--device", default="auto", help="accelerator; default auto")
     train.add_argument(
-        "--precision", help=f"{as_lightning}; default bf16-mixed, or that of the run to repeat"
+        "--precision", help=f"{of_trainer}; default bf16-mixed, or that of the run to repeat"
     )
-    train.add_argument("--devices", type=_positive, default=1, help=as_lightning)
-    train.add_argument("--num-nodes", type=_positive, default=1, help=as_lightning)
-    train.add_argument("--strategy", default="auto", help=as_lightning)
+    train.add_argument("--devices", type=_positive, default=1, help=of_trainer)
+    train.add_argument("--num-nodes", type=_positive, default=1, help=of_trainer)
+    train.add_argument("--strategy", default="auto", help=of_trainer)
 
-    _add_pretrain(commands)
+    pretrain = commands.add_parser(
+        "pretrain", help="train VGG19 on Tiny ImageNet, as a substitute for ImageNet's weights"
+    )
+    pretrain.add_argument(
+        "photographs", type=Path, metavar="FOLDER", help="with train/<class>/ and val/<class>/"
+    )
+    pretrain.add_argument("--out", type=Path, default=RUNS / "pretrain", help="output folder")
+    pretrain.add_argument("--epochs", type=_positive, default=15, help="default 15")
+    pretrain.add_argument(
+        "--start", metavar="CHECKPOINT", help="last.ckpt of an earlier run to start from"
+    )
+    pretrain.add_argument(
+        "--rate", type=float, default=0.1, help="maximum learning rate; default 0.1"
+    )
+    pretrain.add_argument(
+        "--smallest", type=int, default=32, help="image size in the first epoch; default 32"
+    )
+    pretrain.add_argument("--limit", type=_positive, help="maximum of photographs, for a trial")
+    pretrain.add_argument("--seed", type=int, default=0, help="default 0")
+    pretrain.add_argument("--device", default="auto", help="accelerator; default auto")
+    pretrain.add_argument("--precision", default="bf16-mixed", help="default bf16-mixed")
 
+
+def _add_evaluation(commands: Any, shared: list[argparse.ArgumentParser]) -> None:
     evaluate = commands.add_parser(
-        "evaluate", help="measure a network: report by class, confusions, calibration, intervals"
+        "evaluate", parents=shared, help="measure accuracy, confusions and calibration"
     )
     evaluate.add_argument(
         "--split", nargs="+", choices=tuple(TESTS), help="default: PublicTest, PrivateTest"
     )
     evaluate.add_argument(
-        "--averaging", choices=tuple(MEANINGS), help="default: that of the configuration"
+        "--averaging", choices=tuple(MEANINGS), help="default: the configuration's"
     )
-    evaluate.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    evaluate.add_argument("--precision", choices=PRECISIONS, default="float32")
     evaluate.add_argument(
-        "--out", type=Path, help="folder; default: evaluation in a run's, or out/evaluate/NAME"
+        "--out", type=Path, help="folder; default: evaluation in the run's, or out/evaluate/NAME"
     )
     evaluate.add_argument(
-        "--record", action="store_true", help="keep the figures in the package, for compare"
+        "--record", action="store_true", help="store the results in the package, for compare"
     )
 
-    compare = commands.add_parser("compare", help="set all runs beside the deck's figures")
+    compare = commands.add_parser("compare", help="compare all runs with the slide deck's results")
     compare.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs; default runs")
-    compare.add_argument("--out", type=Path, default=Path("out/compare"), help="folder to write to")
+    compare.add_argument("--out", type=Path, default=Path("out/compare"), help="output folder")
 
-    study, explain, leakage = _add_studies(commands)
-    audit = _add_audit(commands)
 
-    template = commands.add_parser("template", help="measure camlens's face template anew")
-    template.add_argument("--limit", type=int, default=4000, help="faces to look at; default 4000")
-
-    demo = commands.add_parser("demo", help="explain two photographs, or one of your own")
+def _add_explanations(
+    commands: Any, data: argparse.ArgumentParser, network: list[argparse.ArgumentParser]
+) -> None:
+    yunet = _shared("--yunet", type=Path, help="YuNet's model file; default: download it once")
+    mesh = _shared("--landmarker", type=Path, help="MediaPipe's model file; default: download it")
+    demo = commands.add_parser(
+        "demo", parents=[*network, yunet], help="explain two photographs, or one of your own"
+    )
     demo.add_argument("photo", type=Path, nargs="?", metavar="PHOTO")
     demo.add_argument(
         "--box",
         type=_box,
         metavar="x,y,w,h",
-        help="the face: brows to chin, square; default: YuNet finds it",
+        help="the face's square, from brows to chin; default: YuNet detects it",
     )
-    demo.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the sheet to write")
+    demo.add_argument("--out", type=Path, default=Path("out/demo.png"), help="output file")
 
-    for command in (train, evaluate, study, template, explain, audit, leakage):
-        command.add_argument(
-            "--data", type=Path, default=Path("data"), help="a CSV file or folder; default data"
-        )
-    for command in (evaluate, study, demo, explain, audit):
-        command.add_argument("--weights", type=Path, default=weights.SHIPPED)
-    for command in (study, template, demo):
-        command.add_argument("--yunet", type=Path, help="YuNet's model file; default: fetched once")
-    for command in (study, template):
-        command.add_argument("--landmarker", type=Path, help="MediaPipe's model file; likewise")
-    on_cpu = [(command, "cpu") for command in (evaluate, explain, study, audit, leakage, demo)]
-    for command, default in ((train, "auto"), *on_cpu):
-        command.add_argument("--device", default=default, help=f"default {default}")
-    return found
+    explain = commands.add_parser(
+        "explain",
+        parents=[data, *network],
+        help="explain correct and wrong predictions; do not publish the images",
+    )
+    explain.add_argument("--split", choices=USAGES, default="PublicTest")
+    explain.add_argument(
+        "--layer", help="Grad-CAM's layer; default: the last that resolves eyes and mouth"
+    )
+    explain.add_argument("--count", type=int, default=4, help="images per sheet; default 4")
+    explain.add_argument("--out", type=Path, default=Path("out/explain"), help="output folder")
+
+    regions = commands.add_parser(
+        "regions",
+        parents=[data, *network, yunet, mesh],
+        help="measure which regions heatmaps highlight and which regions the score needs",
+    )
+    regions.add_argument("--split", choices=USAGES, default="PublicTest")
+    regions.add_argument("--limit", type=int, help="only the first images; default: all")
+    regions.add_argument("--out", type=Path, default=Path("out/regions"), help="output folder")
+    regions.add_argument("--no-mesh", action="store_true", help="do not compare with MediaPipe")
+    regions.add_argument("--layer", action="append", help="repeatable; default: two layers")
+    regions.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of the ablations, which take most of the time; default float32",
+    )
+
+    beside = commands.add_parser("beside", help="compare the regions of two networks")
+    for name in ("first", "second"):
+        beside.add_argument(name, type=Path, metavar="FOLDER", help="an output folder of regions")
+    beside.add_argument("--out", type=Path, default=Path("out/beside"), help="output folder")
+
+    template = commands.add_parser(
+        "template", parents=[data, yunet, mesh], help="measure camlens's face template again"
+    )
+    template.add_argument("--limit", type=int, default=4000, help="number of images; default 4000")
 
 
-def _add_pretrain(commands: Any) -> None:
-    pretrain = commands.add_parser(
-        "pretrain", help="train VGG19 on Tiny ImageNet, where ImageNet's weights cannot be had"
+def _add_audit(commands: Any, shared: list[argparse.ArgumentParser]) -> None:
+    audit = commands.add_parser(
+        "audit", parents=shared, help="find duplicates, blank images and label errors"
     )
-    pretrain.add_argument(
-        "photographs", type=Path, metavar="FOLDER", help="with train/ and val/, a folder a class"
+    audit.add_argument(
+        "--folds", type=int, default=0, help="cross-validate Training's labels; default 0: do not"
     )
-    pretrain.add_argument("--out", type=Path, default=RUNS / "pretrain", help="folder to write to")
-    pretrain.add_argument("--epochs", type=_positive, default=15, help="default 15")
-    pretrain.add_argument(
-        "--start", metavar="CHECKPOINT", help="last.ckpt of an earlier run to begin with"
+    audit.add_argument("--config", default="first", help="the folds' configuration; default first")
+    audit.add_argument("--epochs", type=int, help="epochs per fold; default: the configuration's")
+    audit.add_argument("--seed", type=int, default=0, help="seed of the folds; default 0")
+    audit.add_argument("--ferplus", type=Path, metavar="FILE", help="FER+'s fer2013new.csv")
+    audit.add_argument(
+        "--drop",
+        metavar="KINDS",
+        help="write an index for train --index without some of duplicates,blanks,labels",
     )
-    pretrain.add_argument(
-        "--rate", type=float, default=0.1, help="highest learning rate; default 0.1"
-    )
-    pretrain.add_argument(
-        "--smallest", type=int, default=32, help="pixels a side in the first epoch; default 32"
-    )
-    pretrain.add_argument("--limit", type=_positive, help="only so many photographs, to try it out")
-    pretrain.add_argument("--seed", type=int, default=0, help="default 0")
-    pretrain.add_argument("--device", default="auto", help="default auto")
-    pretrain.add_argument("--precision", default="bf16-mixed", help="default bf16-mixed")
+    audit.add_argument("--shown", type=int, default=10, help="images per sheet; default 10")
+    audit.add_argument("--out", type=Path, default=Path("out/audit"), help="output folder")
 
 
 def _positive(text: str) -> int:
@@ -138,69 +206,3 @@ def _box(text: str) -> tuple[int, ...]:
     if len(box) != 4:
         raise ValueError
     return box
-
-
-def _add_studies(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
-    """Add the commands regions, beside, explain and leakage; return those that read the data."""
-    study = commands.add_parser(
-        "regions", help="measure where the evidence is, and whether it is needed"
-    )
-    study.add_argument("--split", choices=USAGES, default="PublicTest")
-    study.add_argument("--limit", type=int, help="only the first faces; default all")
-    study.add_argument("--out", type=Path, default=Path("out/regions"), help="folder of the tables")
-    study.add_argument("--no-mesh", action="store_true", help="without MediaPipe's comparison")
-    study.add_argument(
-        "--layer", action="append", help="repeat for several; default: two that suit the network"
-    )
-    study.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of the check, which is most of the work; default float32",
-    )
-
-    beside = commands.add_parser("beside", help="set the regions of two networks side by side")
-    beside.add_argument("ours", type=Path, metavar="FOLDER", help="what regions wrote for one")
-    beside.add_argument("theirs", type=Path, metavar="FOLDER", help="and for the other")
-    beside.add_argument("--out", type=Path, default=Path("out/beside"), help="folder of the tables")
-
-    explain = commands.add_parser(
-        "explain", help="galleries of right and wrong faces: do not share"
-    )
-    explain.add_argument("--split", choices=USAGES, default="PublicTest")
-    explain.add_argument(
-        "--layer", help="where Grad-CAM looks; default: one that tells parts apart"
-    )
-    explain.add_argument("--count", type=int, default=4, help="faces a sheet at most; default 4")
-    explain.add_argument(
-        "--out", type=Path, default=Path("out/explain"), help="folder of the sheets"
-    )
-
-    leakage = commands.add_parser("leakage", help="show what leaking splits do to the accuracy")
-    leakage.add_argument("--faces", type=int, default=5000, help="most faces; default 5000")
-    leakage.add_argument("--epochs", type=int, default=16, help="of each training; default 16")
-    leakage.add_argument("--seeds", type=int, default=2, help="repetitions; default 2")
-    leakage.add_argument("--out", type=Path, default=Path("out/leakage"), help="folder of the runs")
-    return study, explain, leakage
-
-
-def _add_audit(commands: Any) -> argparse.ArgumentParser:
-    """Add the command audit, and return it."""
-    audit: argparse.ArgumentParser = commands.add_parser(
-        "audit", help="find twins, blanks and doubtful labels"
-    )
-    audit.add_argument(
-        "--folds", type=int, default=0, help="judge Training's labels by so many networks; slow"
-    )
-    audit.add_argument("--config", default="first", help="trains the folds; default first")
-    audit.add_argument("--epochs", type=int, help="of a fold, instead of the configuration's")
-    audit.add_argument("--seed", type=int, default=0, help="of the folds")
-    audit.add_argument("--ferplus", type=Path, metavar="FILE", help="FER+'s fer2013new.csv")
-    audit.add_argument(
-        "--drop",
-        metavar="KINDS",
-        help="write an index for train --index, without some of duplicates,blanks,labels",
-    )
-    audit.add_argument("--shown", type=int, default=10, help="faces a sheet; default 10")
-    audit.add_argument("--out", type=Path, default=Path("out/audit"), help="folder of the results")
-    return audit

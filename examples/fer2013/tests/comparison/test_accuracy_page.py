@@ -8,7 +8,7 @@ DOCS = Path(__file__).parents[4] / "docs"
 
 
 @pytest.mark.slow
-def test_the_tables_of_the_accuracy_page_are_those_of_the_records(tmp_path):
+def test_the_tables_of_the_accuracy_page_equal_the_records(tmp_path):
     script = DOCS / "accuracy_tables.py"
     subprocess.run([sys.executable, script, tmp_path], check=True)
     written = sorted(tmp_path.iterdir())

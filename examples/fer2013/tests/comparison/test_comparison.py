@@ -1,4 +1,4 @@
-"""The deck's figures beside ours: what is measured, what is not, and what must not be shown."""
+"""The comparison with the deck: measured and unmeasured rows, and rejected results."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from fer2013.configurations.recipes import CONFIGS
 from fer2013.data.faces import CLASSES
 from fer2013.evaluation.accuracy import wilson
 from fer2013.evaluation.predictions import MEANINGS
-from fer2013.evaluation.records import digest
+from fer2013.files import sha256
 from fer2013.networks import weights
 
 RUN = {"seed": 0, "precision": "bf16-mixed", "data": "x"}
@@ -29,7 +29,7 @@ def report(value, count):
 
 
 def make_run(folder, config, accuracy=0.7, count=3589, **facts):
-    """Write what training leaves, with weights of one number."""
+    """Write a finished run with a single weight."""
     folder.mkdir(parents=True)
     values = dataclasses.asdict(config)
     (folder / "run.json").write_text(json.dumps({"config": values, **RUN}))
@@ -49,12 +49,11 @@ def make_run(folder, config, accuracy=0.7, count=3589, **facts):
 
 
 def evaluation(path, averaging, correct, count=3589):
-    """Return what evaluate writes of a run's weights."""
+    """Return the JSON of an evaluation of a run."""
     part = {"n": count, "correct": correct, "report": report(correct / count, count)}
     return {
         **part,
-        "confusion": {"counts": []},
-        "weights": {"file": path.name, "sha256": digest(path)},
+        "weights": {"file": path.name, "sha256": sha256(path)},
         "training": weights.read_facts(path),
         "selected on it": True,
         "deduplicated": {**part, "n": count - 89, "correct": correct - 89},
@@ -75,7 +74,7 @@ def only(frame, **values):
     return frame.iloc[0]
 
 
-def test_the_decks_figures_are_the_decks():
+def test_the_decks_accuracies_are_whole_numbers_of_images():
     found = {
         name: (figures.training, figures.validation, figures.test)
         for name, figures in deck.CONFIGURATIONS.items()
@@ -87,7 +86,7 @@ def test_the_decks_figures_are_the_decks():
         "config4": (">90", "83", 59.11),
     }
     for figures in deck.CONFIGURATIONS.values():
-        # Each is a whole number of 7,178 faces, rounded to two digits.
+        # a whole number of 7,178 images, rounded to two digits
         assert round(100 * figures.correct / 7178, 2) == figures.test
     # 4,243 of 7,178: 59.11 +- 1.96 sqrt(.5911 * .4089 / 7178), to a tenth of a point
     low, high = deck.CONFIGURATIONS["config4"].interval
@@ -95,7 +94,7 @@ def test_the_decks_figures_are_the_decks():
     assert (low, high) == pytest.approx((0.5911 - half, 0.5911 + half), abs=1e-4)
 
 
-def test_without_runs_the_package_answers(tmp_path):
+def test_without_runs_the_package_has_the_base_network(tmp_path):
     found = table(tmp_path / "runs", tmp_path / "measured")
     base = only(found, configuration="base")
     assert base["accuracy"] == pytest.approx(100 * 2459 / 3589)
@@ -113,14 +112,14 @@ def test_without_runs_the_package_answers(tmp_path):
     assert only(found, configuration="config5")["status"] == "unmeasured"
 
 
-def test_the_packages_own_record_is_read_as_it_is(tmp_path):
+def test_the_packages_record_and_weights_agree(tmp_path):
     results, skipped = collect(tmp_path)
     assert not skipped
     base = [r for r in results if r.config.name == "base"]
     assert [(r.correct, r.count, r.averaging) for r in base] == [(2459, 3589, "mirror")]
 
 
-def test_random_weights_give_no_result(tmp_path):
+def test_random_weights_are_not_a_result(tmp_path):
     config = dataclasses.replace(CONFIGS["config2"], weights="none")
     make_run(tmp_path / "config2", config, accuracy=0.4321)
     found = table(tmp_path, tmp_path / "measured")
@@ -130,7 +129,7 @@ def test_random_weights_give_no_result(tmp_path):
     assert row["note"] == RANDOM
     said = "\n".join(compare(tmp_path, tmp_path / "out"))
     assert "43.21" not in said
-    assert "random weights, not the protocol" in said
+    assert "random initial weights, which is not" in said
 
 
 def test_a_run_from_imagenet_is_a_result(tmp_path):
@@ -140,7 +139,7 @@ def test_a_run_from_imagenet_is_a_result(tmp_path):
     assert row["accuracy"] == pytest.approx(100 * round(0.5 * 3589) / 3589)
 
 
-def test_other_photographs_to_pretrain_on_are_named_and_the_commands_for_imagenet_stay(tmp_path):
+def test_pretraining_on_tiny_imagenet_is_named_and_imagenet_stays_unmeasured(tmp_path):
     path = tmp_path / "config3" / "config3.safetensors"
     config = dataclasses.replace(CONFIGS["config3"], weights="runs/pretrain/vgg19.safetensors")
     last = {"train_accuracy": 0.7, "val_accuracy": 0.6}
@@ -157,18 +156,18 @@ def test_other_photographs_to_pretrain_on_are_named_and_the_commands_for_imagene
     assert ours["note"] == f"seed 2; {SELECTED}"
 
 
-def test_what_is_not_the_protocol_is_said():
+def test_deviations_from_the_protocol_are_named():
     config1, config5 = CONFIGS["config1"], CONFIGS["config5"]
     assert deviations(config1, {"trained_on": "FER2013 Training, 22967 faces"}) == ()
-    # torchvision's file, given by its path, and another network's of the same shape
+    # a file of torchvision, and one of unknown origin
     given = dataclasses.replace(config1, weights="vgg19.pth")
     for seen in ("ImageNet", "Tiny ImageNet"):
         assert deviations(given, {"pretrained_on": seen}) == ()
         assert network(given, {"pretrained_on": seen}) == f"VGG19 pretrained on {seen}"
     assert deviations(given, {"pretrained_on": "vgg19.pth"}) == (
-        "from vgg19.pth, of which nothing is known",
+        "from vgg19.pth, of unknown origin",
     )
-    assert deviations(config1, {"index": "12ab"}) == ("trained and selected with the index 12ab",)
+    assert deviations(config1, {"index": "12ab"}) == ("trained with the index 12ab",)
     other = dataclasses.replace(config1, weights="x.safetensors")
     assert "not pretrained on photographs" in deviations(other, {"started_from": {}})[0]
     short = dataclasses.replace(config5, epochs=2, weights="none")
@@ -176,13 +175,13 @@ def test_what_is_not_the_protocol_is_said():
     assert deviations(short, few) == (
         "epochs 2, not 18",
         RANDOM,
-        "trained on 1,600 faces, not 28,709",
+        "trained on 1,600 images, not 28,709",
     )
     mine = dataclasses.replace(config5, name="mine")
     assert deviations(mine, {}) == ("not a configuration of this version",)
 
 
-def test_a_runs_evaluations_stand_beside_what_its_training_measured(tmp_path):
+def test_a_runs_evaluations_take_precedence_over_records(tmp_path):
     folder = tmp_path / "runs" / "config5"
     path = make_run(folder, CONFIGS["config5"], accuracy=0.71)
     for averaging, correct in (("single", 2500), ("ten-crop", 2548)):
@@ -199,7 +198,7 @@ def test_a_runs_evaluations_stand_beside_what_its_training_measured(tmp_path):
     assert ours["distinct"].dropna().tolist() == pytest.approx(
         [100 * (n - 89) / 3500 for n in (2500, 2548, 2520)]
     )
-    # The training's own ten-crop figure and the record's are the same weights' once more.
+    # the ten-crop accuracy of the training and of the record are those of the same weights
     assert dict(zip(ours["averaging"], ours["accuracy"], strict=True)) == pytest.approx(
         {"single": 100 * 2500 / 3589, "ten-crop": 100 * 2548 / 3589, "mirror": 100 * 2520 / 3589}
     )
@@ -210,7 +209,7 @@ def test_a_runs_evaluations_stand_beside_what_its_training_measured(tmp_path):
     ]
 
 
-def test_what_is_damaged_is_named_and_skipped(tmp_path):
+def test_damaged_files_are_reported_and_skipped(tmp_path):
     runs, measured = tmp_path / "runs", tmp_path / "measured"
     path = make_run(runs / "config5", CONFIGS["config5"])
     place = runs / "config5" / "evaluation"
@@ -237,24 +236,24 @@ def test_what_is_damaged_is_named_and_skipped(tmp_path):
     text = "\n".join(skipped)
     for name in ("a", "b", "c"):
         assert f"evaluation/{name}/evaluation.json is not an evaluation" in text
-    assert "evaluation/d/evaluation.json is of other weights" in text
-    assert "broken/run.json does not hold a run" in text
-    assert "was trained with another configuration than run.json says" in text
-    assert "torn/config5.safetensors is not a whole safetensors file" in text
+    assert "evaluation/d/evaluation.json has other weights" in text
+    assert "broken/run.json is not the record of a run" in text
+    assert "has another configuration than run.json" in text
+    assert "torn/config5.safetensors is not a complete safetensors file" in text
     assert "measured/config5.json is not a record" in text
     assert len(skipped) == 8
 
 
-def test_a_record_of_other_weights_than_the_packages_is_not_believed(tmp_path):
+def test_a_record_of_other_weights_than_the_packages_is_skipped(tmp_path):
     values = evaluation(weights.SHIPPED, "mirror", 3500)
     values["weights"]["sha256"] = "0"
     (tmp_path / "base.json").write_text(json.dumps({"evaluations": [values]}))
     found, skipped = collect(tmp_path / "runs", tmp_path)
     assert [r.correct for r in found] == [2459]
-    assert "of other weights than base.safetensors" in skipped[0]
+    assert "has other weights than base.safetensors" in skipped[0]
 
 
-def test_an_unfinished_run_says_how_far_it_is(tmp_path):
+def test_an_unfinished_run_has_its_number_of_epochs(tmp_path):
     (tmp_path / "slow").mkdir()
     values = {"config": dataclasses.asdict(CONFIGS["config5"]), **RUN}
     (tmp_path / "slow" / "run.json").write_text(json.dumps(values))
@@ -264,7 +263,7 @@ def test_an_unfinished_run_says_how_far_it_is(tmp_path):
     assert row["note"].endswith("slow; unfinished, 2 of at most 18 epochs")
 
 
-def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):
+def test_the_command_compare(tmp_path, capsys, monkeypatch):
     name = "config4-original-head"
     make_run(tmp_path / "runs" / ("a-long-name-of-a-run" * 3), CONFIGS[name])
     monkeypatch.chdir(tmp_path)

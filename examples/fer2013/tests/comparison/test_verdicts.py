@@ -1,4 +1,4 @@
-"""What the deck concludes, judged on results with known figures."""
+"""Verdicts on the deck's conclusions, from synthetic results."""
 
 import dataclasses
 
@@ -37,11 +37,11 @@ def verdicts(*results):
     return dict(zip(order, judge(results), strict=True))
 
 
-def test_nothing_is_judged_of_nothing():
+def test_without_results_everything_is_unmeasured():
     assert {verdict.verdict for verdict in judge([])} == {UNMEASURED}
 
 
-def test_as_the_deck_says():
+def test_results_like_the_decks_support_all_conclusions():
     found = verdicts(
         result("base", 0.55),
         result("config1", 0.44, last=(0.52, 0.50)),
@@ -52,14 +52,14 @@ def test_as_the_deck_says():
         result("config4", 0.63),
     )
     assert {verdict.verdict for verdict in found.values()} == {HOLDS}
-    assert found["deeper"].evidence == "training is 38 points above validation in the last epoch"
+    assert found["deeper"].evidence == "training 38 points above validation in the last epoch"
     # Newcombe 1998, method 10, from the Wilson intervals by hand
     assert found["augmented"].evidence == "63.0% and 58.0%, +5.0 points [+2.7, +7.2]"
-    assert found["weights"].evidence.startswith("70% and 20% of 56 faces, +50 points [+32, +")
+    assert found["weights"].evidence.startswith("70% and 20% of 56 images, +50 points [+32, +")
     assert "config4, the best" in found["vgg"].claim
 
 
-def test_the_opposite_does_not_hold():
+def test_opposite_results_support_no_conclusion():
     found = verdicts(
         result("base", 0.685),
         result("config1", 0.44, last=(0.9, 0.4)),
@@ -72,7 +72,7 @@ def test_the_opposite_does_not_hold():
     assert {verdict.verdict for verdict in found.values()} == {FAILS}
 
 
-def test_a_small_difference_cannot_be_told_and_seeds_are_averaged():
+def test_a_small_difference_is_inconclusive_and_seeds_are_averaged():
     found = verdicts(
         *(result("config3", 0.58 + 0.02 * seed, seed=seed) for seed in (-1, 0, 1)),
         result("config4", 0.585),
@@ -82,7 +82,7 @@ def test_a_small_difference_cannot_be_told_and_seeds_are_averaged():
     assert "58.5% and 58.0% (3 seeds, 56.0 to 60.0)" in found["augmented"].evidence
 
 
-def test_a_larger_gap_is_no_better_generalisation():
+def test_a_larger_gap_is_not_better_generalisation():
     found = verdicts(
         result("config2", 0.51, last=(0.7, 0.6)), result("config3", 0.58, last=(0.9, 0.6))
     )
@@ -91,7 +91,7 @@ def test_a_larger_gap_is_no_better_generalisation():
 
 
 @pytest.mark.parametrize("name", ["config2-unweighted", "config3-random"])
-def test_the_controls_differ_in_one_thing(name):
+def test_controls_differ_in_one_field(name):
     control, original = (dataclasses.asdict(CONFIGS[n]) for n in (name, name.split("-")[0]))
     changed = {key for key in control if control[key] != original[key]}
     assert changed == {"name", "class_weights" if name.startswith("config2") else "weights"}

@@ -1,4 +1,4 @@
-"""The protocol of every configuration: what it trains, how fast, by which loss, on which faces."""
+"""Every configuration: trained layers, optimiser, learning rates, loss and data."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from torch import nn
 
 from fer2013.__main__ import main
 from fer2013.configurations.config import Augmentation, Config, from_dict
-from fer2013.configurations.recipes import CONFIGS, find, find_run
+from fer2013.configurations.recipes import CONFIGS, find_run
 from fer2013.data.splits import divide
 from fer2013.networks import architectures
 from fer2013.training import initial_weights, optimization
@@ -34,8 +34,8 @@ TRAINED = {
 }
 
 
-def without_memory(config):
-    """Return a configuration's network with names and shapes, but no numbers."""
+def on_meta(config):
+    """Return a configuration's network on the meta device: names and shapes without values."""
     with torch.device("meta"):
         model = architectures.build(config)
     optimization.freeze(model, config)
@@ -46,7 +46,7 @@ def trained(model, kind):
     return [n for n, m in model.named_modules() if isinstance(m, kind) and m.weight.requires_grad]
 
 
-def test_every_configuration_is_described():
+def test_every_configuration_is_tested():
     assert set(TRAINED) == set(CONFIGS)
     assert [
         *("config1", "config2", "config2-modules", "config2-unweighted"),
@@ -55,15 +55,15 @@ def test_every_configuration_is_described():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_what_is_trained(name):
+def test_the_trained_layers(name):
     convolutions, first, linear = TRAINED[name]
-    model = without_memory(CONFIGS[name])
+    model = on_meta(CONFIGS[name])
     found = trained(model, nn.Conv2d)
     assert len(found) == convolutions
     if first is not None:
         assert found[0] == f"features.{first}"
     assert len(trained(model, nn.Linear)) == linear
-    # weights and biases alike
+    # biases follow their weights
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
     wanted = CONFIGS[name].frozen
     assert all(n.startswith("features.") and int(n.split(".")[1]) < wanted for n in frozen)
@@ -75,8 +75,8 @@ def test_what_is_trained(name):
     assert held == {id(p) for p in model.parameters() if p.requires_grad}
 
 
-def test_the_last_nine_as_convolutions_and_as_modules():
-    features = without_memory(CONFIGS["config2"]).features
+def test_the_last_nine_convolutions_and_the_last_nine_modules():
+    features = on_meta(CONFIGS["config2"]).features
     assert len(features) == 37
     assert sum(isinstance(m, nn.Conv2d) for m in features[16:]) == 9
     assert sum(isinstance(m, nn.Conv2d) for m in features[-9:]) == 4
@@ -106,15 +106,15 @@ def test_optimisers(name, kind, values):
     config = CONFIGS[name]
     continued = initial_weights.continues(config)
     assert continued == (name == "base")
-    optimizer = optimization.optimizer(without_memory(config), config, continued=continued)
+    optimizer = optimization.optimizer(on_meta(config), config, continued=continued)
     assert type(optimizer) is kind
     assert len(optimizer.param_groups) == 1
     assert {key: optimizer.param_groups[0][key] for key in values} == values
 
 
-def test_configuration_5_changes_pretrained_blocks_less():
+def test_configuration_5_has_lower_rates_for_earlier_blocks():
     config = CONFIGS["config5"]
-    model = without_memory(config)
+    model = on_meta(config)
     groups = optimization.parameter_groups(model, config)
     rates = [group["lr"] for group in groups]
     assert rates == pytest.approx([0.02 * 0.8**k for k in (5, 4, 3, 2, 1, 0)])
@@ -161,7 +161,7 @@ def test_configuration_5():
     assert (config.weights, config.distillation) == ("pretrain", 0.5)
 
 
-def test_a_run_is_repeated_on_its_own_faces(tmp_path, monkeypatch, capsys):
+def test_a_repeated_run_needs_the_same_data(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_csv(made_up_faces(), tmp_path / "mine.csv")
     write_csv(made_up_faces(seed=1), tmp_path / "other.csv")
@@ -173,7 +173,7 @@ def test_a_run_is_repeated_on_its_own_faces(tmp_path, monkeypatch, capsys):
     (tmp_path / "run.json").write_text(json.dumps(run))
     train = ["train", "run.json", "--device", "cpu", "--data"]
     assert main([*train, "other.csv"]) == 2
-    assert "run.json was trained on other faces, labels or splits" in capsys.readouterr().err
+    assert "run.json was trained on other images, labels or splits" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
     assert main([*train, "mine.csv"]) == 0
     assert json.loads((tmp_path / "runs" / "first" / "run.json").read_text())["data"] == data
@@ -184,44 +184,43 @@ def test_a_run_is_repeated_on_its_own_faces(tmp_path, monkeypatch, capsys):
     [
         (
             ["train", "first", "--side", "96"],
-            "base network takes faces of 48 pixels, got --side 96",
+            "base network needs images of 48 pixels, got --side 96",
         ),
         (["evaluate", "--device", "abacus"], "expected a device of this machine, such as cpu"),
-        (["evaluate", "--weights", "."], "expected a file of weights, got the folder ."),
+        (["evaluate", "--weights", "."], "expected a weights file, got the folder ."),
     ],
 )
-def test_options_that_cannot_be_carried_out(arguments, message, csv_file, capsys):
+def test_invalid_options_are_errors(arguments, message, csv_file, capsys):
     assert main([*arguments, "--data", str(csv_file)]) == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--epochs", "--devices", "--num-nodes"])
-def test_numbers_below_one(option, capsys):
+def test_numbers_below_one_are_errors(option, capsys):
     with pytest.raises(SystemExit):
         main(["train", "first", option, "0"])
     assert "expected at least 1, got 0" in capsys.readouterr().err
 
 
-def test_heads():
-    ours = without_memory(CONFIGS["config3"]).head
+def test_the_two_heads():
+    ours = on_meta(CONFIGS["config3"]).head
     assert [type(m).__name__ for m in ours] == [
         *("AdaptiveAvgPool2d", "Flatten", "Linear", "ReLU", "Dropout", "Linear")
     ]
     assert (ours[2].in_features, ours[2].out_features, ours[4].p, ours[5].out_features) == (
         *(512, 512, 0.5, 7),
     )
-    original = without_memory(CONFIGS["config4-original-head"]).head
+    original = on_meta(CONFIGS["config4-original-head"]).head
     assert [m.in_features for m in original if isinstance(m, nn.Linear)] == [25088, 4096, 4096]
     assert original[-1].out_features == 7
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_a_configuration_survives_json(config):
+def test_configurations_round_trip_through_json(config):
     assert from_dict(json.loads(json.dumps(dataclasses.asdict(config)))) == config
 
 
-def test_names_and_runs_are_found(tmp_path):
-    assert find("config3") is CONFIGS["config3"]
+def test_configurations_are_found_by_name_and_by_run(tmp_path):
     assert find_run("config3") == (CONFIGS["config3"], {})
     config = Config("own", augmentation=Augmentation(shift=0.3))
     record = {"config": dataclasses.asdict(config), "seed": 4, "precision": "32-true", "data": "x"}
@@ -230,8 +229,8 @@ def test_names_and_runs_are_found(tmp_path):
         repeated = {"seed": 4, "precision": "32-true", "data": "x"}
         assert find_run(str(name)) == (config, repeated)
     with pytest.raises(ValueError, match=r"expected one of first, base, config1.*got 'config9'"):
-        find("config9")
+        find_run("config9")
     for broken in ("", "[]", '{"config": {"colour": 1}}', '{"config": 3}'):
         (tmp_path / "run.json").write_text(broken)
-        with pytest.raises(ValueError, match="does not hold a run of this version"):
-            find(str(tmp_path))
+        with pytest.raises(ValueError, match="is not the record of a run of this version"):
+            find_run(str(tmp_path))

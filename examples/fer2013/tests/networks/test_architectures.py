@@ -1,4 +1,4 @@
-"""VGG19 with our own head: what it makes of grey faces of any size."""
+"""VGG19 with a new head: resizing, normalisation, grids and heads."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ def built(name, **changes):
 
 
 @pytest.mark.usefixtures("narrow_vgg")
-def test_whole_faces_are_shrunk_to_the_side_of_the_crops_that_were_trained_on():
+def test_images_are_resized_to_the_side_of_the_training_crops():
     model, faces = built("config5"), torch.rand(2, 1, 48, 48)
     assert CONFIGS["config5"].side == CONFIGS["config5"].augmentation.crop == 44
     with torch.no_grad():
@@ -29,7 +29,7 @@ def test_whole_faces_are_shrunk_to_the_side_of_the_crops_that_were_trained_on():
 
 
 @pytest.mark.usefixtures("narrow_vgg")
-def test_grey_is_repeated_and_normalised_as_imagenets_pictures():
+def test_grey_is_repeated_as_rgb_and_normalised_for_imagenet():
     model, faces = built("config1"), torch.rand(1, 1, 48, 48)
     mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     channels = [(faces - m) / d for m, d in zip(mean, deviation, strict=True)]
@@ -42,20 +42,9 @@ def test_grey_is_repeated_and_normalised_as_imagenets_pictures():
 @pytest.mark.parametrize(
     ("side", "grid"), [(44, (2, 2)), (48, (3, 3)), (96, (6, 6)), (224, (14, 14))]
 )
-def test_a_larger_side_has_a_finer_grid_over_the_same_faces(side, grid):
+def test_a_larger_side_gives_a_finer_grid_over_the_same_image(side, grid):
     explanation = camlens.GradCAM(built("config1", side=side), "features.34")(
         torch.rand(1, 1, 48, 48)
     )
     assert explanation.grid == grid
     assert explanation.heatmaps.shape == (1, 1, 48, 48)
-
-
-def test_the_two_heads():
-    kinds = [type(m).__name__ for m in built("config1").head]
-    assert kinds == ["AdaptiveAvgPool2d", "Flatten", "Linear", "ReLU", "Dropout", "Linear"]
-    model = built("config4-original-head")
-    original = model.head
-    assert [m.out_features for m in original if isinstance(m, torch.nn.Linear)] == [4096, 4096, 7]
-    assert original[0].output_size == (7, 7)
-    with torch.no_grad():
-        assert model(torch.rand(1, 1, 48, 48)).shape == (1, 7)

@@ -1,4 +1,4 @@
-"""Where ImageNet's weights come from without network, and what is refused."""
+"""Weights from torchvision's files: loading, downloading, caching, and damaged files."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ SMALL = (("0", 3, 4), ("2", 4, 4))
 
 
 class Small(EmotionVGG):
-    """Two convolutions and the original head's layers, in the names of torchvision's VGG."""
+    """Two convolutions and the original head's layers, named as in torchvision's VGG."""
 
     def __init__(self, head=(32, 6, 6)):
         nn.Module.__init__(self)
@@ -49,7 +49,7 @@ def small_state():
 
 
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
-def test_features_and_the_original_head(tmp_path, kind):
+def test_features_and_the_original_head_are_loaded(tmp_path, kind):
     state, path = small_state(), tmp_path / f"weights.{kind}"
     (torch.save if kind == "pth" else save_file)(state, path)
     model = Small()
@@ -60,10 +60,10 @@ def test_features_and_the_original_head(tmp_path, kind):
         assert torch.equal(model.features[index].bias, state[f"features.{index}.bias"])
     assert torch.equal(model.head[0].weight, state["classifier.0.weight"])
     assert torch.equal(model.head[2].bias, state["classifier.3.bias"])
-    assert torch.equal(model.head[3].weight, last)  # seven emotions are not a thousand things
+    assert torch.equal(model.head[3].weight, last)  # 7 outputs, not 1000
 
 
-def test_our_own_head_keeps_its_random_weights(tmp_path):
+def test_a_new_head_keeps_its_random_weights(tmp_path):
     torch.save(small_state(), tmp_path / "weights.pth")
     model = Small(head=(5, 8, 8))
     before = {name: x.clone() for name, x in model.head.state_dict().items()}
@@ -71,8 +71,8 @@ def test_our_own_head_keeps_its_random_weights(tmp_path):
     assert all(torch.equal(x, before[name]) for name, x in model.head.state_dict().items())
 
 
-def test_a_whole_file_of_torchvision(tmp_path):
-    """80 MB, with the real names: the features of vgg19."""
+def test_a_state_dict_of_a_full_vgg19_is_loaded(tmp_path):
+    """The features of vgg19, 80 MB."""
     state = torchvision.models.vgg19(weights=None).features.state_dict(prefix="features.")
     torch.save(state, tmp_path / FILE)
     config = dataclasses.replace(CONFIGS["config3"], weights=str(tmp_path / FILE))
@@ -85,13 +85,13 @@ def test_a_whole_file_of_torchvision(tmp_path):
     for name, value in model.features.state_dict(prefix="features.").items():
         assert torch.equal(value, state[name])
     bn = dataclasses.replace(CONFIGS["config5"], weights=config.weights)
-    message = r"weights of vgg19_bn: of its features, 94 tensors are missing, .*have another shape"
+    message = r"weights of vgg19_bn: among its features, 94 tensors are missing.*have another shape"
     with pytest.raises(ValueError, match=message):
         initialise(architectures.build(bn), bn, tmp_path)
     (tmp_path / FILE).unlink()
 
 
-def test_a_file_of_ours(tmp_path):
+def test_a_file_of_this_package_is_loaded(tmp_path):
     config = CONFIGS["first"]
     assert weights.is_ours(weights.SHIPPED)
     model = architectures.build(config)
@@ -101,11 +101,11 @@ def test_a_file_of_ours(tmp_path):
     for name, value in model.state_dict().items():
         assert torch.equal(value, shipped.state_dict()[name])
     other = dataclasses.replace(CONFIGS["config3"], weights=start.weights)
-    with pytest.raises(ValueError, match=r"holds the weights of another network: .* are missing"):
+    with pytest.raises(ValueError, match=r"weights of another architecture: .* are missing"):
         initialise(architectures.build(other), other, tmp_path)
 
 
-def test_weights_that_are_not_there(tmp_path):
+def test_missing_weights_are_errors(tmp_path):
     base = architectures.build(CONFIGS["first"])
     with pytest.raises(FileNotFoundError, match=r"'base' starts from 'first'.*train first' first"):
         initialise(base, CONFIGS["base"], tmp_path)
@@ -114,39 +114,39 @@ def test_weights_that_are_not_there(tmp_path):
         initialise(base, config, tmp_path)
     config = dataclasses.replace(CONFIGS["first"], weights=str(tmp_path / "x.pth"))
     with pytest.raises(
-        FileNotFoundError, match="expected the weights none, imagenet, pretrain or a file"
+        FileNotFoundError, match="expected --weights none, imagenet, pretrain or a file"
     ):
         initialise(base, config, tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no weights file"):
         imagenet.load_into(Small(), "vgg19", tmp_path / "x.pth")
 
 
-def test_what_is_no_file_of_weights(tmp_path):
+def test_damaged_and_foreign_files_are_errors(tmp_path):
     class Bomb:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "bomb"),)
 
     path = tmp_path / "x.pth"
     torch.save({"features.0.weight": Bomb()}, path)
-    with pytest.raises(ValueError, match=r"could execute code: give torchvision's own file"):
+    with pytest.raises(ValueError, match=r"could execute code: use torchvision's own file"):
         imagenet.load_into(Small(), "vgg19", path)
     assert not (tmp_path / "bomb").exists()
     torch.save(small_state(), path)
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"<html>not found</html>"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"is damaged|is not a whole file of weights"):
+        with pytest.raises(ValueError, match=r"is damaged|is not a complete weights file"):
             imagenet.load_into(Small(), "vgg19", path)
     path.with_suffix(".safetensors").write_bytes(whole)
-    with pytest.raises(ValueError, match="is not a whole file of weights"):
+    with pytest.raises(ValueError, match="is not a complete weights file"):
         imagenet.load_into(Small(), "vgg19", path.with_suffix(".safetensors"))
     torch.save([torch.zeros(1)], path)
-    with pytest.raises(ValueError, match="does not hold a state dict"):
+    with pytest.raises(ValueError, match="is not a state dict"):
         imagenet.load_into(Small(), "vgg19", path)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Sends a file, or breaks off in its middle."""
+    """Sends a file, or only its first half."""
 
     def __init__(self, content, whole, *arguments):
         self.content, self.whole = content, whole
@@ -171,7 +171,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """Publish small weights on a server of our own; say whether it sends them whole."""
+    """Publish small weights on a local server, complete or cut off."""
     torch.save(small_state(), tmp_path / "published.pth")
     content = (tmp_path / "published.pth").read_bytes()
     servers = []
@@ -203,15 +203,15 @@ def test_weights_are_downloaded_once(cache, published, monkeypatch):
     imagenet.load_into(model, "vgg19")
 
 
-def test_a_download_that_breaks_off_leaves_nothing(cache, published):
+def test_an_interrupted_download_leaves_no_file(cache, published):
     name = published(whole=False)
-    message = rf"no ImageNet weights of vgg19: .*{name} is absent.*--weights FILE.*--weights none"
+    message = rf"no ImageNet weights of vgg19: .*{name} does not exist.*--weights FILE"
     with pytest.raises(FileNotFoundError, match=message):
         imagenet.load_into(Small(), "vgg19")
     assert list(cache.iterdir()) == []
 
 
-def test_a_damaged_file_in_the_cache(cache, published):
+def test_a_damaged_file_in_the_cache_is_an_error(cache, published):
     name = published(whole=True)
     cache.mkdir(parents=True)
     (cache / name).write_bytes(b"half a file")
@@ -222,7 +222,7 @@ def test_a_damaged_file_in_the_cache(cache, published):
 
 
 @pytest.mark.usefixtures("narrow_vgg")
-def test_the_command_without_network_says_what_to_do(cache, tmp_path, monkeypatch, capsys):
+def test_a_failed_download_is_reported_with_remedies(cache, tmp_path, monkeypatch, capsys):
     write_csv(made_up_faces(training=12, public=1), tmp_path / "fer2013.csv")
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""Convolutions as matrix products beside torch's own."""
+"""Convolutions as matrix products, compared with torch's."""
 
 import copy
 
@@ -10,7 +10,7 @@ from torchvision.models import vgg19_bn
 from fer2013.networks.matrix_convolution import MatrixConv2d, _Convolve, use_matrix_products
 
 
-def test_equals_the_convolution_and_its_gradients():
+def test_output_and_gradients_equal_those_of_conv2d():
     generator = torch.Generator().manual_seed(0)
     images, weight = (
         torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
@@ -28,7 +28,7 @@ def test_equals_the_convolution_and_its_gradients():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_in_bfloat16_as_near_to_exact_as_torchs(bias):
+def test_in_bfloat16_the_error_is_about_that_of_conv2d(bias):
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(64, 512, 3, padding=1, bias=bias))
     changed = copy.deepcopy(plain)
@@ -44,7 +44,7 @@ def test_in_bfloat16_as_near_to_exact_as_torchs(bias):
     assert errors[0] <= 1.5 * errors[1] > 0
 
 
-def test_changes_the_deepest_layers_of_vgg_alone():
+def test_only_the_deepest_layers_of_vgg_are_changed():
     model = vgg19_bn()
     names = list(model.state_dict())
     use_matrix_products(model)

@@ -1,4 +1,4 @@
-"""Which augmentations are on in each configuration, and that each one does what its values say."""
+"""The augmentations of each configuration, and the effect of their values."""
 
 import dataclasses
 
@@ -69,7 +69,7 @@ EXPECTED = {
 
 
 def drawn(step, count=3000):
-    """Return the parameters that a step draws, as the share of faces it changes, and ranges."""
+    """Return the parameters that a step draws, with the share of images that it changes."""
     found = step.forward_parameters(torch.Size((count, 1, 48, 48)))
     if "src" in found:
         left_top, right_bottom = found["src"][:, 0], found["src"][:, 2]
@@ -79,7 +79,7 @@ def drawn(step, count=3000):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_steps_and_their_values(name):
+def test_steps_draw_the_configured_values(name):
     torch.manual_seed(0)
     steps = augment(CONFIGS[name].augmentation)
     assert [type(step).__name__ for step in steps] == list(EXPECTED[name])
@@ -89,14 +89,14 @@ def test_the_steps_and_their_values(name):
         for key, wanted in values.items():
             if key == "on":
                 continue
-            # whole pixels make a crop's area a little smaller or larger
+            # a crop's area is that of whole pixels
             margin = 0.04 if key == "area" else 0.01 * max(map(abs, wanted))
             assert float(found[key].min()) == pytest.approx(wanted[0], abs=margin), key
             assert float(found[key].max()) == pytest.approx(wanted[1], abs=margin), key
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_faces_keep_their_range_and_each_is_changed_by_itself(name):
+def test_images_keep_their_range_and_change_independently(name):
     torch.manual_seed(0)
     side = CONFIGS[name].augmentation.crop or 48
     changed = augment(CONFIGS[name].augmentation)(torch.rand(1, 1, 48, 48).repeat(8, 1, 1, 1))
@@ -107,7 +107,7 @@ def test_faces_keep_their_range_and_each_is_changed_by_itself(name):
     assert len({tuple(image.flatten().tolist()) for image in changed}) == 8
 
 
-def test_nothing_on_only_mirrors():
+def test_without_other_changes_images_are_only_mirrored():
     torch.manual_seed(0)
     image = torch.rand(1, 1, 48, 48)
     seen = augment(OFF)(image.repeat(16, 1, 1, 1))
@@ -119,7 +119,7 @@ def test_nothing_on_only_mirrors():
     assert torch.equal(still(seen), seen)
 
 
-def test_a_shift_is_a_part_of_the_side():
+def test_a_shift_is_a_fraction_of_the_side():
     torch.manual_seed(0)
     images = torch.zeros(200, 1, 48, 48)
     images[:, 0, 24, 24] = 1.0
@@ -128,8 +128,7 @@ def test_a_shift_is_a_part_of_the_side():
     assert rows.abs().max() in (4, 5)  # 4.8 pixels, rounded
 
 
-def test_the_elastic_distortion_of_configuration_4_is_gentle():
-    """Halves of a pixel, of noise that the blur has made small."""
+def test_the_elastic_distortion_of_configuration_4_moves_pixels_by_a_fifth():
     torch.manual_seed(0)
     elastic = augment(dataclasses.replace(OFF, mirror=0.0, elastic=9.0))
     ramp = torch.arange(48.0).expand(40, 1, 48, 48) / 48

@@ -1,4 +1,4 @@
-"""Which face a process sees when."""
+"""Images are divided among processes, in a new order each epoch."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from fer2013.data.faces import load
 from fer2013.training.batches import EpochSampler, dataset
 
 
-def test_items_are_floats_in_zero_to_one(csv_file):
+def test_images_are_floats_in_0_to_1(csv_file):
     loaded = load(csv_file)
     image, label = dataset(loaded)[3]
     assert image.shape == (1, 48, 48)
@@ -27,7 +27,7 @@ def keys(world, *, count=23, shuffle=True, epoch=4):
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
-def test_processes_share_out_what_one_takes(world):
+def test_processes_divide_the_images_of_one_process(world):
     (alone,), shares = keys(1), keys(world)
     together = [key for step in zip(*shares, strict=True) for key in step]
     assert together == alone[: len(together)]
@@ -37,7 +37,7 @@ def test_processes_share_out_what_one_takes(world):
     assert alone == list(range(23))
 
 
-def test_each_epoch_has_its_own_order():
+def test_each_epoch_has_another_order():
     orders = [keys(1, epoch=epoch)[0] for epoch in range(3)]
     assert all(sorted(order) == list(range(23)) for order in orders)
     assert orders[0] != orders[1] != orders[2]

@@ -1,4 +1,4 @@
-"""A stopped run goes on as if nothing had happened; what cannot go on says why and what to do."""
+"""Stopped runs resume with identical results; damaged and foreign runs are errors with remedies."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ from fer2013.training.train import Machine, train
 
 STEP = EmotionClassifier.training_step
 RECIPES = {
-    # one-cycle in steps; cosine with EMA, mixup, a teacher and smaller first epochs; plateau
+    # one-cycle; cosine with EMA, mixup, distillation and smaller first epochs; plateau
     "first": {},
     "config5": {
         "network": "base",
@@ -41,7 +41,7 @@ def recipe(kind, **changes):
 
 
 def few_faces(seed=0):
-    """Return four batches to train on, and one to select on."""
+    """Return four training batches and one validation batch."""
     return made_up_faces(training=4, public=1, seed=seed)
 
 
@@ -50,7 +50,7 @@ def machine():
 
 
 def stop_at(monkeypatch, epoch, batch):
-    """Let every training step before that one happen."""
+    """Interrupt training before the given step."""
 
     def step(self, faces, index):
         if (self.current_epoch, index) == (epoch, batch):
@@ -61,15 +61,15 @@ def stop_at(monkeypatch, epoch, batch):
 
 
 @pytest.mark.parametrize(
-    # That a plateau is resumed, test_configurations.py tests too.
+    # test_configurations.py also resumes a plateau
     "name",
     ["first", "config5", pytest.param("config3", marks=pytest.mark.exhaustive)],
 )
-def test_a_resumed_run_ends_as_a_straight_one(name, tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_uninterrupted_one(name, tmp_path, monkeypatch):
     faces, config = few_faces(), recipe(name)
     options = {"machine": machine(), "seed": 5}
     train(config, faces, out=tmp_path / "straight", **options)
-    # in the middle of the second epoch, and before the first step of the third
+    # in the second epoch, and before the first step of the third
     for place in ((1, 2), (2, 0)):
         stop_at(monkeypatch, *place)
         with pytest.raises(RuntimeError, match="power cut"):
@@ -81,53 +81,53 @@ def test_a_resumed_run_ends_as_a_straight_one(name, tmp_path, monkeypatch):
     assert (seconds < 60).all()
 
 
-def go_on(folder, config=None, faces=None, **changes):
+def resume(folder, config=None, faces=None, **changes):
     options = {"machine": machine(), **changes}
     return train(config or recipe("first"), faces or few_faces(), out=folder, **options)
 
 
 @pytest.fixture(scope="module")
 def cut_run(tmp_path_factory):
-    """A run whose power was cut in its second epoch; it is copied, not changed."""
+    """A run that was interrupted in its second epoch; tests copy it."""
     folder = tmp_path_factory.mktemp("cut") / "run"
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, 1, 1)
         with pytest.raises(RuntimeError, match="power cut"):
-            go_on(folder)
+            resume(folder)
     return folder
 
 
 @pytest.fixture
 def stopped(cut_run, tmp_path):
-    """A run whose power was cut in its second epoch."""
+    """A copy of a run that was interrupted in its second epoch."""
     shutil.copytree(cut_run, tmp_path / "run")
     return tmp_path / "run"
 
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """The same run without a cut; it is only read."""
+    """The same run, uninterrupted; tests only read it."""
     folder = tmp_path_factory.mktemp("straight") / "run"
-    go_on(folder)
+    resume(folder)
     return folder
 
 
 @pytest.fixture
 def finished(straight, tmp_path):
-    """A run that has ended."""
+    """A copy of a finished run."""
     shutil.copytree(straight, tmp_path / "finished")
     return tmp_path / "finished"
 
 
-def test_a_folder_may_be_moved(cut_run, straight, tmp_path):
-    """Other than copied: nothing is left where it was."""
+def test_a_moved_folder_resumes(cut_run, straight, tmp_path):
+    """Unlike a copied one, nothing remains at the old path."""
     moved, away = tmp_path / "moved", cut_run.with_name("away")
     shutil.copytree(cut_run, moved)
     cut_run.rename(away)
-    part = moved / ".last.ckpt.123.part"  # as a killed process leaves it
+    part = moved / ".last.ckpt.123.part"  # left by a killed process
     part.write_bytes(b"half")
     try:
-        go_on(moved)
+        resume(moved)
         assert not cut_run.exists()
     finally:
         away.rename(cut_run)
@@ -136,9 +136,9 @@ def test_a_folder_may_be_moved(cut_run, straight, tmp_path):
     assert sorted(p.name for p in moved.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
 
 
-def test_a_run_killed_in_its_first_epoch_starts_again(stopped):
+def test_a_run_killed_in_its_first_epoch_restarts(stopped):
     (stopped / "last.ckpt").unlink()
-    go_on(stopped)
+    resume(stopped)
     assert sorted(p.name for p in stopped.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
 
 
@@ -153,14 +153,14 @@ def test_a_run_killed_in_its_first_epoch_starts_again(stopped):
         ({"faces": few_faces(seed=1)}, "data"),
     ],
 )
-def test_another_run_is_refused(request, changed, names, ended):
+def test_other_settings_are_refused(request, changed, names, ended):
     folder = request.getfixturevalue("finished" if ended else "stopped")
-    if ended:  # and its checkpoints removed, to save space
+    if ended:  # users may delete checkpoints to save space
         for checkpoint in folder.glob("*.ckpt"):
             checkpoint.unlink()
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    with pytest.raises(ValueError, match=f"run with other values of {names}: go on with the same"):
-        go_on(folder, **changed)
+    with pytest.raises(ValueError, match=f"run with other values of {names}: use the same"):
+        resume(folder, **changed)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
@@ -168,31 +168,31 @@ def test_a_finished_run_is_not_trained_again(finished, monkeypatch):
     path = finished / "first.safetensors"
     times = {p.name: p.stat().st_mtime_ns for p in finished.iterdir()}
     stop_at(monkeypatch, 0, 0)
-    assert go_on(finished) == path
+    assert resume(finished) == path
     for checkpoint in finished.glob("*.ckpt"):
         checkpoint.unlink()
         del times[checkpoint.name]
-    assert go_on(finished) == path
+    assert resume(finished) == path
     assert {p.name: p.stat().st_mtime_ns for p in finished.iterdir()} == times
 
 
-def test_a_run_killed_before_its_file_was_written(finished, monkeypatch):
+def test_a_run_killed_before_its_export_is_exported(finished, monkeypatch):
     path = finished / "first.safetensors"
     content = path.read_bytes()
     path.unlink()
     stop_at(monkeypatch, 2, 0)
-    assert go_on(finished) == path
+    assert resume(finished) == path
     assert path.read_bytes() == content
 
 
-def test_a_resumed_run_remembers_what_it_started_from(straight, tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_the_origin_of_its_weights(straight, tmp_path, monkeypatch):
     first = straight / "first.safetensors"
     config = recipe("first", name="second", weights=str(first))
     stop_at(monkeypatch, 1, 1)
     with pytest.raises(RuntimeError, match="power cut"):
-        go_on(tmp_path / "second", config)
+        resume(tmp_path / "second", config)
     monkeypatch.setattr(EmotionClassifier, "training_step", STEP)
-    facts = weights.read_facts(go_on(tmp_path / "second", config))
+    facts = weights.read_facts(resume(tmp_path / "second", config))
     assert facts["started_from"] == weights.read_facts(first)
 
 
@@ -201,68 +201,68 @@ def test_a_resumed_run_remembers_what_it_started_from(straight, tmp_path, monkey
     [
         lambda whole: whole[: len(whole) // 2],
         lambda whole: b"",
-        lambda whole: b"no checkpoint",
+        lambda whole: b"not a checkpoint",
         lambda whole: whole[:5000] + bytes(50) + whole[5050:],
     ],
     ids=["cut", "empty", "text", "zeroed"],
 )
-def test_a_damaged_checkpoint(stopped, damage):
+def test_a_damaged_checkpoint_is_an_error(stopped, damage):
     last = stopped / "last.ckpt"
     last.write_bytes(damage(last.read_bytes()))
-    with pytest.raises(ValueError, match=r"last\.ckpt is not a whole checkpoint.*best\.ckpt"):
-        go_on(stopped)
+    with pytest.raises(ValueError, match=r"last\.ckpt is not a complete checkpoint.*best\.ckpt"):
+        resume(stopped)
 
 
-def test_the_remedy_for_a_damaged_checkpoint(stopped, straight):
+def test_a_copy_of_the_best_checkpoint_replaces_a_damaged_one(stopped, straight):
     shutil.copy(stopped / "best.ckpt", stopped / "last.ckpt")
-    path = go_on(stopped)
+    path = resume(stopped)
     assert path.read_bytes() == (straight / path.name).read_bytes()
 
 
-def test_a_checkpoint_that_would_run_code(stopped, tmp_path):
+def test_a_checkpoint_that_would_run_code_is_refused(stopped, tmp_path):
     class Bomb:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "bomb"),)
 
     torch.save({"callbacks": Bomb()}, stopped / "last.ckpt", pickle_module=pickle)
-    with pytest.raises(ValueError, match="is not a whole checkpoint"):
-        go_on(stopped)
+    with pytest.raises(ValueError, match="is not a complete checkpoint"):
+        resume(stopped)
     assert not (tmp_path / "bomb").exists()
 
 
-def test_a_checkpoint_of_something_else(stopped):
+def test_another_file_is_not_a_checkpoint(stopped):
     torch.save({"x": torch.zeros(1)}, stopped / "last.ckpt")
-    with pytest.raises(ValueError, match="is not a whole checkpoint"):
-        go_on(stopped)
+    with pytest.raises(ValueError, match="is not a complete checkpoint"):
+        resume(stopped)
 
 
-def test_a_damaged_record(stopped):
+def test_a_damaged_record_is_an_error_and_a_missing_one_is_rewritten(stopped):
     (stopped / "run.json").write_text("{")
-    with pytest.raises(ValueError, match=r"run\.json does not hold a run"):
-        go_on(stopped)
+    with pytest.raises(ValueError, match=r"run\.json is not the record of a run"):
+        resume(stopped)
     (stopped / "run.json").unlink()
-    go_on(stopped)
+    resume(stopped)
     assert json.loads((stopped / "run.json").read_text())["seed"] == 0
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(stopped, straight):
+def test_a_full_disk_keeps_the_previous_checkpoint(stopped, straight):
     before = (stopped / "last.ckpt").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # no file may grow beyond half a checkpoint: writing it fails half-way
+    # writing fails after half a checkpoint
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"cannot write .*\.ckpt .*unharmed"):
-            go_on(stopped)
+        with pytest.raises(OSError, match=r"cannot write .*\.ckpt .*unchanged"):
+            resume(stopped)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     assert (stopped / "last.ckpt").read_bytes() == before
     assert not list(stopped.glob(".*.part"))
-    go_on(stopped)
+    resume(stopped)
     assert_same_run(straight, stopped)
 
 
-def test_reading_a_checkpoint_that_is_not_there(tmp_path):
+def test_a_missing_checkpoint_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         checkpoints.read(tmp_path / "last.ckpt")

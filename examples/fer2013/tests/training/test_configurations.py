@@ -1,7 +1,6 @@
-"""Every configuration trains for a few steps, end to end, on made-up faces and random weights.
+"""Every configuration trains for a few steps, on synthetic images and from random weights.
 
-VGG19 is narrow here. ``test_parallel.py`` trains a whole one, and so do the tests that are marked
-exhaustive.
+VGG19 is narrow here; ``test_parallel.py`` and the exhaustive tests train the real one.
 """
 
 import dataclasses
@@ -34,20 +33,20 @@ FILES = ["best.ckpt", "curves.png", "history.csv", "last.ckpt", "metrics.json", 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A run's folder that is removed: a whole VGG19's checkpoints are large."""
+    """A run's folder, removed after the test, as a VGG19's checkpoints are large."""
     yield tmp_path / "run"
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
 def beginning(config):
-    """Return the weights that a run without pretrained ones begins with."""
+    """Return the random initial weights of a run."""
     lightning.seed_everything(3, verbose=False)
     return EmotionClassifier(config, {"seed": 3}, torch.nn.CrossEntropyLoss()).model.state_dict()
 
 
 @pytest.mark.usefixtures("narrow_vgg")
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_few_steps(name, folder):
+def test_each_configuration_trains(name, folder):
     faces = made_up_faces(training=6, public=2)
     config = dataclasses.replace(
         CONFIGS[name],
@@ -59,9 +58,9 @@ def test_a_few_steps(name, folder):
     path = train(config, faces, out=folder, seed=3, machine=CPU)
     assert sorted(p.name for p in folder.iterdir()) == sorted([*FILES, f"{name}.safetensors"])
 
-    # what is frozen keeps every bit, what is trained has moved
+    # only trainable weights change
     saved = torch.load(folder / "last.ckpt", weights_only=True)
-    # the trained weights themselves, not their moving average
+    # the weights themselves, not their moving average
     state = saved.get("current_model_state", saved["state_dict"])
     model = EmotionClassifier(config, {"seed": 3}, torch.nn.CrossEntropyLoss()).model
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
@@ -74,7 +73,7 @@ def test_a_few_steps(name, folder):
     assert saved["global_step"] == steps
     assert ("loss.weight" in saved["state_dict"]) == config.class_weights
     if config.class_weights:
-        expected = optimization.class_weights(parts.train.labels)
+        expected = optimization.loss(config, parts.train.labels).weight
         assert torch.equal(saved["state_dict"]["loss.weight"], expected)
     record = json.loads((folder / "run.json").read_text())
     assert from_dict(record["config"]) == config
@@ -98,8 +97,8 @@ def test_a_few_steps(name, folder):
 
 
 @pytest.mark.parametrize("mixup", [0.0, 0.2])
-def test_distilled_labels(mixup, monkeypatch):
-    """Three tenths of a label are the base network's probabilities of the augmented face."""
+def test_distilled_labels_blend_labels_and_teacher(mixup, monkeypatch):
+    """Three tenths of a label are the base network's probabilities for the augmented image."""
     changes = {"network": "base", "weights": "none", "side": 48, "distillation": 0.3}
     augmentation = Augmentation(crop=44, mixup=mixup)
     config = dataclasses.replace(
@@ -120,7 +119,7 @@ def test_distilled_labels(mixup, monkeypatch):
         teacher = weights.load()(faces).softmax(dim=1)
     given = (found["labels"] - 0.3 * teacher) / 0.7
     torch.testing.assert_close(given.sum(dim=1), torch.ones(4))
-    # what is left is the labels, each mixed with its neighbour's by the same share
+    # the rest is the label, mixed up with its neighbour's
     share = given[torch.arange(4), labels].min()
     expected = torch.nn.functional.one_hot(labels, 7).float()
     expected = share * expected + (1 - share) * expected.roll(1, 0)
@@ -128,14 +127,14 @@ def test_distilled_labels(mixup, monkeypatch):
     assert mixup or share == pytest.approx(1)
 
 
-def test_the_base_network_does_not_teach_faces_that_select():
+def test_the_base_network_cannot_teach_in_the_decks_split():
     config = small(distillation=0.5)
     with pytest.raises(ValueError, match="was trained on all of Training: expected the split"):
         train(config, made_up_faces(), out=Path("never"), machine=CPU)
 
 
 def small(**changes):
-    """Return configuration 3's recipe on a network that is quick."""
+    """Return configuration 3 with the fast base network."""
     changes = {"network": "base", "weights": "none", "frozen": 0, "batch_size": 33, **changes}
     return dataclasses.replace(CONFIGS["config3"], **changes)
 
@@ -146,7 +145,7 @@ def worsening(self, batch, _):
 
 
 def test_plateau_and_early_stop(folder, monkeypatch):
-    """The rate is halved after four epochs without a better one, the run stops after eight."""
+    """The rate is halved after 4 epochs without improvement, and the run stops after 8."""
     monkeypatch.setattr(EmotionClassifier, "validation_step", worsening)
     path = train(small(), made_up_faces(training=6), out=folder, machine=CPU)
     history = pd.read_csv(folder / "history.csv")
@@ -154,7 +153,7 @@ def test_plateau_and_early_stop(folder, monkeypatch):
     assert history.rate.tolist() == [0.01] * 4 + [0.005] * 4 + [0.0025]
     assert weights.read_facts(path)["best_epoch"] == 1
 
-    # killed after it had stopped, before its file was written: it is not trained further
+    # killed after stopping early and before its export: it is not trained further
     path.unlink()
 
     def never(self, batch, index):
@@ -165,7 +164,7 @@ def test_plateau_and_early_stop(folder, monkeypatch):
     assert len(pd.read_csv(folder / "history.csv")) == 9
 
 
-def test_a_resumed_run_remembers_the_plateau(folder, monkeypatch):
+def test_a_resumed_run_keeps_the_state_of_the_plateau(folder, monkeypatch):
     monkeypatch.setattr(EmotionClassifier, "validation_step", worsening)
     step = EmotionClassifier.training_step
 
@@ -184,13 +183,13 @@ def test_a_resumed_run_remembers_the_plateau(folder, monkeypatch):
     assert rates == [0.01] * 4 + [0.005] * 2
 
 
-def test_a_diverged_run_says_so(folder):
+def test_a_diverged_run_is_an_error(folder):
     config = small(rate=1e30, epochs=3, batch_size=8)
     with pytest.raises(ValueError, match="training loss of epoch 1 is nan: the run has diverged"):
         train(config, made_up_faces(training=6), out=folder, machine=CPU)
 
 
-def test_a_validation_loss_that_is_no_number_is_no_end(folder, monkeypatch):
+def test_an_infinite_validation_loss_is_an_error(folder, monkeypatch):
     def infinite(self, batch, _):
         self.log("val_loss", float("inf") if self.current_epoch == 1 else 1.0)
         self.log("val_accuracy", 0.5)
@@ -204,8 +203,8 @@ def test_a_validation_loss_that_is_no_number_is_no_end(folder, monkeypatch):
 
 @pytest.mark.usefixtures("narrow_vgg")
 @pytest.mark.parametrize("name", ["config2", "config4"])
-def test_the_configured_loss_is_what_is_trained_on(name, folder, monkeypatch):
-    """Of one batch with few of a class, against the formula."""
+def test_training_uses_the_configured_loss(name, folder, monkeypatch):
+    """One batch with a rare class, compared with the formula."""
     seen = []
     step = EmotionClassifier.training_step
 
@@ -241,14 +240,14 @@ def test_the_configured_loss_is_what_is_trained_on(name, folder, monkeypatch):
 
 
 def by_the_decks_protocol(name, folder, real_faces):
-    """All there is of a run, at the deck's batch of 64, on 350 real faces."""
+    """Run one epoch with the deck's batch size of 64 on 350 real images."""
     labels, usages = real_faces.labels, real_faces.usages
     some = [(usage, emotion, n) for usage, n in ((0, 50), (1, 8)) for emotion in range(7)]
     kept = [np.flatnonzero((usages == u) & (labels == c))[:n] for u, c, n in some]
     config = dataclasses.replace(CONFIGS[name], weights="none", epochs=1)
     path = train(config, real_faces.take(np.concatenate(kept)), out=folder, seed=3, machine=CPU)
     history = pd.read_csv(folder / "history.csv")
-    # Near chance, with a loss to match: log 7, and no class is preferred by much.
+    # the loss of chance, log 7
     assert history.train_loss[0] == pytest.approx(math.log(7), abs=0.15)
     assert weights.read_facts(path)["trained_on"] == "FER2013 Training, 280 faces"
     report = weights.read_facts(path)["report"]
@@ -257,12 +256,12 @@ def by_the_decks_protocol(name, folder, real_faces):
 
 @pytest.mark.shared
 @pytest.mark.usefixtures("narrow_vgg")
-def test_real_faces_by_the_decks_protocol(folder, real_faces):
+def test_real_images_with_a_narrow_vgg19(folder, real_faces):
     by_the_decks_protocol("config4", folder, real_faces)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["config1", "config2", "config3", "config4"])
-def test_real_faces_and_a_whole_vgg19(name, folder, real_faces):
+def test_real_images_with_a_full_vgg19(name, folder, real_faces):
     by_the_decks_protocol(name, folder, real_faces)

@@ -1,4 +1,4 @@
-"""Two processes train what one trains."""
+"""Training with two processes equals training with one."""
 
 import contextlib
 import dataclasses
@@ -20,8 +20,8 @@ from fer2013.networks import weights
 
 pytestmark = pytest.mark.exhaustive
 
-# VGG19 has no BatchNorm, whose statistics are each process's own; the random numbers of dropout and
-# augmentation are, too. Class weights are those of all faces of a step.
+# A VGG19 without dropout and augmentation: BatchNorm's statistics and random numbers differ between
+# processes. The loss has class weights.
 CONFIG = dataclasses.replace(
     CONFIGS["config3"],
     name="two",
@@ -35,7 +35,7 @@ CONFIG = dataclasses.replace(
 
 
 def run_here(command):
-    """Return what the command prints."""
+    """Run the command in this process, and return its output."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -47,7 +47,7 @@ def run_here(command):
 
 
 def run(command):
-    """Return what the command prints in a process of its own, which starts the others."""
+    """Run the command in a process of its own, and return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "fer2013", *command],
         capture_output=True,
@@ -63,7 +63,7 @@ def run(command):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("parallel")
-    # 33 faces to train on, 9 to select on: neither is divided by two
+    # 33 training and 9 validation images: both odd
     faces = made_up_faces(training=6, public=1)
     write_csv(faces, root / "fer2013.csv")
     record = {"config": dataclasses.asdict(CONFIG), "seed": 3, "precision": "32-true"}

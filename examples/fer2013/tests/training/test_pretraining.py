@@ -1,4 +1,4 @@
-"""Pretraining on photographs that are made up, and the plain VGG19 that BatchNorm folds into."""
+"""Pretraining on synthetic photographs, and fusing BatchNorm into the convolutions."""
 
 import dataclasses
 import functools
@@ -17,16 +17,15 @@ from fer2013.data.tiny_imagenet import photographs
 from fer2013.networks import architectures
 from fer2013.training import pretraining
 from fer2013.training.initial_weights import initialise
-from fer2013.training.photograph_batches import Batches
-from fer2013.training.photograph_classifier import Recipe
-from fer2013.training.pretraining import folded
+from fer2013.training.photograph_classifier import Batches, Recipe
+from fer2013.training.pretraining import fused
 
 TINY = Recipe(epochs=2, smallest=32, side=32, batch=8, average=0.9)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three classes, each of another colour."""
+    """Photographs of three classes, each with its own colour."""
     place = tmp_path_factory.mktemp("tiny")
     noise = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 4)):
@@ -39,25 +38,25 @@ def folder(tmp_path_factory):
     return place
 
 
-def test_photographs_by_class_and_in_turn(folder):
+def test_photographs_are_read_by_class_or_from_all_classes_in_turn(folder):
     pixels, classes = photographs(folder, "val")
     assert pixels.shape == (12, 3, 64, 64)
     assert classes.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     strongest = pixels.float().mean(dim=(2, 3)).argmax(dim=1)
     assert strongest.tolist() == classes.tolist()
-    again, _ = photographs(folder, "val")  # from the array that was kept
+    again, _ = photographs(folder, "val")  # from the cache
     assert torch.equal(again, pixels)
     few, some = photographs(folder, "val", limit=4)
     assert some.tolist() == [0, 1, 2, 0]
     assert few.float().mean(dim=(2, 3)).argmax(dim=1).tolist() == some.tolist()
 
 
-def test_no_photographs_is_an_error(tmp_path):
+def test_missing_photographs_are_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected Tiny ImageNet as"):
         photographs(tmp_path, "train")
 
 
-def test_batches_depend_on_seed_and_epoch_alone(folder):
+def test_batches_depend_only_on_seed_and_epoch(folder):
     split = photographs(folder, "train")
     options = {"batch": 8, "size": 32, "seed": 0}
     first, second = (list(Batches(split, epoch=0, **options)) for _ in range(2))
@@ -72,15 +71,15 @@ def test_batches_depend_on_seed_and_epoch_alone(folder):
     assert not torch.equal(other, first[0][0])
 
 
-def test_sizes_grow():
+def test_sizes_grow_late():
     assert Recipe(epochs=5, smallest=32, side=64).sizes == [32, 32, 32, 36, 64]
     assert Recipe(epochs=1).sizes == [32]
-    with pytest.raises(ValueError, match="at least 32 pixels, got 28 to 48"):
+    with pytest.raises(ValueError, match="expected --smallest between 32 and 48 pixels, got 28"):
         Recipe(smallest=28)
 
 
 def trained_like(model):
-    """Give BatchNorm statistics and factors that are not 0 and 1."""
+    """Set BatchNorm's statistics and factors to random values."""
     generator = torch.Generator().manual_seed(0)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -92,10 +91,10 @@ def trained_like(model):
 
 
 @torch.no_grad()
-def test_folding_batchnorm_changes_no_output():
+def test_fusing_batchnorm_keeps_the_output():
     torch.manual_seed(0)
     features = trained_like(vgg19_bn(num_classes=2)).features
-    plain = folded(features)
+    plain = fused(features)
     images = torch.randn(2, 3, 48, 48)
     expected = features(images)
     assert expected.abs().max() > 0.01
@@ -104,11 +103,6 @@ def test_folding_batchnorm_changes_no_output():
     assert {k: v.shape for k, v in plain.state_dict().items()} == {
         k: v.shape for k, v in names.items()
     }
-
-
-def test_folding_something_else_is_an_error():
-    with pytest.raises(TypeError, match="expected a convolution before BatchNorm, got ReLU"):
-        folded(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)))
 
 
 def small():
@@ -123,7 +117,7 @@ def small():
     )
 
 
-def test_a_stopped_run_resumes_with_the_same_weights(folder, tmp_path, monkeypatch):
+def test_a_resumed_run_has_the_same_weights(folder, tmp_path, monkeypatch):
     recipe = dataclasses.replace(TINY, epochs=6, rate=0.3)
     options = {"device": "cpu", "precision": "32-true"}
     whole = small()
@@ -145,12 +139,12 @@ def test_a_stopped_run_resumes_with_the_same_weights(folder, tmp_path, monkeypat
     assert pretraining.fit(resumed, folder, tmp_path / "part", recipe, **options) == 1.0
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value)
-    with pytest.raises(ValueError, match="holds a run of another recipe"):
+    with pytest.raises(ValueError, match="has a run of another recipe"):
         pretraining.fit(small(), folder, tmp_path / "part", TINY, **options)
 
 
 @pytest.mark.usefixtures("narrow_vgg")
-def test_what_is_written_starts_the_decks_configurations(folder, tmp_path, monkeypatch):
+def test_configurations_start_from_the_written_files(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(pretraining, "vgg19_bn", functools.partial(NarrowVGG, "vgg19_bn"))
     lines = pretraining.pretrain(folder, tmp_path, TINY, device="cpu")
     assert lines[0].startswith("top-1 on Tiny ImageNet")
@@ -166,7 +160,7 @@ def test_what_is_written_starts_the_decks_configurations(folder, tmp_path, monke
             found[network] = model.eval().features((images - model.mean) / model.deviation)
     torch.testing.assert_close(found["vgg19"], found["vgg19_bn"], rtol=1e-3, atol=1e-4)
 
-    # Another run may begin with its weights: at next to no rate they stay what they are.
+    # A further run starts from these weights, and keeps them at a rate of almost 0.
     begun = str(tmp_path / "last.ckpt")
     more = dataclasses.replace(TINY, epochs=1, rate=1e-9, average=0.0, start=begun)
     pretraining.pretrain(folder, tmp_path / "more", more, device="cpu")
@@ -177,7 +171,7 @@ def test_what_is_written_starts_the_decks_configurations(folder, tmp_path, monke
             torch.testing.assert_close(after.get_tensor(name), before.get_tensor(name))
 
 
-def test_what_a_run_may_begin_with(tmp_path):
+def test_runs_start_from_finished_runs_only(tmp_path):
     start, last = tmp_path / "start.ckpt", tmp_path / "run" / "last.ckpt"
     recipe = dataclasses.replace(TINY, start=str(start))
     model, other = nn.Linear(2, 1), nn.Linear(2, 1)
@@ -192,7 +186,7 @@ def test_what_a_run_may_begin_with(tmp_path):
         torch.save({"callbacks": {}, **checkpoint}, path)
 
     write(start, nn.Linear(3, 1), epoch=1)
-    with pytest.raises(ValueError, match=r"expected as --start what pretrain wrote.*another shape"):
+    with pytest.raises(ValueError, match=r"--start as a checkpoint of pretrain.*another shape"):
         pretraining._begin(model, recipe, last)
     write(start, other, epoch=0)
     with pytest.raises(ValueError, match="after 1 of 2 epochs: resume it first"):
@@ -200,7 +194,7 @@ def test_what_a_run_may_begin_with(tmp_path):
     write(start, other, epoch=1, epochs_before=3)
     assert pretraining._begin(model, recipe, last) == 5
     assert torch.equal(model.weight, other.weight)
-    # A run that has begun goes on from its own checkpoint, whether or not the first is still there.
+    # A stopped run resumes from its own checkpoint, without that of the earlier run.
     start.unlink()
     write(last, other, epoch=0, epochs_before=5)
     assert pretraining._begin(nn.Linear(2, 1), recipe, last) == 5

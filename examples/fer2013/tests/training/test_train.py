@@ -1,4 +1,4 @@
-"""A short training run for real: it learns, stops, resumes, and its file says how it came to be."""
+"""Short training runs: learning, resuming, and the weights file; the packaged network."""
 
 import dataclasses
 
@@ -11,7 +11,6 @@ from fer2013.evaluation.accuracy import evaluate
 from fer2013.evaluation.predictions import averaged_logits
 from fer2013.networks import weights
 from fer2013.networks.architectures import BaseCNN
-from fer2013.training.augmentation import augment
 from fer2013.training.lightning_module import EmotionClassifier
 from fer2013.training.train import Machine, train
 
@@ -19,7 +18,7 @@ CPU = Machine(device="cpu", precision="32-true")
 SHORT = dataclasses.replace(CONFIGS["first"], epochs=2, batch_size=7)
 
 
-def test_the_network_is_as_described():
+def test_the_base_network_has_8_convolutions_and_a_12x12_grid():
     model = BaseCNN().eval()
     convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
     parameters = sum(p.numel() for p in model.parameters())
@@ -29,16 +28,7 @@ def test_the_network_is_as_described():
         assert model.blocks(torch.rand(1, 1, 48, 48)).shape == (1, 256, 12, 12)
 
 
-def test_augmentation_moves_the_face_and_keeps_its_range():
-    image = torch.rand(1, 1, 48, 48)
-    moved = augment(SHORT.augmentation)(image)
-    assert moved.shape == image.shape
-    assert not torch.equal(moved, image)
-    assert moved.min() >= 0
-    assert moved.max() <= 1
-
-
-def test_mirrored_logits_do_not_know_left_from_right():
+def test_mirror_averaging_is_symmetric():
     model, images = BaseCNN().eval(), torch.rand(2, 1, 48, 48)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -47,7 +37,7 @@ def test_mirrored_logits_do_not_know_left_from_right():
         )
 
 
-def test_a_run_stops_resumes_and_writes_what_it_measured(tmp_path, csv_file, monkeypatch):
+def test_a_resumed_run_skips_finished_epochs(tmp_path, csv_file, monkeypatch):
     faces = load(csv_file)
     options = {"out": tmp_path, "machine": CPU}
     step, seen = EmotionClassifier.training_step, []
@@ -65,8 +55,8 @@ def test_a_run_stops_resumes_and_writes_what_it_measured(tmp_path, csv_file, mon
     assert seen == [*first, (1, 0)]
     seen.extend([(9, 9)] * 2)
     path = train(SHORT, faces, **options)
-    assert seen[7:] == [(1, 0), (1, 1), (1, 2), (1, 3)]  # the first epoch is not run again
-    with pytest.raises(ValueError, match="holds a run with other values of epochs"):
+    assert seen[7:] == [(1, 0), (1, 1), (1, 2), (1, 3)]  # the first epoch is not repeated
+    with pytest.raises(ValueError, match="has a run with other values of epochs"):
         train(dataclasses.replace(SHORT, epochs=3), faces, **options)
 
     facts = weights.read_facts(path)
@@ -86,7 +76,7 @@ def test_training_learns(tmp_path, csv_file):
     assert evaluate(weights.load(path), faces.split("PublicTest")).accuracy > 0.5  # chance: 0.14
 
 
-def test_weights_that_are_not_ours(tmp_path):
+def test_foreign_weights_are_errors(tmp_path):
     from safetensors.torch import save_file
 
     with pytest.raises(FileNotFoundError):
@@ -98,11 +88,11 @@ def test_weights_that_are_not_ours(tmp_path):
     with pytest.raises(ValueError, match="configuration is not one of this version"):
         weights.load(tmp_path / "x.safetensors")
     weights.save({"x": torch.zeros(1)}, weights.read_facts(), tmp_path / "x.safetensors")
-    with pytest.raises(ValueError, match="holds the weights of another network"):
+    with pytest.raises(ValueError, match="has the weights of another architecture"):
         weights.load(tmp_path / "x.safetensors")
 
 
-def test_the_shipped_weights_are_small_and_say_how_they_came_to_be():
+def test_the_packaged_weights_are_small_and_describe_their_training():
     assert weights.SHIPPED.stat().st_size <= 3_000_000
     facts = weights.read_facts()
     assert facts["accuracy"] >= 0.685
@@ -113,16 +103,16 @@ def test_the_shipped_weights_are_small_and_say_how_they_came_to_be():
 
 
 @pytest.mark.shared
-def test_the_shipped_weights_know_what_they_knew(real_faces):
-    """As many of the first 300 faces as when all had the accuracy that the file says."""
+def test_the_packaged_weights_classify_300_real_images_as_before(real_faces):
+    """202 of the first 300 were correct when all had the accuracy in the file."""
     measured = evaluate(weights.load(), real_faces.split("PublicTest").first(300))
-    # another processor may round a logit the other way: one face
+    # another processor may round logits differently: one face
     assert abs(measured.correct - 202) <= 1
 
 
 @pytest.mark.exhaustive
 @pytest.mark.shared
-def test_the_shipped_weights_are_as_good_as_they_say(real_faces):
+def test_the_packaged_weights_have_the_accuracy_in_their_file(real_faces):
     measured = evaluate(weights.load(), real_faces.split("PublicTest"))
-    # another processor may round a logit the other way: five faces of 3,589
+    # another processor may round logits differently: five faces of 3,589
     assert measured.accuracy == pytest.approx(weights.read_facts()["accuracy"], abs=0.0014)

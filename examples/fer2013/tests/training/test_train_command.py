@@ -1,4 +1,4 @@
-"""The command ``train``: stopped or killed it leaves what goes on; what is wrong, it says."""
+"""The command ``train``: killed runs resume, and errors are printed."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ OPTIONS = ["--device", "cpu", "--precision", "32-true", "--epochs", "3", "--data
 
 @pytest.fixture(scope="module")
 def csv_of_batches(tmp_path_factory):
-    """20 faces of each class: one batch of 128."""
+    """20 images of each class: one batch of 128."""
     path = tmp_path_factory.mktemp("data") / "fer2013.csv"
     write_csv(made_up_faces(training=20), path)
     return str(path)
@@ -29,7 +29,7 @@ def csv_of_batches(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
-    """Three epochs of 28 faces, which take long enough to be killed in."""
+    """Three epochs of 28 images, long enough to be killed."""
     root = tmp_path_factory.mktemp("short")
     write_csv(made_up_faces(training=4, public=1), root / "fer2013.csv")
     config = dataclasses.replace(CONFIGS["first"], batch_size=14)
@@ -39,7 +39,7 @@ def command(tmp_path_factory):
 
 
 def kill_after_first_checkpoint(command, folder, how):
-    # A shell's background jobs, this suite may be one, ignore Ctrl-C and hand that on.
+    # Background jobs of a shell ignore Ctrl-C, and child processes inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -56,27 +56,27 @@ def kill_after_first_checkpoint(command, folder, how):
 
 
 @pytest.mark.exhaustive
-def test_ctrl_c_ends_a_run_without_a_result(command, tmp_path):
+def test_ctrl_c_stops_a_run_and_keeps_its_checkpoint(command, tmp_path):
     command = [*command, "--out", str(tmp_path)]
     assert kill_after_first_checkpoint(command, tmp_path, signal.SIGINT) != 0
     assert (tmp_path / "last.ckpt").is_file()
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_a_killed_process_goes_on(command, tmp_path, capsys):
+def test_a_killed_run_resumes(command, tmp_path, capsys):
     data = command[-1]
     command = [*command, "--out", str(tmp_path / "killed")]
     kill_after_first_checkpoint(command, tmp_path / "killed", signal.SIGKILL)
     assert not list((tmp_path / "killed").glob("*.safetensors"))
     assert main(command[3:]) == 0
-    assert "goes on from" in capsys.readouterr().out
-    # and a run can be repeated from its folder, seed and precision included
+    assert "resuming from" in capsys.readouterr().out
+    # repeat the run from its folder, including seed and precision
     again = ["train", str(tmp_path / "killed"), "--device", "cpu", "--data", data]
     assert main([*again, "--out", str(tmp_path / "straight")]) == 0
     assert_same_run(tmp_path / "straight", tmp_path / "killed")
 
 
-def test_the_command_says_what_is_wrong(csv_of_batches, tmp_path, capsys):
+def test_errors_are_printed(csv_of_batches, tmp_path, capsys):
     command = ["train", "first", *OPTIONS, csv_of_batches, "--out", str(tmp_path)]
     (tmp_path / "last.ckpt").write_bytes(b"")
     assert main(command) == 2

@@ -1,1 +1,1 @@
-"""All networks beside the slide deck's figures."""
+"""Comparison of all networks with the slide deck's results."""

@@ -1,4 +1,4 @@
-"""The slide deck's published figures, word for word, and others' that are set beside them.
+"""The slide deck's results, as published, and results of other publications.
 
 Source: "Interpretable Emotion Recognition: Visualizing Neural Attention in Facial Emotion
 Classification with Grad-CAM", Team M: Alex de la Haya, Gori Ribot and Marc Guiu.
@@ -16,19 +16,19 @@ SOURCE = (
     "Emotion Classification with Grad-CAM' (A. de la Haya, G. Ribot, M. Guiu)"
 )
 
-#: What the deck tests on: PublicTest and PrivateTest together.
+#: The deck's test set: PublicTest and PrivateTest together.
 TEST = "deck-test"
 TEST_FACES = 7178
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """One configuration's accuracies in percent.
+    """A configuration's accuracies in percent.
 
     Attributes:
-        training: as the deck writes it, without its "about".
-        validation: likewise.
-        test: over :data:`TEST_FACES` faces.
+        training: the deck's text, without "about".
+        validation: the deck's text, without "about".
+        test: over :data:`TEST_FACES` images.
     """
 
     training: str
@@ -37,16 +37,16 @@ class Published:
 
     @property
     def correct(self) -> int:
-        """Return how many test faces were right: the whole number that the accuracy rounds."""
+        """The number of correct predictions, a whole number that the accuracy rounds."""
         return round(self.test / 100 * TEST_FACES)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Return the 95% Wilson interval of the test accuracy, in [0, 1]."""
+        """The 95% Wilson interval of the test accuracy, in [0, 1]."""
         return wilson(self.correct, TEST_FACES)
 
 
-#: The deck gives no figure for its base network, only that VGG19 "significantly outperforms" it.
+#: The deck gives no accuracy of its base network; VGG19 "significantly outperforms" it.
 CONFIGURATIONS = {
     "config1": Published("52", "45", 44.22),
     "config2": Published(">90", "57", 51.31),
@@ -76,11 +76,11 @@ def _parsed(text: str) -> dict[str, Any]:
     return rows
 
 
-#: Configuration 4's classification report on the deck's test faces, laid out as scikit-learn's.
+#: Configuration 4's classification report on the deck's test set, in scikit-learn's layout.
 REPORT = _parsed(_REPORT)
 
-_ISSUE = "as the project's issue quotes it, without its source"
-#: Accuracies in percent that others published: what, percent, on what, by whom. Other protocols.
+_ISSUE = "quoted in the project's issue, without a source"
+#: Published accuracies by other protocols: network, percent, test set, source.
 OTHERS = (
     ("VGG19, ImageNet weights, 224 px", 70.8, "on PrivateTest", _ISSUE),
     ("VGG", 72.7, "on PrivateTest", "Pramerdorfer 2016, arXiv:1612.02903"),
@@ -90,18 +90,18 @@ OTHERS = (
         "on PrivateTest",
         "github.com/WuJie1010/Facial-Expression-Recognition.Pytorch",
     ),
-    ("people", 65.0, "test set not said", "as the deck gives it"),
+    ("people", 65.0, "test set not stated", "quoted in the deck"),
     (
         "deep CNNs",
         75.0,
-        "test set not said",
-        "Pramerdorfer 2016, arXiv:1612.02903, as the deck gives it",
+        "test set not stated",
+        "Pramerdorfer 2016, arXiv:1612.02903, quoted in the deck",
     ),
-    ("VGG", 73.0, "test set not said", "Khairuddin 2021, arXiv:2105.03588, as the deck gives it"),
+    ("VGG", 73.0, "test set not stated", "Khairuddin 2021, arXiv:2105.03588, quoted in the deck"),
     (
         "CNN-BiLSTM",
         79.0,
-        "test set not said",
-        "Lamichhane 2024, Int. J. Eng. Tech., as the deck gives it",
+        "test set not stated",
+        "Lamichhane 2024, Int. J. Eng. Tech., quoted in the deck",
     ),
 )

@@ -1,4 +1,4 @@
-"""The comparison as a table for a terminal of 120 columns, and as a plot."""
+"""The comparison as a text table of at most 120 columns, and as a plot."""
 
 from __future__ import annotations
 
@@ -15,65 +15,58 @@ from . import deck
 
 WIDTH = 120
 
-# Test sets are compared with care: what is easy on one may be hard on another.
+_LEGEND = (
+    "Percent. deck, ours: training / validation accuracy, ours of the last epoch; training with "
+    "augmentation and dropout. test: with the 95% Wilson interval, which covers the sampling of "
+    "test images, not of training runs. no twins: without duplicates of Training images."
+)
 _CAUTION = (
     f"The deck's accuracies are over PublicTest and PrivateTest together, {deck.TEST_FACES:,} "
-    "faces, ours over the test set that is named: figures on different test sets are not the same "
-    "measurement, and their intervals say nothing of that difference."
+    "images, ours over the test set in the notes: figures on different test sets are not the same "
+    "measurement, and their intervals do not cover the difference."
 )
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """Return the comparison as text, at most :data:`WIDTH` columns wide.
-
-    Args:
-        table: as :func:`fer2013.comparison.table.rows` returns it.
-    """
+    """Return :func:`fer2013.comparison.table.rows` as text of at most :data:`WIDTH` columns."""
     numbers = _numbers(table)
-    shown = [
-        {
-            "configuration": textwrap.shorten(str(row["configuration"]), 21, placeholder="..."),
-            "network": row["network"],
-            "deck": f"{row['deck_training']}/{row['deck_validation']}".strip("/"),
-            "test": _number(row["deck_test"], 2),
-            "ours": "/".join(
-                filter(None, (_number(row[c], 0) for c in ("training", "validation")))
-            ),
-            "test ": _words(row["accuracy"], row["low"], row["high"]) or row["status"],
-            "no twins": _number(row["distinct"], 1),
-            "notes": " ".join(str(numbers[note]) for note in _notes(row)),
-        }
-        for _, row in table.iterrows()
-    ]
-    frame = pd.DataFrame(shown)
-    widths = {name: max(frame[name].map(len).max(), len(name)) for name in frame}
-    lines = [" ".join(name.ljust(width) for name, width in widths.items())]
-    for _, row in frame.iterrows():
-        lines.append(" ".join(row[name].ljust(width) for name, width in widths.items()))
-    return "\n".join(line.rstrip() for line in lines)
+    lines = [["configuration", "network", "deck", "test", "ours", "test", "no twins", "notes"]]
+    for _, row in table.iterrows():
+        ours = [_number(row[name], 0) for name in ("training", "validation")]
+        accuracy = f"{row['accuracy']:.2f} ({row['low']:.1f}-{row['high']:.1f})"
+        lines.append(
+            [
+                textwrap.shorten(str(row["configuration"]), 21, placeholder="..."),
+                row["network"],
+                f"{row['deck_training']}/{row['deck_validation']}".strip("/"),
+                _number(row["deck_test"], 2),
+                "/".join(filter(None, ours)),
+                accuracy if math.isfinite(row["accuracy"]) else row["status"],
+                _number(row["distinct"], 1),
+                " ".join(str(numbers[note]) for note in _notes(row)),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        " ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
 
 
 def notes(table: pd.DataFrame) -> Iterator[str]:
-    """Explain the table's numbers, and say what would measure what is unmeasured."""
-    for note, number in _numbers(table).items():
-        yield from _wrapped(f"{number}  {note}")
-    yield from _wrapped(
-        "Percent. deck, ours: accuracy in training / in validation, ours of the last epoch, with "
-        "augmentation and dropout in training. test: with the 95% Wilson interval of the test "
-        "set's size; another training run moves the figures too. no twins: without the faces that "
-        "have a twin in Training."
-    )
-    yield from _wrapped(_CAUTION)
+    """Yield the table's notes and legend, and the commands for unmeasured rows."""
+    numbered = [f"{number}  {note}" for note, number in _numbers(table).items()]
+    for text in (*numbered, _LEGEND, _CAUTION):
+        yield from textwrap.wrap(text, WIDTH, subsequent_indent="   ")
     unmeasured = table[table["status"] == "unmeasured"]
     if len(unmeasured):
-        yield "\nunmeasured, and what measures it; DATA is all of FER2013:"
-    for _, row in unmeasured.iterrows():
-        # On a line of its own, to be copied.
-        yield f"  {row['command']}".replace(" && ", " \\\n    && ")
+        yield "\nunmeasured; run these commands, with all of FER2013 as DATA:"
+    for command in unmeasured["command"]:
+        yield f"  {command}".replace(" && ", " \\\n    && ")
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Return the accuracies with their intervals: the deck's, and ours, each with its test set."""
+    """Plot the deck's and our accuracies with their intervals and test sets."""
     points = [
         (
             f"{row['configuration']}, the deck ({deck.TEST})",
@@ -98,10 +91,6 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _words(value: float, low: float, high: float) -> str:
-    return f"{value:.2f} ({low:.1f}-{high:.1f})" if math.isfinite(value) else ""
-
-
 def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else ""
 
@@ -112,10 +101,6 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
 
 
 def _numbers(table: pd.DataFrame) -> dict[str, int]:
-    """Return a number for each note, in the order in which they come."""
+    """Number the distinct notes in order of appearance."""
     distinct = dict.fromkeys(note for _, row in table.iterrows() for note in _notes(row))
     return {note: number for number, note in enumerate(distinct, start=1)}
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent="   ")

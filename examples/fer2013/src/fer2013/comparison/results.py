@@ -1,4 +1,4 @@
-"""What is known of our networks' accuracy: from run folders, and from what the package holds."""
+"""Collect the accuracies of our networks from run folders and from the package's records."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from typing import Any
 import pandas as pd
 
 from ..configurations.config import Config
-from ..configurations.recipes import CONFIGS, find
+from ..configurations.recipes import CONFIGS, find_run
 from ..evaluation.accuracy import wilson
 from ..evaluation.predictions import MEANINGS
-from ..evaluation.records import MEASURED, digest
+from ..evaluation.records import MEASURED
+from ..files import sha256
 from ..networks import weights
 from ..training.initial_weights import PRETRAIN
 
-#: How many faces the whole of FER2013 gives each split to train on.
+#: The number of training images in each split of the whole of FER2013.
 WHOLE = {"standard": 28709, "deck": 22967}
 
-SELECTED = "the epoch was chosen on these faces, which flatters it a little"
-RANDOM = "random weights, not the protocol: no result of this configuration"
+SELECTED = "the epoch was selected on these images, so the accuracy is slightly too high"
+RANDOM = "random initial weights, which is not this configuration's protocol: no result"
 
 _NETWORKS = {"base": "base CNN", "vgg19": "VGG19", "vgg19_bn": "VGG19-BN"}
 _PRETRAINED = {"imagenet": "ImageNet", PRETRAIN: "Tiny ImageNet"}
 
-# What a file says when it is damaged, or another version's.
+# Errors from files that are damaged or of another version.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """A network on one test set, or a run without a figure.
+    """A network's accuracy on one test set, or a run that has not been measured.
 
     Attributes:
-        config: what it was trained with.
+        config: the training configuration.
         source: the run's folder, or "package".
-        facts: what is known of its training.
-        on: the test set; empty if there is no figure.
-        averaging: over which views of a face.
-        count: faces, 0 if there is no figure.
-        correct: how many of them it is right about.
-        report: scikit-learn's, by class name.
-        confusion: (7, 7) counts as lists, rows true, in the order of the classes; empty if unknown.
-        distinct: faces without a twin in Training, and how many it is right about; None if unknown.
-        deviations: what keeps the run from being its configuration's protocol.
-        notes: what a reader should know of the figure.
-        sha256: of the weights.
-        command: what measures it again.
+        facts: the description of its training.
+        on: the test set; empty if not measured.
+        averaging: the way of averaging over views.
+        count: number of images; 0 if not measured.
+        correct: number of correct predictions.
+        report: scikit-learn's classification report as a dict.
+        distinct: number of images without duplicates in Training, and of correct predictions among
+            them; None if unknown.
+        deviations: differences from the configuration of that name.
+        notes: further information for readers.
+        sha256: digest of the weights.
+        command: the command that repeats the measurement.
     """
 
     config: Config
@@ -61,7 +62,6 @@ class Result:
     count: int = 0
     correct: int = 0
     report: dict[str, Any] = dataclasses.field(default_factory=dict)
-    confusion: list[list[int]] = dataclasses.field(default_factory=list)
     distinct: tuple[int, int] | None = None
     deviations: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -70,34 +70,33 @@ class Result:
 
     @property
     def accuracy(self) -> float:
-        """Return the accuracy in [0, 1]."""
+        """The accuracy in [0, 1]."""
         return self.correct / self.count
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Return its 95% Wilson interval."""
+        """The accuracy's 95% Wilson interval."""
         return wilson(self.correct, self.count)
 
     @property
-    def network(self) -> str:
-        """Return the network and what its weights have seen, in words."""
-        return network(self.config, self.facts)
-
-    @property
-    def substituted(self) -> bool:
-        """Return whether it was pretrained on other photographs than its configuration says."""
+    def faithful(self) -> bool:
+        """Whether the run follows its configuration, including the data of its pretraining."""
         wanted = CONFIGS.get(self.config.name)
-        return wanted is not None and self.network != network(wanted, {})
+        return (
+            wanted is not None
+            and not self.deviations
+            and network(self.config, self.facts) == network(wanted, {})
+        )
 
 
 def collect(runs: Path, measured: Path = MEASURED) -> tuple[list[Result], list[str]]:
-    """Return what is known of our networks, and what could not be read and why.
+    """Return all results, and error messages for unreadable files.
 
-    A run's own folder comes before what the package holds of the same weights.
+    Results of a run's folder take precedence over the package's records of the same weights.
 
     Args:
-        runs: a folder of run folders; it need not be there.
-        measured: the package's records, as ``evaluate --record`` writes them.
+        runs: a folder of run folders, which need not exist.
+        measured: the folder of the package's records.
     """
     found: list[Result] = []
     skipped: list[str] = []
@@ -111,7 +110,7 @@ def collect(runs: Path, measured: Path = MEASURED) -> tuple[list[Result], list[s
             found += _recorded(path)
         except _DAMAGED as error:
             skipped.append(f"{path} is not a record of evaluations: {error!r}")
-    found += _of_facts(weights.read_facts(), "package", digest(weights.SHIPPED))
+    found.append(_of_facts(weights.read_facts(), "package", sha256(weights.SHIPPED)))
     kept: dict[tuple[Any, ...], Result] = {}
     for result in found:
         of = result.sha256 or result.source
@@ -120,10 +119,10 @@ def collect(runs: Path, measured: Path = MEASURED) -> tuple[list[Result], list[s
 
 
 def representative(results: Sequence[Result]) -> list[Result]:
-    """Return the figures that follow their configurations, the best choice of each run first.
+    """Return the measured runs without deviations, sorted by how well they represent their run.
 
-    That is the test set nearest to the deck's, and the configuration's own way of averaging; other
-    photographs to pretrain on are no departure here.
+    Preferred are the test set nearest to the deck's and the configuration's way of averaging.
+    Pretraining on Tiny ImageNet instead of ImageNet is not a deviation.
     """
     order = ("deck-test", "PrivateTest", "PublicTest")
 
@@ -136,12 +135,7 @@ def representative(results: Sequence[Result]) -> list[Result]:
 
 
 def network(config: Config, facts: dict[str, Any]) -> str:
-    """Return a network and what its weights had seen before these faces, in words.
-
-    Args:
-        config: its configuration.
-        facts: of its training; without them, what the configuration asks for.
-    """
+    """Describe a network and its pretraining; without facts, as its configuration asks for."""
     name = _NETWORKS[config.network]
     if config.network == "base":
         return name
@@ -151,42 +145,8 @@ def network(config: Config, facts: dict[str, Any]) -> str:
     return f"{name} pretrained on {seen}" if seen else f"{name} from {Path(config.weights).stem}"
 
 
-def of_evaluation(values: dict[str, Any], source: str) -> Result:
-    """Return the result of an evaluation's JSON.
-
-    Raises:
-        KeyError: it is something else.
-        TypeError: likewise.
-        ValueError: its configuration is not one of this version.
-    """
-    facts = values["training"]
-    config = weights.config_of(facts)
-    fewer = values["deduplicated"]
-    return Result(
-        config,
-        source,
-        facts,
-        on=values["on"],
-        averaging=values["averaging"],
-        count=int(values["n"]),
-        correct=int(values["correct"]),
-        report=values["report"],
-        confusion=values["confusion"]["counts"],
-        distinct=(int(fewer["n"]), int(fewer["correct"])) if isinstance(fewer, dict) else None,
-        deviations=deviations(config, facts),
-        notes=_notes(facts, selected=values["selected on it"]),
-        sha256=values["weights"]["sha256"],
-        command=values["command"],
-    )
-
-
-def _notes(facts: dict[str, Any], *, selected: bool) -> tuple[str, ...]:
-    seed = int(facts.get("seed", 0))
-    return (*([f"seed {seed}"] if seed else []), *([SELECTED] if selected else []))
-
-
 def deviations(config: Config, facts: dict[str, Any]) -> tuple[str, ...]:
-    """Return in what a run differs from the configuration of its name, in words."""
+    """Describe how a run differs from the configuration of the same name."""
     wanted = CONFIGS.get(config.name)
     if wanted is None:
         return ("not a configuration of this version",)
@@ -199,7 +159,7 @@ def deviations(config: Config, facts: dict[str, Any]) -> tuple[str, ...]:
         for name in changed
     ]
     if "index" in facts:
-        found.append(f"trained and selected with the index {facts['index']}")
+        found.append(f"trained with the index {facts['index']}")
     if wanted.weights in _PRETRAINED:
         seen = facts.get("pretrained_on", _PRETRAINED.get(config.weights))
         if config.weights == "none":
@@ -207,77 +167,105 @@ def deviations(config: Config, facts: dict[str, Any]) -> tuple[str, ...]:
         elif "started_from" in facts:
             found.append("from another network's weights, not pretrained on photographs")
         elif seen not in _PRETRAINED.values():
-            found.append(f"from {Path(config.weights).name}, of which nothing is known")
+            found.append(f"from {Path(config.weights).name}, of unknown origin")
     elif config.weights != wanted.weights:
         found.append(f"from {Path(config.weights).name}, not {wanted.weights}")
     count = re.search(r"(\d+) faces", str(facts.get("trained_on", "")))
     if count and int(count[1]) != WHOLE[config.split]:
-        found.append(f"trained on {int(count[1]):,} faces, not {WHOLE[config.split]:,}")
+        found.append(f"trained on {int(count[1]):,} images, not {WHOLE[config.split]:,}")
     return tuple(found)
 
 
+def _notes(facts: dict[str, Any], *, selected: bool) -> tuple[str, ...]:
+    seed = int(facts.get("seed", 0))
+    return (*([f"seed {seed}"] if seed else []), *([SELECTED] if selected else []))
+
+
 def _of_run(folder: Path, skipped: list[str]) -> list[Result]:
-    """Return a run's results, and name the evaluations that are damaged or of other weights."""
-    config = find(str(folder / "run.json"))
+    """Return a run's results; add its evaluations that are damaged or outdated to ``skipped``."""
+    config, _ = find_run(str(folder / "run.json"))
     path = folder / f"{config.name}.safetensors"
     if not path.is_file():
-        facts = json.loads((folder / "run.json").read_text("utf-8"))
-        notes = (*_notes(facts, selected=False), _progress(folder, config))
-        departs = deviations(config, facts)
-        return [Result(config, str(folder), facts, deviations=departs, notes=notes)]
-    facts, sha256 = weights.read_facts(path), digest(path)
+        return [_unfinished(folder, config)]
+    facts, digest = weights.read_facts(path), sha256(path)
     if weights.config_of(facts) != config:
-        raise ValueError(f"{path} was trained with another configuration than run.json says")
+        raise ValueError(f"{path} has another configuration than run.json")
     found: list[Result] = []
     for file in sorted(folder.glob("evaluation/*/evaluation.json")):
         try:
-            result = of_evaluation(json.loads(file.read_text("utf-8")), str(folder))
+            result = _of_evaluation(json.loads(file.read_text("utf-8")), str(folder))
         except _DAMAGED as error:
             skipped.append(f"{file} is not an evaluation: {error!r}")
             continue
-        if result.sha256 == sha256:
+        if result.sha256 == digest:
             found.append(result)
         else:
-            skipped.append(f"{file} is of other weights than {path}: run evaluate again")
-    return [*found, *_of_facts(facts, str(folder), sha256)]
+            skipped.append(f"{file} has other weights than {path}: run evaluate again")
+    return [*found, _of_facts(facts, str(folder), digest)]
 
 
-def _progress(folder: Path, config: Config) -> str:
-    """Say how far a run has come that has no weights yet."""
+def _unfinished(folder: Path, config: Config) -> Result:
+    facts = json.loads((folder / "run.json").read_text("utf-8"))
     try:
         done = len(pd.read_csv(folder / "history.csv"))
     except (OSError, ValueError):
         done = 0
-    return f"unfinished, {done} of at most {config.epochs} epochs"
+    progress = f"unfinished, {done} of at most {config.epochs} epochs"
+    return Result(
+        config,
+        str(folder),
+        facts,
+        deviations=deviations(config, facts),
+        notes=(*_notes(facts, selected=False), progress),
+    )
 
 
 def _recorded(path: Path) -> list[Result]:
     values = json.loads(path.read_text("utf-8"))
-    found = [of_evaluation(part, "package") for part in values["evaluations"]]
-    # The record of the network that comes with the package must be of the file that comes with it.
-    if any(r.config.name == "base" and r.sha256 != digest(weights.SHIPPED) for r in found):
-        raise ValueError(f"it is of other weights than {weights.SHIPPED.name}")
+    found = [_of_evaluation(part, "package") for part in values["evaluations"]]
+    # The base network's record must belong to the weights in the package.
+    if any(r.config.name == "base" and r.sha256 != sha256(weights.SHIPPED) for r in found):
+        raise ValueError(f"it has other weights than {weights.SHIPPED.name}")
     return found
 
 
-def _of_facts(facts: dict[str, Any], source: str, sha256: str) -> list[Result]:
-    """Return what the training itself measured, as the weights file says."""
+def _of_evaluation(values: dict[str, Any], source: str) -> Result:
+    """Return the result in the JSON of an evaluation."""
+    facts = values["training"]
     config = weights.config_of(facts)
-    on = str(facts["accuracy_on"]).split(",")[0]
+    fewer = values["deduplicated"]
+    return Result(
+        config,
+        source,
+        facts,
+        on=values["on"],
+        averaging=values["averaging"],
+        count=int(values["n"]),
+        correct=int(values["correct"]),
+        report=values["report"],
+        distinct=(int(fewer["n"]), int(fewer["correct"])) if isinstance(fewer, dict) else None,
+        deviations=deviations(config, facts),
+        notes=_notes(facts, selected=values["selected on it"]),
+        sha256=values["weights"]["sha256"],
+        command=values["command"],
+    )
+
+
+def _of_facts(facts: dict[str, Any], source: str, digest: str) -> Result:
+    """Return the validation result after training, from a weights file."""
+    config = weights.config_of(facts)
     count = int(facts["report"]["macro avg"]["support"])
     averagings = {words: name for name, words in MEANINGS.items()}
-    return [
-        Result(
-            config,
-            source,
-            facts,
-            on=on,
-            averaging=averagings[facts["averaging"]],
-            count=count,
-            correct=round(facts["accuracy"] * count),
-            report=facts["report"],
-            deviations=deviations(config, facts),
-            notes=_notes(facts, selected="selected" in facts["accuracy_on"]),
-            sha256=sha256,
-        )
-    ]
+    return Result(
+        config,
+        source,
+        facts,
+        on=str(facts["accuracy_on"]).split(",")[0],
+        averaging=averagings[facts["averaging"]],
+        count=count,
+        correct=round(facts["accuracy"] * count),
+        report=facts["report"],
+        deviations=deviations(config, facts),
+        notes=_notes(facts, selected="selected" in facts["accuracy_on"]),
+        sha256=digest,
+    )

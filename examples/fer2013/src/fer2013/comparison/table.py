@@ -1,4 +1,4 @@
-"""All networks beside the deck's figures, each on the test set that it was measured on."""
+"""The table that compares all networks with the slide deck, and the command ``compare``."""
 
 from __future__ import annotations
 
@@ -12,42 +12,37 @@ import pandas as pd
 
 from ..configurations.config import Config
 from ..configurations.recipes import CONFIGS
-from ..evaluation.records import MEASURED
 from ..evaluation.report import ROWS
 from ..files import write_csv, write_figure, write_json
 from ..training.initial_weights import PRETRAIN
 from . import deck, verdicts
 from .report import as_text, draw, notes
-from .results import RANDOM, Result, collect, representative
+from .results import RANDOM, Result, collect, network, representative
 
-#: What has a row even where nothing was measured.
+#: Configurations that have a row even if they have not been measured.
 ALWAYS = ("base", "config1", "config2", "config3", "config4", "config5")
 
 
-def compare(runs: Path, out: Path, *, measured: Path = MEASURED) -> Iterator[str]:
-    """Set every run's figures beside the deck's, write them, and say them line by line.
+def compare(runs: Path, out: Path) -> Iterator[str]:
+    """Compare all runs with the slide deck, write the results, and yield them as lines of text.
 
     Args:
-        runs: the folder of the runs; it need not be there.
-        out: the folder of comparison.csv, per_class.csv, verdicts.csv, comparison.json and
-            comparison.png.
-        measured: the records that come with the package.
-
-    Raises:
-        OSError: the folder is not writable, or the disk is full.
+        runs: the folder of the runs, which need not exist.
+        out: the folder of ``comparison.csv``, ``per_class.csv``, ``verdicts.csv``,
+            ``comparison.json`` and ``comparison.png``.
     """
-    results, skipped = collect(runs, measured)
+    results, skipped = collect(runs)
     table, classes = rows(results), per_class(results)
     yield as_text(table)
     yield ""
     yield from notes(table)
     judged = verdicts.judge(results)
-    yield "\nwhat the deck concludes, and whether it holds here:"
+    yield "\nthe deck's conclusions, and our results:"
     for verdict in judged:
-        yield f"  {verdict.words}"
-    yield "\nF1 by emotion, each network on the test set in its heading:"
+        yield f"  {verdict.verdict:<15} {verdict.claim}: {verdict.evidence}"
+    yield "\nF1 by emotion, with the test set of each network:"
     yield classes.round(2).to_string(index=False)
-    yield "\npublished, by other protocols:"
+    yield "\npublished results of other protocols:"
     for what, percent, on, source in deck.OTHERS:
         yield f"  {percent:5.2f}  {what}, {on}; {source}"
     for line in skipped:
@@ -71,32 +66,30 @@ def compare(runs: Path, out: Path, *, measured: Path = MEASURED) -> Iterator[str
 
 
 def rows(results: Sequence[Result]) -> pd.DataFrame:
-    """Return the comparison, a row for each figure, and one for each that is still unmeasured.
-
-    Args:
-        results: of our networks.
+    """Return the comparison, with a row for each result and each unmeasured configuration.
 
     Returns:
-        Columns configuration, source, network, split; deck_training, deck_validation (as the deck
-        writes them), deck_test, deck_low, deck_high; training and validation (of the last epoch),
-        accuracy, low, high and distinct (without faces that have a twin in Training), in percent,
-        NaN where there is none; on, faces, averaging; status ("measured", "unmeasured", "no
-        result" or "unfinished"); note; command.
+        Columns configuration, source, network, split; deck_training, deck_validation (the deck's
+        text), deck_test, deck_low, deck_high; training and validation (of the last epoch),
+        accuracy, low, high and distinct (without duplicates of Training images), in percent, or
+        NaN; on, faces, averaging; status ("measured", "unmeasured", "no result" or "unfinished");
+        note; command.
     """
     names = [*ALWAYS, *(name for name in CONFIGS if name not in ALWAYS)]
     names += sorted({result.config.name for result in results} - set(names))
     found: list[dict[str, Any]] = []
     for name in names:
         ours = [result for result in results if result.config.name == name]
-        faithful = any(not result.deviations and not result.substituted for result in ours)
-        if name in ALWAYS and not faithful:
-            found.append(_unmeasured(CONFIGS[name]))
+        if name in ALWAYS and not any(result.faithful for result in ours):
+            config = CONFIGS[name]
+            row = _described(Result(config, "", {}))
+            found.append({**row, "status": "unmeasured", "note": "", "command": _commands(config)})
         found += [_measured(result) for result in ours]
     return pd.DataFrame(found)
 
 
-def commands(config: Config) -> str:
-    """Return what measures a configuration: the one training, and its test."""
+def _commands(config: Config) -> str:
+    """Return the shell commands that train and evaluate a configuration."""
     given = f" --weights {config.weights}" if config.weights in ("imagenet", "none") else ""
     before = (
         "pretrain FOLDER" if config.weights == PRETRAIN else f"train {config.weights} --data DATA"
@@ -110,18 +103,9 @@ def commands(config: Config) -> str:
     )
 
 
-def _unmeasured(config: Config) -> dict[str, Any]:
-    return {
-        **_described(Result(config, "", {})),
-        "status": "unmeasured",
-        "note": "",
-        "command": commands(config),
-    }
-
-
 def _measured(result: Result) -> dict[str, Any]:
-    """Return a result's row; random weights in place of ImageNet's give no figure."""
-    # A run in a folder of another name must be told from the configuration's own.
+    """Return a result's row, without accuracy if random weights replace ImageNet's."""
+    # Name the folder of a run whose folder does not have the configuration's name.
     named = result.source == "package" or Path(result.source).name == result.config.name
     where = [] if named else [f"the run in {result.source}"]
     row = {
@@ -131,7 +115,7 @@ def _measured(result: Result) -> dict[str, Any]:
         "command": result.command,
     }
     if not result.count:
-        return {**row, "status": "unfinished", "command": commands(result.config)}
+        return {**row, "status": "unfinished", "command": _commands(result.config)}
     if RANDOM in result.deviations:
         return {**row, "status": "no result", "note": "; ".join([*where, *result.deviations])}
     low, high = result.interval
@@ -150,12 +134,12 @@ def _measured(result: Result) -> dict[str, Any]:
 
 
 def _described(result: Result) -> dict[str, Any]:
-    """Return a row's first columns, with the deck's figures where it has any."""
+    """Return the first columns of a row, with the deck's results if there are any."""
     config = result.config
     row: dict[str, Any] = {
         "configuration": config.name,
         "source": result.source,
-        "network": result.network,
+        "network": network(config, result.facts),
         "split": config.split,
         **dict.fromkeys(("deck_training", "deck_validation"), ""),
         **dict.fromkeys(("deck_test", "deck_low", "deck_high"), math.nan),
@@ -180,12 +164,10 @@ def _described(result: Result) -> dict[str, Any]:
 
 
 def per_class(results: Sequence[Result]) -> pd.DataFrame:
-    """Return each emotion's F1: of the deck's configuration 4, and of each network trained here.
-
-    Only what follows its configuration is here, at most with other photographs to pretrain on.
+    """Return each emotion's F1: of the deck's configuration 4, and of each of our configurations.
 
     Returns:
-        Columns emotion, and one for each network, named with its test set.
+        Columns emotion, and one for each network, whose name includes its test set.
     """
     table = {
         "emotion": ROWS,

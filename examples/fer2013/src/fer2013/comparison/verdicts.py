@@ -1,4 +1,4 @@
-"""What the slide deck concludes, beside what was measured here."""
+"""Test the slide deck's conclusions on our results."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..data.faces import CLASSES
 from ..evaluation.accuracy import wilson
 from .results import Result, representative
 
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot be told"
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "inconclusive"
 UNMEASURED = "unmeasured"
 
-# Points between the training and the validation accuracy of the last epoch.
+# Percentage points between training and validation accuracy in the last epoch.
 _SMALL_GAP, _LARGE_GAP = 5.0, 15.0
 
 _DECK = ("config1", "config2", "config3", "config4")
@@ -22,74 +21,75 @@ _DECK = ("config1", "config2", "config3", "config4")
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """One conclusion of the deck.
+    """A verdict on one conclusion.
 
     Attributes:
-        claim: in the deck's words.
-        evidence: the numbers, and what they are of.
-        verdict: :data:`HOLDS`, :data:`FAILS`, :data:`UNDECIDED` where an interval has both signs,
-            or :data:`UNMEASURED`.
+        claim: the deck's conclusion.
+        evidence: our results.
+        verdict: :data:`HOLDS`, :data:`FAILS`, :data:`UNDECIDED` if the interval includes 0, or
+            :data:`UNMEASURED`.
     """
 
     claim: str
     evidence: str
     verdict: str
 
-    @property
-    def words(self) -> str:
-        """Return all of it in a line."""
-        return f"{self.verdict:<15} {self.claim}: {self.evidence}"
-
 
 @dataclasses.dataclass(frozen=True)
 class _Runs:
-    """A configuration's runs on one test set, one for each seed.
+    """A configuration's runs with different seeds, on the same test set."""
 
-    Attributes:
-        accuracies: of each run, in [0, 1].
-        gaps: training minus validation accuracy of each run's last epoch, in points.
-        training: of each run's last epoch, in percent.
-        faces: of the test set.
-        of_disgust: in how many of the faces of disgust the runs were right, on average; and faces.
-    """
+    results: list[Result]
 
-    accuracies: list[float]
-    gaps: list[float]
-    training: list[float]
-    faces: int
-    of_disgust: tuple[float, int]
+    def last_epoch(self, metric: str) -> float:
+        """Return the mean of a metric in the last epoch, in percent."""
+        last = [run.facts.get("last_epoch", {}) for run in self.results]
+        return 100 * float(np.mean([epoch.get(metric, np.nan) for epoch in last]))
 
     @property
-    def share(self) -> tuple[float, int]:
-        """Return the mean accuracy, and the faces."""
-        return float(np.mean(self.accuracies)), self.faces
+    def training(self) -> float:
+        """The mean training accuracy in the last epoch, in percent."""
+        return self.last_epoch("train_accuracy")
 
     @property
     def gap(self) -> float:
-        """Return the mean gap."""
-        return float(np.mean(self.gaps))
+        """The mean of training minus validation accuracy in the last epoch, in points."""
+        return self.training - self.last_epoch("val_accuracy")
+
+    @property
+    def share(self) -> tuple[float, int]:
+        """The mean test accuracy, and the number of images."""
+        return float(np.mean([run.accuracy for run in self.results])), self.results[0].count
+
+    @property
+    def disgust(self) -> tuple[float, int]:
+        """The mean recall of disgust, and the number of images."""
+        reports = [run.report["disgust"] for run in self.results]
+        return float(np.mean([r["recall"] for r in reports])), int(reports[0]["support"])
 
     @property
     def accuracy(self) -> str:
-        """Return the accuracy in words, with the range over seeds."""
-        mean = f"{100 * np.mean(self.accuracies):.1f}%"
-        if len(self.accuracies) == 1:
+        """The mean test accuracy, with the range over seeds, as text."""
+        accuracies = [100 * run.accuracy for run in self.results]
+        mean = f"{np.mean(accuracies):.1f}%"
+        if len(accuracies) == 1:
             return mean
-        low, high = (100 * f(self.accuracies) for f in (min, max))
-        return f"{mean} ({len(self.accuracies)} seeds, {low:.1f} to {high:.1f})"
+        return f"{mean} ({len(accuracies)} seeds, {min(accuracies):.1f} to {max(accuracies):.1f})"
 
 
 def judge(results: Sequence[Result]) -> list[Verdict]:
-    """Set each of the deck's conclusions beside the figures.
+    """Return a verdict on each of the deck's conclusions.
 
-    Runs that follow their configuration count, pretrained on whichever photographs. Differences are
-    between test accuracies on the same faces, with Newcombe's 95% interval for independent samples
-    (1998, method 10), which is wide for the same faces.
-
-    Args:
-        results: as :func:`fer2013.comparison.results.collect` returns them.
+    Only runs without deviations count. Differences of test accuracies have Newcombe's 95% interval
+    for independent samples (1998, method 10), which is conservative for the same images.
     """
-    runs = _by_configuration(results)
+    found: dict[str, list[Result]] = {}
+    for result in representative(results):
+        kept = found.setdefault(result.config.name, [])
+        same = not kept or (result.on, result.averaging) == (kept[0].on, kept[0].averaging)
+        if same and result.sha256 not in {run.sha256 for run in kept}:
+            kept.append(result)
+    runs = {name: _Runs(kept) for name, kept in found.items()}
     best = max(
         (name for name in _DECK if name in runs), key=lambda n: runs[n].share, default="config4"
     )
@@ -114,51 +114,25 @@ def judge(results: Sequence[Result]) -> list[Verdict]:
     ]
 
 
-def _by_configuration(results: Sequence[Result]) -> dict[str, _Runs]:
-    """Return each configuration's runs on the first choice of its test sets."""
-    found: dict[str, list[Result]] = {}
-    for result in representative(results):
-        kept = found.setdefault(result.config.name, [])
-        same = not kept or (result.on, result.averaging) == (kept[0].on, kept[0].averaging)
-        if same and result.sha256 not in {run.sha256 for run in kept}:
-            kept.append(result)
-    return {name: _runs(kept) for name, kept in found.items()}
-
-
-def _runs(kept: list[Result]) -> _Runs:
-    last = [run.facts.get("last_epoch", {}) for run in kept]
-    training = [100 * epoch.get("train_accuracy", np.nan) for epoch in last]
-    validation = [100 * epoch.get("val_accuracy", np.nan) for epoch in last]
-    disgust = kept[0].report[CLASSES[1]]
-    recall = float(np.mean([run.report[CLASSES[1]]["recall"] for run in kept]))
-    return _Runs(
-        [run.accuracy for run in kept],
-        [a - b for a, b in zip(training, validation, strict=True)],
-        training,
-        kept[0].count,
-        (recall, int(disgust["support"])),
-    )
-
-
 def _underfits(runs: Mapping[str, _Runs]) -> Verdict:
     claim = "a frozen backbone underfits (1)"
-    if not {"config1", "config2"} <= runs.keys():
-        return Verdict(claim, "configurations 1 and 2 are to be trained", UNMEASURED)
+    if missing := _missing(runs, "config1", "config2"):
+        return Verdict(claim, missing, UNMEASURED)
     one, two = runs["config1"], runs["config2"]
     evidence = (
-        f"training {np.mean(one.training):.0f}% where configuration 2 reaches "
-        f"{np.mean(two.training):.0f}%; gap to validation {one.gap:+.0f} points"
+        f"training accuracy {one.training:.0f}%, and {two.training:.0f}% of configuration 2; "
+        f"{one.gap:+.0f} points above validation"
     )
-    low = np.mean(one.training) < np.mean(two.training) - 2 * _SMALL_GAP
+    low = one.training < two.training - 2 * _SMALL_GAP
     return Verdict(claim, evidence, HOLDS if low and one.gap < _SMALL_GAP else FAILS)
 
 
 def _overfits(runs: Mapping[str, _Runs]) -> Verdict:
     claim = "deeper fine-tuning overfits severely (2)"
-    if "config2" not in runs:
-        return Verdict(claim, "configuration 2 is to be trained", UNMEASURED)
+    if missing := _missing(runs, "config2"):
+        return Verdict(claim, missing, UNMEASURED)
     gap = runs["config2"].gap
-    evidence = f"training is {gap:.0f} points above validation in the last epoch"
+    evidence = f"training {gap:.0f} points above validation in the last epoch"
     return Verdict(claim, evidence, HOLDS if gap > _LARGE_GAP else FAILS)
 
 
@@ -175,28 +149,33 @@ def _generalises(runs: Mapping[str, _Runs]) -> Verdict:
 
 def _weights_help(runs: Mapping[str, _Runs]) -> Verdict:
     claim = "class weighting is essential (2, disgust's recall with and without)"
-    with_, without = "config2", "config2-unweighted"
-    if not {with_, without} <= runs.keys():
-        return Verdict(claim, f"{with_} and {without} are to be trained", UNMEASURED)
-    shares = runs[with_].of_disgust, runs[without].of_disgust
-    difference, low, high = _difference(*shares)
+    names = ("config2", "config2-unweighted")
+    if missing := _missing(runs, *names):
+        return Verdict(claim, missing, UNMEASURED)
+    weighted, unweighted = (runs[name] for name in names)
+    difference, low, high = _difference(weighted.disgust, unweighted.disgust)
     evidence = (
-        f"{shares[0][0]:.0%} and {shares[1][0]:.0%} of {shares[0][1]} faces, "
-        f"{difference:+.0f} points [{low:+.0f}, {high:+.0f}]; accuracy {runs[with_].accuracy} and "
-        f"{runs[without].accuracy}"
+        f"{weighted.disgust[0]:.0%} and {unweighted.disgust[0]:.0%} of {weighted.disgust[1]} "
+        f"images, {difference:+.0f} points [{low:+.0f}, {high:+.0f}]; accuracy "
+        f"{weighted.accuracy} and {unweighted.accuracy}"
     )
     return Verdict(claim, evidence, _sign(low, high))
 
 
 def _better(runs: Mapping[str, _Runs], claim: str, names: tuple[str, str]) -> Verdict:
-    """Return whether the first configuration's test accuracy is above the second's."""
-    if missing := [name for name in names if name not in runs]:
-        return Verdict(claim, f"{' and '.join(missing)} to be trained", UNMEASURED)
+    """Test whether the first configuration's test accuracy is higher than the second's."""
+    if missing := _missing(runs, *names):
+        return Verdict(claim, missing, UNMEASURED)
     first, second = (runs[name] for name in names)
     difference, low, high = _difference(first.share, second.share)
     interval = f"{difference:+.1f} points [{low:+.1f}, {high:+.1f}]"
     evidence = f"{first.accuracy} and {second.accuracy}, {interval}"
     return Verdict(claim, evidence, _sign(low, high))
+
+
+def _missing(runs: Mapping[str, _Runs], *names: str) -> str:
+    missing = [name for name in names if name not in runs]
+    return f"not trained yet: {', '.join(missing)}" if missing else ""
 
 
 def _sign(low: float, high: float) -> str:

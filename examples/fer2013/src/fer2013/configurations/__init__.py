@@ -1,1 +1,1 @@
-"""What a training run needs to know, and the configurations of this project."""
+"""Training configurations: their fields, and the values of each configuration."""

@@ -1,4 +1,4 @@
-"""What a training run needs to know: one frozen record, read by its fields."""
+"""The fields of a training configuration, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any, Literal
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How a training face is changed each time it is seen; 0, or (1, 1), is not at all.
+    """Random changes of the training images. The values 0, (1, 1) and None disable a change.
 
     Attributes:
-        mirror: probability of the mirror image.
-        rotation: most degrees either way.
-        shift: most of the side, across and down.
-        scale: factors of the size.
-        shear: most degrees.
-        resized_crop: which part of the area is cut out and enlarged to the whole side again.
-        crop: side of a random cut-out in pixels, which is not enlarged; None cuts nothing.
-        jitter: most change of brightness and of contrast. Grey pictures have no hue.
-        elastic: torchvision's alpha of the elastic distortion, of noise that is blurred with a
-            standard deviation of 4 pixels. 9 moves a pixel by 0.2 pixels, in the root mean square.
-        perspective: distortion of a random change of perspective, on every second face.
-        erasing: probability that a random rectangle is erased, so that no place is relied on.
-        mixup: beta parameter of the blending of pairs of faces and labels.
+        mirror: probability of a horizontal flip.
+        rotation: maximum rotation in degrees, in either direction.
+        shift: maximum shift in both directions, as a fraction of the side.
+        scale: range of the scale factor.
+        shear: maximum shear in degrees.
+        resized_crop: range of the area that is cropped and resized to the whole side.
+        crop: side of a random crop in pixels, which is not resized.
+        jitter: maximum change of brightness and contrast.
+        elastic: torchvision's alpha of the elastic distortion, with a Gaussian blur of standard
+            deviation 4 pixels; 9 moves pixels by 0.2 pixels (root mean square).
+        perspective: distortion of a random perspective, applied with probability 0.5.
+        erasing: probability of erasing a random rectangle.
+        mixup: beta distribution's parameter for blending pairs of images and labels.
     """
 
     mirror: float = 0.5
@@ -42,33 +42,33 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a training run needs to know.
+    """A training configuration.
 
     Attributes:
-        network: "base", or torchvision's "vgg19" or "vgg19_bn" with the head that ``head`` names.
-        weights: where to start: "none" is random weights, "imagenet" torchvision's, "pretrain" what
-            that command writes, any other name that configuration's run.
-        frozen: how many of VGG19's ``features``, from the first, are not trained.
-        head: "average" is global average, 512, ReLU, dropout, 7; "torchvision" the original one.
-        side: to this the network resizes the 48x48 faces; 96 and 224 are for a finer grid.
-        split: "standard" or "deck"; see :mod:`fer2013.data.splits`.
-        rate: learning rate; of the two one-cycle schedules the highest.
-        block_rate: factor of the rate for each block further from the head, where the weights
-            come from elsewhere: what is learnt already is changed less.
-        schedule: "plateau" lowers the rate when the validation loss stops improving; "cosine"
-            warms up and falls along a cosine; "one-cycle" moves the momentum the other way too.
-        warm_up: part of all steps in which the rate climbs.
-        class_weights: weigh the loss of class c by N / (7 n_c).
-        distillation: part of a training label that is the base network's probabilities instead
-            (Hinton et al., 2015, at temperature 1); it comes with the package, trained on Training
-            and selected on PublicTest.
-        average: decay a step of the weights' exponential moving average; 0 keeps the weights.
-        small_epochs: in how many first epochs the faces are shrunk to ``small_side``, which costs
-            less.
-        averaging: over which views of a face the logits are averaged: "single", "mirror" or
-            "ten-crop" (of ``augmentation.crop`` pixels).
-        monitor: what selects the best epoch and stops the run.
-        patience: epochs without a better one before the run stops.
+        network: "base", or torchvision's "vgg19" or "vgg19_bn" with a new head.
+        weights: initial weights: "none" (random), "imagenet" (torchvision's), "pretrain" (the
+            output of that command), another configuration's name, or a file.
+        frozen: number of VGG19's first ``features`` modules that are not trained.
+        head: "average" is global average pooling, 512 units, ReLU, dropout and 7 outputs;
+            "torchvision" is the original classifier.
+        side: side in pixels to which VGG19 resizes the images; 96 and 224 give finer maps.
+        split: "standard" or "deck"; see :func:`fer2013.data.splits.divide`.
+        rate: learning rate; of "one-cycle" and "cosine" the maximum.
+        block_rate: factor of the learning rate for each block further from the head, if the weights
+            are pretrained on other data.
+        schedule: "plateau" lowers the rate when the validation loss stops improving; "cosine" warms
+            up and decays; "one-cycle" also moves the momentum the other way.
+        warm_up: fraction of the steps in which the rate rises.
+        class_weights: weight the loss of class c by N / (7 n_c).
+        distillation: weight of the base network's probabilities in the training labels (Hinton et
+            al., 2015, at temperature 1). It was trained on Training and selected on PublicTest.
+        average: decay per step of the exponential moving average of the weights; 0 disables it.
+        small_epochs: number of initial epochs with images resized to ``small_side``, which is
+            faster.
+        averaging: views over which logits are averaged: "single", "mirror" or "ten-crop" (crops of
+            ``augmentation.crop`` pixels).
+        monitor: metric that selects the best epoch and stops the run early.
+        patience: number of epochs without improvement before the run stops.
     """
 
     name: str
@@ -103,10 +103,10 @@ class Config:
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """Return the configuration that :func:`dataclasses.asdict` took apart.
+    """Create a configuration from the output of :func:`dataclasses.asdict`.
 
     Raises:
-        TypeError: it has fields that configurations do not have.
+        TypeError: a field is unknown.
     """
     changed: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value

@@ -1,7 +1,6 @@
-"""Training configurations: one frozen record each, every experiment a one-line delta.
+"""The training configurations; most are defined by their difference from another one.
 
-Where the slide deck is silent or can be read in two ways, the value is ours, and the reason stands
-beside it.
+Comments give the reasons for values that the slide deck omits or leaves ambiguous.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 
 from .config import Augmentation, Config, from_dict
 
-# The deck has no recipe for its "base CNN", so every value here is ours.
+# The deck gives no values for its "base CNN"; all of these are our choice.
 _FIRST = Config(
     "first",
     network="base",
@@ -26,16 +25,16 @@ _FIRST = Config(
     nesterov=True,
     weight_decay=5e-4,
     schedule="one-cycle",
-    # FER2013's labels are noisy (people agree with them 65% of the time), so never be sure.
+    # FER2013's labels are noisy: people agree with 65% of them.
     label_smoothing=0.1,
     augmentation=Augmentation(rotation=12.0, shift=0.1, scale=(0.85, 1.15), shear=8.0),
     averaging="mirror",
     monitor="val_accuracy",
-    # One-cycle gains the most at its end, so this only ends runs that have truly broken down.
+    # One-cycle improves most at its end, so only stop runs that have failed.
     patience=20,
 )
-# The first run ends at 77% on its augmented training faces and 68% on PublicTest: it has learnt
-# the noise. A second, shorter cycle regularises harder and averages the weights.
+# "first" reaches 77% on its augmented training images and 68% on PublicTest: it overfits. A second,
+# shorter cycle regularises more strongly and averages the weights.
 _BASE = dataclasses.replace(
     _FIRST,
     name="base",
@@ -46,10 +45,10 @@ _BASE = dataclasses.replace(
     average=0.999,
 )
 
-# "Only custom classifier head trained (Linear, ReLU, Dropout)". "Rotate, flip, crop" without
-# numbers: 10 degrees and 80% of the area keep brows and chin in the picture. Batch, epochs and the
-# early stop are not given: 64, 30, and 8 epochs without a better validation loss, which the deck
-# plots. VGG19 has 37 feature modules.
+# "Only custom classifier head trained (Linear, ReLU, Dropout)". VGG19 has 37 feature modules.
+# "Rotate, flip, crop" has no numbers: 10 degrees and 80% of the area keep brows and chin in the
+# picture. Batch size, epochs and early stopping are not given: we use 64, 30, and 8 epochs without
+# a better validation loss, which the deck plots.
 _CONFIG1 = Config("config1", frozen=37, augmentation=Augmentation(resized_crop=(0.8, 1.0)))
 
 # "Unfroze last 9 VGG19 convolutional layers": conv3_4 and blocks 4 and 5, which is features[16:].
@@ -57,9 +56,8 @@ _CONFIG1 = Config("config1", frozen=37, augmentation=Augmentation(resized_crop=(
 _CONFIG2 = dataclasses.replace(_CONFIG1, name="config2", frozen=16, class_weights=True)
 
 # "Last 5 VGG19 feature modules": features[-5:], two convolutions, two ReLUs and the last pool. The
-# class weights of config 2 are not said to go, so they stay. ReduceLROnPlateau without numbers:
-# half the rate once more than 3 epochs in a row were no better, well before the early stop. That
-# patience is a constant of optimization.py, since no configuration has another.
+# deck does not say that config 2's class weights are dropped, so they stay. ReduceLROnPlateau has
+# no numbers: we halve the rate after 4 epochs without improvement, well before early stopping.
 _CONFIG3 = dataclasses.replace(
     _CONFIG2,
     name="config3",
@@ -70,12 +68,11 @@ _CONFIG3 = dataclasses.replace(
     schedule="plateau",
 )
 
-# "LabelSmoothingCrossEntropy (replaces CrossEntropyLoss)": as that name stands for a loss without
-# class weights, they go; 0.1 is its usual smoothing. "Stronger rotations (15 degrees), broader crop
-# scale (0.7-1.0)" are the deck's, the rest of the augmentation's numbers are not given.
-# torchvision's default elastic distortion (alpha 50, sigma 5) is made for larger pictures: it moves
-# pixels of these by 0.9 in the root mean square and by up to 4, an eye's height. Alpha 9 and sigma
-# 4 move them by 0.2 and up to 0.8.
+# "LabelSmoothingCrossEntropy (replaces CrossEntropyLoss)": the class of that name takes no class
+# weights; 0.1 is its usual smoothing. Of the augmentation, the deck only gives "stronger rotations
+# (15 degrees), broader crop scale (0.7-1.0)". torchvision's default elastic distortion (alpha 50,
+# sigma 5) suits larger images: here it moves pixels by 0.9 pixels (root mean square) and up to 4,
+# an eye's height. Alpha 9 and sigma 4 move them by 0.2 and up to 0.8.
 _CONFIG4 = dataclasses.replace(
     _CONFIG3,
     name="config4",
@@ -94,18 +91,19 @@ _CONFIG4 = dataclasses.replace(
     ),
 )
 
-# Ours: how far the same architecture goes with BatchNorm, all layers and a modern recipe, in one
-# schedule of an hour on two cores. Labels are noisy, so half of each is what the base network says.
-# Weights of photographs fit faces badly: every block learns, the first at a third of the head's
-# rate. The first third sees smaller faces, which costs less.
+# Not in the deck: the same architecture with BatchNorm, all layers trained and a modern recipe, in
+# an hour on two cores. As labels are noisy, half of each comes from the base network. Features of
+# photographs transfer poorly to faces: every block is trained, the first at a third of the head's
+# rate. The first third of the epochs uses smaller images, which is faster.
 _CONFIG5 = Config(
     "config5",
     network="vgg19_bn",
     weights="pretrain",
     split="standard",
     epochs=18,
-    # The crops' side, and whole faces are shrunk to it. Trained on these, a network has 60% of 600
-    # PublicTest faces right at 48 pixels and 65% at 44: at 48 the last pooling sees another part.
+    # The side of the crops, to which whole images are resized. A network trained on these crops
+    # classifies 60% of 600 PublicTest images correctly at 48 pixels and 65% at 44: at 48 the last
+    # pooling covers another part.
     side=44,
     batch_size=64,
     optimizer="sgd",
@@ -132,9 +130,9 @@ _RUNS = (
     _BASE,
     _CONFIG1,
     _CONFIG2,
-    # "Last 9 layers" read as modules: features[-9:] holds only 4 convolutions.
+    # "Last 9 layers" understood as modules: features[-9:] has only 4 convolutions.
     dataclasses.replace(_CONFIG2, name="config2-modules", frozen=28),
-    # Controls: what do class weights do, and what pretraining?
+    # Controls without class weights, and without pretraining.
     dataclasses.replace(_CONFIG2, name="config2-unweighted", class_weights=False),
     _CONFIG3,
     dataclasses.replace(_CONFIG3, name="config3-random", weights="none"),
@@ -146,23 +144,14 @@ _RUNS = (
 CONFIGS = {config.name: config for config in _RUNS}
 
 
-def find(name: str) -> Config:
-    """Return a configuration by its name, or as a run's ``run.json`` holds it.
-
-    Raises:
-        ValueError: there is no such name, or the file holds no run.
-    """
-    return find_run(name)[0]
-
-
 def find_run(name: str) -> tuple[Config, dict[str, Any]]:
-    """Return a configuration, and the seed, precision and data of the run to be repeated.
+    """Return a configuration, and for a run also its seed, precision and data digest.
 
     Args:
-        name: a configuration's, for which there is no such run, or a run's folder or ``run.json``.
+        name: a configuration's name, or a run's folder or ``run.json``.
 
     Raises:
-        ValueError: there is no such name, or the file holds no run.
+        ValueError: there is no such name or run, or the file is not of this version.
     """
     if name in CONFIGS:
         return CONFIGS[name], {}
@@ -176,4 +165,4 @@ def find_run(name: str) -> tuple[Config, dict[str, Any]]:
         repeated = {"seed": run["seed"], "precision": run["precision"], "data": run.get("data")}
         return from_dict(run["config"]), repeated
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} does not hold a run of this version: {error!r}") from error
+        raise ValueError(f"{path} is not the record of a run of this version: {error!r}") from error

@@ -1,1 +1,1 @@
-"""FER2013's faces: read from files, split, searched for copies; and faces in photographs."""
+"""Data: FER2013, its splits and duplicates, photographs of faces, and Tiny ImageNet."""

@@ -1,9 +1,8 @@
-"""FER2013 as people have it: one CSV file or the train/test folders, always by class name.
+"""FER2013 from either CSV file or from train/test folders, with labels by class name.
 
-The file formats differ in the order of the classes (the CSV files number them, folders
-sort them alphabetically), so nothing here trusts a number that did not come with a name.
-``torchvision.datasets.FER2013`` reads the two CSV files only, and only byte-identical
-copies of them; this loader also takes the folders, subsets and re-encoded copies.
+The CSV files number the classes, while sorted folders are in alphabetical order, so labels from
+folders come from the folder's name. ``torchvision.datasets.FER2013`` reads only byte-identical
+copies of the two CSV files; this loader also reads folders, subsets and re-encoded copies.
 """
 
 from __future__ import annotations
@@ -19,31 +18,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: The emotions in the order of the CSV files' codes 0 to 6; the order of every output here.
+#: The emotions in the order of the CSV files' codes 0 to 6, which is the order of the outputs.
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
-#: The official splits: train on the first, choose on the second, look at the third once.
+#: The official splits, for training, validation and test.
 USAGES = ("Training", "PublicTest", "PrivateTest")
 
 SIDE = 48
 CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 PICTURES = {".jpg", ".jpeg", ".png"}
 
-#: A face's grey levels, class, official split, and name.
+#: An image, its class, its split, and its name.
 _Row = tuple[np.ndarray, int, int, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Faces:
-    """Faces in memory.
+    """N labelled images of faces.
 
     Attributes:
-        images: (N, 48, 48) uint8, grey.
-        labels: (N,) int64, an index into :data:`CLASSES`.
-        usages: (N,) int64, an index into :data:`USAGES`.
-        names: (N,) str, what the data calls each face: the number of its row in the CSV file,
-            from 0, or the path of its picture in the folder.
-        index: the digest of the index that left faces out or changed labels; empty if none did.
+        images: (N, 48, 48) uint8, greyscale.
+        labels: (N,) int64 indices into :data:`CLASSES`.
+        usages: (N,) int64 indices into :data:`USAGES`.
+        names: (N,) str: row numbers of the CSV file, from 0, or paths within the folder.
+        index: digest of the index that removed images or changed labels; empty without an index.
     """
 
     images: np.ndarray
@@ -53,33 +51,33 @@ class Faces:
     index: str = ""
 
     def __len__(self) -> int:
-        """Return the number of faces."""
+        """Return the number of images."""
         return len(self.labels)
 
     def take(self, which: np.ndarray) -> Faces:
-        """Return some of the faces, by their indices or by a (N,) bool array."""
+        """Select images by indices or by a (N,) bool mask."""
         names = ("images", "labels", "usages", "names")
         parts: dict[str, Any] = {name: getattr(self, name)[which] for name in names}
         return dataclasses.replace(self, **parts)
 
     def split(self, usage: str) -> Faces:
-        """Return the faces of one official split.
+        """Select an official split.
 
         Raises:
-            ValueError: the split's name is unknown, or these files hold none of it.
+            ValueError: the split is unknown or empty.
         """
         if usage not in USAGES:
             raise ValueError(f"expected a split out of {USAGES}, got {usage!r}")
         picked = self.usages == USAGES.index(usage)
         if not picked.any():
-            raise ValueError(f"the data holds no {usage} faces: is this the whole of FER2013?")
+            raise ValueError(f"the data has no {usage} images: is this the whole of FER2013?")
         return self.take(picked)
 
     def first(self, count: int) -> Faces:
-        """Return the first faces.
+        """Select the first ``count`` images, at least one.
 
         Raises:
-            ValueError: none are asked for.
+            ValueError: ``count`` is below 1.
         """
         if count < 1:
             raise ValueError(f"expected at least 1 face, got {count}")
@@ -87,17 +85,17 @@ class Faces:
 
 
 def load(path: str | Path) -> Faces:
-    """Read FER2013 from a CSV file, a folder that holds one, or the train/test folders.
+    """Load FER2013.
 
     Args:
-        path: ``fer2013.csv`` (columns emotion, pixels, Usage), ``icml_face_data.csv``
-            (emotion, Usage, pixels, with spaces in the header), a folder with either, or a
-            folder with ``train/<class>/`` and ``test/<class>/`` pictures, whose file names
-            begin with the official split (``PublicTest_123.jpg``).
+        path: ``fer2013.csv`` (columns emotion, pixels, Usage), ``icml_face_data.csv`` (emotion,
+            Usage, pixels, with spaces in the header), a folder with either, or a folder with
+            pictures in ``train/<class>/`` and ``test/<class>/`` whose file names begin with the
+            official split (``PublicTest_123.jpg``).
 
     Raises:
-        FileNotFoundError: none of these is there.
-        ValueError: a file is there but not FER2013: a wrong header, size, class or split.
+        FileNotFoundError: there is no such file or folder.
+        ValueError: the header, an image's size, a class or a split is wrong.
     """
     path = Path(path)
     for file in (path, *(path / name for name in CSV_NAMES)):
@@ -105,7 +103,7 @@ def load(path: str | Path) -> Faces:
             try:
                 return _collect(_read_csv(file), file)
             except (csv.Error, UnicodeDecodeError) as error:
-                raise ValueError(f"{file} is not a CSV file as UTF-8: {error}") from error
+                raise ValueError(f"{file} is not a CSV file in UTF-8: {error}") from error
     if (path / "train").is_dir() or (path / "test").is_dir():
         return _collect(_read_folders(path), path)
     raise FileNotFoundError(
@@ -118,7 +116,7 @@ def load(path: str | Path) -> Faces:
 def _collect(rows: Iterator[_Row], source: Path) -> Faces:
     faces = list(rows)
     if not faces:
-        raise ValueError(f"{source} holds no faces")
+        raise ValueError(f"{source} has no images")
     images, labels, usages, names = zip(*faces, strict=True)
     return Faces(
         np.stack(images), np.array(labels, np.int64), np.array(usages, np.int64), np.array(names)
@@ -139,11 +137,13 @@ def _read_csv(path: Path) -> Iterator[_Row]:
                 pixels = np.array(row["pixels"].split(), dtype=np.uint8)
                 label = int(row["emotion"])
             except (ValueError, OverflowError, AttributeError) as error:
-                raise ValueError(f"{where}: not an emotion's number and pixels 0-255") from error
+                raise ValueError(
+                    f"{where}: expected the number of an emotion, and pixels from 0 to 255"
+                ) from error
             if pixels.size != SIDE * SIDE:
                 raise ValueError(f"{where}: expected {SIDE * SIDE} pixels, got {pixels.size}")
             if not 0 <= label < len(CLASSES):
-                raise ValueError(f"{where}: expected an emotion 0 to 6, got {label}")
+                raise ValueError(f"{where}: expected an emotion from 0 to 6, got {label}")
             yield pixels.reshape(SIDE, SIDE), label, _usage(row["Usage"], where), str(number)
 
 
@@ -168,12 +168,5 @@ def _usage(name: str, where: str) -> int:
 
 
 def to_batch(images: np.ndarray) -> Tensor:
-    """Turn grey faces into what the networks take.
-
-    Args:
-        images: (N, 48, 48) uint8.
-
-    Returns:
-        (N, 1, 48, 48) float32 in [0, 1].
-    """
+    """Convert images (N, 48, 48) uint8 to the networks' input, (N, 1, 48, 48) float32 in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).float() / 255

@@ -1,8 +1,8 @@
-"""An index of FER2013: which faces are trained on, and with which label.
+"""A CSV index of FER2013 that selects images for training and may correct their labels.
 
-The columns are ``name``, ``usage``, ``label``, ``keep`` (1 or 0), ``reason`` and ``digest``. A
-``label`` or a ``keep`` can be changed by hand; the digest of a face's pixels holds the index to its
-data.
+The columns are ``name``, ``usage``, ``label``, ``keep`` (1 or 0), ``reason`` and ``digest``. Edit
+``label`` and ``keep`` by hand. ``digest`` identifies the pixels, so that an index cannot be applied
+to other data.
 """
 
 from __future__ import annotations
@@ -14,20 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..files import write_csv
+from ..files import sha256, write_csv
 from .faces import CLASSES, USAGES, Faces
 
 _COLUMNS = ("name", "usage", "label", "keep", "reason", "digest")
 
 
 def write_index(faces: Faces, reasons: np.ndarray, path: Path) -> None:
-    """Write an index that leaves some faces out.
-
-    Args:
-        faces: all of the data.
-        reasons: (N,) str, why a face is left out; empty keeps it.
-        path: the file.
-    """
+    """Write an index of all data; ``reasons``, (N,) str, say why to drop an image, if at all."""
     table = pd.DataFrame(
         {
             "name": faces.names,
@@ -42,19 +36,17 @@ def write_index(faces: Faces, reasons: np.ndarray, path: Path) -> None:
 
 
 def read_index(path: Path, faces: Faces) -> Faces:
-    """Return the faces that an index keeps, with its labels, in their own order.
-
-    Args:
-        path: as :func:`write_index` wrote it.
-        faces: all of the data that it was made for.
+    """Return the images that an index keeps, with its labels, in the order of ``faces``.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no index, of other data, names faces twice or ones that are not there,
-            has an unknown label, or keeps nothing.
+        ValueError: it is not an index, belongs to other data, has duplicate or unknown names or an
+            unknown label, or keeps nothing.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no index at {path}: 'python -m fer2013 audit --drop' writes one")
+        raise FileNotFoundError(
+            f"no index at {path}: create one by 'python -m fer2013 audit --drop'"
+        )
     table = _read(path)
     _check_faces(path, table, faces)
     table = table.set_index("name").loc[faces.names.astype(str)]
@@ -64,15 +56,14 @@ def read_index(path: Path, faces: Faces) -> Faces:
     )
     if len(other):
         raise ValueError(
-            f"{path} was made for other data: {len(other)} of {len(faces)} faces differ in pixels "
+            f"{path} belongs to other data: {len(other)} of {len(faces)} images differ in pixels "
             f"or split, first {faces.names[other[0]]}; run 'python -m fer2013 audit' on this data"
         )
     kept = (table["keep"] == "1").to_numpy()
     if not kept.any():
-        raise ValueError(f"{path} keeps no face")
+        raise ValueError(f"{path} keeps no images: set keep to 1 for some")
     labels = np.array([CLASSES.index(name) for name in table["label"]], np.int64)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return dataclasses.replace(faces, labels=labels, index=digest).take(kept)
+    return dataclasses.replace(faces, labels=labels, index=sha256(path)[:16]).take(kept)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -80,14 +71,16 @@ def _read(path: Path) -> pd.DataFrame:
         # As text: "00012" and "12" are different names.
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except ValueError as error:  # pandas' parser errors and undecodable bytes
-        raise ValueError(f"{path} is not an index, which is a CSV file: {error}") from error
+        raise ValueError(
+            f"expected {path} as a CSV file, but reading it failed: {error}"
+        ) from error
     if missing := [name for name in _COLUMNS if name not in table.columns]:
         raise ValueError(f"{path} is not an index: it lacks the columns {', '.join(missing)}")
     for column, allowed in (("label", CLASSES), ("keep", ("0", "1"))):
         if (wrong := ~table[column].isin(allowed)).any():
             row = int(wrong.to_numpy().argmax())
             raise ValueError(
-                f"{path}, line {row + 2}: expected a {column} out of {', '.join(allowed)}, got "
+                f"{path}, line {row + 2}: expected {column} as one of {', '.join(allowed)}, got "
                 f"{table[column][row]!r}"
             )
     return table
@@ -95,16 +88,14 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _check_faces(path: Path, table: pd.DataFrame, faces: Faces) -> None:
     if (twice := table["name"].duplicated()).any():
-        raise ValueError(
-            f"{path} names the face {table['name'][int(twice.to_numpy().argmax())]} twice"
-        )
+        raise ValueError(f"{path} contains {table['name'][twice].iloc[0]} twice")
     named, there = set(table["name"]), set(faces.names.astype(str).tolist())
     if named != there:
         strange, lacking = sorted(named - there), sorted(there - named)
-        example = f"names {strange[0]}, which is not there" if strange else f"lacks {lacking[0]}"
+        example = f"{strange[0]} is not in the data" if strange else f"it lacks {lacking[0]}"
         raise ValueError(
-            f"{path} was made for other data: it {example}; {len(strange)} of its faces are not in "
-            f"the data, {len(lacking)} of the data's not in it"
+            f"{path} belongs to other data: {example}; {len(strange)} of its images are not in the "
+            f"data, and it lacks {len(lacking)} images of the data"
         )
 
 

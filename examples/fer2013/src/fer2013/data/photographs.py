@@ -1,4 +1,4 @@
-"""Faces in photographs: two that come with packages, or one's own, cut out as FER2013 is."""
+"""Faces in photographs, cropped like FER2013's: two packaged examples, or your own."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import camlens
 
 from .faces import SIDE, to_batch
 
-#: Where a face lies in a photograph: left, top, width, height in pixels.
+#: A face's square in a photograph: left, top, width, height in pixels.
 Box = tuple[int, int, int, int]
 
-#: Side of the face in the demo's pictures, in pixels.
+#: Side of the displayed face in pixels.
 SHOWN = 192
 
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """A face cut out of a photograph.
+    """A face cropped from a photograph.
 
     Attributes:
-        name: what to call it.
-        picture: (3, 192, 192) uint8, RGB, for people to look at.
-        pixels: (48, 48) uint8, grey, for the network.
+        name: the face's label in pictures and tables.
+        picture: (3, 192, 192) uint8, RGB, for display.
+        pixels: (48, 48) uint8, greyscale, for the network.
     """
 
     name: str
@@ -37,17 +37,17 @@ class Face:
 
 
 def cut(image: np.ndarray, box: Box, name: str) -> Face:
-    """Cut a face out of a photograph.
+    """Crop a face from a photograph.
 
-    FER2013's faces fill the crop: brows a quarter from the top, the chin on the lower edge.
+    FER2013's faces fill the crop: the brows a quarter from the top, the chin at the lower edge.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        box: the face's square; the photograph must contain all of it.
-        name: what to call it.
+        box: the face's square, entirely within the photograph.
+        name: the face's label.
 
     Raises:
-        ValueError: the box is empty or reaches beyond the photograph.
+        ValueError: the box is empty or extends beyond the photograph.
     """
     x, y, width, height = box
     rows, columns = image.shape[:2]
@@ -67,29 +67,29 @@ def cut(image: np.ndarray, box: Box, name: str) -> Face:
 
 
 def read(path: Path, box: Box) -> Face:
-    """Cut a face out of one's own photograph.
+    """Crop a face from a photograph's file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no picture, or the box does not lie inside it.
+        ValueError: OpenCV cannot read it, or the box extends beyond it.
     """
     return cut(_photograph(path), box, path.stem)
 
 
 def find(path: Path, detector: camlens.faces.YuNet) -> Face:
-    """Find the largest face in one's own photograph, and cut it out as FER2013's are.
+    """Detect the largest face in a photograph's file, and crop it like FER2013's.
 
-    The square is where the face template, moved and scaled but not turned, fits YuNet's points
-    best. What of it lies beyond the photograph is filled with the colours at its edge.
+    The square is the least-squares fit of the face template, scaled and shifted but not rotated, to
+    YuNet's landmarks. Beyond the photograph, the pixels of its edge are repeated.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no picture, or no face is found.
+        ValueError: OpenCV cannot read it, or no face is found.
     """
     image = _photograph(path)
     points = detector(torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)).points[0, 0].numpy()
     if np.isnan(points).any():
-        raise ValueError(f"found no face in {path}: say where it is with --box x,y,w,h")
+        raise ValueError(f"found no face in {path}: specify its square with --box x,y,w,h")
     template = camlens.faces.template_points().numpy()
     spread = template - template.mean(axis=0)
     side = round(float((spread * (points - points.mean(axis=0))).sum() / (spread**2).sum()))
@@ -101,7 +101,7 @@ def find(path: Path, detector: camlens.faces.YuNet) -> Face:
 def _photograph(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"there is no photograph {path}")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)  # turned as its EXIF data say
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)  # rotated as its EXIF data say
     if image is None:
         raise ValueError(f"{path} is not a picture that OpenCV can read, such as JPEG or PNG")
     return image
@@ -120,5 +120,5 @@ def packaged() -> list[Face]:
 
 
 def to_images(faces: list[Face]) -> Tensor:
-    """Return (N, 1, 48, 48) float32 in [0, 1], as the networks take them."""
+    """Return the networks' input, (N, 1, 48, 48) float32 in [0, 1]."""
     return to_batch(np.stack([face.pixels for face in faces]))

@@ -1,4 +1,4 @@
-"""Which faces are trained on, which select, and which are looked at once."""
+"""Training, validation and test splits: FER2013's official ones and the slide deck's."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from .faces import CLASSES, USAGES, Faces
 
-#: What each split is, in words.
-MEANINGS = {
-    "standard": "trained on Training, selected on PublicTest; PrivateTest is looked at once",
-    "deck": "a stratified 80/20 of Training; PublicTest and PrivateTest are the test",
-}
-
-#: What a finished network is tested on, and the official splits of each. The deck's test is both.
+#: Test sets by name, as official splits. The slide deck tests on both test splits together.
 TESTS = {
     **{usage: (usage,) for usage in USAGES},
     "deck-test": ("PublicTest", "PrivateTest"),
@@ -25,40 +19,41 @@ TESTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """The faces of one run."""
+    """The images of one training run."""
 
     train: Faces
     validation: Faces
 
 
 def divide(faces: Faces, split: str, *, seed: int = 0) -> Parts:
-    """Return the faces to train on and to select on.
+    """Split FER2013 into training and validation images.
 
     Args:
         faces: FER2013.
-        split: "standard" or "deck"; see :data:`MEANINGS`.
-        seed: of the deck's stratified draw.
+        split: "standard" trains on Training and validates on PublicTest. "deck" draws a stratified
+            80/20 split of Training; its test set is PublicTest and PrivateTest together.
+        seed: seed of the deck's split.
 
     Raises:
-        ValueError: the split is unknown, the official split that it needs is missing, or a class
-            is missing among the faces to train on.
+        ValueError: the split is unknown, an official split is missing, or Training has too few
+            images of a class.
     """
-    if split not in MEANINGS:
-        raise ValueError(f"expected a split out of {', '.join(MEANINGS)}, got {split!r}")
+    if split not in ("standard", "deck"):
+        raise ValueError(f"expected the split 'standard' or 'deck', got {split!r}")
     train = faces.split("Training")
     counts = np.bincount(train.labels, minlength=len(CLASSES))
     least = 1 if split == "standard" else 2
     if lacking := [name for name, n in zip(CLASSES, counts, strict=True) if n < least]:
         raise ValueError(
-            f"expected at least {least} Training faces of each class, too few are "
+            f"expected at least {least} Training images of each class, got fewer of "
             f"{', '.join(lacking)}: is this the whole of FER2013?"
         )
     if split == "standard":
         return Parts(train, faces.split("PublicTest"))
     if math.ceil(len(train) / 5) < len(CLASSES):
         raise ValueError(
-            f"expected a fifth of Training in which every class has a face, got {len(train)} "
-            "Training faces: is this the whole of FER2013?"
+            f"expected enough Training images for a fifth with all {len(CLASSES)} classes, got "
+            f"{len(train)}: is this the whole of FER2013?"
         )
     rows = np.arange(len(train))
     kept, held = train_test_split(rows, test_size=0.2, stratify=train.labels, random_state=seed)
@@ -66,23 +61,16 @@ def divide(faces: Faces, split: str, *, seed: int = 0) -> Parts:
 
 
 def members(faces: Faces, test: str) -> np.ndarray:
-    """Return which faces a test set consists of, (N,) bool.
-
-    Args:
-        faces: FER2013.
-        test: one of :data:`TESTS`.
+    """Return which images belong to a test set out of :data:`TESTS`, (N,) bool.
 
     Raises:
-        ValueError: the name is unknown, or an official split that it needs is missing. Another
-            one never takes its place.
+        ValueError: an official split that the test set needs is missing.
     """
-    if test not in TESTS:
-        raise ValueError(f"expected a test set out of {', '.join(TESTS)}, got {test!r}")
     usages = [USAGES.index(usage) for usage in TESTS[test]]
     if absent := [USAGES[usage] for usage in usages if not (faces.usages == usage).any()]:
         raise ValueError(
-            f"{test} needs {' and '.join(TESTS[test])}, and the data holds no "
-            f"{' and no '.join(absent)} faces: is this the whole of FER2013?"
+            f"{test} needs {' and '.join(TESTS[test])}, but the data has no "
+            f"{' and no '.join(absent)} images: is this the whole of FER2013?"
         )
     which: np.ndarray = np.isin(faces.usages, usages)
     return which

@@ -1,4 +1,4 @@
-"""Tiny ImageNet: 200 of ImageNet's classes, 110,000 photographs of 64 pixels."""
+"""Tiny ImageNet: 110,000 photographs of 64 x 64 pixels in 200 of ImageNet's classes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SIDE, CLASSES = 64, 200
 
 
 def photographs(folder: Path, split: str, *, limit: int | None = None) -> tuple[Tensor, Tensor]:
-    """Read a split; it is decoded once and kept as an array beside the folder.
+    """Load a split; the decoded pixels are cached in ``folder`` as a ``.npy`` file.
 
     Args:
-        folder: with ``split/<class>/*.JPEG``, as torchvision's ``ImageFolder`` takes it.
+        folder: with ``split/<class>/*.JPEG``, the layout of torchvision's ``ImageFolder``.
         split: "train" or "val".
-        limit: only so many, of all classes in turn; nothing is kept then.
+        limit: maximal number of photographs, taken from all classes in turn, without a cache.
 
     Returns:
-        (N, 3, 64, 64) uint8 and (N,) classes in the order of their names.
+        (N, 3, 64, 64) uint8 pixels, and (N,) int64 classes in alphabetical order.
 
     Raises:
         FileNotFoundError: there are no such files.
@@ -30,7 +30,7 @@ def photographs(folder: Path, split: str, *, limit: int | None = None) -> tuple[
     names = sorted({file.parent.name for file in (folder / split).glob("*/*.JPEG")})
     if not names:
         raise FileNotFoundError(
-            f"expected Tiny ImageNet as {folder / split}/<class>/*.JPEG, found none"
+            f"expected Tiny ImageNet as {folder / split}/<class>/*.JPEG, found no files"
         )
     of_classes = [sorted((folder / split / name).glob("*.JPEG")) for name in names]
     files = list(itertools.chain(*of_classes))
@@ -38,14 +38,15 @@ def photographs(folder: Path, split: str, *, limit: int | None = None) -> tuple[
         in_turn = itertools.chain(*itertools.zip_longest(*of_classes))
         files = [file for file in in_turn if file is not None][:limit]
     classes = torch.tensor([names.index(file.parent.name) for file in files])
-    kept = folder / f"{split}.npy"
-    if limit is None and kept.is_file():
-        return torch.from_numpy(np.load(kept)), classes
+    cache = folder / f"{split}.npy"
+    if limit is None and cache.is_file():
+        return torch.from_numpy(np.load(cache)), classes
     pixels = np.empty((len(files), 3, SIDE, SIDE), np.uint8)
     for row, file in enumerate(files):
         with Image.open(file) as picture:
             pixels[row] = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
     if limit is None:
-        np.save(kept.with_name(f".{split}.npy"), pixels)
-        kept.with_name(f".{split}.npy").rename(kept)
+        part = cache.with_name(f".{split}.npy")
+        np.save(part, pixels)
+        part.rename(cache)
     return torch.from_numpy(pixels), classes

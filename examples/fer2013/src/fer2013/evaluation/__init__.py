@@ -1,1 +1,1 @@
-"""How good a network is: predictions, accuracy, calibration, and what is kept of them."""
+"""Evaluation of networks: predictions, accuracy, calibration, and stored results."""

@@ -1,4 +1,4 @@
-"""How good a network is: accuracy with its interval, the report by emotion, calibration."""
+"""Accuracy with its confidence interval, per-class metrics, and calibration."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from torch.nn.functional import cross_entropy, one_hot
 from ..data.faces import CLASSES, Faces
 from .predictions import predict
 
-#: Bins of equal width between the confidences 0 and 1.
+#: Number of calibration bins, of equal width between 0 and 1.
 BINS = 15
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """A network on some faces.
+    """A network's results on a test set.
 
     Attributes:
-        count: how many faces.
-        correct: how many of them it is right about.
-        report: scikit-learn's classification report: by class name and for the averages,
-            precision, recall, f1-score and support.
-        confusion: (7, 7) counts, a row for each true class and a column for each predicted one.
+        count: number of images.
+        correct: number of correct predictions.
+        report: scikit-learn's classification report as a dict.
+        confusion: (7, 7) counts by true class (rows) and predicted class (columns).
         calibration: see :func:`calibration`.
     """
 
@@ -41,16 +40,16 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Return the fraction of right predictions, in [0, 1]."""
+        """The accuracy in [0, 1]."""
         return self.correct / self.count
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Return the accuracy's 95% Wilson interval."""
+        """The accuracy's 95% Wilson interval."""
         return wilson(self.correct, self.count)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as JSON types; the calibration's bins without faces are left out."""
+        """Return the results as JSON types, without empty calibration bins."""
         bins = self.calibration["bins"]
         return {
             "n": self.count,
@@ -63,7 +62,7 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        """Return the accuracy in words."""
+        """Return accuracy, interval and counts as text."""
         low, high = self.interval
         return (
             f"{self.accuracy:.2%} [{low:.2%}, {high:.2%}] (95%, Wilson), "
@@ -72,10 +71,9 @@ class Evaluation:
 
 
 def wilson(correct: int, count: int) -> tuple[float, float]:
-    """Return the 95% Wilson score interval of a proportion, by scipy.
+    """Return the 95% Wilson score interval of a proportion.
 
-    It says how far chance alone moves the accuracy when other faces are drawn, and nothing of
-    other training runs.
+    It covers the sampling of the test images, not the randomness of training.
 
     >>> low, high = wilson(81, 263)  # Newcombe 1998, table I: .2553 to .3662
     >>> round(low, 4), round(high, 4)
@@ -86,32 +84,28 @@ def wilson(correct: int, count: int) -> tuple[float, float]:
 
 
 def evaluate(model: nn.Module, faces: Faces, **options: Any) -> Evaluation:
-    """Measure a network on labelled faces.
+    """Evaluate a network on labelled images.
 
     Args:
         model: (N, 1, 48, 48) in [0, 1] -> (N, 7) logits.
-        faces: one split; see :meth:`fer2013.data.faces.Faces.split`.
-        options: of :func:`fer2013.evaluation.predictions.predict`.
+        faces: the test images.
+        options: see :func:`fer2013.evaluation.predictions.predict`.
 
     Raises:
-        ValueError: there are no faces, an option is unknown, or logits are not finite.
+        ValueError: there are no images, or logits are not finite.
     """
     return measure(predict(model, faces, **options), faces.labels)
 
 
 def measure(logits: Tensor, labels: np.ndarray) -> Evaluation:
-    """Measure what a network said of labelled faces, at least one.
-
-    Args:
-        logits: (N, 7).
-        labels: (N,) class indices.
+    """Compute all metrics from logits (N, 7) and labels (N,), N at least 1.
 
     Raises:
         ValueError: logits are not finite.
     """
     if bad := int((~logits.isfinite()).any(dim=1).sum()):
         raise ValueError(
-            f"expected finite logits, got NaN or infinite ones for {bad} of {len(labels)} faces: "
+            f"expected finite logits, got NaN or infinity for {bad} of {len(labels)} images: "
             "the weights are damaged, or the training diverged"
         )
     predicted = logits.argmax(dim=1).numpy()
@@ -133,17 +127,17 @@ def measure(logits: Tensor, labels: np.ndarray) -> Evaluation:
 
 
 def calibration(logits: Tensor, labels: Tensor) -> dict[str, Any]:
-    """Compare a network's confidence with its accuracy.
+    """Compute calibration metrics of the softmax of logits.
 
     Args:
-        logits: (N, classes); their softmax is judged.
+        logits: (N, classes).
         labels: (N,) int64.
 
     Returns:
-        "expected calibration error", the mean over all faces of a bin's |accuracy - confidence|
-        (Guo et al. 2017, equation 3); "log loss", the mean of -log of the true class's probability,
-        in nats; "brier", the mean over the faces of the squared distance between probabilities and
-        truth, the sum over the classes, in [0, 2]; "bins", see :func:`reliability`.
+        "expected calibration error", the mean over the images of their bin's |accuracy -
+        confidence| (Guo et al. 2017, equation 3); "log loss" in nats; "brier", the mean squared
+        distance between probabilities and one-hot labels, in [0, 2]; "bins", see
+        :func:`reliability`.
     """
     logits = logits.double()
     probabilities = logits.softmax(dim=1)
@@ -160,16 +154,16 @@ def calibration(logits: Tensor, labels: Tensor) -> dict[str, Any]:
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> pd.DataFrame:
-    """Return the mean confidence and accuracy of the faces of similar confidence.
+    """Bin predictions by confidence.
 
     Args:
         confidence: (N,) in [0, 1].
         correct: (N,) bool.
-        bins: of equal width; a face on a border belongs to the upper one.
+        bins: number of bins of equal width, which include their lower edges.
 
     Returns:
-        A row for each bin: low, high, faces, confidence and accuracy (means over its faces; NaN
-        where it has none).
+        A row per bin: low, high, faces (the count), and mean confidence and accuracy, which are NaN
+        in empty bins.
     """
     edges = np.linspace(0, 1, bins + 1)
     faces = pd.DataFrame({"confidence": confidence, "accuracy": correct})

@@ -1,4 +1,4 @@
-"""A network's logits of any number of faces, averaged over views of each."""
+"""Predict logits, averaged over views of each image (test-time augmentation)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from ..data.faces import Faces, to_batch
 
-#: Which views the logits are averaged over: each way in words, for reports.
+#: The ways of averaging, as described in results. Weights files contain these words.
 MEANINGS = {
     "single": "the picture itself",
     "mirror": "mean of the logits over the picture and its mirror image",
     "ten-crop": "mean of the logits over ten crops: corners, centre, and their mirror images",
 }
 
-#: The numbers that a network can be run in; bfloat16 is torch's autocast.
+#: The data types of inference; bfloat16 uses torch's autocast.
 PRECISIONS = ("float32", "bfloat16")
 
 _BATCH = 256
@@ -27,26 +27,21 @@ _BATCH = 256
 def averaged_logits(
     model: nn.Module, images: Tensor, averaging: str, *, crop: int | None = None
 ) -> Tensor:
-    """Return (N, 7) logits, averaged over views of each face.
+    """Return (N, 7) logits, averaged over views of each image.
 
     Args:
         model: (N, 1, H, W) -> (N, 7) logits.
         images: (N, 1, 48, 48).
         averaging: one of :data:`MEANINGS`.
-        crop: side of the ten crops in pixels; default 44, as published networks take them.
-
-    Raises:
-        ValueError: there is no such averaging.
+        crop: side of the ten crops in pixels; default 44, as in publications.
     """
-    if averaging not in MEANINGS:
-        raise ValueError(f"expected an averaging out of {', '.join(MEANINGS)}, got {averaging!r}")
     if averaging == "single":
         logits: Tensor = model(images)
         return logits
     views: Sequence[Tensor] = (images, images.flip(-1))
     if averaging == "ten-crop":
         views = v2.functional.ten_crop(images, [crop or 44, crop or 44])
-    # bfloat16 has 8 bits, so that a mean in it would tie classes that the views tell apart.
+    # Averages in bfloat16, with 8 significant bits, would tie classes.
     return torch.stack([model(view).float() for view in views]).mean(dim=0)
 
 
@@ -59,23 +54,21 @@ def predict(
     device: str = "cpu",
     precision: str = "float32",
 ) -> Tensor:
-    """Return (N, 7) float32 logits in main memory; a terminal shows a progress bar.
+    """Return (N, 7) float32 logits on the CPU, with a progress bar in terminals.
 
     Args:
         model: (N, 1, 48, 48) in [0, 1] -> (N, 7) logits.
-        faces: any number of them.
-        averaging: over which views of a face; see :data:`MEANINGS`.
+        faces: the images.
+        averaging: one of :data:`MEANINGS`.
         crop: side of the ten crops in pixels.
-        device: where to run.
+        device: torch device.
         precision: one of :data:`PRECISIONS`.
 
     Raises:
-        ValueError: there are no faces, or no such precision or averaging.
+        ValueError: there are no images.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"expected a precision out of {', '.join(PRECISIONS)}, got {precision!r}")
     if not len(faces):
-        raise ValueError("expected at least one face to evaluate on, got none")
+        raise ValueError("expected at least one image to predict, got none")
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     batches = to_batch(faces.images).split(_BATCH)
     halved = precision == "bfloat16"

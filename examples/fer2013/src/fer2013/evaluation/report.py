@@ -1,4 +1,4 @@
-"""An evaluation as the deck's table, as files and as plots; none of them shows a face."""
+"""Write an evaluation as CSV tables and plots; none of them contains images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..data.faces import CLASSES
 from ..files import write_csv, write_figure
 from .accuracy import Evaluation
 
-#: The deck's order of the emotions, which is the alphabet's.
+#: The emotions in the slide deck's order, which is alphabetical.
 ROWS = tuple(sorted(CLASSES))
 
 _ORDER = [*ROWS, "accuracy", "macro avg", "weighted avg"]
@@ -22,11 +22,7 @@ _HEADER = {"precision": "Precision", "recall": "Recall", "f1-score": "F1-score"}
 
 
 def by_emotion(report: dict[str, Any]) -> pd.DataFrame:
-    """Return a classification report as the deck's table: Label, the three measures, Support.
-
-    Args:
-        report: as scikit-learn returns it, by class name.
-    """
+    """Return scikit-learn's classification report (a dict) as a table in the deck's layout."""
     total = report["macro avg"]["support"]
     accuracy = {"f1-score": report["accuracy"], "support": total}
     table = pd.DataFrame({**report, "accuracy": accuracy}).T.loc[_ORDER]
@@ -35,27 +31,19 @@ def by_emotion(report: dict[str, Any]) -> pd.DataFrame:
 
 
 def layout(report: dict[str, Any]) -> str:
-    """Return a classification report as text in the deck's layout; see :func:`by_emotion`."""
+    """Return a classification report as text in the deck's layout."""
     return str(by_emotion(report).to_string(index=False, na_rep="", float_format="{:.2f}".format))
 
 
 def confusions(matrix: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the confusion matrix in the deck's order: counts, and shares of each true class.
-
-    Args:
-        matrix: (7, 7) counts in the order of :data:`fer2013.data.faces.CLASSES`.
-    """
+    """Return a confusion matrix (7, 7) in the deck's order: counts, and fractions of each row."""
     counts = pd.DataFrame(matrix, CLASSES, CLASSES).loc[list(ROWS), list(ROWS)]
     counts = counts.rename_axis("true")
-    return counts, counts.div(counts.sum(axis=1), axis=0)  # NaN for a class without faces
+    return counts, counts.div(counts.sum(axis=1), axis=0)  # NaN for a class without images
 
 
 def write(evaluation: Evaluation, folder: Path, title: str) -> None:
-    """Write an evaluation's tables as CSV and its plots as PNG.
-
-    Raises:
-        OSError: the folder is not writable, or the disk is full.
-    """
+    """Write an evaluation's tables as CSV and its plots as PNG."""
     counts, shares = confusions(evaluation.confusion)
     write_csv(by_emotion(evaluation.report), folder / "report.csv")
     write_csv(counts.reset_index(), folder / "confusion.csv")
@@ -66,7 +54,7 @@ def write(evaluation: Evaluation, folder: Path, title: str) -> None:
 
 
 def draw_confusion(matrix: np.ndarray, title: str) -> Figure:
-    """Return the confusion matrix as a picture: the share of each true class, and the count."""
+    """Plot a confusion matrix with the fractions of each true class, and the counts."""
     counts, shares = confusions(matrix)
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     drawn = ConfusionMatrixDisplay(shares.to_numpy(), display_labels=ROWS).plot(
@@ -85,7 +73,7 @@ def draw_confusion(matrix: np.ndarray, title: str) -> Figure:
 
 
 def draw_reliability(evaluation: Evaluation, title: str) -> Figure:
-    """Return the reliability diagram: accuracy by confidence, and how many faces are where."""
+    """Plot the reliability diagram: accuracy by confidence, and the number of images per bin."""
     bins = evaluation.calibration["bins"]
     width = bins["high"] - bins["low"]
     figure = Figure(figsize=(5.2, 5.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""A network on its test sets, full and without the faces that it may know from Training."""
+"""Evaluate a network on test sets, with and without duplicates of training images."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from torch import Tensor
 from ..data.duplicates import KINDS, find, twins
 from ..data.faces import USAGES, Faces
 from ..data.splits import TESTS, members
-from ..files import write_json
+from ..files import sha256, write_json
 from ..networks import weights
 from .accuracy import Evaluation, measure
 from .predictions import MEANINGS, predict
-from .records import default_folder, digest, remember
+from .records import default_folder, remember
 from .report import layout, write
 
-#: What is measured if nothing is asked for, where the data has it.
+#: The default test sets, as far as the data has them.
 DEFAULT = ("PublicTest", "PrivateTest")
 
-# What a weights file says of one evaluation of its network, which ours takes the place of.
+# Facts of a weights file about the evaluation after its training, which a new one replaces.
 _OF_TRAINING = ("report", "accuracy", "accuracy_on", "averaging", "classes")
 
 
 @dataclasses.dataclass(frozen=True)
 class InferenceOptions:
-    """How a network is run on the faces.
+    """How to run a network.
 
     Attributes:
-        averaging: over which views; see :data:`fer2013.evaluation.predictions.MEANINGS`. None is
-            what the network's configuration says.
-        device: where it runs.
+        averaging: one of :data:`fer2013.evaluation.predictions.MEANINGS`; None for that of the
+            network's configuration.
+        device: torch device.
         precision: one of :data:`fer2013.evaluation.predictions.PRECISIONS`.
     """
 
@@ -54,34 +54,33 @@ def study(
     out: Path | None = None,
     record: Path | None = None,
 ) -> Iterator[str]:
-    """Measure a network on test sets, write what is found, and say it line by line.
+    """Evaluate a network on test sets, write the results, and yield them as lines of text.
 
     Args:
-        path: its weights file.
-        faces: FER2013.
-        tests: names out of :data:`fer2013.data.splits.TESTS`; default those of :data:`DEFAULT` that
-            the data has.
-        inference: how the network is run.
-        out: a folder, in which each test set and averaging gets one of its own; default
-            "evaluation" in a run's folder, or ``out/evaluate/NAME``.
-        record: where to put the figures beside those that come with the package.
+        path: the weights file.
+        faces: FER2013; its Training images show which test images are duplicates.
+        tests: names out of :data:`fer2013.data.splits.TESTS`; default :data:`DEFAULT`.
+        inference: how to run the network.
+        out: output folder, with a folder for each test set and averaging; default "evaluation" in a
+            run's folder, or ``out/evaluate/NAME``.
+        record: the package's record to which to add the results.
 
     Raises:
-        FileNotFoundError: there are no such weights.
-        ValueError: they are none of this package, or a test set is missing from the data.
+        FileNotFoundError: there is no such weights file.
+        ValueError: it is not one of this package, or the data lacks a test set.
     """
     facts, model = weights.read_facts(path), weights.load(path)
     config = weights.config_of(facts)
     if inference.averaging is None:
         inference = dataclasses.replace(inference, averaging=config.averaging)
     out = out or default_folder(path)
-    # Before anything is computed, so that what is missing is not found out after minutes.
-    asked = {test: members(faces, test) for test in tests or _there(faces)}
+    # First of all, as missing test sets are errors.
+    asked = {test: members(faces, test) for test in tests or _available(faces)}
     trained = faces.usages == USAGES.index("Training")
     leaked = twins(faces, find(faces)) if trained.any() else None
     for test in () if tests else DEFAULT:
         if test not in asked:
-            yield f"{test}: the data holds none, so it is not measured\n"
+            yield f"{test}: not evaluated, as the data has none\n"
     for test, which in asked.items():
         some, start = faces.take(which), time.monotonic()
         crop = config.augmentation.crop
@@ -105,12 +104,12 @@ def study(
             yield f"recorded in {record}\n"
 
 
-def _there(faces: Faces) -> list[str]:
-    """Return the default test sets that the data has."""
+def _available(faces: Faces) -> list[str]:
+    """Return the default test sets that the data has, at least one."""
     usages = {USAGES[usage] for usage in np.unique(faces.usages)}
     if not usages & set(DEFAULT):
         raise ValueError(
-            f"the data holds no {' and no '.join(DEFAULT)} faces: name what to measure on, "
+            f"the data has no {' and no '.join(DEFAULT)} images: choose a test set with "
             f"--split {' or '.join(sorted(usages))}"
         )
     return [test for test in DEFAULT if test in usages]
@@ -119,41 +118,41 @@ def _there(faces: Faces) -> list[str]:
 def _deduplicated(
     test: str, leaked: np.ndarray | None, logits: Tensor, labels: np.ndarray
 ) -> tuple[str, dict[str, Any] | str]:
-    """Return what is measured without the faces with a twin in Training, or why nothing is.
+    """Evaluate the images without duplicates in Training; return text and values, or the reason.
 
     Args:
         test: the test set.
-        leaked: (N,) bool, which of its faces have a twin; None where that is not known.
+        leaked: (N,) bool, which images have duplicates; None if unknown.
         logits: (N, 7).
         labels: (N,).
     """
     if leaked is None:
-        reason = "the data holds no Training faces in which to look for twins"
+        reason = "the data has no Training images to compare with"
     elif "Training" in TESTS[test]:
-        reason = "Training is what the network was trained on"
+        reason = "the network was trained on Training"
     elif leaked.all():
-        reason = "every face has a twin in Training"
+        reason = "every image has a duplicate in Training"
     else:
         fewer, count = measure(logits[~leaked], labels[~leaked]), int(leaked.sum())
         values = {"twins": count, "kinds of twins": list(KINDS), **fewer.as_dict()}
-        return f"{fewer}, {count} with a twin in Training left out", values
-    return f"not measured, {reason}", reason
+        return f"{fewer}, without {count} duplicates of Training images", values
+    return f"not measured: {reason}", reason
 
 
 def _described(
     path: Path, facts: dict[str, Any], test: str, inference: InferenceOptions
 ) -> dict[str, Any]:
-    """Return what an evaluation is of, and how to repeat it."""
+    """Return the evaluation's network, test set, options and command."""
     in_run = (path.parent / "run.json").is_file()
     name = f"runs/{path.parent.name}/{path.name}" if in_run else path.name
     given = "" if path == weights.SHIPPED else f" --weights {name}"
     selected = str(facts.get("selected_on", ""))
     return {
-        "weights": {"file": path.name, "sha256": digest(path)},
+        "weights": {"file": path.name, "sha256": sha256(path)},
         "training": {k: v for k, v in facts.items() if k not in _OF_TRAINING},
         "network": weights.config_of(facts).network,
         "on": test,
-        # If a part of the test set chose the epoch, the figures flatter the network.
+        # If the epoch was selected on part of the test set, the accuracy is too high.
         "selected on it": any(usage in selected for usage in TESTS[test]),
         **dataclasses.asdict(inference),
         "averaging in words": MEANINGS[str(inference.averaging)],
@@ -163,7 +162,7 @@ def _described(
 
 
 def _write(found: Evaluation, values: dict[str, Any], folder: Path, title: str) -> None:
-    """Write a test set's files together: on a full disk those of before all remain."""
+    """Write a test set's files all at once: on a full disk, the previous ones remain."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as name:
         staged = Path(name)
@@ -174,13 +173,12 @@ def _write(found: Evaluation, values: dict[str, Any], folder: Path, title: str) 
 
 
 def _lines(full: Evaluation, deduplicated: str, values: dict[str, Any]) -> Iterator[str]:
-    """Say what was found on one test set."""
     yield f"{values['on']}, {full.count:,} faces, {values['averaging in words']}\n"
     yield layout(full.report)
     yield f"\naccuracy      {full}"
     yield f"de-duplicated {deduplicated}"
     if values["selected on it"]:
-        yield "the epoch was chosen on these faces, so that the figures are a little kind"
+        yield "the epoch was selected on these images, so the accuracy is slightly too high"
     judged = full.calibration
     yield (
         f"calibration: expected error {judged['expected calibration error']:.3f}, "

@@ -1,1 +1,1 @@
-"""The networks, their weights files, and ImageNet's weights."""
+"""Networks, their weights files, and weights pretrained on ImageNet."""

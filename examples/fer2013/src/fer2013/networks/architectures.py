@@ -1,4 +1,4 @@
-"""The networks: a plain convolutional one for 48x48 grey faces, and VGG19 with a new head."""
+"""The network architectures: a small CNN for 48x48 greyscale faces, and VGG19 with a new head."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from torch.nn.functional import interpolate
 from ..configurations.config import Config
 from ..data.faces import CLASSES, SIDE
 
-# ImageNet's mean and standard deviation, which torchvision's weights expect.
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: Mean and standard deviation of ImageNet's channels, with which torchvision's weights expect
+#: images to be normalised.
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-# The widest cell in pixels of the 48x48 face on which an eye, 7 by 4, and a mouth are cells apart.
+# The widest cell, in pixels of the 48x48 face, that separates an eye (7 by 4) from its neighbours.
 _FINE = 4.5
 
 
 def build(config: Config) -> nn.Module:
-    """Return a configuration's network with random weights.
+    """Create a configuration's network with random weights.
 
-    Its input is (N, 1, H, W) in [0, 1], 48x48 or a part of it, and its output (N, 7) logits in the
-    order of ``fer2013.data.faces.CLASSES``.
+    It maps images (N, 1, H, W) in [0, 1], 48x48 or crops of them, to (N, 7) logits in the order of
+    ``fer2013.data.faces.CLASSES``.
     """
     if config.network == "base":
         return BaseCNN(dropout=config.dropout)
@@ -32,50 +33,42 @@ def build(config: Config) -> nn.Module:
 
 
 def finest_layer(model: nn.Module) -> str:
-    """Return the last layer whose grid can tell parts of a 48x48 face apart.
+    """Return the last layer whose cells are at most 4.5 pixels of the 48x48 face wide.
 
-    Its cells are at most 4.5 pixels of the face wide: BaseCNN's last block, and VGG19's ReLU after
-    conv3_4 at 48 pixels (12x12) and at 44 (11x11), conv4_4 at 96 (12x12), conv5_4 at 224 (14x14).
+    This is BaseCNN's last block, and VGG19's ReLU after conv3_4 at 48 pixels (12x12 cells) and at
+    44 (11x11), after conv4_4 at 96 (12x12), and after conv5_4 at 224 (14x14).
     """
-    if isinstance(model, EmotionVGG):
-        return model.last_relu(_finest_block(model))
-    return "blocks.block4"
+    return study_layers(model)[0]
 
 
 def study_layers(model: nn.Module) -> tuple[str, str]:
-    """Return the two layers of the study of regions, the finest that can tell parts apart first.
+    """Return the two layers that the study of regions explains, :func:`finest_layer` first.
 
-    The second is the one before it in BaseCNN, on the same grid, and the last ReLU of the next
-    block in VGG19, whose cells are twice as wide; at 224 pixels, of the block before.
+    The second is the preceding block of BaseCNN, on the same grid, and the last ReLU of VGG19's
+    next block, whose cells are twice as wide; at 224 pixels, of the preceding block.
     """
     if not isinstance(model, EmotionVGG):
         return "blocks.block4", "blocks.block3"
-    finest = _finest_block(model)
     last = len(model.blocks()) - 1
+    finest = max(i for i in range(last + 1) if 2**i <= _FINE * model.side / SIDE)
     return model.last_relu(finest), model.last_relu(finest + 1 if finest < last else finest - 1)
 
 
-def _finest_block(model: EmotionVGG) -> int:
-    """Return the last block, from 0, whose cells are no wider than 4.5 pixels of the face."""
-    return max(i for i in range(len(model.blocks())) if 2**i <= _FINE * model.side / SIDE)
-
-
 class BaseCNN(nn.Module):
-    """Eight 3x3 convolutions in four blocks, BatchNorm, ReLU; 1.2 M parameters.
+    """Eight 3x3 convolutions in four blocks, with BatchNorm and ReLU; 1.2 M parameters.
 
-    Only the first two blocks are followed by pooling, so that the last one still sees the
-    face on a 12x12 grid, 4 pixels a cell: an eye with its brow is about three cells wide and two
-    high, and lies some four rows above the mouth.
+    Only the first two blocks end with pooling, so the last block has a 12x12 grid of 4-pixel cells:
+    an eye with its brow covers about three by two cells, and is some four rows above the mouth.
 
-    The input is (N, 1, 48, 48) in [0, 1]; it is centred inside, so that photographs need no
-    second recipe. The output is (N, 7) logits in the order of ``fer2013.data.faces.CLASSES``.
+    It maps images (N, 1, 48, 48) in [0, 1], which it normalises, to (N, 7) logits in the order of
+    ``fer2013.data.faces.CLASSES``.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 256), dropout: float = 0.5) -> None:
+    def __init__(self, dropout: float = 0.5) -> None:
         super().__init__()
         channels = 1
         self.blocks = nn.Sequential()
-        for index, width in enumerate(widths, start=1):
+        for index, width in enumerate((32, 64, 128, 256), start=1):
             block = _block(channels, width)
             if index <= 2:
                 block.add_module("pool", nn.MaxPool2d(2))
@@ -109,18 +102,18 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class EmotionVGG(nn.Module):
-    """torchvision's VGG19, with or without BatchNorm, with seven outputs.
+    """torchvision's VGG19, with or without BatchNorm, for greyscale faces and seven classes.
 
-    Grey is repeated to RGB, normalised as ImageNet's pictures and resized inside, so that every
-    network here takes the same faces, and heatmaps lie over those.
+    The network itself repeats grey as RGB, normalises and resizes, so that all networks take the
+    same images and heatmaps align with these.
 
     Args:
         architecture: "vgg19" or "vgg19_bn".
         head: "average" or "torchvision"; see :class:`fer2013.configurations.config.Config`.
         dropout: probability in the head.
-        side: to what faces, and crops of them, are resized. Five poolings halve it and drop what is
-            left over, so that another side than the one trained on is not only another scale: of a
-            3x3 map the last pooling sees four cells, of a 2x2 map all.
+        side: the side in pixels to which images are resized. The five poolings round down, so
+            another side than in training changes more than the scale: the last pooling sees four
+            cells of a 3x3 map, and all of a 2x2 map.
     """
 
     def __init__(self, architecture: str, *, head: str, dropout: float, side: int) -> None:
@@ -129,7 +122,7 @@ class EmotionVGG(nn.Module):
         self.side = side
         self.mean: Tensor
         self.deviation: Tensor
-        for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
+        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self.features: nn.Sequential = original.features
         if head == "torchvision":
@@ -149,15 +142,15 @@ class EmotionVGG(nn.Module):
         """Return (N, 7) logits of (N, 1, H, W) images in [0, 1]."""
         if images.shape[-2:] != (self.side, self.side):
             images = interpolate(images, (self.side, self.side), mode="bilinear")
-        # broadcasting repeats grey to RGB
+        # Broadcasting repeats grey as RGB.
         logits: Tensor = self.head(self.features((images - self.mean) / self.deviation))
         return logits
 
     def blocks(self) -> list[nn.Sequential]:
-        """Return the five blocks of ``features``, each with the pooling that ends it."""
+        """Return the five blocks of ``features``, each ending with its pooling layer."""
         ends = [i + 1 for i, m in enumerate(self.features) if isinstance(m, nn.MaxPool2d)]
         return [self.features[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     def last_relu(self, block: int) -> str:
-        """Return the name of the ReLU before the pooling that ends a block, counted from 0."""
+        """Return the name of the last ReLU of a block, counted from 0."""
         return f"features.{sum(len(part) for part in self.blocks()[: block + 1]) - 2}"

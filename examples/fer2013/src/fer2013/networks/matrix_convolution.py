@@ -1,8 +1,8 @@
-"""Convolutions as matrix products, for training on processors.
+"""Convolutions as matrix products, which train faster on CPUs.
 
-oneDNN's bfloat16 convolutions spend most of a VGG19's step in the weight gradients of its deepest
-layers, which have many channels and few places. There, matrix products over the unfolded input are
-faster: ``benchmarks/training_step.py`` measures a step with and without them.
+oneDNN's bfloat16 convolutions spend most of a VGG19's training step on the weight gradients of the
+deepest layers, which have many channels and few positions. For these, matrix products with the
+unfolded input are faster: ``benchmarks/training_step.py`` compares both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FEWEST_CHANNELS, _MOST_PLACES = 512, 36
 
 
 def _unfolded(images: Tensor) -> Tensor:
-    """Return the 3x3 neighbourhood of each place, (N * H * W, 9 * C), of images (N, C, H, W)."""
+    """Return the 3x3 neighbourhoods of all positions: (N, C, H, W) -> (N * H * W, 9 * C)."""
     _, _, height, width = images.shape
     padded = functional.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
     shifted = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
@@ -26,17 +26,17 @@ def _unfolded(images: Tensor) -> Tensor:
 
 
 def _folded(rows: Tensor, like: Tensor) -> Tensor:
-    """Return rows (N * H * W, C) as images (N, C, H, W) in channels-last order."""
+    """Return rows (N * H * W, C) as (N, C, H, W) in channels-last order."""
     count, _, height, width = like.shape
     return rows.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
 class _Convolve(torch.autograd.Function):
-    """A 3x3 convolution with a border of one zero, and its gradients."""
+    """A 3x3 convolution with padding 1, and its gradients."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:
-        """Return images (N, O, H, W) of images (N, C, H, W) and weights (O, C, 3, 3)."""
+        """Convolve (N, C, H, W) with weights (O, C, 3, 3) to (N, O, H, W)."""
         ctx.save_for_backward(images, weight)
         return _folded(_unfolded(images) @ weight.permute(2, 3, 1, 0).flatten(0, 2), images)
 
@@ -55,13 +55,13 @@ class _Convolve(torch.autograd.Function):
 
 
 class MatrixConv2d(nn.Conv2d):
-    """A 3x3 convolution with a border of one zero, as a matrix product where that is faster.
+    """A 3x3 convolution with padding 1, computed as a matrix product where that is faster.
 
-    That is on a processor, in bfloat16, of maps of few places. Elsewhere it is its base class.
+    That is on a CPU, in bfloat16, for maps of few positions. Otherwise it is a ``Conv2d``.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, torch's name
-        """Return (N, O, H, W) of (N, C, H, W)."""
+        """Convolve (N, C, H, W) to (N, O, H, W)."""
         places = input.shape[-2] * input.shape[-1]
         if (
             input.device.type != "cpu"
@@ -75,11 +75,7 @@ class MatrixConv2d(nn.Conv2d):
 
 
 def use_matrix_products(model: nn.Module) -> None:
-    """Let a model's deepest 3x3 convolutions be matrix products; weights and names stay.
-
-    Args:
-        model: changed in place.
-    """
+    """Convert a model's deepest 3x3 convolutions in place; weights and names stay the same."""
     for layer in model.modules():
         if (
             type(layer) is nn.Conv2d

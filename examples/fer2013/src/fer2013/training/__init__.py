@@ -1,1 +1,1 @@
-"""One training path for every configuration: batches, steps, checkpoints, curves."""
+"""Training of the emotion networks, and pretraining of VGG19 on photographs."""

@@ -1,4 +1,4 @@
-"""A configuration's augmentation of batches of faces, on the device that trains, by kornia."""
+"""Augmentation of image batches with kornia, on the training device."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import nn
 from ..configurations.config import Augmentation
 from ..data.faces import SIDE
 
-# Wave length of the elastic distortion in pixels: about the width of an eye.
+# Standard deviation of the elastic distortion's blur in pixels, about half an eye's width.
 _ELASTIC_SIGMA = 4.0
-_ELASTIC_KERNEL = 33  # torchvision's for this sigma
+_ELASTIC_KERNEL = 33  # torchvision's size for this sigma
 
 
 def augment(how: Augmentation) -> nn.Sequential:
-    """Return what changes each of (N, 1, 48, 48) training faces in [0, 1]; mixup is not part of it.
+    """Return the augmentations, except mixup, of (N, 1, 48, 48) images in [0, 1].
 
-    Its random numbers are drawn in main memory from torch's generator, the same on every device.
+    Random numbers are drawn on the CPU from torch's generator, so every device gets the same.
     """
     steps: list[nn.Module] = []
     if how.mirror:
@@ -24,7 +24,7 @@ def augment(how: Augmentation) -> nn.Sequential:
     if how.resized_crop != (1.0, 1.0):
         steps.append(kornia.RandomResizedCrop((SIDE, SIDE), how.resized_crop))
     if how.elastic:
-        # kornia measures in halves of the side, torchvision in halves of a pixel
+        # kornia's unit is half the side, torchvision's half a pixel.
         kernel, sigma = (_ELASTIC_KERNEL,) * 2, (_ELASTIC_SIGMA,) * 2
         alpha = (how.elastic / SIDE,) * 2
         steps.append(kornia.RandomElasticTransform(kernel, sigma, alpha, p=1.0))

@@ -1,4 +1,4 @@
-"""The faces of a run as batches, shared out among its processes."""
+"""Data loaders of a run, with the images divided among its processes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _VALIDATION_BATCH = 256
 
 
 def dataset(faces: Faces) -> TensorDataset:
-    """Return faces as torch items: ((1, h, w) float32 in [0, 1], () int64 class)."""
+    """Return a dataset of (1, 48, 48) float32 images in [0, 1] and () int64 classes."""
     return TensorDataset(to_batch(faces.images), torch.from_numpy(faces.labels))
 
 
 class EpochSampler(Sampler[int]):
-    """One process's share of the faces of an epoch.
+    """Samples one process's share of the images of an epoch.
 
-    What all processes take in step k does not depend on how many they are, and no face is there
-    twice: shuffled shares leave out what does not divide, the others may differ by one face.
+    The images of all processes in step k do not depend on the number of processes, and no image
+    is repeated: shuffled shares drop a remainder, others may differ by one image.
 
     Args:
-        count: how many faces there are.
-        shuffle: whether their order is drawn anew each epoch.
-        seed: of that draw.
+        count: number of images.
+        shuffle: whether each epoch has a new random order.
+        seed: seed of the order.
         rank: this process.
-        world: how many there are.
+        world: number of processes.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class EpochSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Take an epoch's order; Lightning says which it is."""
+        """Set the epoch; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class EpochSampler(Sampler[int]):
         return len(self.share)
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over the faces' numbers."""
+        """Yield the images' indices."""
         order = np.arange(self.count)
         if self.shuffle:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
@@ -64,17 +64,17 @@ class EpochSampler(Sampler[int]):
 
 
 class FaceDataModule(lightning.LightningDataModule):
-    """The faces of a run, shared out among its processes.
+    """The training and validation loaders of a run.
 
     Args:
-        config: its batch is that of all processes together.
-        parts: the faces.
-        seed: of the order.
-        epoch: the first one to be trained. Lightning tells a sampler the epoch only after the
-            loaders have begun to fetch, so a resumed run would see its first batches again.
+        config: its batch size is that of all processes together.
+        parts: the images.
+        seed: seed of the order.
+        epoch: the first epoch. Lightning sets a sampler's epoch only after the loaders have begun
+            to fetch, so a resumed run would repeat its first batches.
     """
 
-    def __init__(self, config: Config, parts: Parts, *, seed: int, epoch: int = 0) -> None:
+    def __init__(self, config: Config, parts: Parts, *, seed: int, epoch: int) -> None:
         super().__init__()
         self.batch_size = config.batch_size
         self.train, self.validation = dataset(parts.train), dataset(parts.validation)
@@ -82,23 +82,19 @@ class FaceDataModule(lightning.LightningDataModule):
         self.epoch = epoch
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return one process's part of each batch."""
+        """Return one process's share of each batch."""
         share = self._share()
         sampler = EpochSampler(len(self.train), shuffle=True, seed=self.seed, **share)
         sampler.set_epoch(self.epoch)
-        return DataLoader(
-            self.train,
-            self.batch_size // share["world"],
-            sampler=sampler,
-            drop_last=True,
-        )
+        size = self.batch_size // share["world"]
+        return DataLoader(self.train, size, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Return one process's share, in as many batches as every other process has."""
+        """Return one process's share, in the same number of batches as in every process."""
         share = self._share()
         sampler = EpochSampler(len(self.validation), shuffle=False, **share)
-        # Shares differ by one face: batches of 256 would give one process one more of them, for
-        # which it would wait for the others for ever.
+        # Shares differ by one image: with batches of 256, one process might have one more batch
+        # and wait for the others forever.
         largest = math.ceil(len(self.validation) / share["world"])
         batches = math.ceil(largest / _VALIDATION_BATCH)
         return DataLoader(self.validation, math.ceil(largest / batches), sampler=sampler)

@@ -1,4 +1,4 @@
-"""Checkpoints that are written whole, read without executing code, and may be moved."""
+"""Checkpoints: written atomically, read without executing code, valid after a folder is moved."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from ..configurations.config import Config
-from ..files import write_whole
+from ..files import write_bytes
 
-#: What ``run.json`` says of the weights that a run began with.
+#: Keys of ``run.json`` that describe the initial weights.
 ORIGIN = ("started_from", "weights_sha256", "pretrained_on")
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it into it.
+    """Writes a checkpoint to a temporary file in the same folder and renames it.
 
-    Lightning's own writing goes through the folder for temporary files; where that is another
-    disk, a full one leaves half a checkpoint in the place of the last good one.
+    Lightning writes to the system's folder for temporary files first. If that is on another disk, a
+    full disk leaves half a checkpoint in place of the previous one.
     """
 
     def save_checkpoint(
@@ -36,18 +36,18 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint.
 
         Raises:
-            OSError: it cannot be written; the one that was there before is unchanged.
+            OSError: writing failed; the previous checkpoint is unchanged.
         """
         del storage_options
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         try:
-            write_whole(Path(path), buffer.getbuffer())
+            write_bytes(Path(path), buffer.getvalue())
         except OSError as error:
             raise OSError(
                 error.errno or errno.EIO,
-                f"cannot write {path} ({error.strerror}); what was saved before it is unharmed: "
-                "mend that, and the same command goes on from there",
+                f"cannot write {path} ({error.strerror}); the previous checkpoint is unchanged: "
+                "fix the cause and run the same command to resume",
             ) from error
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
@@ -56,16 +56,14 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a checkpoint, in main memory.
-
-    The paths in it are those of where it is now: a run's folder may have been moved.
+    """Read a checkpoint to the CPU, and replace paths of its callbacks by its current folder.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a whole checkpoint, or would execute code.
+        ValueError: it is damaged, not a checkpoint, or would execute code.
     """
     try:
-        # weights_only: a pickle that would run code is refused.
+        # weights_only refuses a pickle that would run code.
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         callbacks, *_ = (checkpoint[key] for key in ("callbacks", "hyper_parameters", "epoch"))
     except FileNotFoundError:
@@ -76,8 +74,8 @@ def read(path: Path) -> dict[str, Any]:
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise ValueError(
-            f"{path} is not a whole checkpoint of a training run ({reason}). Remove it to start "
-            "the run again, or put a copy of best.ckpt in its place to go on from the best epoch."
+            f"{path} is not a complete checkpoint of a training run ({reason}). Remove it to start "
+            "the run again, or replace it by a copy of best.ckpt to resume from the best epoch."
         ) from error
     folder = os.path.realpath(path.parent)
     for state in callbacks.values():
@@ -87,7 +85,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _move(state: dict[str, Any], folder: str) -> None:
-    """Change the paths of a ModelCheckpoint's state."""
+    """Replace the folder in the paths of a ModelCheckpoint's state."""
 
     def moved(path: str) -> str:
         return str(Path(folder) / Path(path).name) if path else ""
@@ -100,13 +98,13 @@ def _move(state: dict[str, Any], folder: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What a run's folder holds already.
+    """The state of a run's folder.
 
     Attributes:
-        checkpoint: where to go on from.
-        epochs: how many were completed.
-        weights: the finished run's file.
-        origin: what is known of the weights it began with, as ``run.json`` says.
+        checkpoint: the checkpoint to resume from.
+        epochs: number of completed epochs.
+        weights: weights file of a finished run.
+        origin: ``run.json``'s description of the initial weights.
     """
 
     checkpoint: Path | None = None
@@ -116,31 +114,31 @@ class Progress:
 
 
 def read_progress(config: Config, run: Mapping[str, Any], out: Path) -> Progress:
-    """Return what a folder holds of a run.
+    """Return how far a run has come.
 
     Args:
         config: the run's configuration.
-        run: what else decides its numbers: seed, precision, data.
-        out: the folder, which need not be there.
+        run: the run's other settings: seed, precision, data.
+        out: the run's folder, which need not exist.
 
     Raises:
-        ValueError: it holds another run, or the run's checkpoint is damaged.
+        ValueError: the folder belongs to a run with other settings, or the checkpoint is damaged.
     """
     record, last = out / "run.json", out / "last.ckpt"
     made = out / f"{config.name}.safetensors"
-    trained = sorted([*out.glob("*.ckpt"), *out.glob("*.safetensors")])
+    trained = [*out.glob("*.ckpt"), *out.glob("*.safetensors")]
     recorded = _read_record(record) if record.is_file() and trained else {}
     if not recorded and not last.is_file():
         return Progress()
     saved = read(last) if last.is_file() else None
     values = saved["hyper_parameters"] if saved else {**recorded["config"], **recorded}
-    # A run of an earlier version lacks what has come since, which it then did not change.
+    # Runs of earlier versions lack newer fields, whose defaults change nothing.
     values = {**dataclasses.asdict(Config(config.name)), **values}
     wanted = {**dataclasses.asdict(config), **run}
     if changed := [k for k in wanted if _as_json(values.get(k)) != _as_json(wanted[k])]:
         raise ValueError(
-            f"{out} holds a run with other values of {', '.join(changed)}: go on with the same "
-            "ones, or train into another folder with --out"
+            f"{out} has a run with other values of {', '.join(changed)}: use the same values to "
+            "resume it, or choose another folder with --out"
         )
     return Progress(
         checkpoint=last if saved else None,
@@ -151,7 +149,7 @@ def read_progress(config: Config, run: Mapping[str, Any], out: Path) -> Progress
 
 
 def _as_json(value: Any) -> Any:
-    """Return a value as a record has it: a tuple is a list there."""
+    """Return a value as JSON represents it, with lists for tuples."""
     return json.loads(json.dumps(value))
 
 
@@ -161,7 +159,7 @@ def _read_record(path: Path) -> dict[str, Any]:
         {**record["config"], "seed": record["seed"]}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} does not hold a run ({error!r}): remove it, or train into another folder "
+            f"{path} is not the record of a run ({error!r}): remove it, or choose another folder "
             "with --out"
         ) from error
     return record

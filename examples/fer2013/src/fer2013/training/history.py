@@ -1,4 +1,4 @@
-"""What happened in each epoch of a run: kept in its checkpoints, written as CSV, drawn."""
+"""Metrics of each epoch: kept in the checkpoints, written as CSV, and plotted."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
 class History(lightning.Callback):
-    """Collects every epoch's figures.
+    """Records and prints the metrics of each epoch.
 
-    They are part of the checkpoint, so a resumed run has those of its first part. ``rate`` is the
-    head's learning rate in the step that follows, ``seconds`` includes validation and saving.
+    They are part of the checkpoint, so a resumed run keeps its earlier epochs. ``rate`` is the
+    head's learning rate in the next step; ``seconds`` includes validation and saving.
 
     Args:
         path: the CSV file, rewritten after each epoch.
-        epochs: how many there will be, to say so.
+        epochs: maximum number of epochs.
     """
 
     def __init__(self, path: Path, epochs: int) -> None:
@@ -38,18 +38,18 @@ class History(lightning.Callback):
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the epochs of the run that goes on."""
+        """Restore the epochs of a resumed run."""
         self.rows = state_dict["rows"]
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Start the clock; a resumed run's first epoch is not announced by a hook of its own."""
+        """Start the clock: Lightning does not announce a resumed run's first epoch."""
         self._start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Add an epoch, and say how it went.
+        """Record and print an epoch.
 
         Raises:
-            ValueError: a loss is no longer a number.
+            ValueError: a loss is not finite.
         """
         measured = trainer.callback_metrics
         row = {
@@ -63,8 +63,8 @@ class History(lightning.Callback):
             if not math.isfinite(row[name]):
                 raise ValueError(
                     f"the {part} loss of epoch {row['epoch']} is {row[name]}: the run has "
-                    "diverged. What was saved before it is kept; more digits (--precision "
-                    "32-true) or another --seed may help, in another folder with --out"
+                    "diverged; earlier checkpoints are kept. Try a higher precision (--precision "
+                    "32-true) or another --seed, in another folder with --out"
                 )
         self.rows.append(row)
         if trainer.is_global_zero:
@@ -78,12 +78,7 @@ class History(lightning.Callback):
 
 
 def draw(history: pd.DataFrame, title: str) -> Figure:
-    """Return the learning curves: accuracy and loss, training and validation.
-
-    Args:
-        history: columns epoch and :data:`COLUMNS`.
-        title: above both.
-    """
+    """Plot accuracy and loss by epoch, for training and validation."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(title)
     for axes, what in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):

@@ -1,4 +1,4 @@
-"""The weights that a run starts from."""
+"""The initial weights of a training run."""
 
 from __future__ import annotations
 
@@ -12,30 +12,44 @@ from ..configurations.recipes import CONFIGS
 from ..networks import imagenet, weights
 from ..networks.architectures import EmotionVGG
 
-#: The weights, and the run's folder, of the command of that name.
+#: Where training runs are kept.
+RUNS = Path("runs")
+
+#: The value of ``Config.weights``, and the run's folder, of the command ``pretrain``.
 PRETRAIN = "pretrain"
 
 
-def initialise(model: nn.Module, config: Config, runs: Path) -> dict[str, Any]:
-    """Give a network the weights that its configuration starts from.
+def initialise(model: nn.Module, config: Config, runs: Path = RUNS) -> dict[str, Any]:
+    """Load the initial weights that a configuration names.
 
     Args:
-        model: as :func:`fer2013.networks.architectures.build` makes it.
-        config: its ``weights`` are "none", "imagenet", "pretrain" (what that command writes), a
-            configuration's name, or a file: one that this package wrote, or torchvision's.
-        runs: the folder of the other runs.
+        model: the network, as :func:`fer2013.networks.architectures.build` creates it.
+        config: its ``weights`` are "none", "imagenet", "pretrain", a configuration's name, or a
+            file of this package or of torchvision.
+        runs: the folder of other runs.
 
     Returns:
-        What is known of them: ``started_from``, the facts of an earlier run of this package, or
-        ``pretrained_on`` and ``weights_sha256`` of the file.
+        ``started_from``, the description of an earlier run's training; or ``pretrained_on`` and
+        ``weights_sha256`` of the file; empty for random weights.
 
     Raises:
-        FileNotFoundError: they are not there, and the message says how to get them.
-        ValueError: they are damaged, or another network's.
+        FileNotFoundError: there is no such file; the message says how to get it.
+        ValueError: the file is damaged, or its weights belong to another architecture.
     """
     start = config.weights
     if start == "none":
         return {}
+    path = None if start == "imagenet" else _locate(config, runs)
+    if isinstance(model, EmotionVGG) and (path is None or not weights.is_ours(path)):
+        return imagenet.load_into(model, config.network, path)
+    if path is None or start == PRETRAIN:
+        raise ValueError("the base network has no pretrained weights: use --weights none")
+    weights.load_into(model, path)
+    return {"started_from": weights.read_facts(path)}
+
+
+def _locate(config: Config, runs: Path) -> Path:
+    start = config.weights
     if start in CONFIGS or start == PRETRAIN:
         name, command = start, f"train {start}"
         if start == PRETRAIN:
@@ -43,24 +57,16 @@ def initialise(model: nn.Module, config: Config, runs: Path) -> dict[str, Any]:
         path = runs / start / f"{name}.safetensors"
         if not path.is_file():
             raise FileNotFoundError(
-                f"{config.name!r} starts from {start!r}, and there is no {path}: run "
-                f"'python -m fer2013 {command}' first, or give --weights FILE"
+                f"{config.name!r} starts from {start!r}, but {path} does not exist: run "
+                f"'python -m fer2013 {command}' first, or pass --weights FILE"
             )
-    elif start != "imagenet":
+    else:
         path = Path(start)
         if not path.is_file():
             raise FileNotFoundError(
-                f"expected the weights none, imagenet, {PRETRAIN} or a file, and there is no file "
-                f"{path}"
+                f"expected --weights none, imagenet, {PRETRAIN} or a file; there is no file {path}"
             )
-    if isinstance(model, EmotionVGG) and (start == "imagenet" or not weights.is_ours(path)):
-        given = None if start == "imagenet" else path
-        return imagenet.load_into(model, config.network, given)
-    if start in ("imagenet", PRETRAIN):
-        raise ValueError("the base network has no pretrained weights: start it with --weights none")
-    facts = weights.read_facts(path)
-    weights.load_into(model, path)
-    return {"started_from": facts}
+    return path
 
 
 def continues(config: Config) -> bool:

@@ -1,4 +1,4 @@
-"""Which of Lightning's messages a user of the commands need not read."""
+"""Suppress messages of Lightning that do not concern users of the commands."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-# run.json is in the folder before the first checkpoint, on purpose; faces are in memory, so that
-# workers would only cost; the last is Lightning's own use of torch.
+# run.json is intentionally in the folder before the first checkpoint; images are in memory, so
+# workers would only cost time; the last one concerns Lightning's own code.
 _WARNINGS = (
     r"Checkpoint directory .* exists and is not empty",
     r"The '\w+_dataloader' does not have many workers",
@@ -18,7 +18,7 @@ _WARNINGS = (
 
 @contextlib.contextmanager
 def suppress_messages() -> Iterator[None]:
-    """Leave out what says nothing of the run: advertisements, hardware that is not used, tips."""
+    """Suppress tips and lists of unused hardware."""
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""One training step and one validation step, the same for every configuration."""
+"""The training and validation steps of all configurations."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class EmotionClassifier(lightning.LightningModule):
     """A network with its loss, optimiser and metrics.
 
     Args:
-        config: what to train, and how.
-        run: what else the run's checkpoints are to say of it, "seed" among it.
-        loss: as :func:`fer2013.training.optimization.loss` returns it.
-        continued: whether it starts from the weights of an earlier run.
+        config: the configuration.
+        run: further settings to store in checkpoints, including "seed".
+        loss: the loss; see :func:`fer2013.training.optimization.loss`.
+        continued: whether the initial weights come from an earlier run.
     """
 
     def __init__(
@@ -50,23 +50,21 @@ class EmotionClassifier(lightning.LightningModule):
         use_matrix_products(self.model)
         optimization.freeze(self.model, config)
         self.loss = loss
-        # In a tuple it is no part of this module: neither trained, averaged nor saved.
-        self.teacher: tuple[nn.Module, ...] = (
-            (weights.load().eval(),) if config.distillation else ()
-        )
+        # In a tuple the teacher is not a submodule: it is not trained, averaged or saved.
+        self.teacher: tuple[nn.Module, ...] = (weights.load(),) if config.distillation else ()
         self.train_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
-        # Lightning's own mean rounds the processes' mean number of faces to an integer. A loss that
-        # is not a number stays one.
+        # Lightning's own mean rounds the mean batch size of the processes to an integer.
+        # nan_strategy keeps a loss that is NaN.
         self.val_loss = MeanMetric(nan_strategy=math.nan)
         self.val_accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Return the loss of one augmented batch."""
-        # The step's own random numbers, so that a resumed run draws those it would have drawn.
+        # Seed each step, so that a resumed run draws the same random numbers.
         state = np.random.SeedSequence((self.seed, self.global_step, self.global_rank))
         torch.manual_seed(int(state.generate_state(1, np.uint64)[0] >> 1))
         images, labels = batch
-        # In full precision: bfloat16's corners would be off by a fifth of a pixel.
+        # In full precision: bfloat16 would move corners by a fifth of a pixel.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             images = self.augment(images)
         images, mixed = self.mix(images, labels) if self.mix else (images, labels)
@@ -85,7 +83,7 @@ class EmotionClassifier(lightning.LightningModule):
         return loss
 
     def _distilled(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return (N, 7) labels of which a part is what the teacher says of the same faces."""
+        """Return (N, 7) labels, blended with the teacher's probabilities for the same images."""
         if labels.ndim == 1:
             labels = nn.functional.one_hot(labels, len(CLASSES)).float()
         with torch.no_grad():
@@ -98,10 +96,10 @@ class EmotionClassifier(lightning.LightningModule):
             self.model.side = side
 
     def _share(self, labels: Tensor) -> Tensor | float:
-        """Return what makes the mean over the processes' losses the loss of their faces together.
+        """Return the factor that makes the mean of the processes' losses that of all their images.
 
-        A class-weighted loss is divided by the sum of its own faces' weights, and processes have
-        faces of other classes.
+        A class-weighted loss is divided by the sum of its images' weights, which differs between
+        processes.
         """
         weight = self.loss.weight
         if self.trainer.world_size == 1 or not isinstance(weight, Tensor):
@@ -112,16 +110,13 @@ class EmotionClassifier(lightning.LightningModule):
         return share
 
     def on_train_start(self) -> None:
-        """End at once a run that had stopped early, and was then killed before it was measured."""
+        """Stop a resumed run at once if it had stopped early and was killed before its export."""
         stopper: Any = self.trainer.early_stopping_callback
         if stopper is not None and stopper.wait_count >= stopper.patience:
             self.trainer.should_stop = True
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        """Measure the plain cross-entropy and the accuracy.
-
-        Ten crops would cost a third of an epoch, so the picture itself stands for them here.
-        """
+        """Measure cross-entropy and accuracy, without ten crops, which would take too long."""
         images, labels = batch
         averaging = "single" if self.config.averaging == "ten-crop" else self.config.averaging
         self._resize_to(self.config.side)
@@ -133,7 +128,7 @@ class EmotionClassifier(lightning.LightningModule):
         self.log("val_accuracy", self.val_accuracy, batch_size=len(images), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        """Return the optimiser, with its schedule if there is one."""
+        """Return the optimiser and the schedule."""
         optimizer = optimization.optimizer(self.model, self.config, continued=self.continued)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = optimization.schedule(optimizer, self.config, steps)

@@ -1,4 +1,4 @@
-"""Training with Lightning: it owns loops, checkpoints, resuming, precision and devices."""
+"""Train a configuration with Lightning, from the data to the weights file; resume stopped runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..data.faces import SIDE, USAGES, Faces
 from ..data.splits import Parts, divide
 from ..evaluation.accuracy import evaluate
 from ..evaluation.predictions import MEANINGS
-from ..files import write_figure, write_json
+from ..files import sha256, write_figure, write_json
 from ..networks import architectures, weights
 from . import history, optimization
 from .batches import FaceDataModule
@@ -34,12 +34,12 @@ from .lightning_module import EmotionClassifier
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where a run computes; the names are those of Lightning's Trainer.
+    """The hardware of a run, in the terms of Lightning's Trainer.
 
     Attributes:
         device: accelerator, such as "cpu", "cuda" or "auto".
-        devices: processes on this machine. The batch of a configuration is that of all together.
-        num_nodes: machines.
+        devices: processes on this machine; a configuration's batch is divided among all processes.
+        num_nodes: number of machines.
         strategy: such as "auto" or "ddp".
         precision: such as "bf16-mixed" or "32-true".
     """
@@ -52,39 +52,33 @@ class Machine:
 
 
 def train(
-    config: Config,
-    faces: Faces,
-    *,
-    out: Path,
-    seed: int = 0,
-    machine: Machine = Machine(),
-    runs: Path = Path("runs"),
+    config: Config, faces: Faces, *, out: Path, seed: int = 0, machine: Machine = Machine()
 ) -> Path | None:
-    """Train a configuration, keep its best epoch, and measure it; resume where a run stopped.
+    """Train a configuration, or resume its training, and measure its best epoch.
 
     Args:
-        config: what to train, and how.
-        faces: FER2013 with the official splits that the configuration's split needs.
-        out: the run's folder; if it holds a ``last.ckpt`` the run goes on from there.
-        seed: of the weights, the order, the augmentation, and the deck's draw of a split.
-        machine: where to compute.
-        runs: the folder of the other runs, for a configuration that starts from one.
+        config: the configuration.
+        faces: FER2013, with the official splits that the configuration's split needs.
+        out: the run's folder; if it has a ``last.ckpt``, the run resumes from there.
+        seed: seed of the weights, the order, the augmentation, and the deck's split.
+        machine: the hardware.
 
     Returns:
-        The weights of the best epoch, a safetensors file in ``out``. Beside it are ``run.json``
-        (configuration, seed, data, versions), ``history.csv``, ``curves.png``, ``metrics.json`` (of
-        the best epoch), ``best.ckpt`` and ``last.ckpt``. None in every process but the first.
+        The weights of the best epoch, a safetensors file in ``out``; None in all processes but the
+        first. ``out`` also gets ``run.json`` (configuration, seed, data, versions),
+        ``history.csv``, ``curves.png``, ``metrics.json`` (of the best epoch), ``best.ckpt`` and
+        ``last.ckpt``.
 
     Raises:
-        ValueError: ``out`` holds a run of another configuration, a split or a class is missing, or
-            the batch cannot be shared by the devices.
-        FileNotFoundError: the weights to start from are not there.
+        ValueError: ``out`` has a run with other settings, a split or a class is missing, or the
+            batch cannot be divided among the devices.
+        FileNotFoundError: the initial weights do not exist.
     """
     parts = divide(faces, config.split, seed=seed)
     _check(config, parts, machine)
     run = {"seed": seed, "precision": machine.precision, "data": fingerprint(parts)}
     if config.distillation:
-        run["teacher_sha256"] = hashlib.sha256(weights.SHIPPED.read_bytes()).hexdigest()
+        run["teacher_sha256"] = sha256(weights.SHIPPED)
     if faces.index:
         run["index"] = faces.index
     before = read_progress(config, run, out)
@@ -95,7 +89,7 @@ def train(
     continued = "started_from" in before.origin or continues(config)
     classifier = EmotionClassifier(config, run, loss, continued=continued)
     resumed = before.checkpoint is not None
-    origin = before.origin if resumed else initialise(classifier.model, config, runs)
+    origin = before.origin if resumed else initialise(classifier.model, config)
     batches = FaceDataModule(config, parts, seed=seed, epoch=before.epochs)
     with suppress_messages():
         trainer, best = _trainer(config, machine, out)
@@ -109,17 +103,19 @@ def train(
     path = out / f"{config.name}.safetensors"
     last = {name: float(rows[name].iloc[-1]) for name in history.COLUMNS}
     facts = {**run, **origin, "epochs_trained": len(rows), "last_epoch": last}
-    export(config, facts, Path(best.best_model_path), parts, path)
+    _export(config, facts, Path(best.best_model_path), parts, path)
     return path
 
 
 def _check(config: Config, parts: Parts, machine: Machine) -> None:
     if config.network == "base" and config.side != SIDE:
-        raise ValueError(f"the base network takes faces of {SIDE} pixels, got --side {config.side}")
+        raise ValueError(
+            f"the base network needs images of {SIDE} pixels, got --side {config.side}"
+        )
     if config.distillation and config.split != "standard":
         raise ValueError(
-            "the base network, which is to teach, was trained on all of Training: expected the "
-            f"split 'standard', got {config.split!r}, whose validation faces it knows"
+            "the base network, the teacher of distillation, was trained on all of Training: "
+            f"expected the split 'standard', got {config.split!r}, which validates on Training"
         )
     world = machine.devices * machine.num_nodes
     if config.batch_size % world:
@@ -129,27 +125,28 @@ def _check(config: Config, parts: Parts, machine: Machine) -> None:
         )
     if len(parts.train) < config.batch_size:
         raise ValueError(
-            f"expected at least one batch of {config.batch_size} faces to train on, got "
+            f"expected at least one batch of {config.batch_size} training images, got "
             f"{len(parts.train)}: is this the whole of FER2013?"
         )
     if len(parts.validation) < world:
         raise ValueError(
-            f"expected a face to select on for each of {world} devices, got {len(parts.validation)}"
+            f"expected at least one validation image for each of {world} devices, got "
+            f"{len(parts.validation)}"
         )
 
 
 def _prepare(out: Path, record: dict[str, Any], before: Progress) -> None:
-    """Say what the run is before it begins, or where it goes on."""
+    """Write the record of a new run, or print where a stopped one resumes."""
     for part in out.glob(".*.ckpt.*.part"):  # of a killed process, each as large as a checkpoint
         part.unlink()
     if before.checkpoint is None or not (out / "run.json").is_file():
-        write_json({**record, "versions": versions()}, out / "run.json")
+        write_json({**record, "versions": _versions()}, out / "run.json")
     if before.checkpoint is not None:
-        print(f"goes on from {before.checkpoint}, after epoch {before.epochs}", flush=True)
+        print(f"resuming from {before.checkpoint} after epoch {before.epochs}", flush=True)
 
 
 def fingerprint(parts: Parts) -> str:
-    """Return a digest of the faces and labels that are trained and selected on."""
+    """Return a digest of the training and validation images and labels."""
     digest = hashlib.sha256()
     for faces in (parts.train, parts.validation):
         digest.update(faces.images.tobytes())
@@ -157,8 +154,7 @@ def fingerprint(parts: Parts) -> str:
     return digest.hexdigest()[:16]
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of what decides a run's numbers."""
+def _versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -171,16 +167,16 @@ def _trainer(
     config: Config, machine: Machine, out: Path
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     mode = "max" if config.monitor == "val_accuracy" else "min"
-    # A fixed name: what a run that was killed in its first epoch has left is overwritten.
+    # Without a version in its name, the checkpoint of a run killed in its first epoch is replaced.
     best = ModelCheckpoint(
         out, "best", monitor=config.monitor, mode=mode, enable_version_counter=False
     )
     callbacks = [
         history.History(out / "history.csv", config.epochs),
         best,
-        # save_last would save only together with a best one: a stopped run would lose more.
+        # save_last would only save when the best epoch is saved, so a stopped run would lose more.
         ModelCheckpoint(out, "last", enable_version_counter=False),
-        # A loss that is not finite would end the run as if it were finished; History refuses it.
+        # check_finite would end a diverged run as if it were finished; History raises an error.
         EarlyStopping(config.monitor, patience=config.patience, mode=mode, check_finite=False),
         *([EMAWeightAveraging(decay=config.average)] if config.average else []),
     ]
@@ -197,8 +193,7 @@ def _trainer(
             num_sanity_val_steps=0,
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=sys.stderr.isatty(),
-            # EpochSampler shares the faces out.
-            use_distributed_sampler=False,
+            use_distributed_sampler=False,  # EpochSampler divides the images
             plugins=[WholeCheckpoints()],
         )
     except MisconfigurationException as error:
@@ -208,9 +203,9 @@ def _trainer(
     return trainer, best
 
 
-def export(config: Config, run: dict[str, Any], checkpoint: Path, parts: Parts, path: Path) -> None:
-    """Write a checkpoint's network with what is known of it, measured on the file's own weights."""
-    saved = read(checkpoint)
+def _export(config: Config, run: dict[str, Any], best: Path, parts: Parts, path: Path) -> None:
+    """Write the best epoch's weights, with the accuracy of the weights as they are stored."""
+    saved = read(best)
     prefix = "model."
     state = {
         k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)
@@ -221,6 +216,7 @@ def export(config: Config, run: dict[str, Any], checkpoint: Path, parts: Parts, 
     measured = evaluate(model, parts.validation, averaging=config.averaging, crop=crop)
     usage = USAGES[int(parts.validation.usages[0])]
     selected = usage if config.split == "standard" else "a fifth of Training"
+    # Records and the comparison rely on these words.
     facts = {
         "network": config.network,
         "config": dataclasses.asdict(config),
@@ -232,7 +228,7 @@ def export(config: Config, run: dict[str, Any], checkpoint: Path, parts: Parts, 
         "accuracy_on": f"{selected}, on which the epoch was selected",
         "averaging": MEANINGS[config.averaging],
         "report": measured.report,
-        "versions": versions(),
+        "versions": _versions(),
     }
     write_json(facts, path.with_name("metrics.json"))
     weights.save(state, facts, path)
