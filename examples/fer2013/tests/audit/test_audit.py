@@ -1,4 +1,4 @@
-"""The audit as a command: lists, figures, sheets, and an index that train accepts."""
+"""The command audit: tables, counts, sheets, and an index for train."""
 
 import dataclasses
 import json
@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from made_up_faces import write_csv
 from made_up_twins import as_faces, pictures, twinned
 
 from fer2013.__main__ import main
@@ -22,17 +23,8 @@ CPU = Machine(device="cpu", precision="32-true")
 SHORT = dataclasses.replace(CONFIGS["first"], epochs=1, batch_size=7)
 
 
-def as_csv(faces, path):
-    rows = [
-        f"{label},{' '.join(map(str, image.ravel()))},{USAGES[usage]}"
-        for image, label, usage in zip(faces.images, faces.labels, faces.usages, strict=True)
-    ]
-    path.write_text("\n".join(["emotion,pixels,Usage", *rows]) + "\n", encoding="ascii")
-    return path
-
-
 def votes_of(faces, path):
-    """Write votes that say surprise of every face."""
+    """Write unanimous votes for surprise on every image."""
     table = pd.DataFrame(0, index=range(len(faces)), columns=list(COLUMNS))
     table["surprise"] = 10
     table.insert(0, "Usage", np.array(USAGES)[faces.usages])
@@ -42,9 +34,10 @@ def votes_of(faces, path):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """Return the folder of one audit by the command, with votes and an index."""
+    """Run an audit with votes and an index, and return its folder."""
     folder = tmp_path_factory.mktemp("audit")
-    data = as_csv(twinned(), folder / "fer2013.csv")
+    data = folder / "fer2013.csv"
+    write_csv(twinned(), data)
     votes = votes_of(twinned(), folder / "votes.csv")
     command = ["audit", "--data", str(data), "--out", str(folder / "out"), "--shown", "3"]
     assert main([*command, "--drop", "duplicates,blanks", "--ferplus", str(votes)]) == 0
@@ -91,20 +84,20 @@ def test_the_summary_counts(done):
     assert contradicted == sum(twinned().labels[i] != surprise for i in judged)
 
 
-def test_the_sheets_are_there(done):
+def test_sheets_and_confusions_are_written(done):
     assert (done / "out" / "twins.png").read_bytes().startswith(b"\x89PNG")
     assert len(pd.read_csv(done / "out" / "confusions_test.csv")) == 21
 
 
-def test_train_takes_the_index_only_with_its_data(done, tmp_path, capsys):
+def test_train_accepts_the_index_only_with_its_data(done, tmp_path, capsys):
     faces = load(done / "fer2013.csv")
     kept = read_index(done / "out" / "index.csv", faces)
     assert np.setdiff1d(faces.names.astype(int), kept.names.astype(int)).tolist() == [0, 1, 2, 4, 6]
     np.testing.assert_array_equal(kept.labels, faces.labels[np.isin(faces.names, kept.names)])
-    as_csv(faces.take(np.arange(1, 40)), tmp_path / "fer2013.csv")
+    write_csv(faces.take(np.arange(1, 40)), tmp_path / "fer2013.csv")
     command = ["train", "first", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
     assert main([*command, "--index", str(done / "out" / "index.csv")]) == 2
-    assert "was made for other data: it names 39, which is not there" in capsys.readouterr().err
+    assert "belongs to other data: 39 is not in the data" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -116,7 +109,7 @@ def index(tmp_path):
     return faces, path, pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def test_labels_can_be_changed_by_hand(index):
+def test_labels_can_be_edited(index):
     faces, path, table = index
     table.loc[2, "label"] = "neutral"
     table.loc[3, "keep"] = "0"
@@ -129,15 +122,15 @@ def test_labels_can_be_changed_by_hand(index):
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("label", "bored", "line 2: expected a label out of angry, .* got 'bored'"),
-        ("keep", "yes", "line 2: expected a keep out of 0, 1, got 'yes'"),
-        ("name", "1", "names the face 1 twice"),
-        ("name", "99", "made for other data: it names 99, which is not there"),
-        ("digest", "0" * 12, "1 of 6 faces differ in pixels or split, first 0"),
-        ("usage", "PublicTest", "1 of 6 faces differ in pixels or split, first 0"),
+        ("label", "bored", "line 2: expected label as one of angry, .* got 'bored'"),
+        ("keep", "yes", "line 2: expected keep as one of 0, 1, got 'yes'"),
+        ("name", "1", "contains 1 twice"),
+        ("name", "99", "belongs to other data: 99 is not in the data"),
+        ("digest", "0" * 12, "1 of 6 images differ in pixels or split, first 0"),
+        ("usage", "PublicTest", "1 of 6 images differ in pixels or split, first 0"),
     ],
 )
-def test_wrong_indices_are_refused(index, column, value, message):
+def test_invalid_indices_are_errors(index, column, value, message):
     faces, path, table = index
     table.loc[0, column] = value
     table.to_csv(path, index=False)
@@ -145,7 +138,7 @@ def test_wrong_indices_are_refused(index, column, value, message):
         read_index(path, faces)
 
 
-def test_what_is_no_index_is_refused(index, tmp_path):
+def test_other_files_are_not_indices(index, tmp_path):
     faces, path, table = index
     with pytest.raises(FileNotFoundError, match="audit --drop"):
         read_index(tmp_path / "none.csv", faces)
@@ -153,37 +146,37 @@ def test_what_is_no_index_is_refused(index, tmp_path):
     with pytest.raises(ValueError, match="lacks the columns digest"):
         read_index(path, faces)
     table.assign(keep="0").to_csv(path, index=False)
-    with pytest.raises(ValueError, match="keeps no face"):
+    with pytest.raises(ValueError, match="keeps no images"):
         read_index(path, faces)
     table.iloc[:4].to_csv(path, index=False)
-    with pytest.raises(ValueError, match="it lacks 4; 0 of its faces"):
+    with pytest.raises(ValueError, match="it lacks 4; 0 of its images"):
         read_index(path, faces)
 
 
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        ({"drop": ("twins",)}, "expected to drop some of duplicates, blanks, labels, got twins"),
-        ({"drop": ("labels",)}, "give --folds"),
-        ({"folds": 1}, "expected 0 folds, or 2 and more, got 1"),
-        ({"shown": 0}, "at least 1 face a sheet"),
+        ({"drop": ("twins",)}, "expected --drop out of duplicates, blanks, labels, got twins"),
+        ({"drop": ("labels",)}, "--drop labels needs --folds"),
+        ({"folds": 1}, "expected 0 folds, or at least 2, got 1"),
+        ({"shown": 0}, "at least 1 image per sheet"),
     ],
 )
-def test_plans_that_do_not_go_together_write_nothing(plan, message, tmp_path):
+def test_invalid_options_write_nothing(plan, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         list(audit.audit(twinned(), tmp_path / "out", Plan(**plan)))
     assert not (tmp_path / "out").exists()
 
 
-def test_hardly_trained_networks_drop_no_labels(tmp_path):
+def test_hardly_trained_networks_cannot_drop_labels(tmp_path):
     faces = as_faces(pictures(49), [i % 7 for i in range(49)], [0] * 35 + [1] * 14)
     plan = Plan(folds=2, config=SHORT, drop=("labels",), machine=CPU)
-    with pytest.raises(ValueError, match=r"agree with at least 50% of the labels .* got \d+\.\d%"):
+    with pytest.raises(ValueError, match=r"agree with at least 50% of the labels, got \d+\.\d%"):
         list(audit.audit(faces, tmp_path, plan))
     assert [path.name for path in tmp_path.iterdir()] == ["folds"]
 
 
-def test_twins_are_in_the_same_fold():
+def test_duplicates_are_in_the_same_fold():
     faces = as_faces(pictures(70), [i % 7 for i in range(70)], [0] * 63 + [1] * 7)
     pairs = np.array([[0, 7], [7, 14], [1, 9]])
     groups = Duplicates(
@@ -194,17 +187,17 @@ def test_twins_are_in_the_same_fold():
     assert folds[1] == folds[9]
     assert folds[63:].tolist() == [-1] * 7
     assert np.bincount(folds[:63]).min() >= 18
-    with pytest.raises(ValueError, match="9 faces for 10 folds"):
+    with pytest.raises(ValueError, match="9 images for 10 folds"):
         out_of_sample.folds_of(faces, np.arange(70), 10)
 
 
-def test_a_network_that_has_seen_the_faces_is_refused(tmp_path):
+def test_networks_trained_on_the_images_cannot_judge_them(tmp_path):
     plan = Plan(config=CONFIGS["base"])
     with pytest.raises(ValueError, match="'base' starts from 'first', which was trained on"):
         out_of_sample.held_out(twinned(), np.zeros(40, int), tmp_path, plan)
 
 
-def test_folds_are_judged_by_networks_without_them(tmp_path, monkeypatch):
+def test_folds_are_judged_by_networks_trained_without_them(tmp_path, monkeypatch):
     faces = as_faces(pictures(49), [i % 7 for i in range(49)], [0] * 28 + [1] * 14 + [2] * 7)
     folds = out_of_sample.folds_of(faces, np.arange(49), 2)
     seen = []
@@ -229,7 +222,7 @@ def test_folds_are_judged_by_networks_without_them(tmp_path, monkeypatch):
     assert [path.stat().st_mtime_ns for path in paths] == before
 
 
-def test_test_faces_with_a_twin_in_training_are_not_judged():
+def test_duplicates_of_training_images_are_not_judged():
     faces = twinned()
     judged = out_of_sample.judge_tests(faces, find(faces), Plan())
     assert judged.where.tolist() == [28, 29, 32, 33, 34, 35, 36, 37]

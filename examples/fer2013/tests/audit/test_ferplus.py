@@ -1,4 +1,4 @@
-"""FER+'s votes: row by row, and what they contradict. Made up: the real file is not here."""
+"""FER+'s votes, from a synthetic file: reading, majorities, and contradicted labels."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ def faces():
 
 @pytest.fixture
 def table(faces):
-    """Return votes: agree, contradict, tied, no face, contempt."""
+    """Return votes that agree, contradict, tie, and choose "no face" and contempt."""
     votes = pd.DataFrame(0, index=range(5), columns=list(ferplus.COLUMNS))
     votes.loc[0, "happiness"] = 10
     votes.loc[1, ["sadness", "happiness"]] = (7, 3)
@@ -46,33 +46,33 @@ def test_the_majority_decides(table, faces, tmp_path):
     assert ferplus.contradiction(faces.labels[2:3], winners[2:3])["fraction"] is None
 
 
-def test_faces_in_another_order_keep_their_votes(table, faces, tmp_path):
+def test_votes_follow_the_order_of_the_images(table, faces, tmp_path):
     votes = ferplus.read_votes(written(table, tmp_path), faces.take(np.array([4, 0, 3, 2, 1])))
     assert votes[1].tolist() == [0, 10, 0, 0, 0, 0, 0, 0, 0, 0]
     assert votes[0, 7] == 6
 
 
-def test_a_split_that_is_not_there_is_no_obstacle(table, faces, tmp_path):
+def test_a_split_may_be_missing(table, faces, tmp_path):
     votes = ferplus.read_votes(written(table, tmp_path), faces.take(faces.usages < 2))
     assert len(votes) == 4
 
 
-def test_rows_of_other_faces_are_refused(table, faces, tmp_path):
+def test_rows_of_other_images_are_errors(table, faces, tmp_path):
     swapped = table.iloc[[3, 1, 2, 0, 4]]
-    with pytest.raises(ValueError, match="row 0 is Training in the data and PublicTest here"):
+    with pytest.raises(ValueError, match="row 0 is PublicTest, but Training in the data"):
         ferplus.read_votes(written(swapped, tmp_path), faces)
-    with pytest.raises(ValueError, match="3 Training rows and the data 2 faces"):
+    with pytest.raises(ValueError, match="3 Training rows and the data 2 images"):
         ferplus.read_votes(written(table, tmp_path), faces.take(np.array([0, 1, 3, 4])))
 
 
-def test_faces_of_folders_have_no_rows(table, faces, tmp_path):
+def test_images_in_folders_have_no_rows(table, faces, tmp_path):
     named = as_faces(faces.images, faces.labels, faces.usages)
     named.names[:] = "x"
-    with pytest.raises(ValueError, match="give the CSV file as --data"):
+    with pytest.raises(ValueError, match="pass the CSV file as --data"):
         ferplus.read_votes(written(table, tmp_path), named)
 
 
-def test_other_files_are_refused(table, faces, tmp_path):
+def test_other_files_are_errors(table, faces, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"github\.com/microsoft/FERPlus"):
         ferplus.read_votes(tmp_path / "none.csv", faces)
     with pytest.raises(ValueError, match=r"lacks FER\+'s columns \['NF'\]"):

@@ -1,4 +1,4 @@
-"""Doubtful labels: planted ones are found, and the planted confusion leads."""
+"""Planted label errors are found, and the planted confusion ranks first."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ SURPRISE, NEUTRAL = CLASSES.index("surprise"), CLASSES.index("neutral")
 
 
 def planted(count=700, wrong=20):
-    """Return true labels, labels with some surprise called neutral, and good probabilities."""
+    """Return true labels, labels with some surprise as neutral, and good probabilities."""
     true = np.arange(count) % 7
     given = true.copy()
     given[np.flatnonzero(true == SURPRISE)[:wrong]] = NEUTRAL
@@ -29,7 +29,7 @@ def test_planted_label_errors_are_found():
     np.testing.assert_allclose(issues.quality, np.where(wrong, 0.02, 0.82))
 
 
-def test_matrices_are_given_by_class():
+def test_matrices_count_by_label_and_class():
     _, given, probabilities = planted()
     issues = find_issues(given, probabilities)
     assert issues.confusion[NEUTRAL, SURPRISE] == 20
@@ -38,7 +38,7 @@ def test_matrices_are_given_by_class():
     np.testing.assert_array_equal(issues.joint.sum(axis=1), np.bincount(given))
 
 
-def test_the_planted_confusion_leads():
+def test_the_planted_confusion_ranks_first():
     _, given, probabilities = planted()
     ranked = rank_confusions(find_issues(given, probabilities))
     assert len(ranked) == 21
@@ -48,21 +48,16 @@ def test_the_planted_confusion_leads():
     assert first["rank by confused"] == 1
     assert first["share"] == 1.0
     assert "surprise/neutral is the leading confusion: rank 1 of 21" in verdict(ranked)
-    assert "fear/sad is not the leading" in verdict(ranked, "fear", "sad")
 
 
-@pytest.mark.parametrize("spoil", ["shape", "sum", "nan"])
-def test_logits_and_other_faces_are_no_probabilities(spoil):
+def test_nan_is_an_error():
     _, given, probabilities = planted(70, 2)
-    if spoil == "shape":
-        probabilities = probabilities[:-1]
-    else:
-        probabilities[3] = 3.0 if spoil == "sum" else np.nan
-    with pytest.raises(ValueError, match=r"expected .* probabilities"):
+    probabilities[3] = np.nan
+    with pytest.raises(ValueError, match="expected finite probabilities"):
         find_issues(given, probabilities)
 
 
-def test_a_class_without_labels_is_no_obstacle():
+def test_a_class_may_have_no_labels():
     true, given, probabilities = planted()
     some = true != CLASSES.index("disgust")
     issues = find_issues(given[some], probabilities[some])

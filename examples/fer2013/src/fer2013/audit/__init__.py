@@ -1,1 +1,1 @@
-"""What is wrong with the data: doubtful labels, beside the copies and blanks of fer2013.data."""
+"""Audit of FER2013: duplicates, blank images and label errors."""

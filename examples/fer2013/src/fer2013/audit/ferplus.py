@@ -1,8 +1,8 @@
-"""FER+: ten people's votes on each face of FER2013, against the flagged labels.
+"""FER+: the votes of ten people on each image, compared with labels that may be wrong.
 
 Barsoum et al., "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
-Distribution", ICMI 2016; ``fer2013new.csv`` of github.com/microsoft/FERPlus. Row i belongs to row i
-of ``fer2013.csv``.
+Distribution", ICMI 2016; ``fer2013new.csv`` of github.com/microsoft/FERPlus. Its rows correspond to
+those of ``fer2013.csv``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from ..data.faces import CLASSES, USAGES, Faces
 from ..evaluation.accuracy import wilson
 
-#: FER+'s columns and the class of each; the last three are none of FER2013's.
+#: FER+'s columns and their classes; FER2013 lacks the last three.
 COLUMNS = {
     "neutral": "neutral",
     "happiness": "happy",
@@ -30,28 +30,27 @@ COLUMNS = {
     "NF": None,
 }
 
-#: What :func:`majority` says where no class has the most votes, and where the most are for none.
+#: Results of :func:`majority` for ties, and for classes that FER2013 lacks.
 TIED, OTHER = -2, -1
 
 
 def read_votes(path: Path, faces: Faces) -> np.ndarray:
-    """Return the votes on faces.
+    """Return the votes on each image.
 
     Args:
         path: ``fer2013new.csv``.
-        faces: from a CSV file, all of at least one official split.
+        faces: images from ``fer2013.csv``, with at least one complete split.
 
     Returns:
-        (N, 10) int64 votes by :data:`COLUMNS`.
+        (N, 10) int64, a column for each of :data:`COLUMNS`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is another file, the faces' names are no row numbers, or its rows belong to
-            other faces.
+        ValueError: it is another file, or its rows do not correspond to the images.
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"no FER+ votes at {path}: fer2013new.csv is at github.com/microsoft/FERPlus"
+            f"no FER+ votes at {path}: download fer2013new.csv from github.com/microsoft/FERPlus"
         )
     try:
         table = pd.read_csv(path)
@@ -70,37 +69,35 @@ def read_votes(path: Path, faces: Faces) -> np.ndarray:
 
 
 def _rows(path: Path, table: pd.DataFrame, faces: Faces) -> np.ndarray:
-    """Return the row of each face, if the rows are these faces'."""
+    """Return the table's row for each image, after checking that they correspond."""
     try:
         rows = faces.names.astype(np.int64)
     except ValueError as error:
         raise ValueError(
-            "FER+'s votes belong to the rows of fer2013.csv, and the faces of folders have no row "
-            f"numbers ({faces.names[0]}): give the CSV file as --data"
+            "FER+'s votes refer to rows of fer2013.csv, and images in folders have no row numbers "
+            f"({faces.names[0]}): pass the CSV file as --data"
         ) from error
     for index, usage in enumerate(USAGES):
         ours, total = int((faces.usages == index).sum()), int((table["Usage"] == usage).sum())
-        # A subset's rows would be other faces', without a word.
+        # The rows of a subset would refer to other images.
         if ours and ours != total:
             raise ValueError(
-                f"{path} has {total} {usage} rows and the data {ours} faces: the votes belong to "
-                "the whole of FER2013, row by row"
+                f"{path} has {total} {usage} rows and the data {ours} images: use the complete "
+                "FER2013"
             )
     names = np.array(USAGES)[faces.usages]
     there = table["Usage"].reindex(rows, fill_value="no row").to_numpy()
     if (wrong := there != names).any():
         face = int(wrong.argmax())
         raise ValueError(
-            f"{path}: row {rows[face]} is {names[face]} in the data and {there[face]} here, so its "
-            "rows are other faces': take the original order of both files"
+            f"{path}: row {rows[face]} is {there[face]}, but {names[face]} in the data: use both "
+            "files in their original order"
         )
     return rows
 
 
 def majority(votes: np.ndarray) -> np.ndarray:
-    """Return (N,) int64: the class with the most votes, :data:`TIED`, or :data:`OTHER`.
-
-    The last is for contempt, "unknown" and "no face", which FER2013 has no label for.
+    """Return the class with the most votes, (N,) int64; :data:`TIED`; or :data:`OTHER`.
 
     >>> votes = np.zeros((2, len(COLUMNS)), int)
     >>> votes[:, 0], votes[:, 1] = (9, 5), (1, 5)
@@ -118,13 +115,13 @@ def contradiction(labels: np.ndarray, winners: np.ndarray) -> dict[str, Any]:
     """Count the labels that the votes contradict.
 
     Args:
-        labels: (N,) given classes.
-        winners: (N,) as :func:`majority` returns them.
+        labels: (N,) classes.
+        winners: (N,), see :func:`majority`.
 
     Returns:
-        "decided", the faces on which the votes have one winner; "contradicted", those of them whose
-        winner is not the given label; "fraction" and its 95% Wilson "interval", None of no faces;
-        "tied", the other faces; "text", all of it in words.
+        "decided", the number of images without a tie; "contradicted", the number of those with
+        another winner than their label; "fraction" and its 95% Wilson "interval", or None;
+        "tied"; and "text", a summary.
     """
     decided = winners != TIED
     count, wrong = int(decided.sum()), int((decided & (winners != labels)).sum())

@@ -1,4 +1,4 @@
-"""Faces judged by networks that did not train on them: test faces, and Training by folds."""
+"""Judge labels by networks that were not trained on the images: test images, and folds."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ _ON_CPU = Machine(device="cpu")
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What an audit does beyond looking for twins and blanks.
+    """The options of an audit.
 
     Attributes:
-        weights: the network that judges the test faces' labels.
-        folds: how many networks judge Training's labels, each trained without its fold; 0 none.
-        config: how those are trained.
-        drop: what the index leaves out, out of :data:`fer2013.audit.audit.DROPS`; empty writes no
-            index.
+        weights: the network that judges the labels of test images.
+        folds: number of networks that judge Training's labels by cross-validation; 0 for none.
+        config: the folds' training configuration.
+        drop: what the index drops, out of :data:`fer2013.audit.audit.DROPS`; empty for no index.
         ferplus: FER+'s ``fer2013new.csv``.
-        shown: how many faces and groups the sheets have.
-        seed: of the folds and their training.
-        machine: where everything is computed.
+        shown: maximum number of images or groups per sheet.
+        seed: seed of the folds and their training.
+        machine: the hardware.
     """
 
     weights: Path = weights.SHIPPED
@@ -48,15 +47,15 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """What networks that did not train on M faces say of their labels.
+    """The assessment of the labels of M images.
 
     Attributes:
         source: "test" for PublicTest and PrivateTest, or "Training".
-        how: by which networks, in words.
-        where: (M,) the faces' indices in the data.
-        issues: of these faces.
-        networks: of each face, the weights of the one that judged it.
-        left_out: how many faces of the source nobody could judge fairly, by reason.
+        how: description of the networks.
+        where: (M,) indices of the images.
+        issues: the assessment.
+        networks: weights file of the network that judged each image.
+        left_out: number of images that were excluded, by reason.
     """
 
     source: str
@@ -68,13 +67,13 @@ class Judged:
 
 
 def judge_tests(faces: Faces, duplicates: Duplicates, plan: Plan) -> Judged | None:
-    """Let a trained network judge PublicTest and PrivateTest.
+    """Judge the labels of PublicTest and PrivateTest by a trained network.
 
-    Faces with a twin in Training are left out, since the network may have learnt the twin's label
-    by heart, and so are blanks, which have no true label.
+    Duplicates of Training images are excluded, as the network may have memorised their labels, and
+    so are blank images.
 
     Returns:
-        None where the data holds no test faces that can be judged.
+        None if no images remain.
     """
     test = faces.usages != USAGES.index("Training")
     blank = test & blanks(faces)
@@ -83,11 +82,11 @@ def judge_tests(faces: Faces, duplicates: Duplicates, plan: Plan) -> Judged | No
     if not len(where):
         return None
     facts = weights.read_facts(plan.weights)
-    probabilities = probabilities_of(plan.weights, faces.take(where), plan.machine.device)
+    probabilities = _probabilities(plan.weights, faces.take(where), plan.machine.device)
     return Judged(
         "test",
-        f"{plan.weights.name}, trained on {facts.get('trained_on', 'unknown faces')}; its epoch "
-        f"was selected on {facts.get('selected_on', 'unknown faces')}",
+        f"{plan.weights.name}, trained on {facts.get('trained_on', 'unknown images')}; its epoch "
+        f"was selected on {facts.get('selected_on', 'unknown images')}",
         where,
         find_issues(faces.labels[where], probabilities),
         [plan.weights] * len(where),
@@ -96,15 +95,15 @@ def judge_tests(faces: Faces, duplicates: Duplicates, plan: Plan) -> Judged | No
 
 
 def judge_training(faces: Faces, duplicates: Duplicates, out: Path, plan: Plan) -> Judged:
-    """Let networks judge the Training faces on which they did not train; see :func:`held_out`."""
+    """Judge the labels of Training by cross-validation; see :func:`held_out`."""
     dealt = folds_of(faces, duplicates.group_of(len(faces)), plan.folds, seed=plan.seed)
     probabilities, paths = held_out(faces, dealt, out, plan)
     blank = (dealt >= 0) & blanks(faces)
     where = np.flatnonzero((dealt >= 0) & ~blank)
     return Judged(
         "Training",
-        f"{plan.folds} networks {plan.config.name!r} of {plan.config.epochs} epochs at most, each "
-        "trained without the fold that it judges; twins are in the same fold",
+        f"{plan.folds} networks {plan.config.name!r} of at most {plan.config.epochs} epochs, each "
+        "trained without the fold that it judges; duplicates are in the same fold",
         where,
         find_issues(faces.labels[where], probabilities[where]),
         [paths[fold] for fold in dealt[where]],
@@ -113,27 +112,27 @@ def judge_training(faces: Faces, duplicates: Duplicates, out: Path, plan: Plan) 
 
 
 def folds_of(faces: Faces, groups: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:
-    """Deal the Training faces out to folds, by class, all copies of a photograph to the same one.
+    """Assign Training images to folds, stratified by class and with duplicates together.
 
     Args:
         faces: FER2013.
         groups: (N,) int64; see :meth:`fer2013.data.duplicates.Duplicates.group_of`.
-        count: how many folds, at least 2.
-        seed: of the deal.
+        count: number of folds, at least 2.
+        seed: seed of the folds.
 
     Returns:
-        (N,) int64, the fold from 0, and -1 for other faces than Training's.
+        (N,) int64 folds from 0; -1 for other splits.
 
     Raises:
-        ValueError: a class has fewer Training faces than there are folds.
+        ValueError: a class has fewer Training images than there are folds.
     """
     training = np.flatnonzero(faces.usages == USAGES.index("Training"))
     labels = faces.labels[training]
     rarest = np.unique(labels, return_counts=True)[1].min(initial=len(labels))
     if rarest < count:
         raise ValueError(
-            f"expected at least as many Training faces of each class as folds, got {rarest} faces "
-            f"for {count} folds"
+            f"expected at least as many Training images of each class as folds, got {rarest} "
+            f"images for {count} folds"
         )
     dealt = np.full(len(faces), -1)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
@@ -145,30 +144,29 @@ def folds_of(faces: Faces, groups: np.ndarray, count: int, *, seed: int = 0) -> 
 def held_out(
     faces: Faces, folds: np.ndarray, out: Path, plan: Plan
 ) -> tuple[np.ndarray, list[Path]]:
-    """Train a network without each fold, and let it judge the fold.
+    """Train a network without each fold, and predict that fold.
 
-    A fold takes PrivateTest's place, so it neither trains nor selects; but PublicTest selects, and
-    some of its faces have a twin in the fold. Folds that are finished are
-    not trained again, and one that was stopped goes on.
+    The fold replaces PrivateTest, so it is used neither for training nor for selection. PublicTest,
+    which is used for selection, may contain duplicates of the fold. Finished folds are not trained
+    again, and a stopped one resumes.
 
     Args:
         faces: FER2013.
-        folds: as :func:`folds_of` returns them.
-        out: a folder for the folds' runs, ``fold1`` and so on.
-        plan: how and where to train.
+        folds: see :func:`folds_of`.
+        out: the folder of the runs ``fold1`` and so on.
+        plan: the options.
 
     Returns:
-        (N, 7) float64 probabilities, NaN for faces without a fold, and the weights of each fold.
+        (N, 7) float64 probabilities, NaN without a fold; and the weights file of each fold.
 
     Raises:
-        ValueError: the configuration starts from a network that has seen the faces, or what
-            :func:`fer2013.training.train.train` raises.
+        ValueError: the configuration starts from a network that was trained on the images.
     """
     config = plan.config
     if config.weights not in {"none", "imagenet"}:
         raise ValueError(
-            f"{config.name!r} starts from {config.weights!r}, which was trained on the faces that "
-            "are to be judged: take a configuration that starts from none or imagenet"
+            f"{config.name!r} starts from {config.weights!r}, which was trained on the images to "
+            "judge: use a configuration that starts from none or imagenet"
         )
     probabilities, paths = np.full((len(faces), len(CLASSES)), np.nan), []
     private = USAGES.index("PrivateTest")
@@ -179,19 +177,16 @@ def held_out(
         folder = out / f"fold{fold + 1}"
         train(config, part, out=folder, seed=plan.seed, machine=plan.machine)
         paths.append(folder / f"{config.name}.safetensors")
-        probabilities[held] = probabilities_of(paths[-1], faces.take(held), plan.machine.device)
+        probabilities[held] = _probabilities(paths[-1], faces.take(held), plan.machine.device)
     return probabilities, paths
 
 
-def probabilities_of(path: Path, faces: Faces, device: str = "cpu") -> np.ndarray:
-    """Return (N, 7) float64 probabilities, over the views of the network's configuration."""
+def _probabilities(path: Path, faces: Faces, device: str) -> np.ndarray:
+    """Return (N, 7) float64 probabilities, averaged over the configuration's views."""
     config = weights.config_of(weights.read_facts(path))
+    crop = config.augmentation.crop
     logits = predict(
-        weights.load(path),
-        faces,
-        averaging=config.averaging,
-        crop=config.augmentation.crop,
-        device=device,
+        weights.load(path), faces, averaging=config.averaging, crop=crop, device=device
     )
     found: np.ndarray = logits.double().softmax(dim=1).numpy()
     return found

@@ -1,4 +1,4 @@
-"""Contact sheets of an audit. They show FER2013 faces, so they must not be published."""
+"""Contact sheets of an audit. They contain FER2013 images: do not publish them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,14 @@ from ..networks import weights
 from ..networks.architectures import finest_layer
 from .out_of_sample import Judged
 
-_MEMBERS = 5  # of a group of twins that are shown
+_MEMBERS = 5  # maximum number of images shown of a group
 
 
 def label_sheet(faces: Faces, judged: Judged, count: int) -> Figure | None:
-    """Draw the most doubtful labels, with the evidence for the given and for the predicted class.
+    """Show at most ``count`` likely label errors, with Grad-CAM for label and prediction.
 
-    The probabilities in the captions are those of the picture itself, which is what the heatmaps
-    explain.
-
-    Args:
-        faces: all of the data.
-        judged: some of it.
-        count: how many faces at most.
-
-    Returns:
-        None if no label is doubtful.
+    The captions' probabilities are those of the image itself, which the heatmaps explain, without
+    averaging. Returns None if there are no likely errors.
     """
     pictures, captions = [], []
     for place in judged.issues.doubtful[:count]:
@@ -44,24 +36,18 @@ def label_sheet(faces: Faces, judged: Judged, count: int) -> Figure | None:
             probabilities = model(images).softmax(dim=1)[0]
         given, predicted = (f"{CLASSES[c]} {probabilities[c]:.0%}" for c in targets[0].tolist())
         name = f"{USAGES[faces.usages[index]]} {faces.names[index]}"
-        captions.append(f"{name}\ngiven: {given}\npredicted: {predicted}")
+        captions.append(f"{name}\nlabel: {given}\npredicted: {predicted}")
     if not captions:
         return None
-    title = f"Doubtful labels ({judged.source}): FER2013 faces, do not publish"
-    names = ["face", "evidence for the\ngiven label", "evidence for the\npredicted class"]
+    title = f"Likely label errors ({judged.source}): FER2013 images, do not publish"
+    names = ["face", "evidence for the\nlabel", "evidence for the\npredicted class"]
     return camlens.sheet(torch.stack(pictures), rows=captions, columns=names, title=title)
 
 
 def duplicate_sheet(faces: Faces, duplicates: Duplicates, count: int) -> Figure | None:
-    """Draw groups of twins, those first whose labels conflict across the splits.
+    """Show at most ``count`` groups of duplicates, or return None if there are only blank ones.
 
-    Args:
-        faces: all of the data.
-        duplicates: as :func:`fer2013.data.duplicates.find` returns them.
-        count: how many groups at most.
-
-    Returns:
-        None if there is no group but of blanks.
+    Groups across splits come first, and then those with conflicting labels.
     """
     blank, disagree = blanks(faces), conflicting(faces, duplicates)
     ranks = [
@@ -75,7 +61,7 @@ def duplicate_sheet(faces: Faces, duplicates: Duplicates, count: int) -> Figure 
     most = min(_MEMBERS, max(len(members) for members in groups))
     pictures, captions = [], []
     for members in groups:
-        # Test faces come first, so that a leaked one is shown however many twins it has.
+        # Test images first, so that leaks are shown even in large groups.
         shown = members[np.argsort(-faces.usages[members], kind="stable")][:most]
         drawn = as_pictures(to_batch(faces.images[shown]))
         empty = drawn.new_full((most - len(shown), *drawn.shape[1:]), 255)
@@ -85,5 +71,5 @@ def duplicate_sheet(faces: Faces, duplicates: Duplicates, count: int) -> Figure 
         ]
         more = [f"and {len(members) - len(shown)} more"] if len(members) > len(shown) else []
         captions.append("\n".join([*lines, *more]))
-    title = "Twins, in the order of their captions: FER2013 faces, do not publish"
+    title = "Duplicates, in the order of the captions: FER2013 images, do not publish"
     return camlens.sheet(torch.stack(pictures), rows=captions, title=title)

@@ -1,4 +1,4 @@
-"""What an audit found, as a list of faces and as figures."""
+"""The results of an audit: a table of issues, and counts."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .ferplus import contradiction
 from .label_issues import rank_confusions, verdict
 from .out_of_sample import Judged
 
-#: The kinds of twins that are counted together, each with those before it.
+#: Cumulative kinds of duplicates, which are counted together.
 LEVELS = {"exact": KINDS[:1], "exact and near": KINDS[:2], "exact, near and mirrored": KINDS}
 
 
 def listing(
     faces: Faces, duplicates: Duplicates, blank: np.ndarray, judged: Sequence[Judged]
 ) -> pd.DataFrame:
-    """List everything that is wrong or doubtful, a row for each face and issue.
+    """List all issues, with a row for each image and issue.
 
     Returns:
-        Columns ``name``, ``usage``, ``given``, ``issue`` ("blank", "exact twin", "near twin",
-        "mirrored twin", "conflicting twins", "label"), ``suggested`` (a class or empty), ``score``
-        (the correlation with the best twin; the probability of the given label), ``group`` and
-        ``twins`` (names of the group's other faces); ``row`` is the face's index.
+        Columns ``row`` (the image's index), ``name``, ``usage``, ``given`` (the label), ``issue``
+        ("blank", "exact twin", "near twin", "mirrored twin", "conflicting twins", "label"),
+        ``suggested`` (a class or empty), ``score`` (the correlation with the best duplicate, or the
+        probability of the label), ``group`` and ``twins`` (names of the group's other images).
     """
     rows: list[dict[str, Any]] = [{"row": i, "issue": "blank"} for i in np.flatnonzero(blank)]
     rows += _twin_rows(faces, duplicates)
@@ -49,7 +49,7 @@ def listing(
 def _twin_rows(faces: Faces, duplicates: Duplicates) -> list[dict[str, Any]]:
     kinds = [KINDS.index(str(name)) for name in duplicates.kinds]
     pairs = pd.DataFrame({"kind": kinds, "correlation": duplicates.correlations})
-    # Of each face the first kind, which says all, and the best twin.
+    # The closest kind of each image, and its highest correlation.
     both = pd.concat([pairs.assign(face=duplicates.pairs[:, side]) for side in (0, 1)])
     best = both.groupby("face").agg({"kind": "min", "correlation": "max"})
     disagree = conflicting(faces, duplicates)
@@ -71,13 +71,13 @@ def _twin_rows(faces: Faces, duplicates: Duplicates) -> list[dict[str, Any]]:
 
 
 def by_split(faces: Faces, which: np.ndarray) -> dict[str, int]:
-    """Count some faces, (N,) bool, in each official split that the data has."""
+    """Count selected images, (N,) bool, by official split."""
     there = np.unique(faces.usages)
     return {USAGES[usage]: int(which[faces.usages == usage].sum()) for usage in there}
 
 
 def twin_figures(faces: Faces, duplicates: Duplicates) -> dict[str, Any]:
-    """Count groups within and across splits, leaked faces and conflicts, by :data:`LEVELS`."""
+    """Count groups by splits, images, leaks and conflicts, by :data:`LEVELS`."""
     figures = {}
     for level, kinds in LEVELS.items():
         some = duplicates.only(*kinds)
@@ -97,7 +97,7 @@ def twin_figures(faces: Faces, duplicates: Duplicates) -> dict[str, Any]:
 
 
 def label_figures(faces: Faces, judged: Judged, winners: np.ndarray | None) -> dict[str, Any]:
-    """Count doubtful labels, and say what FER+'s votes make of them where they are there."""
+    """Count likely label errors, and compare them with FER+'s votes if given."""
     issues, labels = judged.issues, faces.labels[judged.where]
     figures: dict[str, Any] = {
         "judged by": judged.how,
