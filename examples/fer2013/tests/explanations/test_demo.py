@@ -1,4 +1,4 @@
-"""The commands, as a person calls them."""
+"""The commands demo and evaluate, and errors of the command line."""
 
 import re
 
@@ -15,7 +15,7 @@ from fer2013.data import photographs
 
 
 @pytest.mark.exhaustive
-def test_the_demo_explains_two_photographs_and_measures_the_regions(tmp_path, capsys):
+def test_the_demo_explains_two_photographs_and_measures_regions(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "new" / "sheet.png")]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^Grace Hopper: \w+ \(\d+%\), \w+ \(\d+%\)$", printed, re.MULTILINE)
@@ -34,20 +34,20 @@ def test_the_demo_explains_two_photographs_and_measures_the_regions(tmp_path, ca
     assert list(density)[:4] == ["brows", "eyes", "nose", "mouth"]
     assert density["mouth"] > 1.5
     assert density["forehead"] < 0.5
-    assert max(effect, key=effect.get) == "mouth"  # without her smile she is not happy
+    assert max(effect, key=effect.get) == "mouth"  # the network needs her smile
     assert re.search(r"Eileen Collins, happy: [+-]0\.\d\d", printed)
 
 
 @pytest.fixture
 def no_metrics(monkeypatch):
-    """Leave the page's metrics of faithfulness out: they take most of the time."""
+    """Skip the page's faithfulness metrics, which take most of the time."""
     options = dataset.RunOptions
     monkeypatch.setattr(dataset, "RunOptions", lambda **o: options(**{**o, "metrics": ()}))
 
 
 @pytest.mark.shared
 @pytest.mark.usefixtures("no_metrics")
-def test_the_demo_finds_the_face_itself(tmp_path, capsys, shared):
+def test_the_demo_detects_the_face(tmp_path, capsys, shared):
     pytest.importorskip("pooch")
     from skimage.data import astronaut
 
@@ -62,13 +62,13 @@ def test_the_demo_finds_the_face_itself(tmp_path, capsys, shared):
     assert "her: happy" in capsys.readouterr().out
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((200, 200, 3), 90, np.uint8))
     with pytest.raises(
-        ValueError, match=r"found no face in .*grey\.png: say where it is with --box"
+        ValueError, match=r"found no face in .*grey\.png: specify its square with --box"
     ):
         photographs.find(tmp_path / "grey.png", camlens.faces.YuNet(model))
 
 
 @pytest.mark.usefixtures("no_metrics")
-def test_the_demo_explains_ones_own_photograph(tmp_path, capsys):
+def test_the_demo_explains_a_given_photograph(tmp_path, capsys):
     face = photographs.packaged()[1]
     photo = np.full((300, 400, 3), 90, np.uint8)
     photo[20:212, 100:292] = face.picture.permute(1, 2, 0).numpy()[:, :, ::-1]
@@ -83,21 +83,21 @@ def test_the_demo_explains_ones_own_photograph(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["photo.png", "--yunet", "no.onnx"], "no.onnx"),
-        (["--box", "0,0,5,5"], "name one"),
+        (["--box", "0,0,5,5"], "pass the photograph too"),
         (["missing.png", "--box", "0,0,5,5"], "there is no photograph missing.png"),
     ],
 )
-def test_what_the_demo_cannot_do(arguments, message, capsys):
+def test_errors_of_the_demo(arguments, message, capsys):
     assert main(["demo", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_box_beyond_the_picture_and_a_file_that_is_none(tmp_path):
+def test_boxes_beyond_the_photograph_and_other_files_are_errors(tmp_path):
     with pytest.raises(ValueError, match="does not lie inside the 20x10 photograph"):
         photographs.cut(np.zeros((10, 20, 3), np.uint8), (15, 0, 10, 10), "x")
     with pytest.raises(ValueError, match="does not lie inside"):
         photographs.cut(np.zeros((10, 20, 3), np.uint8), (0, 0, 0, 5), "x")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(ValueError, match="not a picture that OpenCV can read"):
         photographs.read(tmp_path / "text.png", (0, 0, 1, 1))
 
@@ -110,19 +110,19 @@ def test_evaluate_prints_the_accuracy_and_the_report(csv_file, tmp_path, capsys)
     assert re.search(r"surprise +\d\.\d\d +\d\.\d\d +\d\.\d\d +2", printed)
 
 
-def test_train_says_what_has_to_be_trained_before(tmp_path, monkeypatch, capsys):
+def test_train_names_the_run_to_train_first(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_csv(made_up_faces(training=20, public=1), tmp_path / "fer2013.csv")  # a batch is 128
     assert main(["train", "base", "--data", str(tmp_path)]) == 2
     assert "run 'python -m fer2013 train first' first" in capsys.readouterr().err
 
 
-def test_evaluate_without_data(tmp_path, capsys):
+def test_evaluate_without_data_is_an_error(tmp_path, capsys):
     assert main(["evaluate", "--data", str(tmp_path)]) == 2
     assert "no FER2013 at" in capsys.readouterr().err
 
 
-def test_every_command_has_its_help(capsys):
+def test_every_command_has_help(capsys):
     for name in ("", *command._COMMANDS):
         with pytest.raises(SystemExit, match="0"):
             main([*name.split(), "--help"])

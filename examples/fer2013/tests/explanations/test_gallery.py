@@ -1,4 +1,4 @@
-"""The galleries: who is shown, what is said of them, and that no evidence looks like none."""
+"""Galleries: the images shown, their captions, and maps without evidence."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from fer2013.networks import architectures, weights
 
 @pytest.fixture
 def faces():
-    """Return 12 faces: of every third the label is not what the shipped network says."""
+    """Return 12 images, of which the packaged network misclassifies every third."""
     images = np.random.default_rng(0).integers(0, 256, (12, 48, 48), dtype=np.uint8)
     with torch.no_grad():
         said = weights.load()(torch.from_numpy(images).unsqueeze(1) / 255).argmax(dim=1).numpy()
@@ -24,7 +24,7 @@ def faces():
 
 
 def collect(monkeypatch):
-    """Return what will be the sheets' texts, by file."""
+    """Return a dict that will contain the sheets' texts by file."""
     texts = {}
 
     def keep(figure, path):
@@ -34,12 +34,12 @@ def collect(monkeypatch):
     return texts
 
 
-def test_right_and_wrong_faces_have_their_sheets(faces, tmp_path, monkeypatch):
+def test_sheets_of_correct_and_wrong_predictions(faces, tmp_path, monkeypatch):
     texts = collect(monkeypatch)
     model = weights.load()
     lines = list(gallery.gallery(model, faces, tmp_path, network="base", count=2))
-    assert lines[0] == "base: 8 of 12 PublicTest faces right, from the picture itself"
-    assert "must not be published" in lines[-1]
+    assert lines[0] == "base: 8 of 12 PublicTest images correct, without averaging over views"
+    assert "do not publish" in lines[-1]
     index = pd.read_csv(tmp_path / "index.csv")
     with torch.no_grad():
         logits = model(torch.from_numpy(faces.images).unsqueeze(1) / 255)
@@ -55,7 +55,7 @@ def test_right_and_wrong_faces_have_their_sheets(faces, tmp_path, monkeypatch):
     for name, rows in index.groupby("sheet"):
         kind = faces.labels == CLASSES.index(name.split("_")[0])
         same = (logits.argmax(dim=1).numpy() == faces.labels) == name.endswith("_correct.png")
-        first = [f"row{i}" for i in np.flatnonzero(kind & same)[:2]]  # nobody picked them
+        first = [f"row{i}" for i in np.flatnonzero(kind & same)[:2]]  # without selection
         assert list(dict.fromkeys(rows["face"])) == first
         assert set(rows["role"]) == ({"predicted", "true"} if "wrong" in name else {"predicted"})
         title, *labels = texts[name]
@@ -65,17 +65,17 @@ def test_right_and_wrong_faces_have_their_sheets(faces, tmp_path, monkeypatch):
     assert set(texts) == set(index["sheet"])
 
 
-def test_an_emotion_without_faces_has_no_sheet_and_leaves_no_old_one(faces, tmp_path):
+def test_a_sheet_without_images_is_removed(faces, tmp_path):
     said = CLASSES[faces.labels[1]]
     few = faces.take(np.array([1]))
-    (tmp_path / f"{said}_wrong.png").write_bytes(b"an earlier network's")
+    (tmp_path / f"{said}_wrong.png").write_bytes(b"of another network")
     lines = list(gallery.gallery(weights.load(), few, tmp_path, network="base"))
-    assert f"{said}: no face wrong, no sheet" in lines
+    assert f"{said}: no sheet, as no prediction is wrong" in lines
     assert f"{said}: {said}_correct.png has 1 of 1 correct" in lines
     assert {path.name for path in tmp_path.iterdir()} == {f"{said}_correct.png", "index.csv"}
 
 
-def test_a_map_without_evidence_says_so(faces, tmp_path, monkeypatch):
+def test_captions_name_maps_without_evidence(faces, tmp_path, monkeypatch):
     texts = collect(monkeypatch)
     model = architectures.BaseCNN().eval()
     torch.nn.init.zeros_(model.head[-1].weight)
@@ -86,7 +86,7 @@ def test_a_map_without_evidence_says_so(faces, tmp_path, monkeypatch):
     assert all("no evidence: Grad-CAM, Grad-CAM++" in t[-1] for t in texts.values())
 
 
-def test_a_face_without_evidence_is_shown_as_it_is():
+def test_maps_without_evidence_are_not_drawn():
     raw = torch.zeros(2, 1, 3, 3)
     raw[1, 0, 0, 0] = 1
     explanation = camlens.Explanation(
@@ -103,21 +103,21 @@ def test_a_face_without_evidence_is_shown_as_it_is():
 
 
 @pytest.mark.usefixtures("narrow_vgg")
-def test_the_last_layer_of_vgg19_is_said_to_be_coarse(faces, tmp_path):
+def test_the_last_layer_of_vgg19_is_too_coarse(faces, tmp_path):
     model = architectures.build(CONFIGS["config1"]).eval()
     few = faces.take(np.arange(2))
     lines = gallery.gallery(model, few, tmp_path, network="config1", layer="features.35", count=1)
     printed = "\n".join(lines)
     assert "Grad-CAM at features.35, 3x3 cells of 16 pixels of 48" in printed
-    assert "cells too coarse to tell these from their surroundings: brows, eyes, nose, m" in printed
+    assert "cells are too coarse for these regions: brows, eyes, nose, m" in printed
 
 
-def test_what_cannot_be_shown(csv_file, tmp_path, capsys):
+def test_errors_of_explain(csv_file, tmp_path, capsys):
     arguments = ["explain", "--data", str(csv_file), "--out", str(tmp_path)]
     assert main([*arguments, "--layer", "blocks.blok4"]) == 2
     assert "no layer 'blocks.blok4'; similar names: blocks.block4" in capsys.readouterr().err
     assert main([*arguments, "--count", "0"]) == 2
-    assert "expected at least 1 face a sheet, got 0" in capsys.readouterr().err
+    assert "expected at least 1 image per sheet, got 0" in capsys.readouterr().err
 
 
 def test_the_command_writes_the_sheets(csv_file, tmp_path, capsys):

@@ -1,1 +1,1 @@
-"""Explained faces as pictures: the demo's sheet and page, and the galleries."""
+"""Pictures of explanations: the demo, and galleries of correct and wrong predictions."""

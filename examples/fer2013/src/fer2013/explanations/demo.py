@@ -1,4 +1,4 @@
-"""What does the network look at? Four methods, the predicted emotion and the runner-up."""
+"""The demo: explain the predicted emotion and the runner-up by four methods."""
 
 from __future__ import annotations
 
@@ -20,16 +20,13 @@ from .pictures import as_pictures, beside, columns, explainers
 
 
 def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu") -> list[str]:
-    """Explain faces, write a contact sheet and a web page, and say what was found.
+    """Explain faces, write a contact sheet and a web page, and return the results as text.
 
     Args:
         model: a trained network in evaluation mode.
-        faces: the faces to explain.
-        out: the PNG file to write; the page has its name, with .html.
-        device: where to run.
-
-    Returns:
-        The findings, a line each.
+        faces: the faces.
+        out: the PNG file of the sheet; the page has the same name with ``.html``.
+        device: torch device.
     """
     model, images = model.to(device), to_images(faces).to(device)
     with torch.inference_mode():
@@ -39,7 +36,7 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
     explained = {name: method(images, targets=targets) for name, method in methods.items()}
     photographs = torch.stack([face.picture for face in faces])
     parts = camlens.faces.face_template(SHOWN)
-    outlined = parts.pick(*parts.names[:-1]).draw(photographs)  # the background has no outline
+    outlined = parts.pick(*parts.names[:-1]).draw(photographs)  # without the background
     drawn = columns(photographs, {name: one.cpu() for name, one in explained.items()})
     figure = camlens.sheet(
         beside([outlined.squeeze(1), as_pictures(images.cpu())], drawn),
@@ -65,7 +62,7 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
 
 
 def _measured(faces: list[Face], table: pd.DataFrame) -> list[str]:
-    """Return the table of regions: where the heat is, and what the score loses without it."""
+    """Return density and excess of each region, and their rank correlation, as text."""
     names = table["image"].map(dict(enumerate(face.name for face in faces)))
     pairs = zip(table["excess"], table["standard_error"], strict=True)
     said = [f"{excess:+.2f} ± {error:.2f}" for excess, error in pairs]
@@ -73,23 +70,22 @@ def _measured(faces: list[Face], table: pd.DataFrame) -> list[str]:
     order = {"index": table["map"].unique(), "columns": table["region"].unique()}
     density, excess = (
         table.pivot(index="map", columns="region", values=column)
-        .reindex(**order)
-        # A map without evidence, or a region too small for it, has no density.
+        .reindex(**order)  # the density is missing for a map without evidence, or a small region
         .to_string(float_format="{:.1f}".format, na_rep="-", index_names=False)
         for column in ("density", "excess")
     )
     agreement = table.groupby("map", sort=False)["agreement"].first()
     return [
         "",
-        "Density of the heat on each region; 1 is what a map without any preference has:",
+        "Density of the heat on each region; 1 is that of a uniform map:",
         density,
         "",
-        "What the score (the logit) loses when the region is blurred, beyond what the same blur",
-        "costs at random places of the face, ± its standard error. Within two standard errors of",
-        "0 it cannot be told from chance; below 0, the same shape costs more elsewhere:",
+        "Drop of the score (logit) when the region is blurred, beyond the mean drop when the same",
+        "blur is at random positions, ± its standard error. Within two standard errors of 0 it",
+        "cannot be told from chance; below 0, the same shape costs more elsewhere:",
         excess,
         "",
-        "Does the network need the places that the map points at? Spearman's coefficient of both:",
+        "Spearman's rank correlation of the two: does the network need what the map highlights?",
         *(f"  {name}: {value:+.2f}" for name, value in agreement.items()),
     ]
 
@@ -97,24 +93,16 @@ def _measured(faces: list[Face], table: pd.DataFrame) -> list[str]:
 def _write_page(
     methods: list[camlens.Explainer], faces: list[Face], targets: Tensor, out: Path
 ) -> pd.DataFrame:
-    """Explain faces and write what was found as one HTML file.
-
-    It says of each face which of the maps are above the floors by metrics of faithfulness.
-
-    Args:
-        methods: explain the faces.
-        faces: the faces.
-        targets: (N, K) emotions to explain.
-        out: the HTML file.
+    """Write the explanations of targets (N, K) as a web page, with faithfulness metrics.
 
     Returns:
-        The regions of each map, as :func:`camlens.regions.table` has them.
+        The table of regions; see :func:`camlens.regions.table`.
     """
     samples = [
         dataset.Sample(image, name=face.name, picture=torch.from_numpy(face.pixels).unsqueeze(0))
         for face, image in zip(faces, to_images(faces), strict=True)
     ]
-    # The run itself is not kept: of other photographs it would be another one.
+    # The run's folder is temporary, as it could not be reused for other photographs.
     with tempfile.TemporaryDirectory() as folder:
         run = dataset.explain_dataset(
             methods,

@@ -1,6 +1,6 @@
-"""The deck's galleries: for each emotion, faces that were classified rightly and wrongly.
+"""The command ``explain``: contact sheets of correct and wrong predictions for each emotion.
 
-The sheets show FER2013 faces, so they are for their reader's own eyes and must not be published.
+The sheets contain FER2013 images: do not publish them.
 """
 
 from __future__ import annotations
@@ -34,37 +34,37 @@ def gallery(
     count: int = 4,
     device: str = "cpu",
 ) -> Iterator[str]:
-    """Write a sheet of rightly and one of wrongly classified faces of each emotion.
+    """Write two sheets for each emotion, with correct and wrong predictions.
 
-    The prediction is that of the picture itself, which is what is explained, and not the mean over
-    several views. The faces are the first of their kind in the data's order, so nobody picked them.
+    The predictions are those of the images themselves, which are explained, without averaging over
+    views. The first images of each kind are shown, without selection.
 
     Args:
         model: a trained network in evaluation mode.
         faces: one split.
         out: the folder of the sheets and of ``index.csv``.
-        network: what the titles call it.
-        layer: where Grad-CAM looks; default :func:`fer2013.networks.architectures.finest_layer`.
-        count: how many faces a sheet has at most.
-        device: where to run.
+        network: the network's name in titles.
+        layer: Grad-CAM's layer; default :func:`fer2013.networks.architectures.finest_layer`.
+        count: maximum number of images per sheet.
+        device: torch device.
 
     Yields:
-        What was found and written, a line each.
+        The results, in lines of text.
 
     Raises:
         LookupError: there is no such layer.
-        ValueError: no faces are asked for.
+        ValueError: ``count`` is below 1.
     """
     if count < 1:
-        raise ValueError(f"expected at least 1 face a sheet, got {count}")
+        raise ValueError(f"expected at least 1 image per sheet, got {count}")
     probabilities = predict(model, faces, averaging="single", device=device).softmax(dim=1)
     predicted, labels = probabilities.argmax(dim=1), torch.from_numpy(faces.labels)
     right, usage = predicted == labels, USAGES[int(faces.usages[0])]
     yield (
-        f"{network}: {int(right.sum()):,} of {len(faces):,} {usage} faces right, "
-        "from the picture itself"
+        f"{network}: {int(right.sum()):,} of {len(faces):,} {usage} images correct, without "
+        "averaging over views"
     )
-    yield f"shown are the first of each kind in the order of the data, at most {count}"
+    yield f"the sheets show the first images of each kind, at most {count}"
     methods = explainers(model, layer or finest_layer(model))
     yield from _resolution(methods["Grad-CAM"](to_batch(faces.images[:1]).to(device)))
     index: list[dict[str, Any]] = []
@@ -74,8 +74,8 @@ def gallery(
         found = of_kind.nonzero().flatten()
         chosen = found[:count]
         if not len(chosen):
-            (out / file).unlink(missing_ok=True)  # an earlier network's
-            yield f"{emotion}: no face {kind}, no sheet"
+            (out / file).unlink(missing_ok=True)  # from another network
+            yield f"{emotion}: no sheet, as no prediction is {kind}"
             continue
         shown, images = faces.take(chosen.numpy()), to_batch(faces.images[chosen.numpy()])
         targets = torch.stack([predicted, labels], dim=1)[chosen, : 1 + (kind == "wrong")]
@@ -99,23 +99,23 @@ def gallery(
     maps = table[["evidence Grad-CAM", "evidence Grad-CAM++"]]
     yield f"maps without evidence: {int((maps == 'no').to_numpy().sum())} of {maps.size}"
     yield f"wrote {out / 'index.csv'}"
-    yield "The sheets show FER2013 faces: they are for your own eyes and must not be published."
+    yield "The sheets contain FER2013 images: do not publish them."
 
 
 def _resolution(explanation: camlens.Explanation) -> Iterator[str]:
-    """Say what a map of this grid can show."""
-    yield f"Grad-CAM {where(explanation)} of {SIDE}; guided backprop has no cells, and hardly"
-    yield "depends on the class: it shows where edges are, not what speaks for an emotion"
+    """Yield the resolution of the maps, and the regions that they cannot resolve."""
+    yield f"Grad-CAM {where(explanation)} of {SIDE}; guided backprop has single pixels, but hardly"
+    yield "depends on the class: it shows edges, not evidence for an emotion"
     scores = regions.score(explanation, camlens.faces.face_template(SIDE))
     fine = scores.resolvable[0, 0].tolist()
     if lost := [name for name, resolved in zip(scores.names, fine, strict=True) if not resolved]:
-        yield f"cells too coarse to tell these from their surroundings: {', '.join(lost)}"
+        yield f"cells are too coarse for these regions: {', '.join(lost)}"
 
 
 def _rows(
     faces: Faces, probabilities: torch.Tensor, explained: dict[str, camlens.Explanation]
 ) -> list[dict[str, Any]]:
-    """Return what a sheet shows: a row for each face and explained class."""
+    """Return the description of each row of a sheet, for each image and explained class."""
     targets = explained["Grad-CAM"].targets.tolist()
     return [
         {
@@ -136,7 +136,6 @@ def _rows(
 
 
 def _caption(row: dict[str, Any]) -> str:
-    """Say whose evidence a row of pictures shows."""
     lines = [
         f"True: {row['true'].capitalize()} | Pred: {row['predicted'].capitalize()}",
         f"evidence for {row['explained']} ({row['role']}), {row['probability']:.0%}",
