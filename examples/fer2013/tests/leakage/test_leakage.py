@@ -1,4 +1,4 @@
-"""Leakage shows where it is and nowhere else: faces and labels are random, so only copies help."""
+"""Leakage experiments on random images and labels, where only memorised images are correct."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from fer2013.leakage import experiment
 from fer2013.leakage.report import sentences
 from fer2013.leakage.runs import Plan
 
-# Lightning's and torch's own advice, not ours to follow in a run of seconds.
+# Advice of Lightning and torch that does not concern short runs.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:The number of training batches"),
@@ -27,7 +27,7 @@ ALL = "all validation faces"
 
 
 def noise(pairs, single, public):
-    """Return noise with random labels: pairs of copies and single faces to train on, and others."""
+    """Return noise with random labels: copied and single Training images, and PublicTest."""
     random = np.random.default_rng(3)
     count = pairs + single + public
     images = np.kron(random.integers(0, 256, (count, 12, 12)), np.ones((4, 4))).astype(np.uint8)
@@ -43,7 +43,7 @@ def by_kind(rows):
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_copies_on_both_sides_are_known_by_heart_and_nothing_else_is(tmp_path):
+def test_only_copies_on_both_sides_are_memorised(tmp_path):
     faces = noise(70, 100, 0)
     groups = np.concatenate([np.arange(70), np.arange(170)])
     found = by_kind(experiment.copies_across(faces, groups, tmp_path, PLAN, seed=0))
@@ -56,24 +56,24 @@ def test_copies_on_both_sides_are_known_by_heart_and_nothing_else_is(tmp_path):
     ):
         right, n = found[arm, kind]
         assert n >= 15
-        assert right / n < 0.45  # chance is 0.14, and the best of 14 epochs was kept
+        assert right / n < 0.45  # chance is 0.14, for the best of 14 epochs
     assert ("copies kept together", "a copy was trained on") not in found
 
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_a_redrawn_split_is_known_by_heart_and_a_rerun_says_the_same(tmp_path):
+def test_a_redrawn_split_is_memorised_and_a_rerun_gives_the_same(tmp_path):
     faces = noise(0, 144, 70)
     rows = experiment.redrawn_split(faces, tmp_path, PLAN, seed=0)
     found = by_kind(rows)
-    right, n = found["goes on, redrawn split", "trained on before"]
+    right, n = found["continued, redrawn split", "trained on before"]
     assert n >= 18  # four fifths of a fifth of 144
     assert right / n > 0.8
-    for arm in ("one training", "goes on, same split"):
+    for arm in ("one training", "continued, same split"):
         right, n = found[arm, ALL]
         assert n == 29
         assert right / n < 0.45
-    for arm in ("one training", "goes on, same split", "goes on, redrawn split"):
+    for arm in ("one training", "continued, same split", "continued, redrawn split"):
         right, n = found[arm, "PublicTest, never seen"]
         assert n == 70
         assert right / n < 0.35
@@ -83,7 +83,7 @@ def test_a_redrawn_split_is_known_by_heart_and_a_rerun_says_the_same(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_writes_and_says_what_it_found(tmp_path):
+def test_the_experiment_writes_its_results(tmp_path):
     plan = dataclasses.replace(PLAN, faces=70, epochs=1, batch_size=12)
     lines = list(experiment.experiment(noise(30, 60, 30), tmp_path, plan))
     assert any(line.startswith("copies: leakage adds ") for line in lines)
@@ -94,7 +94,7 @@ def test_the_command_writes_and_says_what_it_found(tmp_path):
     assert set(runs["arm"]) == set(pd.read_csv(tmp_path / "summary.csv")["arm"])
 
 
-def test_half_the_faces_have_copies_and_groups_stay_whole():
+def test_half_the_images_have_copies_in_whole_groups():
     groups = np.concatenate([np.repeat(np.arange(20), 2), np.arange(20, 80)])
     chosen = experiment._enriched(groups, 40, np.random.default_rng(0))
     sizes = np.bincount(groups[chosen])
@@ -103,25 +103,25 @@ def test_half_the_faces_have_copies_and_groups_stay_whole():
     assert sizes[:20].sum() == 20
 
 
-def test_without_copies_there_is_nothing_to_show():
-    with pytest.raises(ValueError, match="no Training face has a copy"):
+def test_without_copies_is_an_error():
+    with pytest.raises(ValueError, match="no Training image has a copy"):
         experiment._enriched(np.arange(9), 4, np.random.default_rng(0))
 
 
-def test_how_many_faces_have_a_copy_in_the_rest():
-    # Of a pair one copy is left with probability 0.8, of a triple one of two with 0.96.
+def test_the_expected_fraction_with_a_copy_in_the_rest():
+    # the other one of a pair is in the rest with probability 0.8, one of a triple's with 0.96
     assert experiment.copied_share(np.array([0, 0, 1, 1, 1, 2])) == pytest.approx(
         (2 * 0.8 + 3 * 0.96) / 6
     )
 
 
-def test_gaps_are_said_in_points_and_by_seed():
+def test_differences_are_in_points_and_by_seed():
     arms = {
         ("copies", "copies on both sides"): (60, 70),
         ("copies", "copies kept together"): (40, 45),
         ("redrawn", "one training"): (30, 30),
-        ("redrawn", "goes on, same split"): (35, 36),
-        ("redrawn", "goes on, redrawn split"): (80, 90),
+        ("redrawn", "continued, same split"): (35, 36),
+        ("redrawn", "continued, redrawn split"): (80, 90),
     }
     rows = [
         {"experiment": e, "arm": arm, "faces": kind, "seed": seed, "n": 100, "right": right}
@@ -138,6 +138,6 @@ def test_gaps_are_said_in_points_and_by_seed():
     lines = list(sentences(runs, summary, 0.065))
     assert "copies: leakage adds +22.5 points (by seed: +20.0, +25.0)" in lines
     assert "redrawn: on validation, redrawing adds +49.5 points (by seed: +45.0, +54.0)" in lines
-    assert "after redrawing, validation is above PublicTest by +20.0 points" in "".join(lines)
+    assert "validation is above PublicTest by +20.0 points" in "".join(lines)
     assert "65.0% 58.2% 71.3%" in " ".join("".join(lines).split())
     assert any("6.5% have a copy in the rest" in line for line in lines)

@@ -1,1 +1,1 @@
-"""The experiment on leaking splits."""
+"""The command ``leakage``: how leaking splits raise the validation accuracy."""

@@ -1,14 +1,13 @@
-"""What leakage does to validation accuracy: two ways in which it comes about, each with a control.
+"""Two experiments on leaking splits, each with a control that differs only in the split.
 
-Copies: FER2013 holds many faces more than once. A split that ignores that trains on one copy and
-validates on another; the control keeps all copies of a face on one side.
+Copies: FER2013 contains many images more than once. A random split trains on one copy and validates
+on another; the control keeps all copies on one side.
 
-A redrawn split: a network goes on from weights that were trained with another draw of the split, so
-that most of its validation faces were trained on before; the control goes on with the same draw.
+Redrawn split: a network continues training with a new draw of the split, so that most of its
+validation images were trained on before; the control continues with the same split.
 
-Only the split differs within a pair: the same faces (the copies) or the same weights to start from
-(the redrawn split), the same network and recipe. The network is BaseCNN on faces of 24x24 pixels,
-which costs a quarter and memorises as well; its accuracies are no results on FER2013.
+The network is BaseCNN on images of 24x24 pixels, which costs a quarter and memorises as well; its
+accuracies are not results on FER2013.
 """
 
 from __future__ import annotations
@@ -29,36 +28,32 @@ from .report import draw, sentences
 from .runs import Plan, right, train_and_judge
 
 _HELD = 0.2
-# The warm start takes this part of the faces, for it trains three times a seed.
+# The redrawn split uses this fraction of the images, as it trains three times per seed.
 _FEWER = 0.6
 
 
 def experiment(faces: Faces, out: Path, plan: Plan) -> Iterator[str]:
-    """Carry out both experiments; a stopped one goes on where it was.
+    """Run both experiments, or resume them, and yield the results as lines of text.
 
     Args:
-        faces: FER2013 with Training and PublicTest; PrivateTest is not looked at.
+        faces: FER2013 with Training and PublicTest; PrivateTest is not used.
         out: the folder of the runs, ``leakage.csv`` (each run), ``summary.csv`` and
             ``leakage.png``.
-        plan: how large it is.
-
-    Yields:
-        What was found, a line each.
+        plan: the size of the experiments.
 
     Raises:
-        ValueError: no face has a copy, an official split is missing, or ``out`` holds runs of
-            another plan.
+        ValueError: no image has a copy, a split is missing, or ``out`` has runs of another plan.
     """
     training = faces.split("Training")
-    looked_at = faces.take(faces.usages != USAGES.index("PrivateTest"))
-    groups = find(looked_at).group_of(len(looked_at))
-    own = groups[looked_at.usages == USAGES.index("Training")]
-    # Faces with copies stay out of the second experiment, so that nothing else leaks.
-    only = looked_at.take(np.bincount(groups)[groups] == 1)
+    used = faces.take(faces.usages != USAGES.index("PrivateTest"))
+    groups = find(used).group_of(len(used))
+    own = groups[used.usages == USAGES.index("Training")]
+    # The second experiment uses images without copies, so that nothing else leaks.
+    single = used.take(np.bincount(groups)[groups] == 1)
     rows = []
     for seed in range(plan.seeds):
         rows += copies_across(training, own, out / f"copies_{seed}", plan, seed=seed)
-        rows += redrawn_split(only, out / f"redrawn_{seed}", plan, seed=seed)
+        rows += redrawn_split(single, out / f"redrawn_{seed}", plan, seed=seed)
     runs = pd.DataFrame(rows)
     write_csv(runs, out / "leakage.csv")
     summary = summarize(runs)
@@ -69,9 +64,9 @@ def experiment(faces: Faces, out: Path, plan: Plan) -> Iterator[str]:
 
 
 def copied_share(groups: np.ndarray) -> float:
-    """Return what part of a held-out fifth has a copy in the rest, on average over all draws.
+    """Return the expected fraction of a random fifth with a copy in the rest.
 
-    Each of a face's g - 1 copies is held out too with a probability of a fifth.
+    Each of an image's g - 1 copies is in the same fifth with probability 1/5.
     """
     sizes = np.bincount(groups)[groups]
     return float((1 - _HELD ** (sizes - 1.0)).mean())
@@ -80,25 +75,26 @@ def copied_share(groups: np.ndarray) -> float:
 def copies_across(
     faces: Faces, groups: np.ndarray, out: Path, plan: Plan, *, seed: int
 ) -> list[dict[str, Any]]:
-    """Validate with copies on both sides, and with copies kept together.
+    """Validate with copies on both sides of the split, and with copies kept together.
 
     Args:
-        faces: of Training.
-        groups: (N,) numbers; the same photograph has the same one.
+        faces: Training.
+        groups: (N,) group numbers; copies have the same one.
         out: the folder of the two runs.
-        plan: how large it is.
-        seed: of everything random.
+        plan: the size of the experiments.
+        seed: seed of images, splits and training.
 
     Returns:
-        A row for each split and kind of validation face.
+        A row for each split and kind of validation image.
     """
     copied = np.bincount(groups)[groups] > 1
     chosen = _enriched(groups, plan.faces, np.random.default_rng((seed, 1)))
     part, own, copied = faces.take(chosen), groups[chosen], copied[chosen]
+    folds = StratifiedGroupKFold(round(1 / _HELD), shuffle=True, random_state=seed)
     rows = []
     for arm, held in (
         ("copies on both sides", _held_out(part, seed)),
-        ("copies kept together", _held_groups(part, own, seed)),
+        ("copies kept together", next(folds.split(part.images, part.labels, own))[1]),
     ):
         _, correct = train_and_judge(part, held, out / arm.replace(" ", "_"), plan, seed)
         leaked = np.isin(own[held], np.delete(own, held))
@@ -113,11 +109,11 @@ def copies_across(
 
 
 def _enriched(groups: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Return the indices of random faces, up to half of them with copies, in whole groups."""
+    """Return the indices of random images, up to half of them with copies, in whole groups."""
     sizes = np.bincount(groups)[groups]
     twins, single = np.flatnonzero(sizes > 1), np.flatnonzero(sizes == 1)
     if not len(twins):
-        raise ValueError("no Training face has a copy that could leak: is this all of FER2013?")
+        raise ValueError("no Training image has a copy that could leak: is this all of FER2013?")
     place = random.permutation(groups.max() + 1)[groups[twins]]
     twins = twins[np.argsort(place, kind="stable")][: count // 2]
     others = random.permutation(single)[: count - len(twins)]
@@ -125,16 +121,16 @@ def _enriched(groups: np.ndarray, count: int, random: np.random.Generator) -> np
 
 
 def redrawn_split(faces: Faces, out: Path, plan: Plan, *, seed: int) -> list[dict[str, Any]]:
-    """Go on from trained weights with another draw of the split, and with the same one.
+    """Continue training with a new draw of the split, and with the same split.
 
     Args:
-        faces: of Training and of PublicTest, without copies; PublicTest neither trains nor selects.
+        faces: Training and PublicTest without copies; PublicTest is only used to test.
         out: the folder of the three runs.
-        plan: how large it is.
-        seed: of everything random.
+        plan: the size of the experiments.
+        seed: seed of images, splits and training.
 
     Returns:
-        A row for each run and kind of face.
+        A row for each run and kind of image.
     """
     unseen, training = faces.split("PublicTest"), faces.split("Training")
     chosen = np.random.default_rng((seed, 2)).permutation(len(training))
@@ -144,8 +140,8 @@ def redrawn_split(faces: Faces, out: Path, plan: Plan, *, seed: int) -> list[dic
     rows = []
     for arm, held in (
         ("one training", first),
-        ("goes on, same split", first),
-        ("goes on, redrawn split", _held_out(part, seed + 1000)),
+        ("continued, same split", first),
+        ("continued, redrawn split", _held_out(part, seed + 1000)),
     ):
         folder = out / arm.replace(", ", "_").replace(" ", "_")
         path, correct = train_and_judge(part, held, folder, plan, seed, start=start)
@@ -163,9 +159,9 @@ def redrawn_split(faces: Faces, out: Path, plan: Plan, *, seed: int) -> list[dic
 
 
 def summarize(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the accuracy over all seeds with its 95% Wilson interval, for each arm and kind.
+    """Return the accuracy over all seeds with its 95% Wilson interval, by arm and kind of image.
 
-    Seeds draw from the same faces, so that the interval is of these faces, not of all repetitions.
+    Seeds draw from the same images, so the interval does not cover the sampling of images.
     """
     key = ["experiment", "arm", "faces"]
     found = runs.groupby(key, sort=False)[["n", "right"]].sum().reset_index()
@@ -178,12 +174,6 @@ def _held_out(faces: Faces, seed: int) -> np.ndarray:
     rows = np.arange(len(faces))
     held = train_test_split(rows, test_size=_HELD, stratify=faces.labels, random_state=seed)[1]
     return np.sort(held)
-
-
-def _held_groups(faces: Faces, groups: np.ndarray, seed: int) -> np.ndarray:
-    folds = StratifiedGroupKFold(round(1 / _HELD), shuffle=True, random_state=seed)
-    held: np.ndarray = next(folds.split(faces.images, faces.labels, groups))[1]
-    return held
 
 
 def _rows(

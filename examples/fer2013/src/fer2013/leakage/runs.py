@@ -1,4 +1,4 @@
-"""The runs of the leakage experiment: one small recipe that memorises, by the one training path."""
+"""Short training runs of the leakage experiments, whose recipe lets the network memorise."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ..training.train import Machine, train
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How large the experiment is.
+    """The size of the experiments.
 
     Attributes:
-        faces: how many there are at most, training and validation together; as many of them have
-            copies as there are, but no more than half.
-        epochs: of each training.
-        seeds: how often everything is repeated, with other faces, splits and weights.
-        side: to what the faces are shrunk, in pixels.
-        batch_size: of the training.
-        device: where to run.
+        faces: maximum number of training and validation images together; up to half of them have
+            copies.
+        epochs: epochs of each training.
+        seeds: number of repetitions with other images, splits and weights.
+        side: side in pixels to which images are resized.
+        batch_size: batch size.
+        device: torch device.
     """
 
     faces: int = 5000
@@ -38,22 +38,18 @@ class Plan:
     device: str = "cpu"
 
     def config(self, start: str = "none") -> Config:
-        """Return the recipe: nothing keeps the network from memorising.
-
-        Args:
-            start: the weights to start from, "none" or a file.
-        """
+        """Return the training configuration; ``start`` is "none" or a weights file."""
         return dataclasses.replace(
             CONFIGS["first"],
             name="leakage",
             weights=start,
             epochs=self.epochs,
             batch_size=self.batch_size,
-            # Going on at the full rate would forget what was learnt, and with it what leaked.
+            # The full rate would overwrite the weights to start from, and with them the leak.
             rate=0.05 if start == "none" else 0.01,
             dropout=0.0,
             label_smoothing=0.0,
-            augmentation=Augmentation(rotation=0.0),  # mirror images remain
+            augmentation=Augmentation(rotation=0.0),  # only mirroring
             averaging="single",
             patience=self.epochs,
         )
@@ -62,28 +58,27 @@ class Plan:
 def train_and_judge(
     faces: Faces, held: np.ndarray, out: Path, plan: Plan, seed: int, *, start: str = "none"
 ) -> tuple[Path, np.ndarray]:
-    """Train on some faces and select on the others, as if they were the official splits.
+    """Train with a given validation set.
 
     Args:
-        faces: all of them.
-        held: (n,) indices of those to select on.
+        faces: all images.
+        held: (n,) indices of the validation images.
         out: the run's folder.
-        plan: how large it is.
-        seed: of the training.
-        start: the weights to start from, "none" or a file.
+        plan: the size of the experiments.
+        seed: seed of the training.
+        start: initial weights, "none" or a file.
 
     Returns:
-        The weights of the best epoch, and what they are right about, (n,) bool.
+        The weights of the best epoch, and which validation images it classifies correctly, (n,)
+        bool.
     """
     usages = np.full(len(faces), USAGES.index("Training"))
     usages[held] = USAGES.index("PublicTest")
-    # First those to train on, then those to select on, each in their order.
     order = np.argsort(usages, kind="stable")
     parts = dataclasses.replace(_shrunk(faces, plan.side), usages=usages).take(order)
     machine = Machine(device=plan.device, precision="32-true")
-    path = train(plan.config(start), parts, out=out, seed=seed, machine=machine)
-    if path is None:
-        raise ValueError("expected a single process, got several: run it without --devices")
+    train(plan.config(start), parts, out=out, seed=seed, machine=machine)
+    path = out / "leakage.safetensors"
     return path, right(path, faces.take(held), plan)
 
 
@@ -94,7 +89,7 @@ def _shrunk(faces: Faces, side: int) -> Faces:
 
 
 def right(path: Path, faces: Faces, plan: Plan) -> np.ndarray:
-    """Return (N,) bool: what the best epoch's network is right about."""
+    """Return which images a network classifies correctly, (N,) bool."""
     small = _shrunk(faces, plan.side)
     logits = predict(weights.load(path), small, averaging="single", device=plan.device)
     right: np.ndarray = logits.argmax(dim=1).numpy() == faces.labels
