@@ -128,7 +128,7 @@ def test_the_columns_and_their_types(tmp_path):
     assert dict(found.images.dtypes.astype(str)) == {
         **{"image": "int64", "name": "string", "label": "Int64", "prediction": "Int64"},
         **{"confidence": "float32", "width": "Int32", "height": "Int32"},
-        **{"thumbnail": "object", "reason": "string"},
+        **{"thumbnail": "object", "outlines": "string", "reason": "string"},
     }
     assert dict(found.maps.dtypes.astype(str)) == {
         **{"image": "int64", "k": "int64", "method": "string", "layer": "string"},

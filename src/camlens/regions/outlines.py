@@ -52,7 +52,7 @@ def _paths(mask: npt.NDArray[np.float32], scale: float) -> Iterator[str]:
     # The centre of the mask's first pixel is at (0.5, 0.5), and of the padded one at (1, 1).
     corner = columns[0] - 0.5, rows[0] - 0.5
     for line in contour_generator(z=cut).lines(0.5):
-        path = Path((line + corner) * scale)
+        path = Path((np.asarray(line) + corner) * scale)
         path.simplify_threshold = 1.0
         # matplotlib adds the first point and an end mark.
         points = np.asarray(path.cleaned(simplify=True).vertices)[:-2].round().astype(int)
