@@ -20,8 +20,8 @@ def evaluate(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PHOTO... | DIR",
-            help="Image files, or a folder of them.",
+            metavar="PATH...",
+            help="A folder of image files, or image files.",
             show_default=False,
         ),
     ],
