@@ -1,4 +1,4 @@
-"""What a claim about a region rests on: planted evidence is found, claims are judged as said."""
+"""Planted evidence is found in its region, and claims are tested by three intervals."""
 
 import pandas as pd
 import pytest
@@ -17,19 +17,19 @@ def smooth_pictures(count):
     return torch.nn.functional.interpolate(coarse, (48, 48), mode="bicubic").clamp(0, 1)
 
 
-def test_planting_changes_the_region_only():
+def test_stripes_change_only_the_region():
     mask = camlens.faces.face_template(48).pick("mouth").masks[0]
     grey = torch.full((2, 1, 48, 48), 0.5)
     level, upright = plant(grey, mask, torch.tensor([0, 1])) - grey
     assert not level[mask == 0].any()
     assert torch.allclose(level[mask == 1].abs(), torch.tensor(0.35))
     rows = mask[0] == 1
-    assert len(set(level[0][38][rows[38]].tolist())) == 1  # along a row only
-    assert len(set(upright[0][38][rows[38]].tolist())) == 2  # across it
+    assert len(set(level[0][38][rows[38]].tolist())) == 1  # horizontal stripes
+    assert len(set(upright[0][38][rows[38]].tolist())) == 2  # vertical stripes
 
 
 def few_and_many(few, many):
-    """A region in few pictures, of which 60 are judged, and another in many, of which 200 are."""
+    """Parametrize a fast test with 60 test images, and an exhaustive one with 200."""
     exhaustive = pytest.param(many, 800, 100, marks=pytest.mark.exhaustive)
     return pytest.mark.parametrize(("region", "count", "steps"), [(few, 240, 60), exhaustive])
 
@@ -81,7 +81,7 @@ def test_a_claim_needs_all_three_intervals():
     assert verdict(summary(note="not resolvable", enough=False), effect()) == "not resolvable"
 
 
-def test_a_claim_is_as_good_as_its_worst_region():
+def test_a_claim_needs_all_its_regions():
     both = pd.concat([summary(), summary(region="brows", lift_low=0.5)])
     judged = claims.judge(both, pd.concat([effect(), effect(region="brows")]))
     found = claims.overall(judged).set_index(["source", "emotion"])
@@ -93,11 +93,6 @@ def test_a_claim_is_as_good_as_its_worst_region():
     assert found.loc[("deck", "happy"), "verdict"] == "too few images"  # there are none
 
 
-def test_a_summary_of_two_methods_is_refused():
-    with pytest.raises(ValueError, match="several: filter it"):
-        claims.judge(pd.concat([summary(), summary()]), effect())
-
-
-def test_action_units_by_region():
+def test_regions_of_action_units():
     assert claims.ACTION_UNITS["disgust"] == ("nose", "mouth")
     assert claims.ACTION_UNITS["surprise"] == ("brows", "eyes", "chin")

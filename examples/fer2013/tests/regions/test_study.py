@@ -1,4 +1,4 @@
-"""The study of regions: faces are located, layers measured, networks compared, files written."""
+"""The study of regions: locating faces, measuring layers, comparing networks, written files."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ YUNET = "face_detection_yunet_2026may.onnx"
 
 
 class Blind:
-    """A detector that finds the template's own points in some images and nothing in the others."""
+    """A detector that finds the template's landmarks in some images and nothing in others."""
 
     def __init__(self, found):
         self.found = found
@@ -41,7 +41,7 @@ class Blind:
         )
 
 
-def test_a_face_that_is_not_found_has_the_template():
+def test_a_face_that_is_not_found_has_the_fixed_template():
     located, found = masks.locate(torch.zeros(2, 1, 48, 48), Blind([True, False]))
     template = camlens.faces.face_template(48)
     assert found.tolist() == [True, False]
@@ -58,7 +58,7 @@ DETECTOR = Blind([True] * 4 + [False] * 4)
 
 @pytest.fixture(scope="module")
 def faces(csv_file):
-    """Eight made-up faces of four emotions."""
+    """Eight synthetic images of four emotions."""
     return load(csv_file).split("PublicTest").first(8)
 
 
@@ -69,18 +69,18 @@ def subject(faces):
 
 @pytest.fixture
 def two_methods(monkeypatch):
-    """Leave two methods out: tables and figures of each take long."""
+    """Skip two methods, whose tables and figures take time."""
     monkeypatch.setattr(study, "METHODS", (camlens.GradCAM, camlens.GuidedGradCAM))
 
 
-def test_the_decks_layer_resolves_none_of_its_features(subject):
+def test_the_decks_layer_resolves_no_feature(subject):
     found = study.at_the_decks_layer(subject).set_index("region")
     assert found.attrs["grid"] == (3, 3)
     assert found.loc[["brows", "eyes", "nose", "mouth"], "resolvable in"].tolist() == [0] * 4
     assert found.loc["eyes", "claimed for"] == "happy, fear, sad"
 
 
-def test_a_measured_number_is_that_of_a_single_call(subject):
+def test_measurements_equal_those_of_a_single_call(subject):
     table = study.measure(subject)
     assert len(table) == 8 * 2 * 8 * len(study.METHODS) * len(subject.layers)
     explained = camlens.LayerCAM(subject.model, "blocks.block3")(
@@ -95,13 +95,13 @@ def test_a_measured_number_is_that_of_a_single_call(subject):
     assert set(rows["target"]) == {study.CLASSES[subject.targets[3, 1]]}
 
 
-def test_layers_suit_the_network():
+def test_layers_depend_on_architecture_and_side():
     def layers(name, side):
-        with torch.device("meta"):  # names do not depend on the weights
+        with torch.device("meta"):  # names do not depend on weights
             model = architectures.build(dataclasses.replace(CONFIGS[name], side=side))
         return architectures.finest_layer(model), architectures.study_layers(model)
 
-    # conv3_4's ReLU and conv4_4's; at 96 pixels conv4_4's and conv5_4's; at 224 the other way
+    # the ReLUs of conv3_4 and conv4_4; at 96 pixels of conv4_4 and conv5_4; at 224 vice versa
     assert layers("config1", 48) == ("features.17", ("features.17", "features.26"))
     assert layers("config5", 48) == ("features.25", ("features.25", "features.38"))
     assert layers("config5", 44) == ("features.25", ("features.25", "features.38"))  # 11x11, 5x5
@@ -118,12 +118,12 @@ def test_the_named_layers_are_relus_before_a_pooling(name, index):
     assert isinstance(features[index + 1], torch.nn.MaxPool2d)
 
 
-def test_an_unknown_layer_fails_before_anything_is_computed(faces):
+def test_an_unknown_layer_is_an_error_before_the_ablations(faces):
     with pytest.raises(LookupError, match=r"no layer 'features\.25'; similar names"):
         prepare(weights.load(), faces, DETECTOR, layers=("features.25",))
 
 
-def test_the_check_in_bfloat16_is_nearly_that_in_float32(subject):
+def test_ablations_in_bfloat16_are_close_to_float32(subject):
     reduced = dataclasses.replace(subject, precision=torch.bfloat16)
     exact, rounded = (one.ablate(4).excess for one in (subject, reduced))
     assert not torch.equal(exact, rounded)
@@ -143,14 +143,14 @@ def test_the_check_in_bfloat16_is_nearly_that_in_float32(subject):
 
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("narrow_vgg", "two_methods")
-def test_the_study_takes_a_fresh_vgg19_at_96_pixels(faces, tmp_path):
+def test_the_study_of_a_random_vgg19_at_96_pixels(faces, tmp_path):
     torch.manual_seed(0)
     config = dataclasses.replace(CONFIGS["config5"], side=96)
     subject = prepare(architectures.build(config), faces, DETECTOR, precision=torch.bfloat16)
     table = study.measure(subject)
     grids = table.groupby("layer", sort=False)["grid"].first()
     assert grids.to_dict() == {"features.38": "12x12", "features.51": "6x6"}
-    # Only what is resolvable has a density, and a whole face of heat has 1 on average.
+    # only resolvable regions have a density
     eyes = table[table["region"] == "eyes"]
     resolved = eyes[eyes["layer"] == "features.38"]
     assert resolved["density"].notna().mean() > 0.4
@@ -166,7 +166,7 @@ def test_the_study_takes_a_fresh_vgg19_at_96_pixels(faces, tmp_path):
 
 @pytest.fixture(scope="module")
 def studies(faces, tmp_path_factory):
-    """Write the studies of the shipped network and of one with other last weights."""
+    """Write the studies of the packaged network and of one with negated last weights."""
     folders = []
     for name, strength in (("base", 1.0), ("other", -1.0)):
         model = weights.load()
@@ -181,7 +181,7 @@ def studies(faces, tmp_path_factory):
     return folders
 
 
-def test_two_networks_side_by_side(studies, tmp_path):
+def test_two_studies_are_compared(studies, tmp_path):
     printed = "\n".join(beside(*studies, tmp_path))
     found = pd.read_csv(tmp_path / "beside.csv")
     assert set(found["network"]) == {
@@ -204,7 +204,7 @@ def test_two_networks_side_by_side(studies, tmp_path):
     assert (tmp_path / "beside.png").stat().st_size > 10_000
 
 
-def test_studies_that_cannot_be_compared(studies, tmp_path, capsys):
+def test_incomparable_studies_are_errors(studies, tmp_path, capsys):
     with pytest.raises(ValueError, match="expected the studies of two networks, both are of base"):
         list(beside(studies[0], studies[0], tmp_path))
     fewer = tmp_path / "fewer"
@@ -218,7 +218,7 @@ def test_studies_that_cannot_be_compared(studies, tmp_path, capsys):
 
 
 @pytest.mark.shared
-def test_yunet_places_the_template_better_than_its_fixed_place(shared, real_faces):
+def test_yunet_improves_on_the_fixed_template(shared, real_faces):
     pytest.importorskip("mediapipe")
     found = masks.compare_masks(
         to_batch(real_faces.split("PublicTest").first(60).images),
@@ -234,8 +234,8 @@ def test_yunet_places_the_template_better_than_its_fixed_place(shared, real_face
 @pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.usefixtures("two_methods")
-def test_the_command_writes_the_whole_study(csv_file, tmp_path, shared, capsys, monkeypatch):
-    # The networks that learn planted evidence need not learn it here.
+def test_the_command_regions(csv_file, tmp_path, shared, capsys, monkeypatch):
+    # planted evidence is tested elsewhere
     monkeypatch.setattr(study, "planted", functools.partial(planted, steps=1))
     arguments = ["regions", "--data", str(csv_file), "--no-mesh", "--out", str(tmp_path / "new")]
     arguments += ["--limit", "6"]
@@ -256,7 +256,7 @@ def test_the_command_writes_the_whole_study(csv_file, tmp_path, shared, capsys, 
     assert outcomes["region"].tolist() == list(study.PLANTED)
 
 
-def test_the_study_without_a_detector(csv_file, tmp_path, capsys):
+def test_a_missing_detector_is_an_error(csv_file, tmp_path, capsys):
     arguments = ["regions", "--data", str(csv_file), "--yunet", str(tmp_path / "none.onnx")]
     assert main(arguments) == 2
     assert "none.onnx" in capsys.readouterr().err

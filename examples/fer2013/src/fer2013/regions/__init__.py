@@ -1,1 +1,1 @@
-"""Where the evidence for an emotion is, and whether the score needs it."""
+"""The study of regions: which parts of the face heatmaps highlight, and which the score needs."""

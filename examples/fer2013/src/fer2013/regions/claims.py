@@ -1,11 +1,11 @@
-"""What is said about where an emotion shows, and whether the numbers support it."""
+"""Claims about which regions show an emotion, and tests of these claims."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-#: The slide deck's reading of its Grad-CAM pictures. The upper lip is part of the mouth's region.
+#: The slide deck's interpretation of its Grad-CAM maps; the upper lip belongs to the mouth.
 DECK = {
     "happy": ("mouth", "cheeks", "eyes"),
     "fear": ("eyes", "brows"),
@@ -13,7 +13,7 @@ DECK = {
     "sad": ("eyes", "brows", "mouth"),
 }
 
-#: Where the facial action units are seen (FACS; Ekman, Friesen and Hager 2002).
+#: The regions of facial action units (FACS; Ekman, Friesen and Hager 2002).
 _UNITS = {
     1: "brows",  # inner brow raiser
     2: "brows",  # outer brow raiser
@@ -30,7 +30,7 @@ _UNITS = {
     26: "chin",  # jaw drop
 }
 
-#: The units of each basic emotion (EMFACS, as commonly listed).
+#: The action units of each basic emotion (EMFACS, as commonly listed).
 _EMOTIONS = {
     "happy": (6, 12),
     "sad": (1, 4, 15),
@@ -40,13 +40,13 @@ _EMOTIONS = {
     "disgust": (9, 15, 16),
 }
 
-#: The regions in which an emotion's action units are seen.
+#: The regions of each emotion's action units.
 ACTION_UNITS = {
     emotion: tuple(dict.fromkeys(_UNITS[unit] for unit in units))
     for emotion, units in _EMOTIONS.items()
 }
 
-#: Every expectation, by who says it.
+#: All claims by source.
 CLAIMS = {"deck": DECK, "action units": ACTION_UNITS}
 
 SUPPORTED, NOT_SUPPORTED, NOT_RESOLVABLE = "supported", "not supported", "not resolvable"
@@ -54,13 +54,12 @@ TOO_FEW = "too few images"
 
 
 def judge(density: pd.DataFrame, effect: pd.DataFrame) -> pd.DataFrame:
-    """Set each claim beside the numbers.
+    """Test whether each claimed region shows its emotion.
 
-    A region is supported as a place of evidence for an emotion if three 95% intervals agree:
-    density above 1 (the map prefers it to chance), lift above 1 (more than for the other emotions,
-    so it is not the map's habit), and excess above 0 (taking it away costs the score more than
-    taking away any place of its size and shape). Each interval stands for itself: they
-    are not corrected for their number.
+    A region is supported if three 95% intervals agree: density above 1 (the map prefers the region
+    to chance), lift above 1 (more than for other emotions), and excess above 0 (removing the region
+    lowers the score more than removing other places of its size and shape). The intervals are not
+    corrected for multiple comparisons.
 
     Args:
         density: ``regions.summarize(table, by="target")`` of one method, layer and k.
@@ -69,9 +68,6 @@ def judge(density: pd.DataFrame, effect: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row for each claim and region: source, emotion, region, n, density, lift and excess with
         their intervals, and verdict.
-
-    Raises:
-        ValueError: a summary is of several methods, layers or k.
     """
     claimed = pd.DataFrame(
         [
@@ -82,11 +78,11 @@ def judge(density: pd.DataFrame, effect: pd.DataFrame) -> pd.DataFrame:
         ],
         columns=["source", "emotion", "region"],
     )
-    tables = [summary.set_index(["target", "region"]) for summary in (density, effect)]
-    if any(table.index.has_duplicates for table in tables):
-        raise ValueError("expected a summary of one method, layer and k, got several: filter it")
     key = pd.MultiIndex.from_frame(claimed[["emotion", "region"]])
-    where, cost = (table.reindex(key).reset_index(drop=True) for table in tables)
+    where, cost = (
+        table.set_index(["target", "region"]).reindex(key).reset_index(drop=True)
+        for table in (density, effect)
+    )
     mean, lift = ("mean", "low", "high"), ("lift", "lift_low", "lift_high")
     numbers = {
         f"{name}{end}": table[column]
@@ -97,7 +93,7 @@ def judge(density: pd.DataFrame, effect: pd.DataFrame) -> pd.DataFrame:
         )
         for end, column in zip(("", " low", " high"), columns, strict=True)
     }
-    # Without any face there is no row.
+    # An emotion that is never predicted has no row.
     enough = where["enough"].eq(True) & cost["enough"].eq(True)
     above = (where["low"] > 1) & (where["lift_low"] > 1) & (cost["low"] > 0)
     verdict = np.select(
@@ -109,10 +105,10 @@ def judge(density: pd.DataFrame, effect: pd.DataFrame) -> pd.DataFrame:
 
 
 def overall(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return one verdict a claim: supported only if each of its regions is.
+    """Return one verdict for each claim, which is supported if all its regions are.
 
-    Beside it stand the claim's regions that are supported, and those that the score needs (whose
-    excess is above 0), whatever the heatmaps show.
+    ``supported`` lists the regions that are, and ``needed`` those whose excess is above 0,
+    whatever the heatmaps show.
     """
     order = (SUPPORTED, NOT_SUPPORTED, TOO_FEW, NOT_RESOLVABLE)
     rows = []

@@ -1,4 +1,4 @@
-"""Two networks' studies of regions side by side, from the tables that the studies wrote."""
+"""The command ``beside``: compare the studies of two networks, from the tables that they wrote."""
 
 from __future__ import annotations
 
@@ -14,37 +14,34 @@ from camlens import regions
 from ..files import write_csv, write_figure
 from .report import FACTS, by_class, only, words
 
-_VALUES = {"density": "density of the heat", "excess": "excess, in the network's own logits"}
+_VALUES = {"density": "density of the heat", "excess": "excess, in each network's logits"}
 
 
-def beside(ours: Path, theirs: Path, out: Path) -> Iterator[str]:
-    """Set the regions and verdicts of two networks side by side.
+def beside(first: Path, second: Path, out: Path) -> Iterator[str]:
+    """Compare the regions and verdicts of two networks, and yield the tables as text.
 
-    Densities compare: 1 is what a map without any preference has, whatever the network. The excess
-    is in each network's own logits, so that its sign and its order compare, not its size.
+    Densities are comparable, as 1 is that of a uniform map. The excess is in each network's own
+    logits: its sign and order are comparable, its size is not.
 
     Args:
-        ours: the folder that ``python -m fer2013 regions`` wrote for one network.
-        theirs: the other's.
+        first: output folder of ``python -m fer2013 regions``.
+        second: that of the other network.
         out: the folder of ``beside.csv``, ``beside_verdicts.csv`` and ``beside.png``.
 
-    Yields:
-        The tables, and what was written.
-
     Raises:
-        FileNotFoundError: a folder holds no whole study.
-        ValueError: the studies are of other faces, or of the same network and layer.
+        FileNotFoundError: a folder has no complete study.
+        ValueError: the studies are of other images, or of the same network and layer.
     """
-    (first, verdicts, faces), (second, others, other_faces) = _read(ours), _read(theirs)
+    (ours, verdicts, faces), (theirs, others, other_faces) = _read(first), _read(second)
     if faces != other_faces:
         raise ValueError(
-            f"{ours} and {theirs} are of other faces ({len(faces)} and {len(other_faces)}): run "
+            f"{first} and {second} are of other faces ({len(faces)} and {len(other_faces)}): run "
             "both with the same --data, --split and --limit"
         )
-    name, other = (values["network"].iloc[0] for values in (first, second))
+    name, other = (values["network"].iloc[0] for values in (ours, theirs))
     if name == other:
         raise ValueError(f"expected the studies of two networks, both are of {name}")
-    values = pd.concat([first, second]).sort_values("emotion", key=by_class, kind="stable")
+    values = pd.concat([ours, theirs]).sort_values("emotion", key=by_class, kind="stable")
     write_csv(values, out / "beside.csv")
     for value, meaning in _VALUES.items():
         yield f"\n{meaning} (Grad-CAM of the predicted class; mean [95% interval]):"
@@ -59,16 +56,16 @@ def beside(ours: Path, theirs: Path, out: Path) -> Iterator[str]:
 
 
 def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Return what one folder holds of Grad-CAM at its first layer, for the predicted class.
+    """Read a study's results for Grad-CAM at its first layer and the predicted class.
 
-    These are for each emotion and region the density and the excess with their intervals, the
-    verdict of each claim, and the faces' true classes, which tell whether two studies saw the same
-    faces.
+    Returns:
+        Density and excess with their intervals by emotion and region; the verdicts; and the true
+        classes of the images, which show whether two studies have the same images.
     """
     names = (FACTS, "table.parquet", "density.csv", "effect.csv", "verdicts.csv")
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise FileNotFoundError(
-            f"{folder} holds no whole study, {', '.join(missing)} is missing: run "
+            f"{folder} has no complete study, it lacks {', '.join(missing)}: run "
             f"'python -m fer2013 regions --out {folder}' first"
         )
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -88,21 +85,18 @@ def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
 
 
 def _printed(values: pd.DataFrame, value: str) -> str:
-    """Return emotions and networks by regions, as text."""
+    """Return a value by emotion and network (rows) and region (columns) as text."""
     mean = f"mean_{value}"
     cells = words(values, mean, f"low_{value}", f"high_{value}").where(values[mean].notna(), "-")
     wide = values.assign(cell=cells).pivot_table(
         "cell", ["emotion", "network"], "region", aggfunc="first", sort=False
     )
-    return str(
-        wide.sort_index(
-            level="emotion", key=by_class, sort_remaining=False, kind="stable"
-        ).to_string()
-    )
+    ordered = wide.sort_index(level="emotion", key=by_class, sort_remaining=False, kind="stable")
+    return str(ordered.to_string())
 
 
 def _draw(values: pd.DataFrame) -> Figure:
-    """Draw each emotion's densities and excesses, both networks in each plot."""
+    """Plot each emotion's densities and excesses of both networks."""
     emotions, names = values["emotion"].unique(), list(values["region"].unique())
     figure = Figure(figsize=(2.1 * len(emotions) + 1, 6.4), layout="constrained")
     grid = figure.subplots(2, len(emotions), sharey=True, sharex="row", squeeze=False)

@@ -1,4 +1,4 @@
-"""Where the parts of FER2013's faces are: template, YuNet, and MediaPipe's mesh as the judge."""
+"""Regions of FER2013's faces: the template, placed by YuNet, compared with MediaPipe's mesh."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from camlens import regions
 
 from ..data.faces import SIDE
 
-#: The four features, for which a template can be right or wrong; the rest is what they leave.
+#: The facial features, whose masks can be right or wrong; other regions are what remains.
 FEATURES = ("brows", "eyes", "nose", "mouth")
 
 _SIZE = (SIDE, SIDE)
 
 
 def locate(images: Tensor, detector: camlens.faces.YuNet) -> tuple[regions.Regions, Tensor]:
-    """Lay the template over each face where YuNet sees it.
+    """Place the template's regions at YuNet's landmarks.
 
     Args:
         images: (N, 1, 48, 48) in [0, 1].
-        detector: finds the five points.
+        detector: detects five landmarks.
 
     Returns:
-        The regions of each face, the template's where no face was found; and (N,) bool, whether one
-        was.
+        The regions, those of the fixed template where no face was found; and (N,) bool, whether a
+        face was found.
     """
     points = detector(images).points[:, 0]
     found = points.isfinite().all(dim=(-2, -1))
@@ -39,28 +39,27 @@ def locate(images: Tensor, detector: camlens.faces.YuNet) -> tuple[regions.Regio
 def _both(
     images: Tensor, yunet: camlens.faces.YuNet, mesh: camlens.faces.MediaPipe
 ) -> tuple[Tensor, Tensor]:
-    """Return the five points, (M, 5, 2), and the mesh, (M, 478, 2), of faces that both find."""
+    """Return landmarks (M, 5, 2) and mesh (M, 478, 2) of the faces that both detectors find."""
     five, whole = (detector(images).points[:, 0] for detector in (yunet, mesh))
     both = five.isfinite().all(dim=(-2, -1)) & whole.isfinite().all(dim=(-2, -1))
     return five[both], whole[both]
 
 
 def compare_masks(
-    images: Tensor, yunet: camlens.faces.YuNet, mesh: camlens.faces.MediaPipe, *, count: int = 500
+    images: Tensor, yunet: camlens.faces.YuNet, mesh: camlens.faces.MediaPipe
 ) -> pd.DataFrame:
-    """Measure the masks of the template and of YuNet against those of MediaPipe's mesh.
+    """Compare the masks of the template and of YuNet with those of MediaPipe's mesh.
 
     Args:
-        images: (N, 1, 48, 48) in [0, 1].
-        yunet: the detector of five points.
-        mesh: the detector of the whole mesh, taken as the truth.
-        count: how many faces, the first that both find.
+        images: (N, 1, 48, 48) in [0, 1]; the first 500 faces that both detectors find are used.
+        yunet: detects five landmarks.
+        mesh: detects the mesh, which is taken as the truth.
 
     Returns:
-        A row for each region: mean intersection over union of the fixed template and of YuNet +
-        template. The attribute ``faces`` says of how many.
+        A row for each region with the mean intersection over union of both masks. The attribute
+        ``faces`` is the number of faces.
     """
-    five, whole = (points[:count] for points in _both(images, yunet, mesh))
+    five, whole = (points[:500] for points in _both(images, yunet, mesh))
     truth = camlens.faces.from_landmarks(whole, _SIZE)
     tried = {
         "fixed template": camlens.faces.face_template(SIDE),
@@ -76,7 +75,7 @@ def compare_masks(
 
 
 def _iou(masks: Tensor, truth: Tensor) -> Tensor:
-    """Return (R,) the mean IoU of soft masks; a region that neither has does not count."""
+    """Return the mean IoU of soft masks, (R,), over the images in which either is not empty."""
     both = torch.minimum(masks, truth).sum(dim=(-2, -1))
     either = torch.maximum(masks, truth).sum(dim=(-2, -1))
     return (both / either).nanmean(dim=0)
@@ -85,16 +84,16 @@ def _iou(masks: Tensor, truth: Tensor) -> Tensor:
 def measure_template(
     images: Tensor, yunet: camlens.faces.YuNet, mesh: camlens.faces.MediaPipe
 ) -> tuple[int, dict[str, list[tuple[float, float]]]]:
-    """Measure the face template: half a face, symmetric, in units of the crop's side.
+    """Measure camlens's face template: half of a symmetric face, in units of the crop's side.
 
     Args:
         images: (N, 1, 48, 48) in [0, 1].
-        yunet: the detector of five points.
-        mesh: the detector of the whole mesh.
+        yunet: detects five landmarks.
+        mesh: detects the mesh.
 
     Returns:
-        In how many of them both detectors find a face; and for each part of
-        ``camlens.faces.template`` the median points over both halves of these faces: x from the
+        The number of faces that both detectors find; and for each part of
+        ``camlens.faces.template`` the median points over these faces and both halves: x from the
         middle, negative on the person's right, y from the top.
     """
     found = _both(images, yunet, mesh)

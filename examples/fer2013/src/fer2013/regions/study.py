@@ -1,4 +1,4 @@
-"""What does the network look at when it says "happy", and does that survive a check?"""
+"""The command ``regions``: where heatmaps find evidence, and whether the score needs it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,67 @@ from .planted_evidence import planted
 from .report import FACTS, report, say
 from .subject import Subject
 
-#: What is compared.
+#: The compared methods.
 METHODS = (camlens.GradCAM, camlens.GradCAMPlusPlus, camlens.LayerCAM, camlens.GuidedGradCAM)
 
-#: Where evidence is planted.
+#: The regions with planted evidence.
 PLANTED = ("brows", "eyes", "nose", "mouth", "cheeks", "forehead", "chin")
 
-_FILLED = 500  # faces for the other infills, which only show that the choice matters little
+_FILLED = 500  # images for comparing infills
+
+
+def study(
+    subject: Subject,
+    out: Path,
+    *,
+    mesh: camlens.faces.MediaPipe | None,
+    yunet: camlens.faces.YuNet,
+    network: str,
+) -> Iterator[str]:
+    """Run the study, write its tables and plots, and yield the results as lines of text.
+
+    Args:
+        subject: the network and the images.
+        out: output folder.
+        mesh: the detector to compare masks with, if any.
+        yunet: the detector that placed the regions.
+        network: the network's name.
+    """
+    write_facts(subject, network, out)
+    found = subject.found.float().mean()
+    yield f"{len(subject.images)} faces; YuNet located {found:.1%}, the others have the template"
+    if mesh is not None:
+        compared = compare_masks(subject.images[:1000], yunet, mesh)
+        title = f"masks, mean IoU with MediaPipe's mesh over {compared.attrs['faces']} faces"
+        yield from say(title, compared, out / "masks.csv")
+    deck = at_the_decks_layer(subject)
+    title = f"VGG19's last convolution at 48x48 pixels, with a grid of {deck.attrs['grid']}"
+    yield from say(title, deck, out / "deck_layer.csv")
+    unclear = set(deck["region"][deck["resolvable in"] < 0.5])
+    for emotion, parts in claims.DECK.items():
+        lost = [part for part in parts if part in unclear]
+        verdict = f"{claims.NOT_RESOLVABLE} ({', '.join(lost)})" if lost else "resolvable"
+        yield f"the deck's claim for {emotion} ({', '.join(parts)}): {verdict}"
+    outcomes = pd.DataFrame([planted(subject.images[:2000].cpu(), r) for r in PLANTED])
+    yield from say("planted evidence", outcomes, out / "planted.csv")
+    yield from report(measure(subject), out)
+    yield from say("infills", compare_infills(subject), out / "infills.csv")
+    yield from say("action units", facial_action(subject), out / "units.csv")
+    yield f"\nwrote {out}"
+
+
+def write_facts(subject: Subject, network: str, out: Path) -> None:
+    """Write the network's name, the layers and the number of images."""
+    facts = {"network": network, "layers": subject.layers, "faces": len(subject.images)}
+    write_json({**facts, "precision of the check": str(subject.precision)}, out / FACTS)
 
 
 def measure(subject: Subject) -> pd.DataFrame:
-    """Score every method at every layer, and check every face once.
+    """Score every method at every layer, and ablate the regions of every image once.
 
     Returns:
-        :func:`camlens.regions.table` of all of them; k is 0 for the predicted class and 1 for the
-        runner-up.
+        :func:`camlens.regions.table` of all methods and layers; k is 0 for the predicted class and
+        1 for the runner-up.
     """
     ablation = subject.ablate()
     tables = [
@@ -52,7 +98,7 @@ def measure(subject: Subject) -> pd.DataFrame:
 
 
 def compare_infills(subject: Subject) -> pd.DataFrame:
-    """Measure the ablation with each infill on the same first faces: mean excess by region."""
+    """Return the mean drop and excess by region for each infill, on the same first images."""
     rows = []
     for infill in ("blur", "mean", "inpaint"):
         ablation = subject.ablate(_FILLED, infill)
@@ -65,12 +111,12 @@ def compare_infills(subject: Subject) -> pd.DataFrame:
 
 
 def facial_action(subject: Subject) -> pd.DataFrame:
-    """Set heatmaps beside the regions of each emotion's action units, as published studies do.
+    """Compare heatmaps with the regions of action units, as in publications.
 
     Returns:
-        A row for each explained emotion: mean cosine of Grad-CAM's heatmap and the mask of the
-        emotion's own regions, the same for the masks of the other emotions, and the mean iou
-        (IoU with the hottest pixels of the same area).
+        A row for each emotion: Grad-CAM's mean cosine similarity and mean IoU (of the hottest
+        pixels of the same area) with the mask of the emotion's regions, and with those of other
+        emotions.
     """
     explanation = subject.explain(camlens.GradCAM, subject.layers[0])
     names = tuple(claims.ACTION_UNITS)
@@ -95,13 +141,14 @@ def facial_action(subject: Subject) -> pd.DataFrame:
 
 
 def at_the_decks_layer(subject: Subject) -> pd.DataFrame:
-    """Say which regions VGG19's last convolution can tell apart at the deck's 48x48 pixels.
+    """Return which regions VGG19's last convolution can resolve at the deck's 48x48 pixels.
 
-    The grid is a matter of the architecture, so random weights will do.
+    The grid depends only on the architecture, so random weights suffice.
 
     Returns:
-        A row for each region: its area in pixels, a cell's, for what part of the faces it is
-        resolvable, and the deck's claims that rest on it; the attribute ``grid`` is the layer's.
+        A row for each region: its mean area and a cell's area in pixels, the fraction of images in
+        which it is resolvable, and the deck's claims about it; the attribute ``grid`` is the
+        layer's.
     """
     images, some = subject.images[:64], subject.regions.of_images(slice(64))
     explainer = camlens.GradCAM(vgg19(weights=None).to(images.device).eval(), "features.34")
@@ -121,41 +168,3 @@ def at_the_decks_layer(subject: Subject) -> pd.DataFrame:
     )
     frame.attrs = {"grid": scores.grid}
     return frame
-
-
-def write_facts(subject: Subject, network: str, out: Path) -> None:
-    """Write which network and layers a folder's tables are of."""
-    facts = {"network": network, "layers": subject.layers, "faces": len(subject.images)}
-    write_json({**facts, "precision of the check": str(subject.precision)}, out / FACTS)
-
-
-def study(
-    subject: Subject,
-    out: Path,
-    *,
-    mesh: camlens.faces.MediaPipe | None,
-    yunet: camlens.faces.YuNet,
-    network: str = "base",
-) -> Iterator[str]:
-    """Carry out the whole study, and say what was found, line by line."""
-    write_facts(subject, network, out)
-    found = subject.found.float().mean()
-    yield f"{len(subject.images)} faces, {found:.1%} followed by YuNet, the rest by the template"
-    if mesh is not None:
-        compared = compare_masks(subject.images[:1000], yunet, mesh)
-        title = f"masks against MediaPipe's mesh, mean IoU over {compared.attrs['faces']} faces"
-        yield from say(title, compared, out / "masks.csv")
-    deck = at_the_decks_layer(subject)
-    title = f"VGG19's last convolution at 48x48 has a grid of {deck.attrs['grid']}"
-    yield from say(title, deck, out / "deck_layer.csv")
-    unclear = set(deck["region"][deck["resolvable in"] < 0.5])
-    for emotion, parts in claims.DECK.items():
-        lost = [part for part in parts if part in unclear]
-        verdict = f"{claims.NOT_RESOLVABLE} ({', '.join(lost)})" if lost else "resolvable"
-        yield f"the deck's claim for {emotion} ({', '.join(parts)}): {verdict}"
-    outcomes = pd.DataFrame([planted(subject.images[:2000].cpu(), r) for r in PLANTED])
-    yield from say("planted evidence", outcomes, out / "planted.csv")
-    yield from report(measure(subject), out)
-    yield from say("infills", compare_infills(subject), out / "infills.csv")
-    yield from say("units", facial_action(subject), out / "units.csv")
-    yield f"\nwrote {out}"

@@ -1,4 +1,4 @@
-"""What the study of regions explains: a network, faces, their regions, and the layers."""
+"""The subject of the study of regions: a network, images with regions, and the explained layers."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is explained: a network, faces with their labels and regions, and what it says of them.
+    """A network, and images with labels, predictions and regions.
 
     Attributes:
-        model: in evaluation mode.
+        model: the network in evaluation mode.
         images: (N, 1, 48, 48) in [0, 1].
-        labels: (N,) class ids.
+        labels: (N,) classes.
         targets: (N, 2), the predicted class and the runner-up.
-        regions: of each face.
-        found: (N,) bool, whether they follow the face; else they are the template's.
-        layers: which are explained; the report's main tables are of the first.
-        precision: in which the check computes. With bfloat16 the base network's single effects on
-            120 PublicTest faces, 0.54 on average, were off by 0.006 and a region's mean over these
-            by at most 0.001. Maps are always in float32.
+        regions: the regions of each image.
+        found: (N,) bool, whether YuNet placed the regions; otherwise they are the fixed template's.
+        layers: names of the explained layers; the main tables use the first one.
+        precision: data type of the ablations. With bfloat16, the base network's excesses on 120
+            PublicTest images, 0.54 on average, change by 0.006, and a region's mean over these by
+            at most 0.001. Maps are always computed in float32.
     """
 
     model: nn.Module
@@ -46,14 +46,14 @@ class Subject:
     precision: torch.dtype = torch.float32
 
     def scores(self, images: Tensor) -> Tensor:
-        """Return (N, 7) logits of (N, 1, 48, 48) images in the precision of the check."""
+        """Return (N, 7) logits of (N, 1, 48, 48) images, computed with ``precision``."""
         reduced = self.precision != torch.float32
         with torch.autocast(images.device.type, self.precision, enabled=reduced):
             logits: Tensor = self.model(images)
         return logits.float()
 
     def explain(self, method: type[camlens.LayerExplainer], layer: str) -> camlens.Explanation:
-        """Explain both classes of all faces by maps; no gradients are kept, which are larger."""
+        """Explain both targets of all images, without keeping image gradients, which are large."""
         explainer, parts = method(self.model, layer), []
         for images, targets in zip(
             self.images.split(_BATCH), self.targets.split(_BATCH), strict=True
@@ -67,7 +67,7 @@ class Subject:
         return dataclasses.replace(parts[0], **joined)
 
     def ablate(self, count: int | None = None, infill: str = "blur") -> RegionAblation:
-        """Measure what the scores of the first faces lose without each region."""
+        """Ablate each region of the first ``count`` images; default all."""
         return ablate_regions(
             self.scores,
             self.images[:count],
@@ -88,26 +88,26 @@ def prepare(
     layers: tuple[str, ...] = (),
     precision: torch.dtype = torch.float32,
 ) -> Subject:
-    """Predict the faces and find their regions.
+    """Predict the images and locate their regions.
 
     Args:
         model: a trained network.
         faces: one split.
-        yunet: the detector of five points.
-        device: where to run.
+        yunet: detects five landmarks.
+        device: torch device.
         layers: see :class:`Subject`; default :func:`fer2013.networks.architectures.study_layers`.
         precision: see :class:`Subject`.
 
     Raises:
-        LookupError: the network has no such layer, or none that can be explained.
+        LookupError: the network has no such layer.
     """
     images = to_batch(faces.images).to(device)
-    # Channels last: the same numbers in two thirds of the time on the processors seen.
+    # Channels-last takes two thirds of the time.
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     with torch.no_grad():
         logits = torch.cat([model(part) for part in images.split(_BATCH)])
     labels, targets = torch.from_numpy(faces.labels).to(device), logits.topk(2).indices
     layers = layers or study_layers(model)
-    for layer in layers:  # an unknown one is to fail now, not after the check
+    for layer in layers:  # raise errors now, not after the ablations
         camlens.GradCAM(model, layer)(images[:1])
     return Subject(model, images, labels, targets, *locate(images, yunet), layers, precision)
