@@ -265,11 +265,14 @@ def test_tokens_in_another_order_and_networks_without_are_errors():
 
 
 class Written(nn.Module):
-    """A block with two heads whose attention is written out, with the heads where ``kind`` says."""
+    """A block with two heads whose attention is written out, with the heads where ``kind`` says.
 
-    def __init__(self, kind):
+    ``order`` is a function that may reorder the tokens of the values.
+    """
+
+    def __init__(self, kind, order=lambda values: values):
         super().__init__()
-        self.kind = kind
+        self.kind, self.order = kind, order
         self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
 
     def forward(self, tokens):
@@ -289,7 +292,7 @@ class Written(nn.Module):
             query, key, value = (x.flatten(0, 1) for x in (query, key, value))
         if "1" in self.kind:
             query, key, value = (x.unsqueeze(2) for x in (query, key, value))
-        seen = (query @ key.mT).softmax(dim=-1) @ value
+        seen = (query @ key.mT).softmax(dim=-1) @ self.order(value)
         seen = seen.reshape(*folded, count, 8)
         seen = seen.transpose(0, 1) if folded[0] != n or "(heads" in self.kind else seen
         return tokens + seen.transpose(1, 2).flatten(2)
@@ -310,6 +313,34 @@ class Blocks(nn.Module):
             each.append(block(each[-1]))
         pooled = [tokens.mean(dim=1) for tokens in each]
         return self.combine(pooled[0], pooled[1:], self.out)
+
+
+class OneBlock(nn.Module):
+    def __init__(self, block):
+        super().__init__()
+        self.patches, self.block, self.out = nn.Conv2d(3, 16, 8, 8), block, nn.Linear(16, 5)
+
+    def forward(self, images):
+        return self.out(self.block(self.patches(images).flatten(2).mT).mean(dim=1))
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+@pytest.mark.parametrize("count", [1, 3])
+def test_values_in_another_order_are_an_error(explainer, count):
+    model = Blocks().eval() if count == 3 else OneBlock(Written("(N * heads, ...)")).eval()
+    options = {} if count == 3 else {"blocks": ["block"]}
+    assert explainer(model, **options)(IMAGES, targets=1).evidence.all()
+    block = model.blocks[2] if count == 3 else model.block
+    block.order = lambda values: values.roll(1, dims=-2)
+    with pytest.raises(ValueError, match=r"value 5: .*reorders the tokens.*GradCAM"):
+        explainer(model, **options)(IMAGES, targets=1)
+
+
+@pytest.mark.parametrize("explainer", ATTENTION)
+def test_tokens_that_the_only_block_reorders_are_an_error(explainer):
+    model = OneBlock(Shuffled(Written("(N * heads, ...)"))).eval()
+    with pytest.raises(ValueError, match=r"'block'.*reorders the tokens.*GradCAM"):
+        explainer(model, blocks=["block"])(IMAGES, targets=1)
 
 
 @pytest.mark.parametrize("explainer", ATTENTION)

@@ -190,6 +190,7 @@ def test_an_explicit_softmax_is_seen_and_kept(softmax, product):
         attend()
     assert watch.attention == {0}
     assert_close(looked[0][1], query @ key.mT)
+    assert len(watch.values[0][0]) == KEYS
     with AttentionProbabilities([0]) as mode, torch.no_grad():
         output = attend()
     assert torch.equal(output.detach(), expected)

@@ -132,19 +132,19 @@ def multi_head(
     return output, weights.to(output.dtype) if given["need_weights"] else None
 
 
-def attention_logits(given: Mapping[str, Any]) -> Tensor:
-    """Return the logits of attention, before the softmax, in float32 or wider.
+def logits_and_values(given: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return the logits of attention, before the softmax, in float32 or wider, and its values.
 
     Args:
         given: arguments by name of :data:`FUSED` or :data:`MODULE`.
 
     Returns:
-        (..., queries, keys).
+        (..., queries, keys) and (..., keys, channels).
     """
     if "num_heads" in given:
-        query, key, _ = _projected(given)
-        return _logits(query, key, _module_mask(given))
-    return _fused_logits(given)
+        query, key, value = _projected(given)
+        return _logits(query, key, _module_mask(given)), value
+    return _fused_logits(given), given["value"]
 
 
 def by_head(values: Tensor, images: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention_by_definition import attention_arguments, attention_kind, attention_logits
+from .attention_by_definition import attention_arguments, attention_kind, logits_and_values
 from .modes import Interception
 
 #: Operations that may lie between the softmax and the product with the values.
@@ -35,6 +35,7 @@ class AttentionCalls(Interception):
         attention: the indices of those that are attention. A softmax counts if its result, or a
             reshaped or cast copy of it, is summed over its last axis in a product with other
             values.
+        values: copies of the values that each call of attention weights, each (keys, ...).
     """
 
     def __init__(self, look: Callable[[int, Tensor], None]) -> None:
@@ -42,6 +43,7 @@ class AttentionCalls(Interception):
         self.look = look
         self.count = 0
         self.attention: set[int] = set()
+        self.values: dict[int, list[Tensor]] = {}
         # Results of softmax calls by their id, kept alive so that no other tensor takes the id,
         # and their versions, as a tensor that was written to no longer counts.
         self._results: dict[int, tuple[Tensor, int, int]] = {}
@@ -58,9 +60,9 @@ class AttentionCalls(Interception):
                 self._results[id(result)] = result, call, result._version
                 logits = args[0] if args else kwargs["input"]
             else:
-                self.attention.add(call)
                 with torch.no_grad():
-                    logits = attention_logits(attention_arguments(kind, args, kwargs))
+                    logits, values = logits_and_values(attention_arguments(kind, args, kwargs))
+                self._add(call, values, -2)
             with torch.no_grad():
                 self.look(call, logits)
         elif self._results:
@@ -73,8 +75,7 @@ class AttentionCalls(Interception):
         """Record whether a call is the product of probabilities and values, or precedes it."""
         name = spelled.partition(".")[0]
         if name in _PRODUCTS:
-            for call in self._weighting(name, args):
-                self.attention.add(call)
+            self._weigh(name, [*args, *kwargs.values()])
         elif name.rstrip("_") in _BETWEEN and isinstance(result, Tensor):
             given = args[0] if args else kwargs.get("input")
             before = 1 if name.endswith("_") and not name.endswith("__") else 0
@@ -82,20 +83,29 @@ class AttentionCalls(Interception):
             if known is not None and given is not None and result.shape[-1] == given.shape[-1]:
                 self._results[id(result)] = result, known, result._version
 
-    def _weighting(self, name: str, args: Sequence[Any]) -> list[int]:
-        """Return the softmax calls whose last axis this product sums over."""
-        if name == "einsum":
-            operands = args[1:] if len(args) != 2 or isinstance(args[1], Tensor) else args[1]
-            terms = str(args[0]).replace(" ", "").partition("->")
-            subscripts = terms[0].split(",")
-            weights = [
-                operand
-                for operand, subscript in zip(operands, subscripts, strict=False)
-                if subscript[-1] not in terms[2]
-            ]
-        else:
-            weights = [args[1] if name == "baddbmm" else args[0]]
-        return [call for each in weights if (call := self._call_of(each)) is not None]
+    def _weigh(self, name: str, given: Sequence[Any]) -> None:
+        """Record the softmax calls whose last axis this product sums over, and their values."""
+        if name != "einsum":
+            start = 1 if name == "baddbmm" else 0
+            weights, values = [x for x in given if isinstance(x, Tensor)][start : start + 2]
+            if (call := self._call_of(weights)) is not None:
+                self._add(call, values, max(-2, -values.ndim))
+        elif isinstance(given[0], str):
+            operands = given[1:] if isinstance(given[1], Tensor) else given[1]
+            terms = given[0].replace(" ", "").partition("->")
+            pairs = list(zip(operands, terms[0].split(","), strict=False))
+            for weights, subscript in pairs:
+                call, label = self._call_of(weights), subscript[-1:]
+                if call is None or label in terms[2]:
+                    continue
+                for values, own in pairs:
+                    if values is not weights and label in own:
+                        self._add(call, values, own.index(label) - len(own))
+
+    def _add(self, call: int, values: Tensor, axis: int) -> None:
+        """Record a call of attention, and its values with the axis of its keys in front."""
+        self.attention.add(call)
+        self.values.setdefault(call, []).append(values.detach().movedim(axis, 0).clone())
 
     def _call_of(self, value: Any, writes: int = 0) -> int | None:
         """Return the index of the softmax that a tensor is the result of, or None.

@@ -13,7 +13,7 @@ from ..intercept import AttentionCalls
 from ..intercept.attention_by_definition import by_head
 from ..model import named
 from ..probe import Probe
-from ..probe.captures import first_tensor, replace_first
+from ..probe.captures import first_tensor
 
 #: Number of images in the run, if the model accepts it.
 _ROWS = 2
@@ -66,7 +66,7 @@ class AttentionRun:
 
     Args:
         probe: the model and the images to run.
-        changed: outputs that replace those of modules, by module name.
+        changed: first inputs that replace those of modules, by module name.
     """
 
     def __init__(self, probe: Probe, changed: Mapping[str, Tensor] | None = None) -> None:
@@ -92,7 +92,9 @@ class AttentionRun:
         (own,) = [i for i in self.attention if call.first <= i < call.end]
         return own
 
-    def _enter(self, name: str, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+    def _enter(
+        self, name: str, inputs: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         tensors = (
             value
             for value in (*inputs, *keywords.values())
@@ -101,13 +103,19 @@ class AttentionRun:
         given = next(tensors, None)
         kept = None if given is None or given.ndim not in (3, 4) else given.clone()
         self._open.append((name, kept, self.watch.count))
+        if name not in self.changed:
+            return None
+        changed = self.changed[name].clone()  # a block may write to its input
+        return (
+            tuple(changed if value is given else value for value in inputs),
+            {key: changed if value is given else value for key, value in keywords.items()},
+        )
 
-    def _leave(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
+    def _leave(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
         begun, given, first = self._open.pop()
         while begun != name:  # a call that raised an error, which the model caught
             begun, given, first = self._open.pop()
         tensor = first_tensor(output)
-        replaced = self.changed.get(name)
         # Keep tensors only of modules that call attention, as a large model has many others.
         attends = self.watch.count > first
         kept = attends and given is not None and tensor is not None and given.shape == tensor.shape
@@ -120,7 +128,6 @@ class AttentionRun:
                 self.watch.count,
             )
         )
-        return None if replaced is None else replace_first(output, replaced)
 
     def _look(self, call: int, logits: Tensor) -> None:
         self.shapes[call] = tuple(logits.shape)

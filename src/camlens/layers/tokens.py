@@ -125,16 +125,14 @@ def check_rows(probe: Probe, run: AttentionRun, chain: Sequence[BlockCall]) -> N
 def check_order(
     probe: Probe, run: AttentionRun, chain: Sequence[BlockCall], tokens: Tokens, token: int
 ) -> None:
-    """Check that changing one token of a block's input changes only that token's query and key.
-
-    The first block is not checked, as its input is not the output of another block.
+    """Check that changing one token of a block's input changes only its query, key and value.
 
     Raises:
-        ValueError: other queries or keys change as well.
+        ValueError: other queries, keys or values change as well.
     """
-    changed = {call.name: tokens.changed(call.tensor(), token) for call in chain[:-1]}
+    changed = {c.name: tokens.changed(c.given, token) for c in chain if c.given is not None}
     again = AttentionRun(probe, changed)
-    for call in chain[1:]:
+    for call in chain:
         number = run.attention_of(call)
         before, after = run.samples[number], again.samples[number]
         # Changes of the logits of a few queries with all keys, and of all queries with a few keys.
@@ -147,12 +145,20 @@ def check_order(
         others = some != token
         table = torch.cat([queries[others], keys.T[others]])  # (.., T)
         seen = torch.cat([seen_queries[others], seen_keys.T[others]])[:, token]
-        largest = table.amax()
+        products = zip(run.watch.values[number], again.watch.values[number], strict=True)
+        values = torch.stack([(a - b).abs().flatten(1).amax(dim=1) for a, b in products])
         own = table[:, token][seen]
-        table[:, token] = 0
-        if not (own > 0).all() or not len(own) or table.amax() > _ROUNDING * largest:
+        alone = _alone(table, token) and _alone(values, token)
+        if not alone or not len(own) or not (own > 0).all():
             raise ValueError(
                 f"changing token {token} of the input of block {call.name!r} changes more than "
-                f"query and key {token}: its attention is over channels, or reorders the tokens, "
-                f"or mixes them first, so it is not a map from tokens to tokens; {REMEDY}"
+                f"query, key and value {token}: its attention is over channels, or reorders the "
+                f"tokens, or mixes them first, so it is not a map from tokens to tokens; {REMEDY}"
             )
+
+
+def _alone(changes: Tensor, token: int) -> bool:
+    """Return whether only one token changes, in (.., T) sizes of changes."""
+    others = changes.clone()
+    others[:, token] = 0
+    return bool(changes.amax() > 0 and others.amax() <= _ROUNDING * changes.amax())

@@ -23,8 +23,10 @@ from ..model import is_training
 #: Receives (layer name, inputs, output); its result replaces the output, unless it is None.
 See = Callable[[str, tuple[Any, ...], Any], Any]
 
-#: Receives (layer name, inputs, keyword inputs) before a layer runs.
-Enter = Callable[[str, tuple[Any, ...], dict[str, Any]], None]
+#: Receives (layer name, inputs, keyword inputs) before a layer runs; its result, if it is not None,
+#: replaces these inputs.
+Enter = Callable[[str, tuple[Any, ...], dict[str, Any]], "_Inputs | None"]
+_Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 _T = TypeVar("_T")
 
@@ -153,9 +155,11 @@ class _EntryHook:
             keyed[handle.id] = True
             module._forward_pre_hooks[handle.id] = cls(name, enter, see, depth)
 
-    def __call__(self, _: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        if _thread.see is self.see and self.depth.calls <= 1:
-            self.enter(self.name, inputs, keywords)
+    def __call__(
+        self, _: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> _Inputs | None:
+        shown = _thread.see is self.see and self.depth.calls <= 1
+        return self.enter(self.name, inputs, keywords) if shown else None
 
 
 class _Depth:
