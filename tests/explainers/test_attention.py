@@ -359,8 +359,7 @@ def test_heads_before_the_images_are_an_error(explainer, images):
         explainer(Blocks("(N, heads, 1, ...)").eval())(images, targets=1)
 
 
-# LeGrad runs the head for the tokens of all blocks at once.
-@pytest.mark.parametrize("explainer", [camlens.GenericAttention, camlens.AttentionRollout])
+@pytest.mark.parametrize("explainer", ATTENTION)
 def test_a_model_of_single_images_is_explained(explainer):
     class Single(Blocks):
         def forward(self, images):

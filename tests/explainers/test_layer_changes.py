@@ -204,6 +204,19 @@ def test_what_comes_before_runs_on_as_little_as_the_model_bears(kind, before):
     assert_close(found.raw, cam.ablation_cam(activations, fall, scores), rtol=1e-3, atol=1e-5)
 
 
+def test_a_model_of_single_images_runs_one_changed_activation_at_a_time():
+    class Single(Deep):
+        def forward(self, images):
+            if len(images) != 1:
+                raise RuntimeError("expected a single image")
+            return super().forward(images)
+
+    model, image = Single().eval(), IMAGES[:1]
+    fall, activations, scores = falls(model, "features", (image,), "zero", "channels")
+    found = camlens.AblationCAM(model, "features")(image, targets="all")
+    assert_close(found.raw, cam.ablation_cam(activations, fall, scores), rtol=1e-3, atol=1e-5)
+
+
 def test_layer_integrated_gradients_are_complete(deep):
     for baseline in ("zero", "mean"):
         explainer = camlens.LayerIntegratedGradients(deep, "features", steps=64, baseline=baseline)

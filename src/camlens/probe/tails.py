@@ -88,10 +88,18 @@ class Tail:
         Yields:
             The pass of each batch; its ``scores`` are (m, K).
         """
-        step = self.rows
-        for first in range(0, len(source), step):
+        first, step = 0, self.rows
+        while first < len(source):
             rows = slice(first, first + step)
-            yield self._run(make(rows), source[rows], start, mode)
+            try:
+                part = self._run(make(rows), source[rows], start, mode)
+            except Exception:  # a model may take single images only, and fail in any way
+                if step == 1 or len(self.activations) > 1:
+                    raise
+                step = 1
+                continue
+            yield part
+            first = rows.stop
 
     def scores(self, make: Callable[[slice], Tensor], source: Tensor) -> Tensor:
         """Return the (M, K) scores of M changed activations, without gradients."""
