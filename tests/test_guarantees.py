@@ -86,20 +86,39 @@ def test_the_model_is_bit_identical_after_a_call(explainer, drawn):
     assert not images.requires_grad
 
 
-@pytest.mark.parametrize("explainer", CAMS)
+class Drawing(nn.Module):
+    """A model with a head that draws random numbers in evaluation mode."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.net, self.wide, self.last = Small(), nn.Linear(5, 64), nn.Linear(64, 5)
+        self.head = head
+
+    def forward(self, x):
+        return self.last(self.head(self.wide(self.net(x))))
+
+
+@pytest.mark.parametrize("explainer", EVERY)
 @pytest.mark.parametrize("images", [1, 2])
 def test_scores_that_are_random_in_evaluation_mode_are_an_error(explainer, images):
-    class Random(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net, self.head = Small(), nn.Linear(5, 5)
-
-        def forward(self, x):
-            return self.head(functional.dropout(self.net(x), 0.5, training=True))
-
+    model = Drawing(lambda x: functional.dropout(x, 0.5, training=True)).eval()
     layer = "net.act" if explainer is camlens.CAM else "net.conv2"
     with pytest.raises(ValueError, match="random operations, such as dropout"):
-        made(explainer, Random().eval(), layer)(torch.rand(images, 3, 8, 8), targets=1)
+        made(explainer, model, layer)(torch.rand(images, 3, 8, 8), targets=1)
+
+
+def test_a_model_that_trains_with_its_maps_may_be_random():
+    model = Drawing(lambda x: functional.dropout(x, 0.5, training=True)).eval()
+    explanation = camlens.Saliency(model, create_graph=True)(torch.rand(2, 3, 8, 8), targets=1)
+    assert explanation.raw.requires_grad
+
+
+def test_a_model_that_draws_numbers_without_using_them_is_explained():
+    images = torch.rand(2, 3, 8, 8)
+    model = Drawing(lambda x: (torch.rand(1), x)[1]).eval()
+    found = camlens.Saliency(model)(images, targets=1)
+    model.head = nn.Identity().eval()
+    assert torch.equal(found.raw, camlens.Saliency(model)(images, targets=1).raw)
 
 
 class Normalizing(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, final
@@ -21,6 +22,7 @@ from ..model import (
 )
 from ..probe import Probe
 from ..probe.hooks import undisturbed
+from ..probe.randomness import random_scores_refused
 from ..registration import Registration
 from ..targets import Targets
 
@@ -112,8 +114,8 @@ class Explainer(abc.ABC):
             LookupError: a layer is unknown or did not run, or no layer can be explained.
             TypeError: the images, the targets or the model's output have the wrong type.
             ValueError: a shape is wrong, a layer's output is not a map of the image, the model is
-                in training mode, a target is out of range, or scores are not finite or do not
-                depend on the layer.
+                in training mode, a target is out of range, or scores are random, not finite or do
+                not depend on the layer.
         """
         check_images(images)
         check_batched(self.model, images)
@@ -139,8 +141,11 @@ class Explainer(abc.ABC):
                 targets,
                 create_graph=self.create_graph,
             )
+            # A model that trains with its maps may be random.
+            guard = contextlib.nullcontext() if self.create_graph else random_scores_refused(probe)
             try:
-                attribution = self.attribute(probe)
+                with guard:
+                    attribution = self.attribute(probe)
             except RuntimeError as error:
                 if "nference tensor" not in str(error):
                     raise

@@ -14,6 +14,7 @@ from ..model import layer, named
 from ..probe import Probe, Site
 from ..probe.captures import first_tensor
 from ..probe.inputs import follow
+from ..probe.randomness import check_repeatable
 from ..registration import Registration
 from ..targets import select
 
@@ -71,13 +72,8 @@ def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Readin
             raise
         runs.outputs.clear()
         readings = geometry.measure(runs.run, names, probe.images, fixed=True, **how)
-    mixed = runs.mixes_images()
-    if mixed and runs.are_random():
-        raise ValueError(
-            "the scores of the same images change from one forward pass to the next, although the "
-            "model is in evaluation mode: switch off random operations, such as dropout with "
-            "training=True"
-        )
+    if mixed := runs.mixes_images():
+        check_repeatable(probe)
     return readings, mixed
 
 
@@ -88,7 +84,6 @@ class _Runs:
         self.probe = probe
         #: For the unchanged images; with image 0 changed; in reverse order.
         self.outputs: list[Any] = []
-        self.unchanged: Tensor | None = None
 
     def run(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the outputs of layers, without gradients."""
@@ -116,19 +111,9 @@ class _Runs:
                 outputs[name] = tensor.detach().clone()
 
         returned, _ = probe.execute(layers, keep, images)
-        if not self.outputs:
-            self.unchanged = images
         if len(self.outputs) < 3:
             self.outputs.append(returned)
         return outputs
-
-    def are_random(self) -> bool:
-        """Return whether repeating the first run gives other scores."""
-        outputs, _ = self.probe.execute((), lambda *_: None, self.unchanged)
-        before, again = self._scores(self.outputs[0]), self._scores(outputs)
-        if before is None or again is None or before.shape != again.shape:
-            return False
-        return bool((again - before).abs().max() > _SMALL * before.abs().max())
 
     def mixes_images(self) -> bool:
         """Return whether a change of image 0, or of the images' order, changes other scores."""

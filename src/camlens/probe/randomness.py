@@ -1,0 +1,72 @@
+"""Refuses models whose scores are random in evaluation mode."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .probe import Probe
+
+#: Largest change that counts as rounding, as a fraction of the largest score.
+_SMALL = 1e-4
+#: Number of repeated passes. Several, as a rare random operation, such as skipping a block with a
+#: probability of 0.1, may leave two passes alike.
+_REPEATS = 4
+
+
+@contextlib.contextmanager
+def random_scores_refused(probe: Probe) -> Iterator[None]:
+    """Refuse random scores if the state of torch's random generators changes in the block.
+
+    Comparing the states costs no pass of the model. A changed state alone is no fault: the model
+    may not use the numbers that it draws, or another thread may have drawn them. Python's own
+    generator is not compared, as type checkers at run time draw from it in every call.
+
+    Raises:
+        ValueError: see :func:`check_repeatable`.
+    """
+    before = _states()
+    try:
+        yield
+    except (LookupError, ValueError):
+        # It may be a consequence of random scores, such as those of two runs that must agree.
+        if not _equal(before, _states()):
+            check_repeatable(probe)
+        raise
+    if not _equal(before, _states()):
+        check_repeatable(probe)
+
+
+def check_repeatable(probe: Probe) -> None:
+    """Check that repeated passes of the same images give the same scores.
+
+    Raises:
+        ValueError: the scores differ.
+    """
+    given = probe.images, probe.inputs, probe.keywords
+    first = Probe(probe.model, *given, probe.targets)
+    scores = first.unchanged().scores.detach()
+    targets = first.fixed_targets()
+    for _ in range(_REPEATS):
+        again = Probe(probe.model, *given, targets).unchanged().scores.detach()
+        if (again - scores).abs().amax() > _SMALL * scores.abs().amax():
+            raise ValueError(
+                "the scores of the same images change from one forward pass to the next, although "
+                "the model is in evaluation mode: switch off random operations, such as dropout "
+                "with training=True"
+            )
+
+
+def _states() -> list[Tensor]:
+    """Return the states of torch's random generators, which lie on the host."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_initialized():
+        states += torch.cuda.get_rng_state_all()
+    return states
+
+
+def _equal(before: list[Tensor], after: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(before, after, strict=False))
