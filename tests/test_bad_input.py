@@ -202,6 +202,48 @@ def test_scripted_models(explainer, how):
         explainer(model, "1")(IMAGES)
 
 
+class Mapped(nn.Module):
+    """A network whose body runs as ``run(body, images)``."""
+
+    def __init__(self, run):
+        super().__init__()
+        self.run, self.body = run, nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, images):
+        return self.head(self.run(self.body, images).mean((-2, -1)))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda body, x: torch.cat([body(image[None]) for image in x]),
+        lambda body, x: torch.stack([body(image) for image in x]),
+        lambda body, x: torch.cat([body(part) for part in x.split(max(1, len(x) // 3))]),
+    ],
+)
+def test_layers_that_run_with_a_part_of_the_images_name_the_remedy(run):
+    explainer = camlens.GradCAM(Mapped(run).eval(), "body")
+    with pytest.raises(
+        ValueError, match=r"'body' runs (\d+) times .* a part .*one image .*layouts\.nchw"
+    ):
+        explainer(IMAGES)
+
+
+def test_layers_inside_vmap_name_the_remedy():
+    model = Mapped(lambda body, x: torch.vmap(lambda image: body(image[None])[0])(x)).eval()
+    for explain in (camlens.GradCAM(model, "body"), camlens.FullGrad(model)):
+        with pytest.raises(ValueError, match=r"runs inside torch\.vmap.*without vmap"):
+            explain(IMAGES)
+    for explain in (camlens.GuidedBackprop(model), camlens.LRP(model)):
+        with pytest.raises(ValueError, match=r"torch\.vmap.*camlens\.IntegratedGradients"):
+            explain(IMAGES)
+    plain = Mapped(lambda body, x: body(x)).eval()
+    plain.load_state_dict(model.state_dict())
+    expected = camlens.Saliency(plain)(IMAGES, targets="all").raw
+    assert_close(camlens.Saliency(model)(IMAGES, targets="all").raw, expected)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_the_relus_of_a_scripted_model_are_not_seen():
     with pytest.raises(ValueError, match=r"no ReLU ran: .*scripted module"):

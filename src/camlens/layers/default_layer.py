@@ -138,9 +138,9 @@ def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
     size = " x ".join(map(str, evidence.trace.size))
     none = (
         "no module that camlens can hook returns more than a vector for each image (inside a "
-        "checkpoint it can hook modules only with use_reentrant=False, and scripted modules "
-        "never; if a module runs once for each image it reads only the last run: name it, explain "
-        "one image at a time, and pass layout=camlens.layouts.nchw)"
+        "checkpoint it can hook modules only with use_reentrant=False, and scripted modules or "
+        "those inside torch.vmap never; if a module runs once for each image it reads only the "
+        "last run: name it, explain one image at a time, and pass layout=camlens.layouts.nchw)"
     )
     example = repr(maps[0].name) if maps else "layer"
     return (

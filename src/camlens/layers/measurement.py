@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,9 +73,19 @@ def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Readin
         if fixed:
             raise
         runs.outputs.clear()
+        runs.parts.clear()
         readings = geometry.measure(runs.run, names, probe.images, fixed=True, **how)
     if mixed := runs.mixes_images():
         check_repeatable(probe)
+    for name in runs.parts.keys() & readings.keys():
+        if readings[name].layout is None:
+            count, n = runs.parts[name]
+            reason = (
+                f"layer {name!r} runs {count} times in a pass of {n} images, with a part of them "
+                "each time, and camlens reads the last run only: explain one image at a time, and "
+                "pass layout=camlens.layouts.nchw or another function that returns (N, C, *grid)"
+            )
+            readings[name] = dataclasses.replace(readings[name], reason=reason)
     return readings, mixed
 
 
@@ -84,6 +96,8 @@ class _Runs:
         self.probe = probe
         #: For the unchanged images; with image 0 changed; in reverse order.
         self.outputs: list[Any] = []
+        #: By layer that runs with a part of the images each time: its runs, and all images.
+        self.parts: dict[str, tuple[int, int]] = {}
 
     def run(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the outputs of layers, without gradients."""
@@ -103,16 +117,23 @@ class _Runs:
 
     def _run(self, probe: Probe, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}
+        counts = collections.Counter[str]()
 
         def keep(name: str, _: tuple[Any, ...], output: Any) -> None:
             tensor = first_tensor(output)
             outputs.pop(name, None)
+            counts[name] += 1
             if tensor is not None:
                 outputs[name] = tensor.detach().clone()
 
         returned, _ = probe.execute(layers, keep, images)
         if len(self.outputs) < 3:
             self.outputs.append(returned)
+        n = len(images)
+        for name, tensor in outputs.items():
+            rows = len(tensor) if tensor.ndim else 1
+            if counts[name] > 1 and rows != n and n in (counts[name], counts[name] * rows):
+                self.parts[name] = counts[name], n
         return outputs
 
     def mixes_images(self) -> bool:

@@ -23,6 +23,12 @@ class Capture:
     def __call__(self, name: str, inputs: tuple[Any, ...], output: Any) -> Any:
         """Capture a layer's output, and return a copy that the model continues with."""
         tensor = first_tensor(output)
+        if tensor is None and _in_vmap(output):
+            raise ValueError(
+                f"layer {name!r} runs inside torch.vmap, where camlens cannot capture its output: "
+                "name a layer outside of it, write the model's forward without vmap, or use a "
+                "method that needs no layer, such as camlens.IntegratedGradients"
+            )
         if tensor is None:
             raise TypeError(
                 f"layer {name!r} gives {_kind(output)}: expected a floating-point tensor, or a "
@@ -124,9 +130,22 @@ class Severed(Capture):
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """Return an output, or the first element of a tuple, if it is a floating-point tensor."""
-    first = output[0] if isinstance(output, (tuple, list)) and output else output
-    return first if isinstance(first, Tensor) and first.is_floating_point() else None
+    """Return an output, or the first element of a tuple, if it is a floating-point tensor.
+
+    A tensor inside ``torch.vmap`` does not count, as it is invalid after the call.
+    """
+    first = _first(output)
+    floating = isinstance(first, Tensor) and first.is_floating_point()
+    return first if floating and not _in_vmap(output) else None
+
+
+def _first(output: Any) -> Any:
+    return output[0] if isinstance(output, (tuple, list)) and output else output
+
+
+def _in_vmap(output: Any) -> bool:
+    first = _first(output)
+    return isinstance(first, Tensor) and torch._C._functorch.is_batchedtensor(first)
 
 
 def replace_first(output: Any, tensor: Tensor) -> Any:

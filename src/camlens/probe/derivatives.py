@@ -167,6 +167,12 @@ def remedy(error: RuntimeError) -> str | None:
             "autograd.grad does not support: use checkpoint(..., use_reentrant=False), or switch "
             "gradient checkpointing off while you explain"
         )
+    if "setup_context" in text:
+        return (
+            "the model calls an activation inside torch.vmap, where its backward rule cannot be "
+            "replaced: write the model's forward without vmap, or use camlens.Saliency or "
+            "camlens.IntegratedGradients"
+        )
     if any(words in text for words in _OVERWRITTEN):
         return (
             "the model overwrites a tensor that its gradient needs (an in-place operation after "

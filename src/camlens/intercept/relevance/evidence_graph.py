@@ -192,7 +192,10 @@ def named(node: Node) -> str:
     name = kind(node) if known is None else known.__name__
     words = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")
     if known is None and name in _LAYERS:
-        return f"a layer ({words}) whose call camlens cannot see, as in a scripted module"
+        return (
+            f"a layer ({words}) whose call camlens cannot see, as in a scripted module or in "
+            "torch.vmap"
+        )
     return words
 
 
