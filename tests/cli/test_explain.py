@@ -239,7 +239,7 @@ def test_the_excess_is_shown_with_its_standard_error(run, model, hopper):
         ablation.names, ablation.excess[0, 0], ablation.standard_error[0, 0], strict=True
     ):
         clear = abs(excess) > 2 * error
-        side = ("above" if excess > 0 else "below") if clear else "cannot be told"
+        side = ("above" if excess > 0 else "below") if clear else "inconclusive"
         shown = re.escape(f"{excess:+.3g} ± {error:.2g}")
         assert re.search(rf"{name} .* {shown} +{side}", got.out)
         told += clear.item()

@@ -613,7 +613,7 @@ def test_repr_is_one_line_and_print_shows_the_first_numbers(images, small):
 
 
 def few():
-    """Above chance, not to be told from it, below it, and absent."""
+    """Above chance, inconclusive, below it, and absent."""
     drop = torch.tensor([[[2.0, 0.7, 0.1, torch.nan]]])
     return ablation_of(drop, 0.5, 0.15, names=("nose", "mouth", "brows", "hat"))
 
@@ -622,7 +622,7 @@ def test_the_excess_of_one_image_is_read_against_chance():
     assert str(few()).splitlines()[1:] == [
         "region    drop  chance  excess ± standard error  against chance",
         "nose      2.00    0.50  +1.5 ± 0.15              above",
-        "mouth     0.70    0.50  +0.2 ± 0.15              cannot be told",
+        "mouth     0.70    0.50  +0.2 ± 0.15              inconclusive",
         "brows     0.10    0.50  -0.4 ± 0.15              below",
         "hat     absent    0.50",
     ]
@@ -636,7 +636,7 @@ def test_a_notebook_shows_the_fall_beside_chance():
     assert table.rows == [
         ["region", "drop", "mean at 8 random positions (chance)", excess, "against chance"],
         ["nose", "2.00", "0.50", "+1.5 ± 0.15", "above"],
-        ["mouth", "0.70", "0.50", "+0.2 ± 0.15", "cannot be told"],
+        ["mouth", "0.70", "0.50", "+0.2 ± 0.15", "inconclusive"],
         ["brows", "0.10", "0.50", "-0.4 ± 0.15", "below"],
         ["hat", "absent", "0.50", "", ""],
     ]
@@ -644,5 +644,5 @@ def test_a_notebook_shows_the_fall_beside_chance():
 
 @pytest.mark.parametrize("error", [0.0, math.nan])
 def test_an_excess_of_zero_or_of_one_placement_is_not_told_from_chance(error):
-    assert against_chance(0.0, error) == "cannot be told"
-    assert against_chance(1.0, error) == ("cannot be told" if math.isnan(error) else "above")
+    assert against_chance(0.0, error) == "inconclusive"
+    assert against_chance(1.0, error) == ("inconclusive" if math.isnan(error) else "above")

@@ -369,10 +369,10 @@ class TestRecord:
         assert np.allclose(shares, own["share"], atol=0.002)
         excess = own["excess"].tolist()
         assert [r[4] for r in rows[1]] == [f"{float(f'{e:.4g}'):+.3f} ± 0.200" for e in excess]
-        assert {r[5] for r in rows[1]} == {"above", "below", "cannot be told"}
+        assert {r[5] for r in rows[1]} == {"above", "below", "inconclusive"}
         for row, value in zip(rows[1], excess, strict=True):
             side = "above" if value > 0 else "below"
-            assert row[5] == (side if abs(value) > 0.4 else "cannot be told")
+            assert row[5] == (side if abs(value) > 0.4 else "inconclusive")
         probable = [r[6].split(" ± ") for r in rows[1]]
         values = [float(value) for value, _ in probable]
         assert np.allclose(values, own["probability_excess"], atol=1e-3)

@@ -13,8 +13,8 @@ from ..render.text_tables import text_table
 
 #: How to read the columns of :func:`plus_minus` and :func:`against_chance`.
 READING = (
-    "Below chance: removing the region costs less than removing the same shape elsewhere. Cannot "
-    "be told: the excess is within two standard errors of 0; more placements may tell."
+    "Below chance: removing the region costs less than removing the same shape elsewhere. "
+    "Inconclusive: the excess is within two standard errors of 0; more placements may decide."
 )
 
 
@@ -113,14 +113,14 @@ def plus_minus(excess: float, standard_error: float) -> str:
 
 
 def against_chance(excess: float, standard_error: float) -> str:
-    """Compare a drop with chance: "above", "below", or "cannot be told"; empty if there is none.
+    """Compare a drop with chance: "above", "below", or "inconclusive"; empty if there is none.
 
     Example:
         >>> against_chance(0.3, 0.1), against_chance(-0.3, 0.1), against_chance(0.3, 0.8)
-        ('above', 'below', 'cannot be told')
+        ('above', 'below', 'inconclusive')
     """
     if math.isnan(excess):
         return ""
     if not abs(excess) > 2 * standard_error:  # nor with a single placement, whose error is NaN
-        return "cannot be told"
+        return "inconclusive"
     return "above" if excess > 0 else "below"

@@ -570,14 +570,14 @@ function regionsTable(image) {
 
 const howToReadExcess =
   "Excess ± its standard error over the random positions. Below chance: removing the region costs less than removing " +
-  "the same shape elsewhere. Cannot be told: the excess of the score is within two standard errors of 0.";
+  "the same shape elsewhere. Inconclusive: the excess of the score is within two standard errors of 0.";
 
 function excessCells(map, i) {
   const withError = (value, error) => asSigned(value) + (value === null ? "" : ` ± ${asText(error, 3)}`);
   const [excess, error] = [map.excess[i], map.error[i]];
   // With a single position the error is unknown.
   const told = excess !== null && error !== null && Math.abs(excess) > 2 * error;
-  const side = excess === null ? "–" : !told ? "cannot be told" : excess > 0 ? "above" : "below";
+  const side = excess === null ? "–" : !told ? "inconclusive" : excess > 0 ? "above" : "below";
   return [
     numberCell(withError(excess, error)),
     cell(side, told ? "" : "none"),
