@@ -113,7 +113,7 @@ def test_a_function_that_returns_classes(factory):
     assert found.preprocessing.steps == Preprocessing(
         size=(8, 8), resize=(12, 12), channels=1, mean=(0.5,), std=(0.5,)
     )
-    found = loading.load_model(f"{factory}:both", classes="wxyz")
+    found = loading.load_model(f"{factory}:both", classes=list("wxyz"))
     assert found.classes == ("w", "x", "y", "z")
 
 

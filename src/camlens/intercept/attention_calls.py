@@ -100,7 +100,11 @@ class AttentionCalls(Interception):
                     continue
                 for values, own in pairs:
                     if values is not weights and label in own:
-                        self._add(call, values, own.index(label) - len(own))
+                        # An ellipsis stands for any number of dimensions: count from the other end.
+                        axis = own.index(label)
+                        self._add(
+                            call, values, axis if "..." not in own[:axis] else axis - len(own)
+                        )
 
     def _add(self, call: int, values: Tensor, axis: int) -> None:
         """Record a call of attention, and its values with the axis of its keys in front."""

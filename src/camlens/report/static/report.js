@@ -555,14 +555,14 @@ function regionsTable(image) {
     return [
       element("td", {}, regionName(i)),
       numberCell(density === null ? whyNone(map, area) : asText(density), density === null ? "none" : ""),
-      numberCell(density === null || area === null ? "–" : `${(100 * density * area).toFixed(1)}%`),
-      numberCell(area === null ? "–" : `${(100 * area).toFixed(1)}%`),
+      numberCell(density === null || area === null ? "–" : `${(100 * density * area).toFixed(1)}%`, "detail"),
+      numberCell(area === null ? "–" : `${(100 * area).toFixed(1)}%`, "detail"),
       ...(map.excess ? excessCells(map, i) : []),
     ];
   });
-  const head = [["region"], ["density", "number"], ["of heat", "number"], ["of area", "number"]];
+  const head = [["region"], ["density", "number"], ["of heat", "number detail"], ["of area", "number detail"]];
   if (!map.excess) return [tableOf(`Regions: ${sideName(image, map)}`, head, rows)];
-  head.push(["excess of the score", "number"], ["against chance"], ["excess of the prob\u00adability", "number"]);
+  head.push(["excess of the score", "number"], ["against chance"], ["excess of the prob\u00adability", "number detail"]);
   const table = tableOf(`Regions: ${sideName(image, map)}`, head, rows);
   table.append(element("p", { className: "aside" }, howToReadExcess));
   return [table];
@@ -581,7 +581,7 @@ function excessCells(map, i) {
   return [
     numberCell(withError(excess, error)),
     cell(side, told ? "" : "none"),
-    numberCell(withError(map.probability?.[i] ?? null, map.probability_error?.[i] ?? null)),
+    numberCell(withError(map.probability?.[i] ?? null, map.probability_error?.[i] ?? null), "detail"),
   ];
 }
 
