@@ -41,8 +41,8 @@ figure = camlens.sheet(
 # %%
 # ``density`` is a region's share of the heat divided by its share of the area: 1 is what a uniform
 # map has. ``excess`` is what the score loses when the region is blurred, beyond what the same blur
-# costs at random places of the face, ± its standard error; within two of these of 0 it cannot be
-# told from chance.
+# costs at random places of the face, ± its standard error; within two of these of 0 it is
+# inconclusive.
 
 scores = regions.score(explanation, face)
 ablation = camlens.faithfulness.ablate_regions(model, images, face, targets=explanation)

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+def write_whole(path: str | os.PathLike[str], content: bytes | memoryview) -> None:
     """Write a temporary file and rename it to ``path``, so that no reader sees a partial file.
 
     If the path is a symbolic link, the file that it points to is replaced.

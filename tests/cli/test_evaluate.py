@@ -131,6 +131,10 @@ def test_image_files_are_evaluated_like_their_folder(run, words, images, folder)
     assert "expected one folder, or only image files, got 2 paths of which" in said
     got = run("evaluate", "absent", *words[2:], "--out", "more", *metric)
     assert "absent does not exist" in got.err
+    got = run("evaluate", files[0], "absent.png", *words[2:], "--out", "more", *metric)
+    assert "absent.png does not exist" in got.err
+    twice = run("evaluate", files[0], files[0], *words[2:], "--out", "twice", *metric)
+    assert twice.json["table"] == one.json["table"]
 
 
 def mine(model, images, explanation, **options):

@@ -246,6 +246,10 @@ def test_the_excess_is_shown_with_its_standard_error(run, model, hopper):
     assert 0 < told < 8
     assert "score (not of the probability)" in got.out
     assert "removing the region costs less than removing the same shape elsewhere" in got.out
+    words = ("--regions", "template", "--placements", "5", "--out", "more")
+    got = run("explain", "hopper.png", *model, *words)
+    assert got.code == 2
+    assert "add --infill" in got.err
 
 
 def test_a_region_that_is_too_coarse_is_said_to_be(run, model):

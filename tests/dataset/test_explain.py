@@ -281,6 +281,18 @@ def test_the_number_of_placements(tmp_path):
     )
     with pytest.raises(ValueError, match="expected placements as a whole number of at least 1"):
         run(tmp_path / "none", placements=0)
+    run(tmp_path / "kept", dataset=Noise(3, corrupt=None), infill=None)
+    run(tmp_path / "kept", dataset=Noise(3, corrupt=None), infill=None, placements=9)  # no effect
+
+
+def test_the_notes_are_those_of_the_last_call(tmp_path):
+    for notes in (["first", "second"], ["third"]):
+        found = run(tmp_path / "run", dataset=Noise(3, corrupt=None), notes=notes)
+        assert found.manifest["notes"] == notes
+        assert found.manifest["complete"]
+    for wrong in ("a sentence", 3):
+        with pytest.raises(TypeError, match="expected notes as a list of sentences, got"):
+            run(tmp_path / "none", notes=wrong)
 
 
 def test_regions_may_be_found_on_the_pictures(tmp_path):

@@ -173,6 +173,8 @@ PRODUCTS = {
     "matmul": torch.matmul,
     "bmm": lambda p, v: torch.bmm(p.flatten(0, 1), v.flatten(0, 1)).view(N, HEADS, QUERIES, WIDTH),
     "einsum": lambda p, v: torch.einsum("bhij,bhjd->bhid", p, v),
+    "einsum, ellipsis": lambda p, v: torch.einsum("bhij,bhj...->bhi...", p, v),
+    "einsum, ellipsis first": lambda p, v: torch.einsum("...ij,...jd->...id", p, v),
     "einsum, turned": lambda p, v: torch.einsum("bhjd, bhij -> bhid", v, p),
 }
 

@@ -17,6 +17,10 @@ def test_columns_are_as_wide_as_their_cells():
     ]
 
 
+def test_a_table_without_rows_is_its_header():
+    assert text_table(["region", "density"], []) == "region  density"
+
+
 @pytest.mark.parametrize(("count", "rest"), [(24, []), (25, ["and 1 more"])])
 def test_long_tables_are_cut(count, rest):
     lines = text_table(["n"], [[float(i)] for i in range(count)]).split("\n")

@@ -25,7 +25,7 @@ REFUSED = {
         "height": [-3, 0, None],
         "reason": [3, ["x"]],
         "thumbnail": ["text", 3, [1, 2]],
-        "outlines": ["text", "[]", '{"nose": "<svg>"}', 3],
+        "outlines": ["text", "[" * 200_000, "[]", '{"nose": "<svg>"}', 3],
     },
     "maps": {
         "image": [77, -1, None, "x"],

@@ -29,7 +29,7 @@ def explain(
     target: options.Target = None,
     region_kind: options.RegionsOption = "none",
     infill: options.Infill = None,
-    placements: options.Placements = 16,
+    placements: options.Placements = None,
     activation: options.Activation = "softmax",
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("camlens-out"),
     batch_size: options.BatchSize = 8,
@@ -55,7 +55,7 @@ def explain(
     call wrote: this is an error. If the call fails, the folder does not change. A photograph that
     cannot be explained is listed with the reason, the others are explained, and the exit code is 1.
     """
-    regions.check_infill(infill, region_kind)
+    regions.check_infill(infill, placements, region_kind)
     options.check_activation(activation)
     loaded = options.load_model(
         model,
@@ -84,8 +84,12 @@ def explain(
     )
     call = _Call(loaded=loaded, photographs=photographs, names=names, tags=tags, out=out)
     asked = {
-        **{"targets": wanted, "regions": found_by, "infill": infill, "placements": placements},
-        **{"activation": activation, "notes": notes},
+        "targets": wanted,
+        "regions": found_by,
+        "infill": infill,
+        "placements": placements or 16,
+        "activation": activation,
+        "notes": notes,
     }
     with output_folder.staged(out, names) as stage, console.redirected():
         failed = call.run(explainers, stage.path, batch_size, asked)

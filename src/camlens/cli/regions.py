@@ -72,13 +72,17 @@ def named(text: str) -> tuple[RegionsOf | None, RegionFiles | None]:
     )
 
 
-def check_infill(infill: str | None, region_kind: str) -> None:
-    """Check --infill, which needs --regions.
+def check_infill(infill: str | None, placements: int | None, region_kind: str) -> None:
+    """Check --infill, which needs --regions, and --placements, which needs --infill.
 
     Raises:
-        typer.BadParameter: the infill is unknown, or there are no regions.
+        typer.BadParameter: the infill is unknown, or what an option needs is missing.
     """
     if infill is None:
+        if placements is not None:
+            raise typer.BadParameter(
+                "--placements is about removed regions, but none are removed: add --infill"
+            )
         return
     if infill not in INFILLS:
         raise typer.BadParameter(
@@ -90,9 +94,9 @@ def check_infill(infill: str | None, region_kind: str) -> None:
         )
 
 
-def notes(text: str, photographs: Photographs) -> Iterator[str]:
+def notes(region_kind: str, photographs: Photographs) -> Iterator[str]:
     """Yield a note about pictures in which YuNet finds no face, if --regions is the template."""
-    if text != "template":
+    if region_kind != "template":
         return
     if not model_files.is_here("yunet"):
         yield (

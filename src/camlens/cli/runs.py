@@ -34,7 +34,7 @@ def dataset(
     target: options.Target = None,
     region_kind: options.RegionsOption = "none",
     infill: options.Infill = None,
-    placements: options.Placements = 4,
+    placements: options.Placements = None,
     activation: options.Activation = "softmax",
     batch_size: options.BatchSize = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
@@ -62,7 +62,7 @@ def dataset(
     """
     from ..dataset import RunOptions, explain_dataset
 
-    regions.check_infill(infill, region_kind)
+    regions.check_infill(infill, placements, region_kind)
     options.check_activation(activation)
     loaded = options.load_model(
         model,
@@ -83,7 +83,7 @@ def dataset(
         regions=found_by,
         targets=wanted,
         infill=infill,
-        placements=placements,
+        placements=placements or 4,
         activation=activation,
         classes=None if loaded.classes is None else list(loaded.classes),
         batch_size=min(batch_size, loaded.batch or batch_size),
@@ -170,10 +170,13 @@ def photographs_of(
 
     Raises:
         typer.BadParameter: the regions are unknown, or a folder is not the only path.
-        NotADirectoryError, ValueError: the folder does not exist or contains no photograph.
+        FileNotFoundError, ValueError: a path does not exist, or a folder has no photograph.
     """
     found_by, region_files = regions.named(region_kind)
     notes = []
+    paths = list(dict.fromkeys(paths))  # a photograph that counts twice is no further evidence
+    if missing := [path for path in paths if not path.exists()]:
+        raise FileNotFoundError(f"{missing[0]} does not exist: pass a folder or image files")
     if len(paths) == 1 and not paths[0].is_file():
         photographs = Photographs.below(paths[0], loaded, region_files)
         if photographs.unknown:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +15,7 @@ from ..explanation import Explanation
 from ..faithfulness import RegionAblation, ablate_regions
 from ..faithfulness.evaluation.measurements import Measurement, consecutive, measure, names_of
 from ..regions.masks import Regions
-from ..regions.outlines import outlines
+from ..regions.outlines import shrunk
 from ..regions.scores import Scores, score
 from ..targets import probabilities, targets_of
 from .batches import Group
@@ -41,8 +41,8 @@ class Explained:
         scores: one for each explainer, if there are regions.
         ablation: the ablation, if an infill was given.
         measurements: values of the metrics, if any were given.
-        outlines: the regions' outlines, see :func:`camlens.regions.outlines.outlines`: for each
-            image, for all of them, or none without regions.
+        regions: their masks for each image, or one set for all, at most 224 pixels a side; None
+            without regions.
     """
 
     indexes: tuple[int, ...]
@@ -55,7 +55,7 @@ class Explained:
     scores: tuple[Scores, ...]
     ablation: RegionAblation | None
     measurements: tuple[Measurement, ...] = ()
-    outlines: Sequence[Mapping[str, str]] = ()
+    regions: Regions | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -129,7 +129,7 @@ def explain_group(
         scores=tuple(_in_main_memory(one) for one in scores),
         ablation=None if ablation is None else _in_main_memory(ablation),
         measurements=measurements,
-        outlines=() if regions is None else outlines(regions),
+        regions=None if regions is None else shrunk(regions),
     )
 
 

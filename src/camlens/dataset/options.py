@@ -66,7 +66,7 @@ class RunOptions:
         floors: floors of the metrics, see :class:`camlens.faithfulness.MetricOptions`.
         seed: seed of the metrics, see :class:`camlens.faithfulness.MetricOptions`.
         notes: what a reader of the report must know, such as "the weights are random"; the page
-            shows them under its title.
+            shows those of the last call under its title.
 
     Raises:
         TypeError: an option has the wrong type.
@@ -101,12 +101,14 @@ class RunOptions:
                     f"expected {name} as a whole number of at least {least}, got {value!r}"
                 )
             object.__setattr__(self, name, operator.index(value))
-        if self.classes is not None:
-            if isinstance(self.classes, str) or not isinstance(self.classes, Sequence):
-                raise TypeError(
-                    f"expected classes as a list of names, got {type(self.classes).__name__}"
-                )
-            object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        for name, of in (("classes", "names"), ("notes", "sentences")):
+            value = getattr(self, name)
+            if value is not None:
+                if isinstance(value, str) or not isinstance(value, Sequence):
+                    raise TypeError(
+                        f"expected {name} as a list of {of}, got {type(value).__name__}"
+                    )
+                object.__setattr__(self, name, tuple(map(str, value)))
         if self.heatmaps not in HEAT_TYPES:
             raise ValueError(f"expected heatmaps as one of {[*HEAT_TYPES]}, got {self.heatmaps!r}")
         object.__setattr__(self, "targets", as_data_set_targets(self.targets))
@@ -133,6 +135,8 @@ class RunOptions:
         """Return the options that affect the results, by name."""
         fields = dataclasses.fields(self)
         known = {f.name: getattr(self, f.name) for f in fields if f.metadata.get("recorded", True)}
+        if self.infill is None:
+            del known["placements"]
         if not self.metrics:
             return {name: value for name, value in known.items() if name not in _OF_METRICS}
         return {**known, "metrics": list(known["metrics"].items())}

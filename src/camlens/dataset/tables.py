@@ -19,6 +19,7 @@ from ..explanation import Explanation
 from ..faithfulness import RegionAblation
 from ..faithfulness.evaluation.measurements import Measurement, rows
 from ..regions import tables as region_tables
+from ..regions.outlines import outlines
 from ..regions.scores import Scores
 from .image_results import Explained, joined
 from .items import NO_LABEL, Unreadable
@@ -96,7 +97,8 @@ class Shard:
         # Kept values are copied, by this thread or into Arrow's memory. If left among large tensors
         # of the computing thread, they would keep the C library from reusing that memory.
         small = pa.array(thumbnails(found.pictures), pa.binary())
-        outlines = [json.dumps(paths) for paths in found.outlines]
+        traced = outlines(found.regions) if found.regions else []
+        paths = [json.dumps(own) for own in traced]
         for row, thumbnail in enumerate(small):
             prediction = predictions[row]
             self._images.append(
@@ -109,7 +111,7 @@ class Shard:
                     "width": found.size[1],
                     "height": found.size[0],
                     "thumbnail": thumbnail,
-                    "outlines": outlines[row % len(outlines)] if outlines else None,
+                    "outlines": paths[row % len(paths)] if paths else None,
                     "reason": None,
                 }
             )

@@ -123,6 +123,9 @@ class ShardTask:
                 raise
             # An earlier call failed before its first shard, for example with an unknown class.
             manifest.write(self.path, self._asked)
+            return True
+        if old["notes"] != self._asked["notes"]:
+            manifest.write(self.path, {**old, "notes": self._asked["notes"]})
         return True
 
     def done(self) -> set[int]:

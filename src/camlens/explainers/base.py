@@ -141,7 +141,7 @@ class Explainer(abc.ABC):
                 targets,
                 create_graph=self.create_graph,
             )
-            # A model that trains with its maps may be random.
+            # A model that trains with its maps may be random, as by dropout.
             guard = contextlib.nullcontext() if self.create_graph else random_scores_refused(probe)
             try:
                 with guard:

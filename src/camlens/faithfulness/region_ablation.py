@@ -60,7 +60,7 @@ def ablate_regions(
             colour. ``"inpaint"``: by OpenCV's inpainting from the surroundings (Telea 2004; 2-D
             images only, on the CPU, masks thresholded at 0.5).
         placements: number of random positions, at least 1. With four times as many, the standard
-            error halves. Means over many images need few: 4, say.
+            error halves. For means over many images, 4 are enough.
         activation: turns outputs into probabilities, see :func:`camlens.targets.probabilities`:
             ``"softmax"``, ``"sigmoid"`` (multi-label) or ``"none"`` (outputs are probabilities).
         seed: seed of the random positions, which are the same on every device.

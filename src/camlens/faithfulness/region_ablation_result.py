@@ -58,7 +58,7 @@ class RegionAblation:
         """(N, K, R): the drop beyond the baseline.
 
         Below 0, removing the region costs less than removing the same shape elsewhere. Within two
-        ``standard_error`` of 0 it cannot be told from chance: another seed may change its sign.
+        ``standard_error`` of 0 it is inconclusive: another seed may change its sign.
         """
         return self.drop - self.baseline
 

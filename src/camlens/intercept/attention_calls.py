@@ -102,9 +102,8 @@ class AttentionCalls(Interception):
                     if values is not weights and label in own:
                         # An ellipsis stands for any number of dimensions: count from the other end.
                         axis = own.index(label)
-                        self._add(
-                            call, values, axis if "..." not in own[:axis] else axis - len(own)
-                        )
+                        behind = "..." in own[:axis]
+                        self._add(call, values, axis - len(own) if behind else axis)
 
     def _add(self, call: int, values: Tensor, axis: int) -> None:
         """Record a call of attention, and its values with the axis of its keys in front."""

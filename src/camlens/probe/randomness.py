@@ -19,11 +19,12 @@ _REPEATS = 4
 
 @contextlib.contextmanager
 def random_scores_refused(probe: Probe) -> Iterator[None]:
-    """Refuse random scores if the state of torch's random generators changes in the block.
+    """Refuse random scores if torch's random state, of the CPU or CUDA, changes in the block.
 
     Comparing the states costs no pass of the model. A changed state alone is no fault: the model
     may not use the numbers that it draws, or another thread may have drawn them. Python's own
-    generator is not compared, as type checkers at run time draw from it in every call.
+    generator is not compared, since run-time type checkers, such as beartype, draw from it at
+    every call.
 
     Raises:
         ValueError: see :func:`check_repeatable`.
@@ -61,7 +62,7 @@ def check_repeatable(probe: Probe) -> None:
 
 
 def _states() -> list[bytes]:
-    """Return the states of torch's random generators, which lie on the host."""
+    """Return the states of the CPU's and CUDA's generators, which are in main memory."""
     states = [torch.get_rng_state()]
     if torch.cuda.is_initialized():
         states += torch.cuda.get_rng_state_all()

@@ -78,6 +78,8 @@ class Tail:
     ) -> Iterator[Pass]:
         """Run the model on M changed activations, in batches.
 
+        If the model fails on a batch and there is one image, it runs on one activation at a time.
+
         Args:
             make: returns the activations of a slice of the M, (m, C, *grid).
             source: (M,) int64, the image that each was made from. It is scored for that image's
@@ -93,6 +95,8 @@ class Tail:
             rows = slice(first, first + step)
             try:
                 part = self._run(make(rows), source[rows], start, mode)
+            except torch.OutOfMemoryError:
+                raise
             except Exception:  # a model may take single images only, and fail in any way
                 if step == 1 or len(self.activations) > 1:
                     raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -11,33 +11,48 @@ from .masks import BACKGROUND, Regions
 
 #: The longer side of an image in the paths' units, and the pixels that masks are traced with.
 LONGEST = 224
+#: Most characters of a region's path; a face's eye takes about 200.
+MOST = 8000
 
 
 def outlines(regions: Regions) -> list[dict[str, str]]:
     """Trace the edges of 2-D masks, where their value is 0.5.
 
     Returns:
-        For each set of masks, the ``d`` attribute of an SVG path for each region, empty if the
-        region is absent, in whole units: an image's longer side has 224. The background has no
-        path, since its edges are those of the other regions.
+        For each set of masks, the ``d`` attribute of an SVG path for each region, in whole units:
+        an image's longer side has 224. It is empty if the region is absent, or too small to reach
+        0.5 at that size. Of a ragged region, the longest lines that fit into 8,000 characters are
+        kept. The background has no path, since its edges are those of the other regions.
 
     Example:
         >>> outlines(Regions.from_boxes(["box"], [[10, 20, 100, 200]], (224, 224)))
         [{'box': 'M10,20l2,0 88,0 0,180 -90,0 0,-180z'}]
     """
-    h, w = regions.size
-    scale = LONGEST / max(h, w)
-    shrunk = min(1.0, scale)
-    size = max(1, round(h * shrunk)), max(1, round(w * shrunk))
-    masks = regions.resize(size).masks.cpu().numpy()
+    regions = shrunk(regions)
+    scale = LONGEST / max(regions.size)
     return [
         {
-            name: "".join(_paths(mask, scale / shrunk))
+            name: _joined(_paths(mask, scale))
             for name, mask in zip(regions.names, own, strict=True)
             if name != BACKGROUND
         }
-        for own in masks
+        for own in regions.masks.numpy()
     ]
+
+
+def shrunk(regions: Regions) -> Regions:
+    """Return the masks that are traced: with at most 224 pixels a side, on the CPU."""
+    h, w = regions.size
+    scale = min(1.0, LONGEST / max(h, w))
+    return regions.resize((max(1, round(h * scale)), max(1, round(w * scale)))).to("cpu")
+
+
+def _joined(paths: Iterable[str]) -> str:
+    kept = ""
+    for path in sorted(paths, key=len, reverse=True):
+        if len(kept) + len(path) <= MOST:
+            kept += path
+    return kept
 
 
 def _paths(mask: npt.NDArray[np.float32], scale: float) -> Iterator[str]:

@@ -28,10 +28,11 @@ def text_table(
     """
     shown = rows[:_ROWS]
     columns = []
-    for name, cells in zip(header, zip(*shown, strict=True), strict=True):
+    for i, name in enumerate(header):
+        cells = [row[i] for row in shown]
         texts = [name, *(cell_text(cell, missing) for cell in cells)]
         width = max(map(len, texts))
-        right = not isinstance(cells[0], str)
+        right = bool(cells) and not isinstance(cells[0], str)
         columns.append([text.rjust(width) if right else text.ljust(width) for text in texts])
     lines = ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
     if len(rows) > _ROWS:

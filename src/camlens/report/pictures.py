@@ -45,7 +45,7 @@ def pictures(tables: Tables, records: Sequence[dict[str, Any]]) -> list[dict[str
     Returns:
         For each image ``photo``, which is empty if there is none; ``heat``, a list as long as the
         record's ``maps``, with empty strings for maps without evidence; and ``outlines``, an SVG
-        path for each region, empty if there is none.
+        path for each region, empty if it is absent or too small.
 
     Raises:
         ValueError: a map contains values that are not heat, or an outline is not a path.
@@ -160,7 +160,10 @@ def outlines(content: Any, names: Sequence[str]) -> list[str]:
         >>> outlines('{"nose": "M10,20l5,5z"}', ["mouth", "nose"])
         ['', 'M10,20l5,5z']
     """
-    found = {} if pd.isna(content) else json.loads(content)
+    try:
+        found = {} if pd.isna(content) else json.loads(content)
+    except (ValueError, RecursionError):
+        raise ValueError("the outlines are not JSON") from None
     known = isinstance(found, dict) and all(isinstance(path, str) for path in found.values())
     if not known or not all(map(_PATH.fullmatch, found.values())):
         raise ValueError("the outlines are not paths")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from camlens.files import write_whole
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Create the file's folder, write a temporary file there and rename it to ``path``.
 
     Raises:

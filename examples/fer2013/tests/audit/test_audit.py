@@ -156,7 +156,7 @@ def test_other_files_are_not_indices(index, tmp_path):
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        ({"drop": ("twins",)}, "expected --drop out of duplicates, blanks, labels, got twins"),
+        ({"drop": ("twins",)}, "expected --drop as some of duplicates, blanks, labels, got twins"),
         ({"drop": ("labels",)}, "--drop labels needs --folds"),
         ({"folds": 1}, "expected 0 folds, or at least 2, got 1"),
         ({"shown": 0}, "at least 1 image per sheet"),

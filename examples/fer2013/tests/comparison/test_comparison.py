@@ -236,7 +236,7 @@ def test_damaged_files_are_reported_and_skipped(tmp_path):
     text = "\n".join(skipped)
     for name in ("a", "b", "c"):
         assert f"evaluation/{name}/evaluation.json is not an evaluation" in text
-    assert "evaluation/d/evaluation.json has other weights" in text
+    assert "evaluation/d/evaluation.json was made with other weights" in text
     assert "broken/run.json is not the record of a run" in text
     assert "has another configuration than run.json" in text
     assert "torn/config5.safetensors is not a complete safetensors file" in text
@@ -250,7 +250,7 @@ def test_a_record_of_other_weights_than_the_packages_is_skipped(tmp_path):
     (tmp_path / "base.json").write_text(json.dumps({"evaluations": [values]}))
     found, skipped = collect(tmp_path / "runs", tmp_path)
     assert [r.correct for r in found] == [2459]
-    assert "has other weights than base.safetensors" in skipped[0]
+    assert "was made with other weights than base.safetensors" in skipped[0]
 
 
 def test_an_unfinished_run_has_its_number_of_epochs(tmp_path):

@@ -40,7 +40,7 @@ def test_labels_follow_class_names(tmp_path):
 def test_official_splits_are_kept(csv_file):
     loaded = faces.load(csv_file)
     assert [len(loaded.split(usage)) for usage in faces.USAGES] == [28, 14, 14]
-    with pytest.raises(ValueError, match="expected a split out of"):
+    with pytest.raises(ValueError, match="expected one of the splits"):
         loaded.split("Validation")
 
 

@@ -88,7 +88,7 @@ def audit(faces: Faces, out: Path, plan: Plan) -> Iterator[str]:
 
 def _check(plan: Plan) -> None:
     if unknown := [name for name in plan.drop if name not in DROPS]:
-        raise ValueError(f"expected --drop out of {', '.join(DROPS)}, got {', '.join(unknown)}")
+        raise ValueError(f"expected --drop as some of {', '.join(DROPS)}, got {', '.join(unknown)}")
     if "labels" in plan.drop and not plan.folds:
         raise ValueError(
             "--drop labels needs --folds: an index drops Training images, whose labels only folds "

@@ -42,7 +42,7 @@ class Result:
         source: the run's folder, or "package".
         facts: the description of its training.
         on: the test set; empty if not measured.
-        averaging: the way of averaging over views.
+        averaging: the views of an image whose predictions are averaged.
         count: number of images; 0 if not measured.
         correct: number of correct predictions.
         report: scikit-learn's classification report as a dict.
@@ -200,7 +200,7 @@ def _of_run(folder: Path, skipped: list[str]) -> list[Result]:
         if result.sha256 == digest:
             found.append(result)
         else:
-            skipped.append(f"{file} has other weights than {path}: run evaluate again")
+            skipped.append(f"{file} was made with other weights than {path}: run evaluate again")
     return [*found, _of_facts(facts, str(folder), digest)]
 
 
@@ -225,7 +225,7 @@ def _recorded(path: Path) -> list[Result]:
     found = [_of_evaluation(part, "package") for part in values["evaluations"]]
     # The base network's record must belong to the weights in the package.
     if any(r.config.name == "base" and r.sha256 != sha256(weights.SHIPPED) for r in found):
-        raise ValueError(f"it has other weights than {weights.SHIPPED.name}")
+        raise ValueError(f"it was made with other weights than {weights.SHIPPED.name}")
     return found
 
 

@@ -67,7 +67,7 @@ class Faces:
             ValueError: the split is unknown or empty.
         """
         if usage not in USAGES:
-            raise ValueError(f"expected a split out of {USAGES}, got {usage!r}")
+            raise ValueError(f"expected one of the splits {USAGES}, got {usage!r}")
         picked = self.usages == USAGES.index(usage)
         if not picked.any():
             raise ValueError(f"the data has no {usage} images: is this the whole of FER2013?")

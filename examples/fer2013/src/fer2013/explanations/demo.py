@@ -82,7 +82,7 @@ def _measured(faces: list[Face], table: pd.DataFrame) -> list[str]:
         "",
         "Drop of the score (logit) when the region is blurred, beyond the mean drop when the same",
         "blur is at random positions, ± its standard error. Within two standard errors of 0 it",
-        "cannot be told from chance; below 0, the same shape costs more elsewhere:",
+        "is inconclusive; below 0, the same shape costs more elsewhere:",
         excess,
         "",
         "Spearman's rank correlation of the two: does the network need what the map highlights?",

@@ -42,12 +42,12 @@ class WholeCheckpoints(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         try:
-            write_bytes(Path(path), buffer.getvalue())
+            write_bytes(Path(path), buffer.getbuffer())
         except OSError as error:
             raise OSError(
                 error.errno or errno.EIO,
-                f"cannot write {path} ({error.strerror}); the previous checkpoint is unchanged: "
-                "fix the cause and run the same command to resume",
+                f"cannot write {path} ({error.strerror or error}); the previous checkpoint is "
+                "unchanged: fix the cause and run the same command to resume",
             ) from error
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
