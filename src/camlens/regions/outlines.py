@@ -21,7 +21,7 @@ def outlines(regions: Regions) -> list[dict[str, str]]:
     Returns:
         For each set of masks, the ``d`` attribute of an SVG path for each region, in whole units:
         an image's longer side has 224. It is empty if the region is absent, or too small to reach
-        0.5 at that size. Of a ragged region, the longest lines that fit into 8,000 characters are
+        0.5 at that size. Of a ragged region, the largest lines that fit into 8,000 characters are
         kept. The background has no path, since its edges are those of the other regions.
 
     Example:
@@ -49,13 +49,14 @@ def shrunk(regions: Regions) -> Regions:
 
 def _joined(paths: Iterable[str]) -> str:
     kept = ""
-    for path in sorted(paths, key=len, reverse=True):
+    for path in paths:
         if len(kept) + len(path) <= MOST:
             kept += path
     return kept
 
 
 def _paths(mask: npt.NDArray[np.float32], scale: float) -> Iterator[str]:
+    """Yield the closed lines around a mask, the largest first."""
     from contourpy import contour_generator  # matplotlib depends on it
     from matplotlib.path import Path
 
@@ -66,8 +67,9 @@ def _paths(mask: npt.NDArray[np.float32], scale: float) -> Iterator[str]:
     cut = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
     # The centre of the mask's first pixel is at (0.5, 0.5), and of the padded one at (1, 1).
     corner = columns[0] - 0.5, rows[0] - 0.5
-    for line in contour_generator(z=cut).lines(0.5):
-        path = Path((np.asarray(line) + corner) * scale)
+    lines = [np.asarray(line) for line in contour_generator(z=cut).lines(0.5)]
+    for line in sorted(lines, key=lambda line: -np.ptp(line, axis=0).sum()):
+        path = Path((line + corner) * scale)
         path.simplify_threshold = 1.0
         # matplotlib adds the first point and an end mark.
         points = np.asarray(path.cleaned(simplify=True).vertices)[:-2].round().astype(int)
