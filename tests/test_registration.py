@@ -144,6 +144,37 @@ def test_only_what_is_beyond_two_standard_errors_is_applied():
     assert shown.offset == (0.21, -0.19)
 
 
+@pytest.mark.parametrize("span", [((-3.0, 9.0), (2.0, 8.0)), ((0.0, 16.0), (12.0, -4.0))])
+def test_a_map_is_stretched_over_its_span(span):
+    """Its cells divide the span evenly, and what lies beyond the image is not drawn."""
+    size, grid, maps = (9, 12), (6, 5), torch.rand(1, 1, 6, 5)
+    registration = Registration.stretched(size, grid, span=span)
+    assert registration.moved
+    drawn = place(maps, registration)[0, 0]
+    expected = maps[0, 0]
+    for axis, (first, last) in enumerate(span):
+        cells = grid[axis]
+        centres = [first + (j + 0.5) * (last - first) / cells for j in range(cells)]
+        assert_close(registration.centres(axis).tolist(), centres)
+        order = slice(None) if last > first else slice(None, None, -1)
+        lines = [
+            drawn_by_hand(line[order], centres[order], size[axis])
+            for line in expected.movedim(axis, 1).tolist()
+        ]
+        expected = torch.tensor(lines).movedim(1, axis)
+    assert_close(drawn, expected)
+
+
+def test_measured_places_within_the_error_are_those_of_the_span():
+    span = ((0.0, 96.0),)
+    stretched = Registration.stretched((64,), (12,), proven=True, span=span)
+    found = measured((64,), (12,), (16.1,), pitch=(8.01,), pitch_error=(0.1,))
+    found = dataclasses.replace(found, span=span)
+    assert_close(found.centres(0), stretched.centres(0))
+    away = dataclasses.replace(found, offset=(18.0,))
+    assert_close(away.centres(0), stretched.centres(0) + 2)
+
+
 def test_a_pitch_that_is_not_positive_is_not_applied():
     """Cells that all respond to the middle have no place of their own to be drawn at."""
     nowhere = measured((64,), (8,), (0.0,), pitch=(0.1,), pitch_error=(0.2,))
@@ -154,6 +185,7 @@ def test_a_pitch_that_is_not_positive_is_not_applied():
     "registration",
     [
         Registration.stretched((8,), (4,), proven=True),
+        Registration.stretched((8, 8), (4, 6), span=((0.0, 8.0), (-2.0, 10.5))),
         measured((8, 9, 10), (4, 3, 2), (0.5, -0.5, 1 / 3), pitch_error=(0.1, None, 0.2)),
     ],
 )
@@ -170,5 +202,8 @@ def test_contradicting_fields_are_errors():
         dataclasses.replace(good, offset=(1.0, 1.0))
     with pytest.raises(ValueError, match='expected kind as "stretched" or "measured"'):
         dataclasses.replace(good, kind="drawn")
+    for ends in ((1.0, 1.0), (0.0, 4.0, 8.0)):
+        with pytest.raises(ValueError, match="span as two different positions per axis"):
+            dataclasses.replace(good, span=((0.0, 8.0), ends))
     with pytest.raises(ValueError, match="got \\(1, 1, 4, 5\\)"):
         place(torch.zeros(1, 1, 4, 5), good)

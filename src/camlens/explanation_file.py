@@ -152,7 +152,8 @@ def _registration(fields: Any) -> Registration | None:
     for name, value in fields.items():
         plain = name in ("kind", "proven") or value is None
         # Along an axis without a measured pitch the error is null.
-        if not plain and not _are_numbers(value, or_null=name == "pitch_error"):
+        parts = value if name == "span" and isinstance(value, list) else [value]
+        if not plain and not all(_are_numbers(p, or_null=name == "pitch_error") for p in parts):
             raise ValueError(f"expected the registration's {name} as numbers, got {value!r:.60}")
     try:
         return Registration.from_dict(fields)

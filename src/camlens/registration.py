@@ -13,6 +13,9 @@ from . import heatmap
 #: Fraction of a pitch: corrections that move no cell by more than this are not applied.
 _NEGLIGIBLE = 0.02
 
+#: (first, last) position in pixels along each axis of the image.
+Span = tuple[tuple[float, float], ...]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Registration:
@@ -21,16 +24,21 @@ class Registration:
     Positions are in pixels; pixel i spans [i, i + 1]. Axes are those of ``size``.
 
     Attributes:
-        kind: how maps are drawn: ``"stretched"`` over the whole image, so that cell j of g lies at
-            (j + 0.5) * size / g; ``"measured"``: at the measured centres.
+        kind: how maps are drawn: ``"stretched"`` over ``span``, so that cell j of g lies at
+            (j + 0.5) * size / g if that is the whole image; ``"measured"``: at the measured
+            centres.
         size: pixels of the image along each axis.
         grid: cells of the map along each axis.
+        span: the part of each image axis that the grid covers, as (first, last) pixel positions;
+            None: the whole image. A model that pads its images at the end covers more, (0, size +
+            padding), and one that crops them less.
         proven: whether a measurement showed that each cell responds to its own place; False for a
             stretched map of a layer read by your own ``layout=``, which is not checked. If False,
             measured positions are reported and never applied.
         offset: measured centre of the grid minus the image's centre; None if not measured.
         offset_error: standard error of ``offset``.
-        pitch: distance between neighbouring cells' centres; size / grid if not measured.
+        pitch: distance between neighbouring cells' centres; the length of ``span`` divided by the
+            cells if not measured.
         pitch_error: standard error of ``pitch``; None along an axis without a measured pitch.
         receptive_field: how much of the image a cell responds to: the width of a box with the same
             spread as the squared gradient of a cell. For a patch embedding with weights of equal
@@ -52,6 +60,7 @@ class Registration:
     size: tuple[int, ...]
     grid: tuple[int, ...]
     pitch: tuple[float, ...]
+    span: Span | None = None
     proven: bool = False
     offset: tuple[float, ...] | None = None
     offset_error: tuple[float, ...] | None = None
@@ -72,34 +81,55 @@ class Registration:
                     f"got {value}"
                 )
 
+        if any(len(ends) != 2 or ends[0] == ends[1] for ends in self.span or ()):
+            raise ValueError(f"expected span as two different positions per axis, got {self.span}")
+
     @classmethod
     def stretched(
-        cls, size: tuple[int, ...], grid: tuple[int, ...], *, proven: bool = False
+        cls,
+        size: tuple[int, ...],
+        grid: tuple[int, ...],
+        *,
+        proven: bool = False,
+        span: Span | None = None,
     ) -> Registration:
-        """Return the registration of maps stretched over the image, without measurements."""
-        pitch = _stretched_pitch(size, grid)
-        return cls(kind="stretched", size=size, grid=grid, pitch=pitch, proven=proven)
+        """Return the registration of maps stretched over the image or a span, unmeasured."""
+        pitch = stretched_pitch(size, grid, span)
+        return cls(kind="stretched", size=size, grid=grid, pitch=pitch, span=span, proven=proven)
+
+    def of_grid(self, grid: tuple[int, ...]) -> Registration:
+        """Return the registration of maps on another grid over the same part of the image."""
+        if grid == self.grid:
+            return self
+        return Registration.stretched(self.size, grid, proven=self.proven, span=self.span)
 
     @property
     def applied_offset(self) -> tuple[float, ...]:
-        """Shift of the drawn map in pixels.
+        """Centre of the drawn map minus the image's centre in pixels.
 
-        An offset within two standard errors of zero, or within a fiftieth of a pitch, counts as 0.
+        It is that of a stretched map (0 if the grid covers the whole image) if the measured offset
+        is within two standard errors of that, or within a fiftieth of a pitch.
         """
+        nominal = tuple(
+            (first + last - side) / 2
+            for (first, last), side in zip(_whole(self.size, self.span), self.size, strict=True)
+        )
         if self.kind == "stretched" or not self.proven or self.offset is None:
-            return (0.0,) * len(self.size)
+            return nominal
         errors = cast("tuple[float, ...]", self.offset_error)
-        axes = zip(self.offset, errors, self.pitch, strict=True)
-        return tuple(o if abs(o) > max(2 * e, _NEGLIGIBLE * p) else 0.0 for o, e, p in axes)
+        axes = zip(self.offset, errors, self.pitch, nominal, strict=True)
+        return tuple(
+            o if abs(o - n) > max(2 * e, _NEGLIGIBLE * abs(p)) else n for o, e, p, n in axes
+        )
 
     @property
     def applied_pitch(self) -> tuple[float, ...]:
         """Pitch of the drawn map in pixels.
 
-        It is size / grid if the measured pitch is within two standard errors of that, is less than
-        two standard errors above zero, or would move no cell by a fiftieth of a pitch.
+        It is that of a stretched map if the measured pitch is within two standard errors of that,
+        is less than two standard errors above zero, or would move no cell by a fiftieth of a pitch.
         """
-        nominal = _stretched_pitch(self.size, self.grid)
+        nominal = stretched_pitch(self.size, self.grid, self.span)
         if self.kind == "stretched" or not self.proven or self.pitch_error is None:
             return nominal
         axes = zip(self.pitch, self.pitch_error, nominal, self.grid, strict=True)
@@ -107,8 +137,8 @@ class Registration:
 
     @property
     def moved(self) -> bool:
-        """Whether any cell is drawn at a different position than in a stretched map."""
-        return any(self.applied_offset) or self.applied_pitch != _stretched_pitch(
+        """Whether any cell is drawn elsewhere than in a map stretched over the whole image."""
+        return any(self.applied_offset) or self.applied_pitch != stretched_pitch(
             self.size, self.grid
         )
 
@@ -129,14 +159,25 @@ class Registration:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Registration:
         """Return the registration of fields from :meth:`to_dict`; lists become tuples."""
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
-        }
-        return cls(**values)
+        return cls(**{name: _as_tuple(value) for name, value in fields.items()})
 
 
-def _stretched_pitch(size: tuple[int, ...], grid: tuple[int, ...]) -> tuple[float, ...]:
-    return tuple(s / g for s, g in zip(size, grid, strict=True))
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, (list, tuple)) else value
+
+
+def stretched_pitch(
+    size: tuple[int, ...],
+    grid: tuple[int, ...],
+    span: Span | None = None,
+) -> tuple[float, ...]:
+    """Return the distance between the centres of cells stretched over an image or a span of it."""
+    parts = zip(_whole(size, span), grid, strict=True)
+    return tuple((last - first) / cells for (first, last), cells in parts)
+
+
+def _whole(size: tuple[int, ...], span: Span | None) -> Span:
+    return tuple((0.0, float(side)) for side in size) if span is None else span
 
 
 def _differs(pitch: float, error: float | None, nominal: float, cells: int) -> bool:

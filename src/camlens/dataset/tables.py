@@ -221,8 +221,12 @@ def _copied(rows: Any) -> Any:
 
 
 def _map_rows(indexes: Sequence[int], explanation: Explanation, heatmaps: str) -> dict[str, Array]:
-    """Return columns of the table of maps; heat is each map divided by its maximum."""
-    scaled = heatmap.scale(explanation.raw)
+    """Return columns of the table of maps; heat is each map divided by its maximum.
+
+    A run draws its maps stretched over the images, so others are stored as they are drawn.
+    """
+    moved = explanation.registration is not None and explanation.registration.moved
+    scaled = explanation.heatmaps if moved else heatmap.scale(explanation.raw)
     kept = (scaled * 255).round().to(torch.uint8) if heatmaps == "uint8" else scaled.half()
     n, k, h, w = kept.shape
     heat = kept.reshape(n * k, h * w).numpy().astype(HEAT_TYPES[heatmaps], copy=False)

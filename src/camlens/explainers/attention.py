@@ -81,7 +81,9 @@ class AttentionAttribution(Explainer):
         blocks = self._blocks.find(probe, self.blocks).last(self.last)
         values = self.token_values(probe, blocks)
         raw = values[:, :, blocks.places.to(values.device)].unflatten(2, blocks.grid)
-        registration = Registration.stretched(probe.size, blocks.grid, proven=blocks.proven)
+        registration = Registration.stretched(
+            probe.size, blocks.grid, proven=blocks.proven, span=blocks.span
+        )
         return Attribution(raw=raw, layers=blocks.names, registration=registration)
 
 

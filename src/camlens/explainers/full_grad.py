@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from .. import heatmap
+from ..layers.measurement import measure_spans
 from ..layers.measurement_cache import inputs_key
 from ..methods.gradient import full_gradient_sizes
 from ..probe import Probe, Site
+from ..probe.hooks import in_evaluation
+from ..registration import Registration, Span, place
 from .base import Attribution, Explainer, at_least_float32
 
 __all__ = ["FullGrad"]
@@ -56,8 +58,9 @@ class FullGrad(Explainer):
 
     def __init__(self, model: nn.Module, *, create_graph: bool = False) -> None:
         super().__init__(model, create_graph=create_graph)
-        #: For each shape of inputs, the layers with a bias that run; each runs once.
-        self._measured: dict[Hashable, tuple[str, ...]] = {}
+        #: For each shape of inputs, the layers with a bias that run, each once, and which part of
+        #: the images each covers.
+        self._measured: dict[Hashable, Mapping[str, Span | None]] = {}
 
     def attribute(self, probe: Probe) -> Attribution:
         """Run one forward pass, and one backward pass through the whole model."""
@@ -86,8 +89,12 @@ class FullGrad(Explainer):
                 parts.append(own * bias.view(1, -1, *[1] * (own.ndim - 2)).to(own))
             sums = torch.stack([part.flatten(1).sum(dim=1) for part in parts]).sum(dim=0)
             total = sums[:, None] if total is None else torch.cat([total, sums[:, None]], dim=1)
-            sizes = [full_gradient_sizes(part) for part in parts if part.ndim == images.ndim]
-            drawn = [heatmap.resize(each.unsqueeze(1), probe.size).squeeze(1) for each in sizes]
+            spans = [None, *self._measured[inputs_key(probe)].values()]
+            drawn = [
+                _draw(full_gradient_sizes(part), probe.size, span)
+                for part, span in zip(parts, spans, strict=True)
+                if part.ndim == images.ndim
+            ]
             maps.append(torch.stack(drawn).sum(dim=0))
         gap = scores if total is None else scores - total
         return Attribution(
@@ -131,8 +138,15 @@ class FullGrad(Explainer):
                 f"the layer {several[0]!r} has a bias and runs {calls[several[0]]} times, so no "
                 "single output has the gradient of the bias: use IntegratedGradients"
             )
-        self._measured[shape] = tuple(name for name, number in calls.items() if number)
-        return {name: held[name] for name in self._measured[shape]}
+        names = [name for name, number in calls.items() if number]
+        self._measured[shape] = in_evaluation(probe.model, lambda: measure_spans(probe, names))
+        return {name: held[name] for name in names}
+
+
+def _draw(sizes: Tensor, size: tuple[int, ...], span: Span | None) -> Tensor:
+    """Return one layer's map, (N, *grid), at the images' size."""
+    registration = Registration.stretched(size, tuple(sizes.shape[1:]), span=span)
+    return place(sizes.unsqueeze(1), registration).squeeze(1)
 
 
 def _channels_first(module: nn.Module, output: Tensor) -> Tensor:

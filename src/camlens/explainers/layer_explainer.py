@@ -32,8 +32,9 @@ class LayerExplainer(Explainer):
             :func:`camlens.layouts.nchw`, :func:`camlens.layouts.nhwc`,
             ``camlens.layouts.tokens(prefix, grid)`` or your own function to (N, C, *grid).
         registration: where to draw the map's cells. ``"stretched"``: stretch the map over the
-            image. ``"measured"``: draw each cell at the place that it was measured to respond to;
-            the measurement costs about a forward and a backward pass of a small batch in the first
+            image, or over the part of it that the model's own padding or cropping leaves.
+            ``"measured"``: draw each cell at the place that it was measured to respond to; the
+            measurement costs about a forward and a backward pass of a small batch in the first
             call.
         fuse: how to combine the maps of several layers, see :func:`camlens.heatmap.fuse`:
             ``"mean"``, or ``"product"``, which retains the evidence that all layers agree on

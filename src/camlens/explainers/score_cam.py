@@ -86,17 +86,15 @@ class ScoreCAM(LayerExplainer):
         ]
         return self.attribution(probe, traced, heatmap.fuse(maps))
 
-    def _map(self, probe: Probe, activations: Tensor, registration: Registration | None) -> Tensor:
+    def _map(self, probe: Probe, activations: Tensor, registration: Registration) -> Tensor:
         images, channels = probe.images, activations.flatten(2)
+        registration = registration.of_grid(tuple(activations.shape[2:]))
         alive = channels.amax(dim=2) > channels.amin(dim=2)  # (N, C)
         source, channel = alive.nonzero(as_tuple=True)
 
         def make(rows: slice) -> Tensor:
             some = activations[source[rows], channel[rows]].unsqueeze(1)
-            if registration is None or some.shape[2:] != registration.grid:
-                some = heatmap.resize(some, probe.size)
-            else:
-                some = place(some, registration)
+            some = place(some, registration)
             return images[source[rows]] * perturbation.unit_masks(some).to(images.dtype)
 
         k = probe.unchanged().scores.shape[1]

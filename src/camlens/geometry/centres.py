@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..registration import Registration
+from ..registration import Registration, Span, stretched_pitch
 
 #: (images (R, ...), cells (R, d), signs (R, C)) -> (R, ...): the gradient by image r of the sum of
 #: ``signs[r] * output[r]`` over the channels at cell ``cells[r]``.
@@ -37,6 +37,7 @@ def measure_place(
     channels: int,
     *,
     proven: bool = False,
+    span: Span | None = None,
     pairs: int = 32,
     rows: int = 8,
     seed: int = 0,
@@ -50,6 +51,7 @@ def measure_place(
         grid: cells of the layer, one number for each axis of ``size``.
         channels: channels of the layer.
         proven: whether a measurement showed that each cell responds to its own place.
+        span: the part of the image that the grid covers; None: the whole image.
         pairs: number of pairs of samples, rounded up to a multiple of ``rows``. The standard errors
             decrease with its square root.
         rows: number of images in each call of ``gradients``.
@@ -77,7 +79,7 @@ def measure_place(
         torch.stack([torch.cat([spreads[axis] for spreads in side]) for side in sides], dim=1)
         for axis in range(len(grid))
     ]
-    return fit(axes, cells, grid, proven=proven)
+    return fit(axes, cells, grid, proven=proven, span=span)
 
 
 def _draw_cells(grid: tuple[int, ...], pairs: int, generator: torch.Generator) -> Tensor:
@@ -124,7 +126,12 @@ def marginals(gradients: Tensor) -> list[Tensor]:
 
 
 def fit(
-    spreads: Sequence[Tensor], cells: Tensor, grid: tuple[int, ...], *, proven: bool = False
+    spreads: Sequence[Tensor],
+    cells: Tensor,
+    grid: tuple[int, ...],
+    *,
+    proven: bool = False,
+    span: Span | None = None,
 ) -> Registration:
     """Fit centres, pitch and receptive field to the squared gradients of single cells.
 
@@ -132,7 +139,7 @@ def fit(
     is the mean of the pairs' mean centroids; the pitch is the slope of half the difference of a
     pair's centroids over the distance of its cells from the middle. If the border clips too many
     cells, the offset is that of all pairs, corrected for the estimated clipping, and the pitch is
-    size / grid.
+    that of a stretched map.
 
     Args:
         spreads: for each axis (P, 2, size[axis]), as :func:`marginals` returns them: of a cell,
@@ -140,6 +147,7 @@ def fit(
         cells: (P, d), the first cell of each pair; the second is ``grid - 1 - cells``.
         grid: cells along each axis.
         proven: whether a measurement showed that each cell responds to its own place.
+        span: the part of the image that the grid covers; None: the whole image.
 
     Returns:
         A registration of kind ``"measured"``; ``"stretched"`` if fewer than four pairs have a
@@ -155,12 +163,14 @@ def fit(
     size = tuple(s.shape[-1] for s in spreads)
     alive = torch.stack([s.isfinite().all(dim=-1).all(dim=-1) for s in spreads]).all(dim=0)
     if alive.sum() < _LEAST:
-        return Registration.stretched(size, grid, proven=proven)
-    axes = [_fit_axis(s[alive], cells[alive, a], grid[a]) for a, s in enumerate(spreads)]
+        return Registration.stretched(size, grid, proven=proven, span=span)
+    pitch = stretched_pitch(size, grid, span)
+    axes = [_fit_axis(s[alive], cells[alive, a], grid[a], pitch[a]) for a, s in enumerate(spreads)]
     return Registration(
         kind="measured",
         size=size,
         grid=grid,
+        span=span,
         proven=proven,
         offset=tuple(a.offset for a in axes),
         offset_error=tuple(a.offset_error for a in axes),
@@ -179,7 +189,7 @@ class _Axis:
     receptive_field: float
 
 
-def _fit_axis(spread: Tensor, cells: Tensor, count: int) -> _Axis:
+def _fit_axis(spread: Tensor, cells: Tensor, count: int, pitch: float) -> _Axis:
     pixels = spread.shape[-1]
     position = torch.arange(pixels, dtype=spread.dtype, device=spread.device) + 0.5
     centroid = spread @ position
@@ -187,7 +197,7 @@ def _fit_axis(spread: Tensor, cells: Tensor, count: int) -> _Axis:
     square = spread @ position.square() + 1 / 12
     variance = square - centroid.square()
     distance = cells.to(spread.dtype) - (count - 1) / 2
-    pitch, pitch_error = pixels / count, None
+    pitch_error = None
     clipped = _clipped(spread, variance, distance.abs(), pitch)
     free = clipped <= _CLIPPED * pitch
     if free.sum() >= _LEAST:

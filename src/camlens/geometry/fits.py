@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .. import layouts
 from ..layouts import Layout
+from ..registration import Span
 from . import orders
 from .orders import Order
 from .responses import Response
@@ -120,14 +121,27 @@ def arrangement(batch: int, channels: int, space: tuple[int, ...]) -> Layout:
     return layouts.permuted(batch, channels, space)
 
 
-def covers_image(response: Response, grid: Sequence[int]) -> bool:
-    """Return whether the cells' mean centre is near the image's centre along each axis.
+def covers_image(
+    response: Response, grid: Sequence[int], span: Span | None, size: tuple[int, ...]
+) -> bool:
+    """Return whether the mean of the cells' centres is where it is expected along each axis.
 
-    Strides and paddings move it by up to half a cell.
+    Cells that cover the whole image have the image's centre as their mean; strides and paddings
+    move it by up to half a cell.
+
+    Args:
+        response: the layer's measured response.
+        grid: its cells along each axis.
+        span: the part of the image that they cover; None: the whole image.
+        size: lengths of the image's axes.
     """
     for axis, cells in enumerate(grid):
+        first, last = (0.0, 1.0) if span is None else (end / size[axis] for end in span[axis])
+        places = first + (torch.arange(cells) + 0.5) / cells * (last - first)
+        inside = places[(places > 0) & (places < 1)]
         middles = [centres[:, axis].nanmean() for centres in response.centres.values()]
-        if min(abs(middle.item() - 0.5) for middle in middles) > OFF_CENTRE + 0.5 / cells:
+        distance = min(abs(middle.item() - inside.mean().item()) for middle in middles)
+        if not distance <= OFF_CENTRE + 0.5 / cells:  # NaN if no cell lies in the image
             return False
     return True
 

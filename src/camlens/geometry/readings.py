@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .. import layouts
 from ..layouts import Layout
+from ..registration import Span
 from . import fits
 from .fits import Fit
 from .orders import Order
@@ -51,8 +52,11 @@ class Reading:
         grid: cells along each axis of the image.
         proven: whether the measured positions of the cells show the layout. False if the cells
             respond to the whole image (or there is a single cell), and the layout is that of the
-            kind of module or of a proven layer with an output of the same shape; also False if all
-            cells together cover only a part of the image, as after a crop.
+            kind of module or of a proven layer with an output of the same shape. Also False if all
+            cells together cover another part of the image than ``span``, as after a crop of a
+            layer's output, or if the model changes its images' size in an unknown way.
+        span: the part of each image axis in pixels that the grid covers, if the model pads or crops
+            its images; None: the whole image.
         reason: an error message that names the layer, its shape and the remedy; or "".
     """
 
@@ -60,6 +64,7 @@ class Reading:
     channels: int = 0
     grid: tuple[int, ...] = ()
     proven: bool = False
+    span: Span | None = None
     reason: str = ""
 
 
@@ -71,6 +76,7 @@ def measure(
     kinds: Mapping[str, type[nn.Module]],
     fixed: bool = False,
     reverse: Run | None = None,
+    span: Callable[[str], Span | None] | None = None,
 ) -> dict[str, Reading]:
     """Measure the readings of layers.
 
@@ -83,11 +89,13 @@ def measure(
         fixed: whether the model accepts only N images.
         reverse: runs the model on images in reverse order, with further inputs in that order, and
             may return nothing; None: use ``run``.
+        span: returns the part of the images that a layer covers, after the model ran, or None if it
+            is the whole image, or () if it is unknown. None: all layers cover the whole image.
 
     Returns:
         Readings by layer name, in the order of ``names``.
     """
-    outcome = _Measurement(run, images, kinds, fixed, reverse)
+    outcome = _Measurement(run, images, kinds, span, {"fixed": fixed, "reverse": reverse})
     outcome.add(names)
     if any(name not in outcome.readings for name in names):
         outcome.add([name for name in kinds if name not in outcome.responses])
@@ -102,11 +110,11 @@ class _Measurement:
         run: Run,
         images: Tensor,
         kinds: Mapping[str, type[nn.Module]],
-        fixed: bool,
-        reverse: Run | None,
+        span: Callable[[str], Span | None] | None,
+        how: dict[str, Any],
     ) -> None:
-        self.run, self.images, self.kinds = run, images, kinds
-        self.how: dict[str, Any] = {"fixed": fixed, "reverse": reverse}
+        self.run, self.images, self.kinds, self.span = run, images, kinds, span
+        self.how = how
         self.size = tuple(images.shape[2:])
         self.responses: dict[str, Response] = {}
         self.readings: dict[str, Reading] = {}
@@ -156,8 +164,12 @@ class _Measurement:
             best = share
         for fit, order in candidates.items():  # the usual ones first
             if fit.holds and fit.share >= best - fits.MARGIN:
-                proven = fits.covers_image(response, fit.grid)
-                self.readings[name] = Reading(fit.layout, fit.channels, fit.grid, proven=proven)
+                covered = self._span(name)
+                known = covered is None or len(covered) > 0
+                proven = known and fits.covers_image(response, fit.grid, covered, self.size)
+                self.readings[name] = Reading(
+                    fit.layout, fit.channels, fit.grid, proven=proven, span=covered or None
+                )
                 if order:
                     self.orders.insert(0, order)
                 return
@@ -195,7 +207,13 @@ class _Measurement:
         if layout is None or fits.contradicts(response, layout, by_kind=kind is not None):
             return Reading(None, reason=_unordered(name, response, self.kinds[name], self.size))
         shape = layout(torch.empty(response.shape, device="meta")).shape
-        return Reading(layout, shape[1], tuple(shape[2:]), proven=False)
+        return Reading(
+            layout, shape[1], tuple(shape[2:]), proven=False, span=self._span(name) or None
+        )
+
+    def _span(self, name: str) -> Span | None:
+        """Return the part of the images that a layer covers; None: all of them; (): unknown."""
+        return None if self.span is None else self.span(name)
 
     def _by_kind(self, name: str) -> Layout | None:
         """Return the layout that follows from the kind of module, or None."""

@@ -9,6 +9,7 @@ from .attention_probabilities import AttentionProbabilities as AttentionProbabil
 from .attention_probabilities import MeanProbabilities as MeanProbabilities
 from .modes import Interception as Interception
 from .modes import UnbrokenGradients as UnbrokenGradients
+from .own_input import OwnInput as OwnInput
 from .rectifiers import UNRULED as UNRULED
 from .rectifiers import BackwardRule as BackwardRule
 from .rectifiers import Rule as Rule

@@ -20,6 +20,7 @@ from ..intercept.attention_by_definition import REMEDY
 from ..model import resolve_all
 from ..probe import Probe
 from ..probe.hooks import in_evaluation
+from ..registration import Span
 from .attention_run import AttentionRun, BlockCall, watched_run
 from .chains import chains_of, named_chain, not_one, of_images
 from .evidence import Evidence
@@ -42,6 +43,7 @@ class AttentionBlocks:
         count: number of tokens, including class tokens and registers.
         grid: cells along each axis of the image.
         proven: whether a measurement showed that each cell responds to its own place.
+        span: the part of the image that the grid covers, see :class:`camlens.Registration`.
     """
 
     names: tuple[str, ...]
@@ -52,6 +54,7 @@ class AttentionBlocks:
     count: int
     grid: tuple[int, ...]
     proven: bool
+    span: Span | None
 
     def last(self, count: int | None) -> AttentionBlocks:
         """Return the last ``count`` blocks, or all if it is None.
@@ -146,6 +149,7 @@ def _find(probe: Probe, names: tuple[str, ...] | None, layers: MeasuredLayers) -
         count=count,
         grid=reading.grid,
         proven=reading.proven,
+        span=reading.span,
     )
 
 

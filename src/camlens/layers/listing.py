@@ -15,7 +15,7 @@ from ..geometry import Reading
 from ..model import check_batched, check_images, check_keywords, check_mode, check_model
 from ..probe import Probe, Site
 from ..probe.hooks import undisturbed
-from ..registration import Registration
+from ..registration import Registration, stretched_pitch
 from ..targets import Targets
 from .default_layer import CELLS_REACHED, Read, on_few_rows
 from .evidence import Evidence, all_outputs
@@ -36,7 +36,7 @@ class Layer:
             the images to the scores includes it, and the scores' gradient reaches at least two of
             its cells.
         pitch: distance between neighbouring cells in pixels along each axis: measured, or else the
-            images' size divided by the grid.
+            part of the image that the grid covers divided by the grid.
         receptive_field: width of the region that a cell responds to, in pixels along each axis;
             None unless measured.
         proven: whether a measurement showed that each cell responds to its own place. If False, the
@@ -107,7 +107,12 @@ def find_layers(
         def place(name: str, reading: Reading) -> Registration:
             site = Site(name, reading.layout)
             return measured.place(
-                probe, site, reading.channels, reading.grid, proven=reading.proven
+                probe,
+                site,
+                reading.channels,
+                reading.grid,
+                proven=reading.proven,
+                span=reading.span,
             )
 
         return list_layers(
@@ -184,7 +189,7 @@ def list_layers(
             continue
         cells = evidence.cells_reached(call, reading.layout) if evidence.all_through(call) else 0
         placed = place(call.name, reading) if place else None
-        stretched = (s / g for s, g in zip(traced.size, reading.grid, strict=True))
+        stretched = stretched_pitch(traced.size, reading.grid, reading.span)
         layers.append(
             Layer(
                 name=call.name,
@@ -192,7 +197,7 @@ def list_layers(
                 channels=reading.channels,
                 grid=reading.grid,
                 all_evidence=cells >= CELLS_REACHED,
-                pitch=placed.pitch if placed else tuple(stretched),
+                pitch=placed.pitch if placed else stretched,
                 receptive_field=placed.receptive_field if placed else None,
                 proven=reading.proven,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ from torch import Tensor
 
 from .. import geometry
 from ..geometry import Reading, centres
+from ..geometry.span import span
+from ..intercept import OwnInput
 from ..model import layer, named
 from ..probe import Probe, Site
 from ..probe.captures import first_tensor
 from ..probe.inputs import follow
 from ..probe.randomness import check_repeatable
-from ..registration import Registration
+from ..registration import Registration, Span
 from ..targets import select
 
 #: Number of images in a batch when cells' positions are measured.
@@ -28,7 +31,13 @@ _MIXED, _SMALL = 1e-2, 1e-4
 
 
 def measure_registration(
-    probe: Probe, site: Site, grid: tuple[int, ...], channels: int, *, proven: bool
+    probe: Probe,
+    site: Site,
+    grid: tuple[int, ...],
+    channels: int,
+    *,
+    proven: bool,
+    covered: Span | None = None,
 ) -> Registration:
     """Measure where a layer's cells lie, see :func:`camlens.geometry.centres.measure_place`."""
     images = probe.images
@@ -37,7 +46,9 @@ def measure_registration(
         return probe.cell_gradients(site, images, cells, signs)
 
     def measured(rows: int) -> Registration:
-        return centres.measure_place(gradients, images, grid, channels, proven=proven, rows=rows)
+        return centres.measure_place(
+            gradients, images, grid, channels, proven=proven, span=covered, rows=rows
+        )
 
     if probe.inputs or probe.keywords:
         return measured(len(images))
@@ -66,7 +77,7 @@ def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Readin
     for name in names:
         layer(probe.model, name)  # raises an error for a layer that takes no hooks
     fixed = bool(probe.inputs or probe.keywords)
-    how: dict[str, Any] = {"kinds": modules, "reverse": runs.reverse}
+    how: dict[str, Any] = {"kinds": modules, "reverse": runs.reverse, "span": runs.span}
     try:
         readings = geometry.measure(runs.run, names, probe.images, fixed=fixed, **how)
     except Exception:  # a model may take no other number of images, and fail in any way
@@ -89,6 +100,16 @@ def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Readin
     return readings, mixed
 
 
+def measure_spans(probe: Probe, names: Sequence[str]) -> dict[str, Span | None]:
+    """Measure which part of the images each layer covers, without its reading; None: the whole.
+
+    It takes one forward pass, and a second one if the model changes the size of its images.
+    """
+    runs = _Runs(probe)
+    runs.run(probe.images, names)
+    return {name: runs.span(name) or None for name in names}
+
+
 class _Runs:
     """Runs the model for the measurement of its layers, and keeps its first three outputs."""
 
@@ -98,6 +119,10 @@ class _Runs:
         self.outputs: list[Any] = []
         #: By layer that runs with a part of the images each time: its runs, and all images.
         self.parts: dict[str, tuple[int, int]] = {}
+        #: Layers that run before the model's own input is complete.
+        self._early: set[str] = set()
+        #: Images that the model accepts, if it changes their size.
+        self._resized: Tensor | None = None
 
     def run(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the outputs of layers, without gradients."""
@@ -125,8 +150,13 @@ class _Runs:
             counts[name] += 1
             if tensor is not None:
                 outputs[name] = tensor.detach().clone()
+            if not own.complete:
+                self._early.add(name)
 
-        returned, _ = probe.execute(layers, keep, images)
+        own = OwnInput(images.shape)
+        returned, _ = probe.execute(layers, keep, images, mode=own)
+        if own.complete and own.tensor is not None and own.tensor.shape != images.shape:
+            self._resized = images if self._resized is None else self._resized
         if len(self.outputs) < 3:
             self.outputs.append(returned)
         n = len(images)
@@ -135,6 +165,28 @@ class _Runs:
             if counts[name] > 1 and rows != n and n in (counts[name], counts[name] * rows):
                 self.parts[name] = counts[name], n
         return outputs
+
+    def span(self, name: str) -> Span | None:
+        """Return the part of the images that a layer covers, after a run.
+
+        It is None for the whole image, and empty if it is unknown.
+        """
+        return None if name in self._early else self._own_span
+
+    @functools.cached_property
+    def _own_span(self) -> Span | None:
+        """The part of the images that the model's own input covers, as in :meth:`span`."""
+        if self._resized is None:
+            return None
+        leaf = self._resized.detach().clone().requires_grad_()
+        own = OwnInput(leaf.shape)
+        try:
+            self.probe.execute([], lambda *_: None, leaf.clone(), gradients=True, mode=own)
+        except Exception:  # a model that does not record gradients may fail in any way
+            return ()
+        if own.tensor is None or not own.tensor.requires_grad:  # made by NumPy, say
+            return ()
+        return span(own.tensor, leaf, own.padding)
 
     def mixes_images(self) -> bool:
         """Return whether a change of image 0, or of the images' order, changes other scores."""

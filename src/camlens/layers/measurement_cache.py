@@ -14,10 +14,10 @@ from ..geometry import Reading
 from ..layouts import Layout
 from ..probe import Pass, Probe, Site
 from ..probe.hooks import in_evaluation
-from ..registration import Registration
+from ..registration import Registration, Span
 from ..targets import Targets
 from .default_layer import default_layer, on_few_rows
-from .measurement import measure_layers, measure_registration
+from .measurement import measure_layers, measure_registration, measure_spans
 from .trace import trace
 
 #: Number of callable targets whose default layers are cached.
@@ -35,6 +35,7 @@ class MeasuredLayers:
         self._readings: dict[tuple[str, _Inputs], Reading] = {}
         self._mixed: set[tuple[_Inputs, _Scores]] = set()
         self._defaults: dict[tuple[_Inputs, _Scores], str] = {}
+        self._spans: dict[tuple[str, _Inputs], Span | None] = {}
         self._registrations: dict[tuple[str, _Inputs], Registration] = {}
         self._lock = threading.RLock()
 
@@ -143,8 +144,15 @@ class MeasuredLayers:
         grid = max(grids, key=math.prod)
         readings = [self._readings.get((site.name, shape)) for site in traced.sites]
         proven = all(reading is not None and reading.proven for reading in readings)
+        spans = set(self.spans(probe, [site.name for site in traced.sites]).values())
+        if len(spans) > 1:
+            raise ValueError(
+                f"the layers {[site.name for site in traced.sites]} cover different parts of the "
+                "images, which the model pads or crops between them: explain them one by one"
+            )
+        span = spans.pop()
         if kind == "stretched":
-            return Registration.stretched(probe.size, grid, proven=proven)
+            return Registration.stretched(probe.size, grid, proven=proven, span=span)
         if len(traced.sites) > 1:
             raise ValueError(
                 'registration="measured" places the map of a single layer, got '
@@ -152,10 +160,32 @@ class MeasuredLayers:
             )
         site, channels = traced.sites[0], traced.activations()[0].shape[1]
         # A layout that the caller passed is trusted for the order of the cells.
-        return self.place(probe, site, channels, grid, proven=proven or readings[0] is None)
+        proven = proven or readings[0] is None
+        return self.place(probe, site, channels, grid, proven=proven, span=span)
+
+    def spans(self, probe: Probe, names: Sequence[str]) -> Mapping[str, Span | None]:
+        """Return which part of the images each layer covers, see :class:`Registration`."""
+        shape = inputs_key(probe)
+        known = {name: self._readings.get((name, shape)) for name in names}
+        unread = [name for name, reading in known.items() if reading is None]
+        if any((name, shape) not in self._spans for name in unread):
+            with self._lock:
+                found = in_evaluation(probe.model, lambda: measure_spans(probe, unread))
+                self._spans.update({(name, shape): span for name, span in found.items()})
+        return {
+            name: self._spans[name, shape] if reading is None else reading.span
+            for name, reading in known.items()
+        }
 
     def place(
-        self, probe: Probe, site: Site, channels: int, grid: tuple[int, ...], *, proven: bool
+        self,
+        probe: Probe,
+        site: Site,
+        channels: int,
+        grid: tuple[int, ...],
+        *,
+        proven: bool,
+        span: Span | None,
     ) -> Registration:
         """Return where the cells of one layer lie, measuring if it is not cached."""
         key = (site.name, inputs_key(probe))
@@ -164,7 +194,9 @@ class MeasuredLayers:
                 if key not in self._registrations:
                     self._registrations[key] = in_evaluation(
                         probe.model,
-                        lambda: measure_registration(probe, site, grid, channels, proven=proven),
+                        lambda: measure_registration(
+                            probe, site, grid, channels, proven=proven, covered=span
+                        ),
                     )
         return self._registrations[key]
 

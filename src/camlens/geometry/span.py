@@ -1,0 +1,95 @@
+"""Measures which part of the images a model covers, if it pads, crops or resizes them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..registration import Span
+
+#: Largest number of rows that are measured along each axis.
+_ROWS = 32
+#: Rows follow the line within this distance, in pixels or in rows, whichever is longer; smaller
+#: changes of span are ignored.
+_NEAR = 0.5
+
+
+def span(own: Tensor, images: Tensor, padding: Sequence[float]) -> Span | None:
+    """Return the part of the images that the model's own input covers.
+
+    Padding, cropping and resizing keep each row of pixels in one place, so the centroids of the
+    rows' squared gradients follow a line along each axis. Rows of padding have no gradient, or that
+    of other rows.
+
+    Args:
+        own: (N, C, ...) or (N, ..., C), which the model computed from the images, with its graph.
+        images: (N, C, *size), which require gradients.
+        padding: rows at each end along each axis that do not count, see
+            :class:`camlens.intercept.OwnInput`.
+
+    Returns:
+        For each axis the positions at which the first row of ``own`` begins and the last one ends;
+        None if it is the whole image; empty if the rows follow no line.
+    """
+    size = tuple(images.shape[2:])
+    first = 2 if own.shape[1] == images.shape[1] else 1
+    ends: list[tuple[float, float]] = []
+    whole = True
+    for axis, side in enumerate(size):
+        dim = first + axis
+        line = _line(*_centroids(own, images, axis, dim))
+        if line is None:
+            return ()
+        start, slope = line
+        ends.append((round(start, 3), round(start + slope * own.shape[dim], 3)))
+        near = max(_NEAR, (padding[axis] + _NEAR) * abs(slope))
+        whole &= abs(ends[-1][0]) <= near and abs(ends[-1][1] - side) <= near
+    return None if whole else tuple(ends)
+
+
+def _centroids(own: Tensor, images: Tensor, axis: int, dim: int) -> tuple[Tensor, Tensor]:
+    """Return rows of ``own`` that have a gradient, and where it lies along an axis of the images.
+
+    Args:
+        own: see :func:`span`.
+        images: see :func:`span`.
+        axis: axis of the images' size.
+        dim: the same axis of ``own``.
+
+    Returns:
+        The rows' middles in rows and their centroids in pixels, (R,) float64 each.
+    """
+    length, side = own.shape[dim], images.shape[axis + 2]
+    rows = torch.linspace(0, length - 1, min(length, _ROWS)).round().long().unique()
+    others = [other for other in range(images.ndim) if other != axis + 2]
+    place = torch.arange(side, dtype=torch.float64, device="cpu") + 0.5
+    weights = []
+    for row in rows.tolist():
+        score = own.select(dim, row).sum()
+        (gradient,) = torch.autograd.grad(
+            score, [images], retain_graph=True, materialize_grads=True
+        )
+        weights.append(gradient.double().square().sum(others).cpu())
+    weight = torch.stack(weights)
+    total = weight.sum(1)
+    heard = total > 0
+    return rows[heard].double() + 0.5, (weight @ place / total)[heard]
+
+
+def _line(at: Tensor, centre: Tensor) -> tuple[float, float] | None:
+    """Return start and slope of the line that most rows follow; None if there is none."""
+    apart = max(1, len(at) // 4)
+    if len(at) <= apart:
+        return None
+    slope = ((centre[apart:] - centre[:-apart]) / (at[apart:] - at[:-apart])).median()
+    start = (centre - slope * at).median()
+    for _ in range(2):
+        close = (centre - slope * at - start).abs() <= _NEAR * slope.abs().clamp_min(1)
+        if slope == 0 or close.sum() < max(2, len(at) / 2):
+            return None
+        moved = at[close] - at[close].mean()
+        slope = (moved * centre[close]).sum() / moved.square().sum()
+        start = centre[close].mean() - slope * at[close].mean()
+    return float(start), float(slope)

@@ -1,0 +1,89 @@
+"""Finds the tensor that a model makes of its images before its first layer mixes their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .modes import UnbrokenGradients
+
+_CONVOLUTIONS = frozenset(["conv1d", "conv2d", "conv3d"])
+_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+#: Calls that combine the values of several pixels or channels by weights.
+_MIXING = frozenset(
+    [
+        *(*_CONVOLUTIONS, "linear", "bilinear", "einsum"),
+        *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        *("matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "addmm", "baddbmm", "tensordot"),
+    ]
+)
+
+
+class OwnInput(UnbrokenGradients):
+    """Function mode that keeps the images as the model pads, crops or resizes them.
+
+    Args:
+        shape: of the images, (N, C, *size).
+
+    Attributes:
+        tensor: the last tensor of N images of C channels, (N, C, ...) or (N, ..., C), until the
+            first convolution or product, with its graph; None if there is none.
+        complete: whether that call was reached.
+        padding: rows along each axis by which that convolution lacks padding of its own at each
+            end: so much of the tensor's padding belongs to the convolution, as TensorFlow's does.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.tensor: Tensor | None = None
+        self.complete = False
+        self.padding = (0.0,) * (len(self.shape) - 2)
+
+    def intercept(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Execute every call unchanged, and keep its tensor if it is of images."""
+        name = getattr(func, "__name__", "")
+        if self.complete or name == "__get__":  # such as the shape of a tensor
+            return super().intercept(func, args, kwargs)
+        for value in (*args, *kwargs.values()):
+            self._keep(value)
+        self.complete = name in _MIXING
+        if self.complete and self.tensor is not None:
+            self.tensor = self.tensor.clone()  # the model may write to it later
+            if name in _CONVOLUTIONS:
+                self.padding = _lacking({**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs})
+        result = super().intercept(func, args, kwargs)
+        if not self.complete:
+            self._keep(result)
+        return result
+
+    def _keep(self, value: Any) -> None:
+        n, channels = self.shape[:2]
+        if not isinstance(value, Tensor) or value.ndim != len(self.shape) or len(value) != n:
+            return
+        if channels in (value.shape[1], value.shape[-1]):
+            self.tensor = value
+
+
+def _lacking(arguments: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the padding at each end that a convolution lacks to keep the size of its input."""
+    kernel = arguments["weight"].shape[2:]
+    padding = arguments.get("padding", 0)
+    if padding == "same":
+        return (0.0,) * len(kernel)
+    stride, dilation = arguments.get("stride", 1), arguments.get("dilation", 1)
+    given = [_each(value, len(kernel)) for value in (stride, dilation, padding)]
+    return tuple(
+        max(0.0, (d * (side - 1) + 1 - s) / 2 - p)
+        for side, s, d, p in zip(kernel, *given, strict=True)
+    )
+
+
+def _each(value: int | str | Sequence[int], axes: int) -> Sequence[int]:
+    if isinstance(value, str):  # "valid"
+        return (0,) * axes
+    return (value,) * axes if isinstance(value, int) else tuple(value) * (axes // len(value))
