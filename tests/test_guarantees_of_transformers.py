@@ -59,6 +59,7 @@ def test_the_model_is_bit_identical_after_a_call(explainer, error):
         assert torch.equal(model(images), plain)
 
 
+@pytest.mark.slow
 def test_how_one_calls_makes_no_difference(explainer):
     model = small_vit()
     explain = explainer(model)
@@ -75,6 +76,7 @@ def test_how_one_calls_makes_no_difference(explainer):
     assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.amax().item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["autocast", "bfloat16"])
 def test_half_precision_gives_float32_maps(explainer, how):
     model = small_vit()
@@ -90,6 +92,7 @@ def test_half_precision_gives_float32_maps(explainer, how):
     assert (similarity > 0.97).all(), similarity
 
 
+@pytest.mark.slow
 def test_eight_threads_share_a_model(explainer):
     explain = explainer(small_vit())
     assert_threads_agree(explain, [torch.randn(2, 3, 32, 32) for _ in range(8)])

@@ -56,6 +56,7 @@ def test_a_folder_becomes_a_table(run, words, images, folder):
         assert "seconds" not in row
 
 
+@pytest.mark.slow
 def test_it_is_shown_best_first(run, words, images):
     got = run(*words, "--out", "run", "--metric", "insertion", "--floor", "centre")
     assert got.code == 0, got.err
@@ -157,6 +158,7 @@ def test_unreadable_images_are_listed(run, words, images):
     assert [row["images"] for row in got.json["table"]] == [7, 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "wrong"),
     [

@@ -301,6 +301,7 @@ def test_smoothgrad_keeps_the_targets_of_the_unchanged_image():
         assert_close(explanation.outputs, model(IMAGES))
 
 
+@pytest.mark.slow
 def test_smoothgrad_of_a_quadratic_models_gradient_is_its_gradient():
     """The gradient is linear, and the noise has no mean."""
     model, images = Quadratic().eval(), torch.randn(1, 3, 2, 2)

@@ -64,6 +64,7 @@ def test_published_weights_bring_preprocessing_and_classes(tmp_path, monkeypatch
     assert found.preprocessing.mean == (0.485, 0.456, 0.406)
 
 
+@pytest.mark.slow
 def test_no_network(tmp_path, monkeypatch):
     def offline(*_, **__):
         raise urllib.error.URLError("no network")
@@ -151,6 +152,7 @@ def test_as_many_names_as_classes(tmp_path, monkeypatch):
     assert loading.load_model("torchvision:resnet18", classes=names).classes == tuple(names)
 
 
+@pytest.mark.slow
 def test_libraries_load_when_their_models_do():
     libraries = ("torchvision", "timm", "transformers", "open_clip")
     code = (

@@ -186,6 +186,7 @@ def run(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run(run, tmp_path):
     page = write_report(run, tmp_path / "page.html").read_text()
     assert "Which method to trust here" in page
