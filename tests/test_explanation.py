@@ -349,6 +349,7 @@ def damaged():
 CASES = {name: (tensors, header) for name, tensors, header in damaged()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_damaged_files_are_value_errors(name, tmp_path):
     from safetensors.torch import save_file

@@ -17,6 +17,7 @@ IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 pytestmark = pytest.mark.parametrize("explainer", OF_TRANSFORMERS)
 
 
+@pytest.mark.slow
 def test_several_targets_are_several_calls_and_a_batch_is_its_single_images(explainer):
     model = small_vit()
     explain = explainer(model)

@@ -398,6 +398,7 @@ def test_what_an_earlier_call_wrote_besides_goes(run, model, folder):
     assert {path.name: path.read_bytes() for path in (folder / "out").glob("*.*")} == before
 
 
+@pytest.mark.slow
 def test_a_photograph_given_twice_has_its_own_regions(run, model):
     words = ("hopper.png", "hopper.png", *model, "--regions", "template", "--json")
     first, second = run("explain", *words).json["photos"]

@@ -205,6 +205,7 @@ def test_a_misspelt_name_in_the_data_set_is_no_unreadable_image(tmp_path):
         run(tmp_path, dataset=Misspelt(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [MemoryError(), *(OSError(one, os.strerror(one)) for one in (EMFILE, ENFILE, EIO, ENOSPC))],
@@ -360,6 +361,7 @@ def test_without_classes_of_outputs_predictions_are_missing(tmp_path):
     assert set(found.maps["target"]) == {-1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
 def test_confidence_is_of_the_activation(tmp_path, classes, activation):

@@ -380,6 +380,7 @@ def test_a_model_of_single_images_is_explained(explainer):
     assert_close(found.raw, explainer(free)(image, targets=1).raw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", ATTENTION)
 @pytest.mark.parametrize(
     "head",

@@ -214,6 +214,7 @@ class Times(nn.Module):
         return x * self.factor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.EigenCAM, camlens.Saliency])
 @pytest.mark.parametrize("factor", [1e300, -1e300, 1e42])
 @pytest.mark.parametrize("targets", [None, 1, "all"])

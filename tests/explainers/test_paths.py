@@ -221,6 +221,7 @@ OF = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OF)
 @pytest.mark.parametrize("targets", [None, [[3, 1]], camlens.targets.top(2)])
 def test_without_noise_smoothgrad_is_the_explainer(kind, targets):

@@ -417,6 +417,7 @@ def test_with_constant_attention_all_of_the_score_arrives(name):
         assert (found.gradients.abs().sum((2, 3, 4)) > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_the_score_is_that_of_the_model_and_the_softmax_matters(name):
     make, size = TRANSFORMERS[name]

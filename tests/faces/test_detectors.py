@@ -410,6 +410,7 @@ def test_a_batch_is_its_photographs(request, which, hopper, astronaut):
             assert_close(values, getattr(alone, name), equal_nan=True, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("which", ["yunet", "mesh"])
 def test_uint8_and_float_photographs_are_one(request, which, astronaut):

@@ -129,6 +129,7 @@ def test_tokens_before_and_behind(grid, prefix, suffix, n):
     assert (reading.grid, reading.channels, reading.proven) == (grid, 8, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 4, 16])
 @pytest.mark.parametrize("channels", [4, 16])
 @pytest.mark.parametrize("channels_first", [False, True])

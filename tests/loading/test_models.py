@@ -78,6 +78,7 @@ def test_no_network(tmp_path, monkeypatch):
     assert VGG19_Weights.DEFAULT.url.endswith(place.name)
 
 
+@pytest.mark.slow
 def test_a_pickle_in_the_cache_does_not_run(tmp_path, monkeypatch):
     class Sly:
         def __reduce__(self):

@@ -51,6 +51,7 @@ def test_published_weights_are_only_tensors(monkeypatch, tmp_path):
         loading.load_model("timm:resnet18")
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_with_other_classes(tmp_path):
     model = timm.create_model("resnet18", num_classes=7)
     save_file(model.state_dict(), tmp_path / "w.safetensors")

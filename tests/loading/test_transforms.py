@@ -120,6 +120,7 @@ def test_the_picture_is_what_the_model_sees():
     assert (shown.int() - expected.int()).abs().max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_of_other_transforms_the_place_is_unknown(kind):
     how = Transform.of(UNKNOWN[kind], "net:make")

@@ -204,6 +204,7 @@ def test_a_run_without_metrics_has_no_such_section(tmp_path):
     assert 'id="trust"' not in write_report(plain).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "match"),
     [
