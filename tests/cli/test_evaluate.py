@@ -115,6 +115,7 @@ def test_localization_takes_the_object_from_a_file(run, words, images, folder):
     assert own.tolist() == pytest.approx(share.tolist(), abs=0.01)  # heat is kept in 256 steps
 
 
+@pytest.mark.slow
 def test_image_files_are_evaluated_like_their_folder(run, words, images, folder):
     metric = ("--metric", "sparseness", "--json")
     whole = run(*words, "--out", "whole", *metric)

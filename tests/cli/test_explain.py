@@ -53,6 +53,7 @@ def test_class_names_of_a_file_of_weights(run, folder):
     assert got.json["photos"][0]["prediction"]["name"] == names[said["class"]]
 
 
+@pytest.mark.slow
 def test_the_page_repeats_the_notes(run, model, monkeypatch):
     monkeypatch.setenv("CAMLENS_YUNET", "absent")
     got = run("explain", "hopper.png", *model, "--regions", "template", "--out", "out")
