@@ -45,6 +45,9 @@ $(BENCH)/.models: $(BENCH)/.installed benchmarks/requirements-models.txt
 demo: $(VENV)/.demo
 	$(BIN)/python -m fer2013 demo
 
+# Each process, of which tests start many, would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A process for each core, each with one thread of torch's; ARGS="-n0" for one with all threads.
 PROCESSES := -n auto --maxprocesses 8 --dist worksteal
 ALL := tests src/camlens examples/fer2013/tests

@@ -1,21 +1,45 @@
-"""Options and fixtures of the whole suite: ``--device``, and the real images outside the tree."""
+"""Options, collection and fixtures of the whole suite: ``--device``, and the real images."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).parent
+#: They train a network; a doctest has no place for a mark.
+SLOW_DOCTESTS = {
+    "camlens.testing.check_explainer",
+    "camlens.faithfulness.sanity.planted_evidence.planted_evidence",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--device``, on which every model and image of the tests is put."""
     parser.addoption("--device", default="cpu", help="such as cpu or cuda; default cpu")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without searching for garbage: all that is made stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark the slow doctests."""
+    for item in items:
+        if item.name in SLOW_DOCTESTS:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -178,6 +178,7 @@ def sequential():
 LAYERED = [camlens.GradCAM, camlens.CAM, camlens.EigenCAM, camlens.GuidedGradCAM]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("explainer", LAYERED)
 @pytest.mark.parametrize("how", ["part", "script", "trace", "freeze"])
@@ -276,6 +277,7 @@ def test_image_gradients_of_an_exported_program(explainer):
     assert_close(explainer(model)(IMAGES, targets="all").gradients, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*_register_pytree_node")
 @pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.EigenCAM, camlens.GuidedGradCAM])
 def test_layers_of_unflattened_and_traced_programs(explainer):

@@ -349,6 +349,7 @@ def damaged():
 CASES = {name: (tensors, header) for name, tensors, header in damaged()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_damaged_files_are_value_errors(name, tmp_path):
     from safetensors.torch import save_file
@@ -363,6 +364,7 @@ def test_damaged_files_are_value_errors(name, tmp_path):
     assert Explanation.load(path).method == "GradCAM"
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_and_every_truncation_is_a_value_error_or_another_value(tmp_path):
     path = tmp_path / "e.safetensors"
     made(registration=measured((4, 4), (2, 2), (0.5, 0.5)), layers=("a",)).save(path)
@@ -381,6 +383,7 @@ def test_every_flipped_bit_and_every_truncation_is_a_value_error_or_another_valu
             Explanation.load(path)
 
 
+@pytest.mark.slow
 def test_images_are_referred_to_and_not_kept():
     images = torch.rand(3, 3, 4, 4)
     explanation = made(n=3, images=images)

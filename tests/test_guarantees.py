@@ -70,6 +70,7 @@ def assert_same(before, after):
     assert before == {key: after[key] for key in before}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", ALL)
 @given(networks())
 @few
@@ -135,6 +136,7 @@ class Normalizing(nn.Module):
         return self.net(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", ALL)
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_a_model_that_writes_to_its_inputs_does_not_change_the_callers(explainer, requires_grad):
@@ -149,6 +151,7 @@ def test_a_model_that_writes_to_its_inputs_does_not_change_the_callers(explainer
     assert options == {"scale": torch.tensor(0.5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", EVERY)
 @pytest.mark.parametrize("error", [RuntimeError("within"), KeyboardInterrupt()])
 def test_the_model_is_bit_identical_after_an_exception_in_its_forward(explainer, error):
@@ -176,6 +179,7 @@ def test_the_model_is_bit_identical_after_an_exception_in_its_forward(explainer,
     assert explain(images).evidence.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", ALL)
 @given(networks())
 @few
@@ -190,6 +194,7 @@ def test_a_batch_is_its_single_images(explainer, drawn):
         assert_close(together.raw[n], alone.raw[0], rtol=max(1e-3, part), atol=largest * part)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", ALL)
 @given(networks())
 @few
@@ -204,6 +209,7 @@ def test_several_targets_are_several_calls(explainer, drawn):
         assert_close(every.scores[:, k : k + 1], alone.scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", EVERY)
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
 def test_the_mode_around_the_call_makes_no_difference(explainer, around):
@@ -222,6 +228,7 @@ def test_frozen_parameters_make_no_difference(explainer):
     assert_close(made(explainer, model)(images).raw, expected.raw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", EVERY)
 def test_channels_last_makes_no_difference(explainer):
     model, images = Small().eval(), torch.rand(2, 3, 8, 8)
@@ -231,6 +238,7 @@ def test_channels_last_makes_no_difference(explainer):
     assert_close(actual.raw, expected.raw, rtol=1e-3, atol=expected.raw.amax().item() * 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", EVERY)
 @pytest.mark.parametrize("how", ["autocast", "bfloat16"])
 def test_half_precision_gives_float32_maps(explainer, how, device):
@@ -254,6 +262,7 @@ def test_half_precision_gives_float32_maps(explainer, how, device):
     assert (similarity > 0.97).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "explainer", [camlens.GradCAM, camlens.GuidedBackprop, camlens.GuidedGradCAM]
 )
@@ -309,6 +318,7 @@ def test_distributed_data_parallel(tmp_path):
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "explainer", [camlens.GradCAM, camlens.GuidedGradCAM, camlens.GuidedBackprop, camlens.LRP]
 )
@@ -379,6 +389,7 @@ def test_nothing_is_kept_of_a_call():
     assert gone() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer", "head", "cells"),
     [
@@ -434,6 +445,7 @@ class Transfers(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", EVERY)
 @pytest.mark.parametrize("targets", [None, 1, "all"])
 def test_a_call_waits_for_the_device_once_and_moves_nothing(explainer, targets):

@@ -17,6 +17,7 @@ IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 pytestmark = pytest.mark.parametrize("explainer", OF_TRANSFORMERS)
 
 
+@pytest.mark.slow
 def test_several_targets_are_several_calls_and_a_batch_is_its_single_images(explainer):
     model = small_vit()
     explain = explainer(model)
@@ -59,6 +60,7 @@ def test_the_model_is_bit_identical_after_a_call(explainer, error):
         assert torch.equal(model(images), plain)
 
 
+@pytest.mark.slow
 def test_how_one_calls_makes_no_difference(explainer):
     model = small_vit()
     explain = explainer(model)
@@ -75,6 +77,7 @@ def test_how_one_calls_makes_no_difference(explainer):
     assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.amax().item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["autocast", "bfloat16"])
 def test_half_precision_gives_float32_maps(explainer, how):
     model = small_vit()
@@ -90,6 +93,7 @@ def test_half_precision_gives_float32_maps(explainer, how):
     assert (similarity > 0.97).all(), similarity
 
 
+@pytest.mark.slow
 def test_eight_threads_share_a_model(explainer):
     explain = explainer(small_vit())
     assert_threads_agree(explain, [torch.randn(2, 3, 32, 32) for _ in range(8)])

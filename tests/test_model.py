@@ -11,6 +11,7 @@ def net():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 3)))
 
 
+@pytest.mark.slow
 def test_unwrap_takes_every_wrapper_off():
     inner = net()
     assert models.unwrap(nn.DataParallel(torch.compile(inner))) is inner

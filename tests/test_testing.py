@@ -7,6 +7,8 @@ import torch
 import camlens
 from camlens.testing import Conformance, ConformanceError, check_explainer
 
+pytestmark = pytest.mark.slow
+
 
 class Good(camlens.LayerAttribution):
     def maps(self, activations, gradients):

@@ -102,6 +102,7 @@ def in_terminal(monkeypatch, words):
     return left.value.code, b"".join(parts).decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colours", [True, False])
 def test_a_narrow_terminal(folder, words, monkeypatch, colours):
     monkeypatch.delenv("NO_COLOR", raising=False)

@@ -56,6 +56,7 @@ def test_a_folder_becomes_a_table(run, words, images, folder):
         assert "seconds" not in row
 
 
+@pytest.mark.slow
 def test_it_is_shown_best_first(run, words, images):
     got = run(*words, "--out", "run", "--metric", "insertion", "--floor", "centre")
     assert got.code == 0, got.err
@@ -114,6 +115,7 @@ def test_localization_takes_the_object_from_a_file(run, words, images, folder):
     assert own.tolist() == pytest.approx(share.tolist(), abs=0.01)  # heat is kept in 256 steps
 
 
+@pytest.mark.slow
 def test_image_files_are_evaluated_like_their_folder(run, words, images, folder):
     metric = ("--metric", "sparseness", "--json")
     whole = run(*words, "--out", "whole", *metric)
@@ -157,6 +159,7 @@ def test_unreadable_images_are_listed(run, words, images):
     assert [row["images"] for row in got.json["table"]] == [7, 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "wrong"),
     [

@@ -31,6 +31,7 @@ def hopper(folder):
     return loading.read_photograph(folder / "hopper.png")[None]
 
 
+@pytest.mark.slow
 def test_random_weights_are_told(run):
     model = ("--model", "torchvision:squeezenet1_1", "--weights", "none")
     got = run("explain", "hopper.png", *model, "--out", "out")
@@ -52,6 +53,7 @@ def test_class_names_of_a_file_of_weights(run, folder):
     assert got.json["photos"][0]["prediction"]["name"] == names[said["class"]]
 
 
+@pytest.mark.slow
 def test_the_page_repeats_the_notes(run, model, monkeypatch):
     monkeypatch.setenv("CAMLENS_YUNET", "absent")
     got = run("explain", "hopper.png", *model, "--regions", "template", "--out", "out")
@@ -89,6 +91,7 @@ def test_files_hold_what_the_library_gives(run, model, folder, hopper):
     assert run("report", "out", "--json").json == {"report": "out/report.html"}
 
 
+@pytest.mark.slow
 def test_what_is_said(run, model, hopper, folder):
     got = run("explain", "hopper.png", *model, "--classes", "names.txt", "--json")
     (record,) = got.json["photos"]
@@ -129,6 +132,7 @@ def one():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
 def test_a_model_with_one_output_has_no_probability(run, folder, outputs, activation, capsys):
@@ -152,6 +156,7 @@ def test_a_model_with_one_output_has_no_probability(run, folder, outputs, activa
         assert "probability" not in text
 
 
+@pytest.mark.slow
 def test_several_targets_by_number_and_name(run, model, hopper, folder):
     words = ("--target", "2", "--target", "Happy", "--classes", "names.txt")
     got = run("explain", "hopper.png", *model, *words, "--json", "--out", "out")
@@ -168,6 +173,7 @@ def test_several_targets_by_number_and_name(run, model, hopper, folder):
     assert len(list((folder / "all").glob("hopper.overlay-*.png"))) == 5
 
 
+@pytest.mark.slow
 def test_methods_by_any_spelling(run, model, hopper, folder):
     names = {
         "hires-cam": "HiResCAM",
@@ -272,6 +278,7 @@ def test_face_regions(run, model, shared, hopper):
     assert re.search(r"mouth .* not found", text)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_listed_and_the_rest_done(run, model, folder):
     (folder / "cut.png").write_bytes((folder / "hopper.png").read_bytes()[:3000])
     (folder / "text.jpg").write_text("no")
@@ -297,6 +304,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_done(run, model, folder):
     ]
 
 
+@pytest.mark.slow
 def test_equal_names_are_numbered_and_none_leaves_the_folder(run, model, folder):
     for name in ("a", "b"):
         (folder / name).mkdir()
@@ -311,6 +319,7 @@ def test_equal_names_are_numbered_and_none_leaves_the_folder(run, model, folder)
     assert "\u202e" not in got.out
 
 
+@pytest.mark.slow
 def test_a_second_call_replaces_the_first_ones_files(run, model, folder):
     run("explain", "hopper.png", *model, "--out", "out", "--target", "0")
     run("explain", "hopper.png", *model, "--out", "out", "--target", "1")
@@ -320,6 +329,7 @@ def test_a_second_call_replaces_the_first_ones_files(run, model, folder):
     assert camlens.dataset.Run(folder / "out" / "run").maps["target"].tolist() == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize(
     "name", ["hopper.contours.png", "hopper.overlay-3.png", "hopper.sheet.png", "results.csv"]
@@ -336,6 +346,7 @@ def test_nothing_but_an_earlier_calls_results_is_replaced(run, model, folder, na
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_results_of_an_earlier_call_are_no_photographs(run, model, folder):
     assert run("explain", "hopper.png", *model, "--out", "out").code == 0
     before = {path.name: path.read_bytes() for path in (folder / "out").glob("*.*")}
@@ -388,6 +399,7 @@ def test_what_an_earlier_call_wrote_besides_goes(run, model, folder):
     assert {path.name: path.read_bytes() for path in (folder / "out").glob("*.*")} == before
 
 
+@pytest.mark.slow
 def test_a_photograph_given_twice_has_its_own_regions(run, model):
     words = ("hopper.png", "hopper.png", *model, "--regions", "template", "--json")
     first, second = run("explain", *words).json["photos"]
@@ -433,6 +445,7 @@ def test_a_call_that_fails_leaves_the_earlier_results(run, model, folder):
     assert not list((folder / "out").glob(".camlens-*"))
 
 
+@pytest.mark.slow
 def test_several_methods_at_the_photographs_own_size(run, model, folder):
     photograph = torch.randint(0, 256, (3, 48, 96), dtype=torch.uint8)
     Image.fromarray(photograph.permute(1, 2, 0).numpy()).save(folder / "wide.png")
@@ -472,6 +485,7 @@ def test_several_methods_at_the_photographs_own_size(run, model, folder):
     assert sheet.shape[2] > 4 * 240  # the photograph, two methods, and the signed picture
 
 
+@pytest.mark.slow
 def test_the_label_is_the_folders_class(run, model, folder):
     (folder / "sad").mkdir()
     (folder / "hopper.png").rename(folder / "sad" / "hopper.png")
@@ -653,6 +667,7 @@ def test_a_full_disk_leaves_no_half_file(run, model, folder):
     assert list((folder / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_methods_of_many_passes_and_what_they_measured(run, model, hopper, folder):
     words = ("--method", "occlusion", "--method", "IntegratedGradients", "--method", "Score-CAM")
     got = run("explain", "hopper.png", *model, *words, "--out", "out")

@@ -65,6 +65,7 @@ def mutated(content, rng):
     return bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [72, pytest.param(300, marks=pytest.mark.exhaustive)])
 def test_mutated_images_are_explained_or_listed(run, model, folder, count):
     rng, kinds = random.Random(5), list(originals())

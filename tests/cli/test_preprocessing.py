@@ -134,6 +134,7 @@ def test_options_that_cannot_be_meant(texts, message):
         applied(IMAGENET, **texts)
 
 
+@pytest.mark.slow
 def test_a_factorys_transform_and_classes(run, folder):
     words = ("explain", "noise.png", "--model", "tests.cli.test_preprocessing:with_transform")
     got = run(*words, "--out", "out", "--json")
@@ -179,6 +180,7 @@ def test_a_run_with_a_transform_is_continued(run, folder):
     assert "run" in got.err
 
 
+@pytest.mark.slow
 def test_what_is_fed_is_said(run, model):
     said = " ".join(run("explain", "noise.png", *model, "--size", "16", "--out", "o").err.split())
     assert "pixels in [0, 1], at 16 x 16 pixels, without normalisation" in said
@@ -201,6 +203,7 @@ def test_open_clip_needs_classes(run, folder):
     assert "lines 1 and 3 of twice.txt are both 'cat'" in flat("--classes", "twice.txt")
 
 
+@pytest.mark.slow
 def test_open_clip_explains(run, folder):
     pytest.importorskip("open_clip")
     from tests.loading.test_open_clip_models import MODEL, PREPROCESSING

@@ -145,6 +145,7 @@ def test_label_maps_need_names(tmp_path, labels):
         RegionFiles(tmp_path / "map.png").of(Path("x.jpg"), SIZE, SEEN, BOX)
 
 
+@pytest.mark.slow
 def test_the_commands_take_files(run, model, folder):
     (folder / "boxes.json").write_text('{"face": [16, 8, 48, 56], "rest": [0, 0, 64, 8]}')
     words = ("--regions", "boxes.json", "--infill", "mean")
@@ -164,6 +165,7 @@ def test_the_commands_take_files(run, model, folder):
     assert "the data set differs" in got.err
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_a_template_on_a_picture_without_a_face_is_told(run, model, shared):
     env = {"CAMLENS_MODELS": str(shared / "models")}
@@ -184,6 +186,7 @@ def test_that_faces_were_not_looked_for_is_told(run, model, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_mediapipe_finds_the_regions(run, model, shared):
     env = {"CAMLENS_MODELS": str(shared / "models")}

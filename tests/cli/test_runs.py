@@ -167,6 +167,7 @@ def test_report(run, words, images, folder):
     assert "absent" in got.err
 
 
+@pytest.mark.slow
 def test_compare(run, words, images, folder):
     run(*words, "--out", "a", "--target", "1")
     run(*words, "--out", "b", "--target", "1", "--method", "HiResCAM")
@@ -182,6 +183,7 @@ def test_compare(run, words, images, folder):
     assert "mean_a" in text
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared(run, model, images, folder):
     run("dataset", "images", *model, "--out", "bare")
     run("dataset", "images/sad", *model, "--out", "other", "--regions", "template")

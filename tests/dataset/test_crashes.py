@@ -48,6 +48,7 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path):
     assert (many - few) / (MANY - FEW) < 12 / 2700  # MiB for each further image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", range(8))
 def test_a_full_disk(tmp_path, whole, monkeypatch, call):
     write, calls = shards._write_durably, iter(range(100))

@@ -205,6 +205,7 @@ def test_a_misspelt_name_in_the_data_set_is_no_unreadable_image(tmp_path):
         run(tmp_path, dataset=Misspelt(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [MemoryError(), *(OSError(one, os.strerror(one)) for one in (EMFILE, ENFILE, EIO, ENOSPC))],
@@ -360,6 +361,7 @@ def test_without_classes_of_outputs_predictions_are_missing(tmp_path):
     assert set(found.maps["target"]) == {-1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
 def test_confidence_is_of_the_activation(tmp_path, classes, activation):
@@ -383,6 +385,7 @@ def test_confidence_is_of_the_activation(tmp_path, classes, activation):
         run(tmp_path / "other", activation="tanh", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_change_nothing(tmp_path, workers):
     run(tmp_path / "plain")
@@ -563,6 +566,7 @@ def test_a_tensor_data_set_will_do(tmp_path):
     np.testing.assert_allclose(found.maps["score"], plain.scores.flatten(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_random_state_and_the_model_are_left_alone(tmp_path):
     model = net()
     state, before = (
@@ -674,6 +678,7 @@ def test_layers_that_were_found_are_each_explainers_own(tmp_path):
         assert layers == ([["3"], ["1"]] if place == 0 else [["1"], ["3"]])
 
 
+@pytest.mark.slow
 def test_scoring_a_few_at_a_time_changes_nothing(tmp_path, monkeypatch):
     plain = run(tmp_path / "plain")
     monkeypatch.setattr("camlens.dataset.image_results._SCORED_BYTES", 1)

@@ -482,6 +482,7 @@ def test_an_explainer_of_an_explainer_is_its_options_and_not_what_it_measured():
     assert before != describe_explainer(SmoothGrad(GradCAM(model, "0"), samples=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*EVERY, *ATTENTION])
 def test_a_call_leaves_an_explainers_description_as_it_was(kind):
     """A run that is resumed in the same process must be the same run."""

@@ -30,6 +30,7 @@ def same(one, other):
     return all(a.equals(b) for a, b in zip(one[:3], other[:3], strict=True)) and one[3] == other[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flips", [60, pytest.param(600, marks=pytest.mark.exhaustive)])
 def test_every_flipped_bit_is_told_or_harmless(tmp_path, flips):
     run(tmp_path / "run", 12)
@@ -54,6 +55,7 @@ def test_every_flipped_bit_is_told_or_harmless(tmp_path, flips):
     assert told > flips / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [FILES[:1], FILES[1:2], FILES[2:3], FILES[3:], FILES])
 def test_files_of_another_run_are_refused(tmp_path, names):
     run(tmp_path / "a", 12)
@@ -166,6 +168,7 @@ MACHINE = [
 IMAGE = [ValueError("cut off"), OSError("cannot identify image file"), of_number("ENOENT")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [*MACHINE, *IMAGE], ids=repr)
 @pytest.mark.parametrize("place", ["reading", "explaining"])
 def test_the_machines_fault_ends_the_run_and_an_images_fault_is_listed(tmp_path, error, place):
@@ -221,6 +224,7 @@ def maps_of_twelve(tmp_path_factory):
 
 
 # Alone, first and last in its batch, and in a batch of all.
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "at"), [(1, 5), (2, 0), (3, 11), (12, 5)])
 def test_an_image_that_the_model_cannot_take_or_scores_as_nan(
     tmp_path, maps_of_twelve, batch_size, at

@@ -98,6 +98,7 @@ def test_a_manifest_that_is_not_complete_is_gone_on_with(tmp_path):
     assert (tmp_path / "manifest.json").read_bytes() == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("go_on", [Run, lambda folder: run(folder, 3)])
 @pytest.mark.parametrize(
     ("changes", "match"),

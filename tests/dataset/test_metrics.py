@@ -75,6 +75,7 @@ def test_what_a_run_with_metrics_holds(whole):
     assert set(made.evaluation.curves["metric"]) == {"deletion", "insertion"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [4, 9])
 def test_an_interrupted_run_is_resumed(tmp_path, whole, monkeypatch, call):
     write, calls = shards._write_durably, iter(range(100))

@@ -34,6 +34,7 @@ def test_an_incomplete_run_without_shards_has_empty_tables(tmp_path):
     assert len(found.unreadable) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["images", "maps", "regions"])
 @pytest.mark.parametrize("keep", [0, 0.5])
 def test_damaged_tables_say_which(tmp_path, file, keep):

@@ -39,6 +39,7 @@ def blocks_of(model, images):
     return MeasuredBlocks(MeasuredLayers()).find(Probe(model, images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_models_unchanged_are_the_slow_way(name):
     model, images = build(name)
@@ -108,6 +109,7 @@ def test_the_map_is_of_the_score_asked_for(explainer):
     assert_close(rollout, rollout[:, :1].expand_as(rollout))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", OF_SCORES)
 def test_texts_are_explained_as_targets(explainer):
     """Cosines with texts encoded once are the scores of a CLIP that encodes them in each call."""
@@ -175,6 +177,7 @@ def test_the_models_own_pooling_is_an_option():
         camlens.LeGrad(model, pool="class")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", ATTENTION)
 def test_the_last_blocks_alone(explainer):
     model, images = build("timm vit")
@@ -191,6 +194,7 @@ def test_the_last_blocks_alone(explainer):
         explainer(model, create_graph=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", ATTENTION)
 def test_checkpointed_blocks_are_explained_or_refused(explainer):
     model, images = build("timm vit")
@@ -255,6 +259,7 @@ def test_attention_that_is_no_map_from_tokens_to_tokens_is_an_error(name):
         camlens.LeGrad(model)(torch.rand(1, 3, 224, 224))
 
 
+@pytest.mark.slow
 def test_tokens_in_another_order_and_networks_without_are_errors():
     model, images = build("timm vit")
     model.blocks[1] = Shuffled(model.blocks[1]).eval()
@@ -343,6 +348,7 @@ def test_tokens_that_the_only_block_reorders_are_an_error(explainer):
         explainer(model, blocks=["block"])(IMAGES, targets=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", ATTENTION)
 @pytest.mark.parametrize("images", [1, 2, 3])
 def test_heads_before_the_images_are_an_error(explainer, images):
@@ -374,6 +380,7 @@ def test_a_model_of_single_images_is_explained(explainer):
     assert_close(found.raw, explainer(free)(image, targets=1).raw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", ATTENTION)
 @pytest.mark.parametrize(
     "head",

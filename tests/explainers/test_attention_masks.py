@@ -33,6 +33,7 @@ class Padded(nn.Module):
         return self.head(tokens.masked_fill(mask.unsqueeze(2), 0).sum(dim=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 @EXPLAINERS
 def test_what_a_padding_mask_hides_has_no_heat(explainer, first):

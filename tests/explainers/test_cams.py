@@ -66,6 +66,7 @@ def test_grad_cam_is_plain_autograds(relu, layer):
         assert_close(explanation.raw[:, k], expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", LAYER_ATTRIBUTIONS)
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("n", [2, 3])
@@ -111,6 +112,7 @@ def test_an_in_place_relu_does_not_spoil_the_map():
 # Real networks beside plain autograd.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["layer2", "layer4", "layer4.1.bn2"])
 def test_resnet_18(layer):
     model, images = real("resnet18", 64)
@@ -121,6 +123,7 @@ def test_resnet_18(layer):
     assert_close(explanation.raw, expected, rtol=1e-3, atol=expected.amax().item() * 1e-4)
 
 
+@pytest.mark.slow
 def test_an_alexnet_whose_relu_overwrites_the_layer():
     model, _ = real("alexnet", 64, num_classes=10)
     images = torch.rand(2, 3, 64, 64)
@@ -148,6 +151,7 @@ def test_a_vision_transformer(explainer, block):
     assert explanation.grid == (4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer", "size", "layout"),
     [
@@ -180,6 +184,7 @@ def test_channels_last_and_tokens_of_real_networks(name, layer, size, layout):
         assert_close(explanation.raw[:, k], expected.detach(), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_real_segmentation_model_with_a_dictionary_of_outputs():
     torch.manual_seed(0)
     model = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
@@ -273,6 +278,7 @@ def headed(name):
     return Headed(POOLED[name]).eval(), "act"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", POOLED)
 @pytest.mark.parametrize("targets", [None, 1, [[0, 3]], "all", camlens.targets.top(2)])
 @pytest.mark.parametrize("n", [1, 3])
@@ -336,6 +342,7 @@ NOT_POOLED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", NOT_POOLED)
 @pytest.mark.parametrize("targets", [1, "all"])
 def test_cam_is_refused_where_it_is_not_defined(head, targets):
@@ -353,6 +360,7 @@ def test_cam_names_what_is_behind_the_layer():
         camlens.CAM(model, "conv")(images)
 
 
+@pytest.mark.slow
 def test_cam_of_a_resnet():
     model, images = real("resnet18", 64, num_classes=10)
     explanation = camlens.CAM(model, "layer4")(images, targets=[[7, 3]])

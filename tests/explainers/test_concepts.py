@@ -53,6 +53,7 @@ def test_behind_a_linear_end_falls_and_what_is_unexplained_add_up():
         assert_close(explanation.measures["unexplained"], gap.unsqueeze(1).expand(-1, 4))
 
 
+@pytest.mark.slow
 def test_more_concepts_leave_less():
     left = [
         camlens.DeepFeatureFactorization(rectified(), "1", concepts=count)(IMAGES)

@@ -77,6 +77,7 @@ def test_a_family_is_no_method(family):
         family(Small().eval())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", EVERY)
 def test_every_form_of_targets(explainer):
     model, images = Small().eval(), torch.rand(3, 3, 8, 8)
@@ -95,6 +96,7 @@ def test_every_form_of_targets(explainer):
         assert not explanation.outputs.requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", ALL)
 def test_targets_in_chunks_are_targets_at_once(explainer, monkeypatch):
     model, images = Small().eval(), torch.rand(2, 3, 8, 8)
@@ -155,6 +157,7 @@ class ModelOutput(collections.OrderedDict):
 KINDS = [Slotted, Plain, Named, types.SimpleNamespace, dict, ModelOutput]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*KINDS, lambda logits: (logits, None), lambda logits: [logits]])
 @pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.EigenCAM, camlens.GuidedGradCAM])
 @pytest.mark.parametrize("n", [1, 3])
@@ -211,6 +214,7 @@ class Times(nn.Module):
         return x * self.factor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.EigenCAM, camlens.Saliency])
 @pytest.mark.parametrize("factor", [1e300, -1e300, 1e42])
 @pytest.mark.parametrize("targets", [None, 1, "all"])
@@ -299,6 +303,7 @@ def test_a_layout_may_do_what_vmap_cannot(targets):
 DIFFERENTIABLE = [*LAYER_ATTRIBUTIONS, camlens.Saliency, camlens.GuidedBackprop, camlens.Deconvnet]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", [e for e in EVERY if e not in WITHOUT_GRAPH])
 @pytest.mark.parametrize("targets", [1, "all"])
 @pytest.mark.parametrize("n", [1, 3])
@@ -498,6 +503,7 @@ def trained_to_look(half, *, heat, steps=50):
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heat", ["raw", pytest.param("heatmaps", marks=pytest.mark.slow)])
 def test_a_network_is_trained_to_look_where_it_is_told(heat):
     images, labels = striped(256, 10_000)

@@ -31,6 +31,7 @@ def biased():
         return model.eval()
 
 
+@pytest.mark.slow
 def test_the_sum_is_the_score():
     images = torch.rand(3, 3, 12, 12)
     found = camlens.FullGrad(biased())(images, targets="all")

@@ -55,6 +55,7 @@ def test_saliency_of_signals_images_and_volumes(axes, n, dtype):
     assert explanation.raw.dtype == explanation.gradients.dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("layer", ["conv1", "norm1", "conv2"])
@@ -70,6 +71,7 @@ def test_guided_grad_cam_is_the_product_of_its_parts(spelling, n, layer):
     assert both.grid == heat.grid  # it is as fine as its Grad-CAM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [Reused, Gated])
 @pytest.mark.parametrize("layer", ["drop", "conv", "stem"])
 @pytest.mark.parametrize("n", [1, 3])

@@ -131,11 +131,14 @@ def test_pooling_and_linear_give_the_closed_form():
     assert_close(found.raw, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_tokens_of_transformers_are_ablated_as_they_lie(name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        options = {"img_size": 64 if name.startswith("vit") else 128, "num_classes": 3}
+        options = {"img_size": 64, "depth": 12, "num_classes": 3}
+        if name.startswith("swin"):
+            options = {"img_size": 128, "depths": (1, 1, 1, 2), "embed_dim": 24, "num_classes": 3}
         model = timm.create_model(name, pretrained=False, **options).eval()
     layer = "blocks.10" if name.startswith("vit") else "layers.3.blocks.0"
     size = (options["img_size"],) * 2
@@ -275,6 +278,7 @@ def test_the_product_of_layers_is_what_all_agree_on(deep):
         camlens.GradCAM(deep, "features", fuse="sum")
 
 
+@pytest.mark.slow
 def test_the_part_before_the_layer_costs_nothing():
     model = torchvision.models.mobilenet_v3_small(weights=None, num_classes=10).eval()
     images = torch.rand(1, 3, 64, 64)

@@ -221,6 +221,7 @@ OF = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OF)
 @pytest.mark.parametrize("targets", [None, [[3, 1]], camlens.targets.top(2)])
 def test_without_noise_smoothgrad_is_the_explainer(kind, targets):
@@ -301,6 +302,7 @@ def test_smoothgrad_keeps_the_targets_of_the_unchanged_image():
         assert_close(explanation.outputs, model(IMAGES))
 
 
+@pytest.mark.slow
 def test_smoothgrad_of_a_quadratic_models_gradient_is_its_gradient():
     """The gradient is linear, and the noise has no mean."""
     model, images = Quadratic().eval(), torch.randn(1, 3, 2, 2)

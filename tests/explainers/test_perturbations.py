@@ -99,6 +99,7 @@ def expected_product(length, cells, keep):
     return torch.einsum("spc,sqc->pq", table, table) / len(table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("center", [False, True])
 @pytest.mark.parametrize("size", [(12,), (9, 8), (4, 5, 6)])
 def test_rise_of_an_additive_model_is_its_expectation(center, size):
@@ -123,6 +124,7 @@ def test_rise_of_an_additive_model_is_its_expectation(center, size):
     assert_close(explanation.raw, explanation.gradients[:, :, 0].relu())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("center", [False, True])
 def test_the_standard_error_is_the_spread_of_repeated_runs(center):
     model, images = Small().eval(), torch.rand(1, 3, 12, 12)
@@ -371,6 +373,7 @@ def test_what_cannot_be_right_is_an_error(make, error, message):
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [camlens.Occlusion, camlens.RISE, camlens.ScoreCAM])
 def test_models_in_float64_have_the_same_maps(kind):
     model, images = Small().eval(), torch.rand(2, 3, 8, 8)

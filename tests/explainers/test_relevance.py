@@ -138,6 +138,7 @@ def test_a_sequential_network_is_shared_out_layer_by_layer(options):
     assert_close(found.measures["conservation_gap"], gap, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", PRESETS, ids=["plus", "box"])
 @pytest.mark.parametrize("name", ["resnet18", "alexnet", "densenet121", "googlenet"])
 def test_without_biases_all_of_the_score_arrives(name, options):
@@ -167,6 +168,7 @@ def test_signals_and_volumes(explainer, axes):
     assert (found.measures["conservation_gap"] < 1e-4).all()
 
 
+@pytest.mark.slow
 def test_networks_with_gates_are_refused():
     for name in ("mobilenet_v3_small", "efficientnet_b0"):
         with pytest.raises(ValueError, match=r"LRP has no rule for .*IntegratedGradients"):
@@ -313,6 +315,7 @@ def test_a_composite_is_applied_and_taken_away(fail):
     assert_same(before, state_of(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "once", "each"),
     [("vgg11", {}, 2, 1), ("resnet18", {}, 2, 1), ("resnet18", BOX, 2, 2)],
@@ -400,6 +403,7 @@ TRANSFORMERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_with_constant_attention_all_of_the_score_arrives(name):
     make, size = TRANSFORMERS[name]
@@ -413,6 +417,7 @@ def test_with_constant_attention_all_of_the_score_arrives(name):
         assert (found.gradients.abs().sum((2, 3, 4)) > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_the_score_is_that_of_the_model_and_the_softmax_matters(name):
     make, size = TRANSFORMERS[name]

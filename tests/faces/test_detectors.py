@@ -329,6 +329,7 @@ def test_a_mirror_image_has_mirrored_points(yunet, hopper):
     assert_close(points, there.points[0, 0], atol=0.01, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("which", ["yunet", "mesh"])
 def test_two_faces_the_larger_first(request, which, hopper, astronaut):
@@ -394,6 +395,7 @@ def test_faces_of_all_sizes(yunet, hopper):
         assert apart.max() < 13, width  # a fifteenth of the face
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("which", ["yunet", "mesh"])
 def test_a_batch_is_its_photographs(request, which, hopper, astronaut):
@@ -408,6 +410,7 @@ def test_a_batch_is_its_photographs(request, which, hopper, astronaut):
             assert_close(values, getattr(alone, name), equal_nan=True, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("which", ["yunet", "mesh"])
 def test_uint8_and_float_photographs_are_one(request, which, astronaut):
@@ -416,6 +419,7 @@ def test_uint8_and_float_photographs_are_one(request, which, astronaut):
     assert detector(astronaut).points.device == astronaut.device
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("which", ["yunet", "mesh"])
 def test_several_threads(request, which, astronaut):

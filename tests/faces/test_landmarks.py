@@ -92,6 +92,7 @@ def test_whole_moves_of_the_points_move_the_masks():
     assert_close(mirrored, whole.flip(-1), atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("angle", "scale", "shift"), [(25, 1.3, (31, 12)), (-70, 0.8, (-9.3, 4.6)), (180, 1.0, (0, 7))]
 )

@@ -52,6 +52,7 @@ def test_images_that_are_not_finite(name, value):
         judged(name, bounded, images, metrics.maps())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 1.0])
 @pytest.mark.parametrize("name", OF_MAPS)
 def test_constant_maps(name, value):
@@ -148,6 +149,7 @@ def test_an_explanation_is_not_judged_by_other_targets():
         faithfulness.deletion(model, images, of_sum, targets=lambda out: 9 + out[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_MAPS)
 def test_random_numbers_do_not_depend_on_defaults(name):
     """Neither on torch's default device, where no other generator can draw, nor on its dtype."""

@@ -438,6 +438,7 @@ def test_the_default_device_does_not_matter(images, small):
     assert_same(found, expected)
 
 
+@pytest.mark.slow
 def test_a_real_network_and_its_explanation():
     network = torchvision.models.resnet18(weights=None, num_classes=7).eval()
     images = torch.randn(2, 3, 64, 64)

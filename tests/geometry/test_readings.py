@@ -44,6 +44,7 @@ class Extra(nn.Module):
 # --- axes --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [(2, 1), (1, 2), (4, 1), (1, 1), (2, 2)])
 @pytest.mark.parametrize("channels", [2, 9, 16, 32])
 @pytest.mark.parametrize("size", [(64, 9), (9, 64), (32, 32), (16, 48)])
@@ -60,6 +61,7 @@ def test_strides_that_differ_by_axis(pool, channels, size):
             assert reading.proven or min(grid) < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", [(8, 8), (4, 8), (8, 3), (2, 2), (5, 1), (1, 5)])
 @pytest.mark.parametrize("channels", [1, 2, 5, 8])
 @pytest.mark.parametrize("n", [1, 2, 8])
@@ -116,6 +118,7 @@ def test_signals_as_pictures_of_one_row(length, channels):
 # --- tokens ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", [(4, 4), (2, 2), (3, 8), (7, 5)])
 @pytest.mark.parametrize(("prefix", "suffix"), [(0, 0), (1, 0), (5, 0), (0, 1), (1, 5), (0, 20)])
 @pytest.mark.parametrize("n", [1, 3])
@@ -126,6 +129,7 @@ def test_tokens_before_and_behind(grid, prefix, suffix, n):
     assert (reading.grid, reading.channels, reading.proven) == (grid, 8, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 4, 16])
 @pytest.mark.parametrize("channels", [4, 16])
 @pytest.mark.parametrize("channels_first", [False, True])
@@ -195,6 +199,7 @@ def test_heads(heads, grid):
     assert [readings[name].layout for name in ("2", "3", "4")] == [None] * 3
 
 
+@pytest.mark.slow
 def test_decoded_boxes_of_several_scales():
     class Boxes(nn.Module):
         def __init__(self):
@@ -457,6 +462,7 @@ def small_network(rng, d):
     return model, torch.rand(rng.choice([1, 2, 3]), channels, *size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seeds", [range(20), pytest.param(range(20, 200), marks=pytest.mark.exhaustive)], ids=len
 )
@@ -533,6 +539,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in LARGE)) for n in TIMM],

@@ -77,6 +77,7 @@ def test_the_gradient_through_it_is_torchs():
     assert found[3].abs().amax() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("weights", [None, True, False])
 @pytest.mark.parametrize("kind", ["self", "cross", "other widths", "no bias", "one image"])

@@ -251,6 +251,7 @@ def slices(x):
     return y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "between",
     [

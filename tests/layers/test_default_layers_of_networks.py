@@ -35,7 +35,6 @@ KINDS = {
     "transformers Wav2Vec2ForSequenceClassification 4000",
     "torch ResNet of signals 256",
 }
-SLOW = {"torchvision swin_t 128x96"}
 ALL = list(architectures.architectures())
 OTHERS = {str(a) for a in [a for a in ALL if str(a) not in KINDS][::10]}
 OTHERS.add("torchvision fasterrcnn_mobilenet_v3_large_320_fpn 128x160")
@@ -43,10 +42,10 @@ OTHERS.add("torchvision fasterrcnn_mobilenet_v3_large_320_fpn 128x160")
 
 def marked(architecture):
     name = str(architecture)
-    marks = [*[pytest.mark.slow] * (name in SLOW), *[pytest.mark.exhaustive] * (name in OTHERS)]
-    return pytest.param(architecture, id=name, marks=marks)
+    return pytest.param(architecture, id=name, marks=[pytest.mark.exhaustive] * (name in OTHERS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [marked(a) for a in ALL if str(a) in KINDS | OTHERS])
 def test_a_network_is_right_or_its_error_was_expected(architecture):
     if architecture.missing:
@@ -57,7 +56,7 @@ def test_a_network_is_right_or_its_error_was_expected(architecture):
 
 
 def test_the_networks_that_run_here_are_in_the_table():
-    assert {str(architecture) for architecture in ALL} >= KINDS >= SLOW
+    assert {str(architecture) for architecture in ALL} >= KINDS
 
 
 def test_no_network_is_listed_twice():

@@ -57,6 +57,7 @@ def test_a_walk_is_in_topological_order(graph):
     assert all(place[a] < place[b] for a in order for b in edges[a])
 
 
+@pytest.mark.slow
 def test_a_chain_of_ten_thousand_nodes_needs_no_recursion():
     paths = Paths([0], 9_999, lambda n: [n + 1] if n < 9_999 else [])
     assert len(paths.bottlenecks) == 10_000

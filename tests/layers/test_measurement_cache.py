@@ -152,6 +152,7 @@ class Standardised(Backbone):
         return scores - scores.mean(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", [{}, {"flag": 1}, {"flag": torch.ones(3, 2)}])
 @pytest.mark.parametrize("kind", [SortedInside, SortedOutside, Standardised])
 @pytest.mark.parametrize("size", [16, 80])

@@ -87,6 +87,7 @@ def test_numbers_and_names_are_transformers_own(folder, photograph):
     assert torch.allclose(explanation.outputs.softmax(1), torch.tensor([scores]), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PROCESSORS)
 @pytest.mark.parametrize("size", [(120, 161), (203, 97)])
 def test_the_model_gets_what_the_processor_returns(folder, kind, size):

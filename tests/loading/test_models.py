@@ -15,10 +15,9 @@ from camlens import loading
 from camlens.loading import Preprocessing
 
 
-@pytest.mark.slow
 def test_torchvision_without_weights():
-    found = loading.load_model("torchvision:vgg11", "none")
-    assert type(found.model).__name__ == "VGG"
+    found = loading.load_model("torchvision:squeezenet1_1", "none")
+    assert type(found.model).__name__ == "SqueezeNet"
     assert not any(part.training for part in found.model.modules())
     assert found.classes is None
     assert found.preprocessing == Preprocessing(
@@ -36,8 +35,8 @@ def test_torchvision_with_a_file_of_other_classes(tmp_path):
     found = loading.load_model("torchvision:resnet18", str(tmp_path / "a.safetensors"))
     assert torch.equal(found.model.fc.weight, trained.fc.weight)
     assert not found.model.training
-    with pytest.raises(ValueError, match=r"a\.safetensors does not fit VGG"):
-        loading.load_model("torchvision:vgg11", str(tmp_path / "a.safetensors"))
+    with pytest.raises(ValueError, match=r"a\.safetensors does not fit SqueezeNet"):
+        loading.load_model("torchvision:squeezenet1_1", str(tmp_path / "a.safetensors"))
 
 
 @pytest.mark.slow
@@ -65,6 +64,7 @@ def test_published_weights_bring_preprocessing_and_classes(tmp_path, monkeypatch
     assert found.preprocessing.mean == (0.485, 0.456, 0.406)
 
 
+@pytest.mark.slow
 def test_no_network(tmp_path, monkeypatch):
     def offline(*_, **__):
         raise urllib.error.URLError("no network")
@@ -78,6 +78,7 @@ def test_no_network(tmp_path, monkeypatch):
     assert VGG19_Weights.DEFAULT.url.endswith(place.name)
 
 
+@pytest.mark.slow
 def test_a_pickle_in_the_cache_does_not_run(tmp_path, monkeypatch):
     class Sly:
         def __reduce__(self):
@@ -152,6 +153,7 @@ def test_as_many_names_as_classes(tmp_path, monkeypatch):
     assert loading.load_model("torchvision:resnet18", classes=names).classes == tuple(names)
 
 
+@pytest.mark.slow
 def test_libraries_load_when_their_models_do():
     libraries = ("torchvision", "timm", "transformers", "open_clip")
     code = (

@@ -90,6 +90,7 @@ def test_a_preprocessing_has_a_fingerprint(folder):
     assert fingerprint(first) == fingerprint(again)
 
 
+@pytest.mark.slow
 def test_weights(folder, monkeypatch):
     file = folder / "open_clip_model.safetensors"
     loaded = loading.load_model(f"open_clip:{folder}", classes=CLASSES)

@@ -13,6 +13,7 @@ timm = pytest.importorskip("timm")
 pytestmark = pytest.mark.filterwarnings("ignore")  # timm's own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "tf_efficientnet_lite0"])
 @pytest.mark.parametrize("size", [(300, 400), (400, 251)])
 def test_preprocessing_is_timms(name, size):
@@ -50,6 +51,7 @@ def test_published_weights_are_only_tensors(monkeypatch, tmp_path):
         loading.load_model("timm:resnet18")
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_with_other_classes(tmp_path):
     model = timm.create_model("resnet18", num_classes=7)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
@@ -75,6 +77,7 @@ def test_unknown_names():
         loading.load_model("timm:resnet18", "no_such_tag")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["squash", "border"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "lanczos"])
 def test_other_crops_are_timms(monkeypatch, mode, interpolation):

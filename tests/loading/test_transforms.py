@@ -82,6 +82,7 @@ def as_image(picture):
     return Image.fromarray(picture.permute(1, 2, 0).numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KNOWN)
 def test_steps_are_read_from_a_transform(kind):
     transform, expected = KNOWN[kind]
@@ -90,6 +91,7 @@ def test_steps_are_read_from_a_transform(kind):
     assert how.channels == how.steps.channels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*KNOWN, *UNKNOWN])
 @pytest.mark.parametrize("size", [(120, 161), (203, 97)])
 def test_the_model_gets_what_the_transform_returns(kind, size):
@@ -118,6 +120,7 @@ def test_the_picture_is_what_the_model_sees():
     assert (shown.int() - expected.int()).abs().max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_of_other_transforms_the_place_is_unknown(kind):
     how = Transform.of(UNKNOWN[kind], "net:make")

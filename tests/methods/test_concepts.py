@@ -25,6 +25,7 @@ def parts(seed, cells=20, channels=9, count=3):
     return presences @ directions, presences, directions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("seed", range(2))
 def test_separate_parts_are_found_again(seed, signed):
@@ -42,6 +43,7 @@ def test_separate_parts_are_found_again(seed, signed):
         assert_close(found[n], expected[n][:, order[n]], rtol=0, atol=0.1)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.integers(1, 4), st.booleans())
 @settings(max_examples=8, deadline=None)
 def test_more_steps_are_never_worse_and_presences_never_negative(seed, count, signed):
@@ -67,6 +69,7 @@ def test_one_concept_of_non_negative_activations_is_the_first_singular_pair():
     assert_close(directions[:, 0], right[:, 0].abs(), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_is_no_worse_than_scikit_learns():
     """Its coordinate descent from the same kind of start, run until it changes nothing."""
     decomposition = pytest.importorskip("sklearn.decomposition")

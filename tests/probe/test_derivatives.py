@@ -135,6 +135,7 @@ class Checkpointed(nn.Module):
         return self.back(x).relu().mean((-2, -1))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.parametrize("names", [["front"], ["block.0"], ["block"], ["back"], ["front", "block"]])
 @pytest.mark.parametrize("reentrant", [False, True])

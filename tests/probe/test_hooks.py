@@ -186,6 +186,7 @@ def test_targets_that_are_computed_without_gradients(images, explainer):
         explainer(model, "conv2")(images, targets=constant)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outer", [camlens.GradCAM, camlens.GuidedBackprop, camlens.GuidedGradCAM])
 @pytest.mark.parametrize("inner", [camlens.GradCAM, camlens.Saliency, camlens.Deconvnet])
 @pytest.mark.parametrize("where", ["targets", "forward hook", "hook within a hook"])
@@ -232,6 +233,7 @@ def _register(_, __, output):
     output.register_hook(lambda gradient: gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["conv1", "act", "conv2", "norm2", "head"])
 @pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.EigenCAM, camlens.GuidedGradCAM])
 @pytest.mark.parametrize("targets", [1, "all"])
@@ -248,6 +250,7 @@ def test_forward_hooks_of_the_user_that_register_hooks_on_tensors(
     assert_close(saliency, camlens.Saliency(model)(images, targets=targets).raw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["conv1", "conv2", "head", ""])
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.GuidedGradCAM])
@@ -300,6 +303,7 @@ class Padded(nn.Module):
         return self.head(self.encoder(x, src_key_padding_mask=mask).mean(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"norm_first": True}, {"activation": "gelu"}])
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("masked", [False, True])
@@ -441,6 +445,7 @@ def _operations(code):
     return {i.offset: i.opname for i in dis.get_instructions(code, show_caches=False)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize("around", [torch.enable_grad, torch.inference_mode])
 @pytest.mark.parametrize("most", [80, pytest.param(200, marks=pytest.mark.exhaustive)])
@@ -470,6 +475,7 @@ def test_an_interrupt_at_every_place_of_a_call_leaves_nothing(subject, around, m
 
 # Python ignores, with a warning, what a handler raises within a callback of a weak reference or of
 # the garbage collector.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("times", [300, pytest.param(2500, marks=pytest.mark.exhaustive)])
 def test_interrupts_by_real_signals_leave_nothing(times):

@@ -142,6 +142,7 @@ def classifier(classes):
     ).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [50, 400])
 @pytest.mark.parametrize("n", [1, 4])
 @pytest.mark.parametrize("which", ["all", "top", "listed"])
@@ -413,6 +414,7 @@ def test_changed_images_of_a_wrong_number(images):
         Probe(Small().eval(), images).scores(lambda _: images[:1], torch.arange(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explainer", [camlens.GradCAM, camlens.EigenCAM, camlens.GuidedGradCAM])
 @pytest.mark.parametrize("layer", ["net.conv2", None])
 @pytest.mark.parametrize("keywords", [{}, {"flag": 1}])

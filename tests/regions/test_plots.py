@@ -112,6 +112,7 @@ def test_titles_say_what_of_and_what_one_is(summary):
     assert "1: as in all groups" in [t.get_text() for t in lift.axes[1].get_yticklabels()]
 
 
+@pytest.mark.slow
 def test_no_labels_collide(summary, rows):
     """Of neighbouring cells and panels, as they are on paper; long names widen the columns."""
     longer = summary.replace(
@@ -187,6 +188,7 @@ def test_paired_dots_are_the_means_with_their_intervals(rows):
             assert low <= min(own["low"]) <= max(own["high"]) <= high
 
 
+@pytest.mark.slow
 def test_paired_plot_says_what_it_cannot_show(rows):
     figure = density_against_excess(rows)
     assert figure._repr_png_().startswith(b"\x89PNG")  # a notebook shows it

@@ -177,6 +177,7 @@ def test_a_uniform_map_has_density_one_everywhere(seed, factor):
     assert_close(template.density, torch.ones(1, 1, 8), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @few
 @given(st.integers(0, 1000))
 def test_mirror_images_swap_left_and_right(seed):

@@ -187,6 +187,7 @@ def test_write_what_is_no_table(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_million_rows():
     found = scores_of(torch.arange(1_000_000.0).view(62_500, 2, 8))
     rows = table(found, labels=torch.zeros(62_500).long(), classes=CLASSES)

@@ -120,6 +120,7 @@ def test_no_evidence_is_said_over_the_untinted_image(images):
     assert torch.equal(drawn(axes[3]), overlay(images, raw, alpha=0.0)[1, 0])
 
 
+@pytest.mark.slow
 def test_what_is_not_shown_is_said():
     images = torch.rand(6, 1, 8, 8)
     scores = torch.rand(6, 9)
@@ -301,6 +302,7 @@ def formatters(inline):
     return formatter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inline", [False, True])
 def test_a_notebook_shows_exactly_one_picture(images, inline):
     from camlens import sheet

@@ -48,6 +48,7 @@ def test_templates_and_static_files_are_in_the_package():
         assert files.joinpath(name).is_file()
 
 
+@pytest.mark.slow
 def test_names_in_the_findings_are_escaped(tmp_path):
     classes = ("<script>alert(1)</script>", "<b>", "'\"&")
     text = write_report(write_run(tmp_path / "run", images=60, classes=classes)).read_text("utf-8")
@@ -64,6 +65,7 @@ def test_the_page_is_beside_the_run_or_where_asked(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_the_limit_is_kept_and_said(tmp_path):
     run = write_run(tmp_path / "run", images=30)
     text = write_report(run, limit=10).read_text("utf-8")
@@ -131,6 +133,7 @@ def test_shades_are_symmetric_and_each_has_a_rule():
     assert [style.count(f".shade-{i} ") for i in range(17)] == [2] * 17
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_page_is_not_replaced(tmp_path):
     run, other = write_run(tmp_path / "run", images=2), write_run(tmp_path / "other", images=2)
     before = (other / "manifest.json").read_bytes()

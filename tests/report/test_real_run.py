@@ -70,6 +70,7 @@ def test_the_page_shows_the_runs_heatmaps_and_photographs(browser, run):
     assert some > 5
 
 
+@pytest.mark.slow
 def test_a_folder_does_as_well(run):
     page = write_report(run)
     first = page.read_bytes()

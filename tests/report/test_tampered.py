@@ -80,6 +80,7 @@ def with_column(name, value):
     return lambda table: table.assign(**{name: pd.Series([value] * len(table), index=table.index)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "name", "value"),
     [(t, name, v) for t, columns in REFUSED.items() for name, vs in columns.items() for v in vs],
@@ -92,6 +93,7 @@ def test_what_no_run_writes_is_one_error_that_names_the_file(tampered, table, na
     assert not list(run.glob("*.html"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "name"), [(t, name) for t, columns in REFUSED.items() for name in columns]
 )
@@ -101,6 +103,7 @@ def test_a_missing_column_is_said(tampered, table, name):
         write_report(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
 def test_heat_that_is_none_is_refused(tampered, value):
     heat = np.full(144, value, "<f2").tobytes()
@@ -114,6 +117,7 @@ def read(page):
     return text, json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
 
 
+@pytest.mark.slow
 class TestTruePages:
     def test_classes_without_a_name_have_their_number(self, tampered):
         run = tampered("images", with_column("label", 999))

@@ -186,6 +186,7 @@ def run(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run(run, tmp_path):
     page = write_report(run, tmp_path / "page.html").read_text()
     assert "Which method to trust here" in page
@@ -203,6 +204,7 @@ def test_a_run_without_metrics_has_no_such_section(tmp_path):
     assert 'id="trust"' not in write_report(plain).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "match"),
     [

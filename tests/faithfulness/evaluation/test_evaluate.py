@@ -107,6 +107,7 @@ class Stream(IterableDataset):
         return iter(self.pictures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [
@@ -425,6 +426,7 @@ class Scaled(nn.Module):
         return scores if extra is None else scores + extra.unsqueeze(1) * torch.arange(4.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["items", "loader", "batches"])
 def test_images_bring_further_inputs_of_the_model(kind, pictures):
     model = Scaled().eval()

@@ -12,6 +12,7 @@ import camlens
 from camlens import faithfulness
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -168,6 +168,7 @@ def test_invalid_options_write_nothing(plan, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("narrow_base")
 def test_hardly_trained_networks_cannot_drop_labels(tmp_path):
     faces = as_faces(pictures(49), [i % 7 for i in range(49)], [0] * 35 + [1] * 14)
     plan = Plan(folds=2, config=SHORT, drop=("labels",), machine=CPU)
@@ -197,6 +198,7 @@ def test_networks_trained_on_the_images_cannot_judge_them(tmp_path):
         out_of_sample.held_out(twinned(), np.zeros(40, int), tmp_path, plan)
 
 
+@pytest.mark.usefixtures("narrow_base")
 def test_folds_are_judged_by_networks_trained_without_them(tmp_path, monkeypatch):
     faces = as_faces(pictures(49), [i % 7 for i in range(49)], [0] * 28 + [1] * 14 + [2] * 7)
     folds = out_of_sample.folds_of(faces, np.arange(49), 2)

@@ -161,6 +161,7 @@ def test_configuration_5():
     assert (config.weights, config.distillation) == ("pretrain", 0.5)
 
 
+@pytest.mark.usefixtures("narrow_base")
 def test_a_repeated_run_needs_the_same_data(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_csv(made_up_faces(), tmp_path / "mine.csv")

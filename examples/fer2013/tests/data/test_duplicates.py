@@ -89,8 +89,8 @@ def test_the_chunk_size_does_not_change_the_result(found, monkeypatch):
 
 
 @pytest.mark.shared
-def test_real_faces_that_are_cropped_again_are_found(real_faces):
-    images = real_faces.images[:100]
+def test_real_faces_that_are_cropped_again_are_found(training_faces):
+    images = training_faces.images[:100]
     inner = [cv2.resize(image[1:47, 1:47], (48, 48)) for image in images]
     darker = (np.array(inner) * 0.8 + 20).astype(np.uint8)
     faces = as_faces(np.concatenate([images, darker]), [0] * 200, [0] * 200)

@@ -263,6 +263,7 @@ def test_a_record_has_one_evaluation_per_test_set_and_averaging_of_the_same_weig
         remember(values("single", 0.5), record)
 
 
+@pytest.mark.usefixtures("narrow_vgg")
 def test_the_command_evaluate(tmp_path, csv_file, capsys):
     words = ["evaluate", "--data", str(csv_file), "--out", str(tmp_path), "--averaging", "single"]
     assert main([*words, "--split", "deck-test"]) == 0

@@ -83,6 +83,7 @@ def test_a_redrawn_split_is_memorised_and_a_rerun_gives_the_same(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("narrow_base")
 def test_the_experiment_writes_its_results(tmp_path):
     plan = dataclasses.replace(PLAN, faces=70, epochs=1, batch_size=12)
     lines = list(experiment.experiment(noise(30, 60, 30), tmp_path, plan))

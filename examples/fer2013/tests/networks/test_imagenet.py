@@ -71,6 +71,7 @@ def test_a_new_head_keeps_its_random_weights(tmp_path):
     assert all(torch.equal(x, before[name]) for name, x in model.head.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_state_dict_of_a_full_vgg19_is_loaded(tmp_path):
     """The features of vgg19, 80 MB."""
     state = torchvision.models.vgg19(weights=None).features.state_dict(prefix="features.")
@@ -91,6 +92,7 @@ def test_a_state_dict_of_a_full_vgg19_is_loaded(tmp_path):
     (tmp_path / FILE).unlink()
 
 
+@pytest.mark.usefixtures("narrow_vgg")
 def test_a_file_of_this_package_is_loaded(tmp_path):
     config = CONFIGS["first"]
     assert weights.is_ours(weights.SHIPPED)
@@ -179,7 +181,7 @@ def published(tmp_path, monkeypatch):
     def publish(whole):
         handler = functools.partial(Handler, content, whole)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         name = f"vgg19-{hashlib.sha256(content).hexdigest()[:8]}.pth"
         url = f"http://127.0.0.1:{server.server_port}/{name}"

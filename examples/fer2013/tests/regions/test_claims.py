@@ -49,8 +49,8 @@ def test_planted_evidence_is_found(region, count, steps):
 @pytest.mark.slow
 @pytest.mark.shared
 @few_and_many("eyes", "mouth")
-def test_planted_evidence_is_found_in_real_faces(region, count, steps, real_faces):
-    outcome = planted(to_batch(real_faces.images[:count]), region, steps=steps)
+def test_planted_evidence_is_found_in_real_faces(region, count, steps, training_faces):
+    outcome = planted(to_batch(training_faces.images[:count]), region, steps=steps)
     assert outcome["accuracy"] > 0.95
     assert outcome["found"] >= 0.95
     assert outcome["found_shuffled"] < 0.05

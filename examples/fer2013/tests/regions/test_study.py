@@ -7,6 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
+from narrow_vgg import NarrowVGG
 
 import camlens
 from camlens import regions
@@ -73,6 +74,13 @@ def two_methods(monkeypatch):
     monkeypatch.setattr(study, "METHODS", (camlens.GradCAM, camlens.GuidedGradCAM))
 
 
+@pytest.fixture
+def narrow_deck(monkeypatch):
+    """Replace the deck's VGG19 by a narrow one with the same grids."""
+    monkeypatch.setattr(study, "vgg19", functools.partial(NarrowVGG, "vgg19"))
+
+
+@pytest.mark.slow
 def test_the_decks_layer_resolves_no_feature(subject):
     found = study.at_the_decks_layer(subject).set_index("region")
     assert found.attrs["grid"] == (3, 3)
@@ -218,10 +226,10 @@ def test_incomparable_studies_are_errors(studies, tmp_path, capsys):
 
 
 @pytest.mark.shared
-def test_yunet_improves_on_the_fixed_template(shared, real_faces):
+def test_yunet_improves_on_the_fixed_template(shared, training_faces):
     pytest.importorskip("mediapipe")
     found = masks.compare_masks(
-        to_batch(real_faces.split("PublicTest").first(60).images),
+        to_batch(training_faces.images[:60]),
         camlens.faces.YuNet(shared / "models" / YUNET),
         camlens.faces.MediaPipe(shared / "models" / "face_landmarker.task"),
     ).set_index("region")
@@ -233,10 +241,11 @@ def test_yunet_improves_on_the_fixed_template(shared, real_faces):
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.usefixtures("two_methods")
+@pytest.mark.usefixtures("two_methods", "narrow_deck")
 def test_the_command_regions(csv_file, tmp_path, shared, capsys, monkeypatch):
     # planted evidence is tested elsewhere
     monkeypatch.setattr(study, "planted", functools.partial(planted, steps=1))
+    monkeypatch.setattr(study, "_FILLED", 2)
     arguments = ["regions", "--data", str(csv_file), "--no-mesh", "--out", str(tmp_path / "new")]
     arguments += ["--limit", "6"]
     assert main([*arguments, "--yunet", str(shared / "models" / YUNET)]) == 0

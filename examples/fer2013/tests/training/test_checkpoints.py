@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from made_up_faces import made_up_faces
+from narrow_base import narrow_base_network
 from run_folders import assert_same_run
 
 from fer2013.configurations.recipes import CONFIGS
@@ -33,6 +34,13 @@ RECIPES = {
     },
     "config3": {"network": "base", "frozen": 0, "weights": "none", "split": "standard"},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow():
+    """Replace the base network by a narrow one."""
+    with narrow_base_network():
+        yield
 
 
 def recipe(kind, **changes):

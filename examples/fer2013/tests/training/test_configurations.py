@@ -1,6 +1,7 @@
 """Every configuration trains for a few steps, on synthetic images and from random weights.
 
-VGG19 is narrow here; ``test_parallel.py`` and the exhaustive tests train the real one.
+VGG19 and the base network are narrow here. ``test_parallel.py`` and the exhaustive tests train the
+real VGG19, and ``test_train.py`` the real base network.
 """
 
 import dataclasses
@@ -44,7 +45,7 @@ def beginning(config):
     return EmotionClassifier(config, {"seed": 3}, torch.nn.CrossEntropyLoss()).model.state_dict()
 
 
-@pytest.mark.usefixtures("narrow_vgg")
+@pytest.mark.usefixtures("narrow_vgg", "narrow_base")
 @pytest.mark.parametrize("name", CONFIGS)
 def test_each_configuration_trains(name, folder):
     faces = made_up_faces(training=6, public=2)
@@ -144,6 +145,7 @@ def worsening(self, batch, _):
     self.log("val_accuracy", 0.5)
 
 
+@pytest.mark.usefixtures("narrow_base")
 def test_plateau_and_early_stop(folder, monkeypatch):
     """The rate is halved after 4 epochs without improvement, and the run stops after 8."""
     monkeypatch.setattr(EmotionClassifier, "validation_step", worsening)
@@ -164,6 +166,7 @@ def test_plateau_and_early_stop(folder, monkeypatch):
     assert len(pd.read_csv(folder / "history.csv")) == 9
 
 
+@pytest.mark.usefixtures("narrow_base")
 def test_a_resumed_run_keeps_the_state_of_the_plateau(folder, monkeypatch):
     monkeypatch.setattr(EmotionClassifier, "validation_step", worsening)
     step = EmotionClassifier.training_step
@@ -183,12 +186,14 @@ def test_a_resumed_run_keeps_the_state_of_the_plateau(folder, monkeypatch):
     assert rates == [0.01] * 4 + [0.005] * 2
 
 
+@pytest.mark.usefixtures("narrow_base")
 def test_a_diverged_run_is_an_error(folder):
     config = small(rate=1e30, epochs=3, batch_size=8)
     with pytest.raises(ValueError, match="training loss of epoch 1 is nan: the run has diverged"):
         train(config, made_up_faces(training=6), out=folder, machine=CPU)
 
 
+@pytest.mark.usefixtures("narrow_base")
 def test_an_infinite_validation_loss_is_an_error(folder, monkeypatch):
     def infinite(self, batch, _):
         self.log("val_loss", float("inf") if self.current_epoch == 1 else 1.0)
@@ -201,7 +206,7 @@ def test_an_infinite_validation_loss_is_an_error(folder, monkeypatch):
     assert pd.read_csv(folder / "history.csv").epoch.tolist() == [1]
 
 
-@pytest.mark.usefixtures("narrow_vgg")
+@pytest.mark.usefixtures("narrow_vgg", "narrow_base")
 @pytest.mark.parametrize("name", ["config2", "config4"])
 def test_training_uses_the_configured_loss(name, folder, monkeypatch):
     """One batch with a rare class, compared with the formula."""
@@ -239,13 +244,13 @@ def test_training_uses_the_configured_loss(name, folder, monkeypatch):
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
 
 
-def by_the_decks_protocol(name, folder, real_faces):
-    """Run one epoch with the deck's batch size of 64 on 350 real images."""
-    labels, usages = real_faces.labels, real_faces.usages
-    some = [(usage, emotion, n) for usage, n in ((0, 50), (1, 8)) for emotion in range(7)]
-    kept = [np.flatnonzero((usages == u) & (labels == c))[:n] for u, c, n in some]
+def by_the_decks_protocol(name, folder, training_faces):
+    """Run one epoch with the deck's batch size of 64 on 350 real images, beside PublicTest's."""
+    kept = np.array([np.flatnonzero(training_faces.labels == c)[:58] for c in range(7)])
+    faces = training_faces.take(kept.T.ravel())
+    faces = dataclasses.replace(faces, usages=np.repeat([0, 1], [350, 56]))
     config = dataclasses.replace(CONFIGS[name], weights="none", epochs=1)
-    path = train(config, real_faces.take(np.concatenate(kept)), out=folder, seed=3, machine=CPU)
+    path = train(config, faces, out=folder, seed=3, machine=CPU)
     history = pd.read_csv(folder / "history.csv")
     # the loss of chance, log 7
     assert history.train_loss[0] == pytest.approx(math.log(7), abs=0.15)
@@ -255,13 +260,13 @@ def by_the_decks_protocol(name, folder, real_faces):
 
 
 @pytest.mark.shared
-@pytest.mark.usefixtures("narrow_vgg")
-def test_real_images_with_a_narrow_vgg19(folder, real_faces):
-    by_the_decks_protocol("config4", folder, real_faces)
+@pytest.mark.usefixtures("narrow_vgg", "narrow_base")
+def test_real_images_with_a_narrow_vgg19(folder, training_faces):
+    by_the_decks_protocol("config4", folder, training_faces)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["config1", "config2", "config3", "config4"])
-def test_real_images_with_a_full_vgg19(name, folder, real_faces):
-    by_the_decks_protocol(name, folder, real_faces)
+def test_real_images_with_a_full_vgg19(name, folder, training_faces):
+    by_the_decks_protocol(name, folder, training_faces)

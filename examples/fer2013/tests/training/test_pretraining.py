@@ -10,7 +10,6 @@ from narrow_vgg import NarrowVGG
 from PIL import Image
 from safetensors import safe_open
 from torch import nn
-from torchvision.models import vgg19, vgg19_bn
 
 from fer2013.configurations.recipes import CONFIGS
 from fer2013.data.tiny_imagenet import photographs
@@ -93,13 +92,13 @@ def trained_like(model):
 @torch.no_grad()
 def test_fusing_batchnorm_keeps_the_output():
     torch.manual_seed(0)
-    features = trained_like(vgg19_bn(num_classes=2)).features
+    features = trained_like(NarrowVGG("vgg19_bn")).features
     plain = fused(features)
     images = torch.randn(2, 3, 48, 48)
     expected = features(images)
     assert expected.abs().max() > 0.01
     torch.testing.assert_close(plain(images), expected, rtol=1e-4, atol=1e-4 * expected.max())
-    names = vgg19(num_classes=2).features.state_dict()
+    names = NarrowVGG("vgg19").features.state_dict()
     assert {k: v.shape for k, v in plain.state_dict().items()} == {
         k: v.shape for k, v in names.items()
     }

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from narrow_base import narrow_base_network
 
 from fer2013.configurations.recipes import CONFIGS
 from fer2013.data.faces import CLASSES, load
@@ -37,6 +38,7 @@ def test_mirror_averaging_is_symmetric():
         )
 
 
+@narrow_base_network(curves=True)
 def test_a_resumed_run_skips_finished_epochs(tmp_path, csv_file, monkeypatch):
     faces = load(csv_file)
     options = {"out": tmp_path, "machine": CPU}
@@ -66,8 +68,10 @@ def test_a_resumed_run_skips_finished_epochs(tmp_path, csv_file, monkeypatch):
     assert facts["config"]["epochs"] == 2
     assert facts["trained_on"] == "FER2013 Training, 28 faces"
     assert tuple(facts["classes"]) == CLASSES
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path, csv_file):
     faces = load(csv_file)
     still = dataclasses.replace(SHORT.augmentation, rotation=0.0, shift=0.0, shear=0.0)
@@ -102,6 +106,7 @@ def test_the_packaged_weights_are_small_and_describe_their_training():
     assert "mirror" in facts["averaging"]
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_the_packaged_weights_classify_300_real_images_as_before(real_faces):
     """202 of the first 300 were correct when all had the accuracy in the file."""

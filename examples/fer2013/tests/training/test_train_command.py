@@ -63,6 +63,7 @@ def test_ctrl_c_stops_a_run_and_keeps_its_checkpoint(command, tmp_path):
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes(command, tmp_path, capsys):
     data = command[-1]
     command = [*command, "--out", str(tmp_path / "killed")]
