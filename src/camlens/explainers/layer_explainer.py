@@ -32,7 +32,7 @@ class LayerExplainer(Explainer):
             :func:`camlens.layouts.nchw`, :func:`camlens.layouts.nhwc`,
             ``camlens.layouts.tokens(prefix, grid)`` or your own function to (N, C, *grid).
         registration: where to draw the map's cells. ``"stretched"``: stretch the map over the
-            image, or over the part of it that the model's own padding or cropping leaves.
+            image, or, if the model itself pads or crops its images, over the part that it uses.
             ``"measured"``: draw each cell at the place that it was measured to respond to; the
             measurement costs about a forward and a backward pass of a small batch in the first
             call.

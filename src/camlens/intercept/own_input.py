@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from .modes import UnbrokenGradients
+from .modes import Interception
 
 _CONVOLUTIONS = frozenset(["conv1d", "conv2d", "conv3d"])
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -21,11 +22,12 @@ _MIXING = frozenset(
 )
 
 
-class OwnInput(UnbrokenGradients):
+class OwnInput(Interception):
     """Function mode that keeps the images as the model pads, crops or resizes them.
 
     Args:
         shape: of the images, (N, C, *size).
+        unbroken: whether to record gradients even where the model switches them off.
 
     Attributes:
         tensor: the last tensor of N images of C channels, (N, C, ...) or (N, ..., C), until the
@@ -35,9 +37,10 @@ class OwnInput(UnbrokenGradients):
             end: so much of the tensor's padding belongs to the convolution, as TensorFlow's does.
     """
 
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, shape: Sequence[int], *, unbroken: bool = False) -> None:
         super().__init__()
         self.shape = tuple(shape)
+        self.unbroken = unbroken
         self.tensor: Tensor | None = None
         self.complete = False
         self.padding = (0.0,) * (len(self.shape) - 2)
@@ -46,6 +49,8 @@ class OwnInput(UnbrokenGradients):
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         """Execute every call unchanged, and keep its tensor if it is of images."""
+        if self.unbroken and func is torch._C._set_grad_enabled and not args[0]:
+            return None
         name = getattr(func, "__name__", "")
         if self.complete or name == "__get__":  # such as the shape of a tensor
             return super().intercept(func, args, kwargs)

@@ -179,7 +179,7 @@ class _Runs:
         if self._resized is None:
             return None
         leaf = self._resized.detach().clone().requires_grad_()
-        own = OwnInput(leaf.shape)
+        own = OwnInput(leaf.shape, unbroken=True)
         try:
             self.probe.execute([], lambda *_: None, leaf.clone(), gradients=True, mode=own)
         except Exception:  # a model that does not record gradients may fail in any way
