@@ -25,6 +25,7 @@ class Reading:
     channels: int = 0
     grid: tuple = ()
     proven: bool = True
+    span: tuple | None = None
     reason: str = "no map"
 
 

@@ -79,8 +79,8 @@ def test_tokens_of_a_signal_with_class_tokens(length, extra):
 
 
 @pytest.mark.parametrize("d", [1, 2])
-@pytest.mark.parametrize("part", [slice(None, 32), slice(32, None)])
-def test_a_crop_inside_the_model_is_not_proven(d, part):
+@pytest.mark.parametrize("part", [slice(None, 16), slice(16, None)])
+def test_a_crop_behind_the_first_layer_is_not_proven(d, part):
     conv = (nn.Conv1d, nn.Conv2d)[d - 1]
 
     class Cropped(nn.Module):
@@ -90,7 +90,7 @@ def test_a_crop_inside_the_model_is_not_proven(d, part):
             self.net, self.part = nn.Sequential(*layers), part
 
         def forward(self, images):
-            return self.net(images[..., self.part]).flatten(2).mean(-1)
+            return self.net[1:](self.net[0](images)[..., self.part]).flatten(2).mean(-1)
 
     images = torch.rand(2, 3, *[64] * d)
     for model, proven in ((Cropped(part), False), (Cropped(slice(None)), True)):

@@ -103,6 +103,15 @@ def test_the_whole_image_has_no_span(change):
     assert explanation.registration.proven
 
 
+@pytest.mark.parametrize("n", [2, 4, 6, 8])
+def test_weights_of_as_many_kernels_as_images_are_not_the_input(n):
+    model = nn.Sequential(nn.Conv2d(3, n, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    model = nn.Sequential(model, nn.Flatten()).eval()
+    registration = camlens.GradCAM(model, "0.1")(torch.rand(n, 3, 8, 8), targets=0).registration
+    assert registration.span is None
+    assert registration.proven
+
+
 def test_patches_without_a_convolution():
     def tokens(x):
         return patches(functional.pad(x, (0, 24, 0, 8)))

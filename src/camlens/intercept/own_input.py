@@ -54,9 +54,10 @@ class OwnInput(Interception):
         name = getattr(func, "__name__", "")
         if self.complete or name == "__get__":  # such as the shape of a tensor
             return super().intercept(func, args, kwargs)
-        for value in (*args, *kwargs.values()):
-            self._keep(value)
         self.complete = name in _MIXING
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        for value in given[:1] if self.complete else given:  # the weights come second
+            self._keep(value)
         if self.complete and self.tensor is not None:
             self.tensor = self.tensor.clone()  # the model may write to it later
             if name in _CONVOLUTIONS:
@@ -68,9 +69,8 @@ class OwnInput(Interception):
 
     def _keep(self, value: Any) -> None:
         n, channels = self.shape[:2]
-        if not isinstance(value, Tensor) or value.ndim != len(self.shape) or len(value) != n:
-            return
-        if channels in (value.shape[1], value.shape[-1]):
+        plausible = isinstance(value, Tensor) and value.ndim == len(self.shape)
+        if plausible and len(value) == n and channels in (value.shape[1], value.shape[-1]):
             self.tensor = value
 
 
