@@ -16,7 +16,7 @@ _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "group
 _MIXING = frozenset(
     [
         *(*_CONVOLUTIONS, "linear", "bilinear", "einsum"),
-        *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        *("convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
         *("matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "addmm", "baddbmm", "tensordot"),
     ]
 )
@@ -76,15 +76,15 @@ class OwnInput(Interception):
 
 def _lacking(arguments: Mapping[str, Any]) -> tuple[float, ...]:
     """Return the padding at each end that a convolution lacks to keep the size of its input."""
-    kernel = arguments["weight"].shape[2:]
-    padding = arguments.get("padding", 0)
-    if padding == "same":
-        return (0.0,) * len(kernel)
+    weight, padding = arguments.get("weight"), arguments.get("padding", 0)
+    axes: int = arguments["input"].ndim - 2
+    if padding == "same" or not isinstance(weight, Tensor):  # quantized weights are no tensor
+        return (0.0,) * axes
     stride, dilation = arguments.get("stride", 1), arguments.get("dilation", 1)
-    given = [_each(value, len(kernel)) for value in (stride, dilation, padding)]
+    given = [_each(value, axes) for value in (stride, dilation, padding)]
     return tuple(
         max(0.0, (d * (side - 1) + 1 - s) / 2 - p)
-        for side, s, d, p in zip(kernel, *given, strict=True)
+        for side, s, d, p in zip(weight.shape[2:], *given, strict=True)
     )
 
 
