@@ -61,7 +61,8 @@ class OwnInput(Interception):
         if self.complete and self.tensor is not None:
             self.tensor = self.tensor.clone()  # the model may write to it later
             if name in _CONVOLUTIONS:
-                self.padding = _lacking({**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs})
+                given_by_name = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
+                self.padding = _lacking(given_by_name, self.padding)
         result = super().intercept(func, args, kwargs)
         if not self.complete:
             self._keep(result)
@@ -74,12 +75,12 @@ class OwnInput(Interception):
             self.tensor = value
 
 
-def _lacking(arguments: Mapping[str, Any]) -> tuple[float, ...]:
+def _lacking(arguments: Mapping[str, Any], none: tuple[float, ...]) -> tuple[float, ...]:
     """Return the padding at each end that a convolution lacks to keep the size of its input."""
     weight, padding = arguments.get("weight"), arguments.get("padding", 0)
-    axes: int = arguments["input"].ndim - 2
     if padding == "same" or not isinstance(weight, Tensor):  # quantized weights are no tensor
-        return (0.0,) * axes
+        return none
+    axes = weight.ndim - 2
     stride, dilation = arguments.get("stride", 1), arguments.get("dilation", 1)
     given = [_each(value, axes) for value in (stride, dilation, padding)]
     return tuple(
