@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, cast
 
 import torch
@@ -81,7 +82,10 @@ class Registration:
                     f"got {value}"
                 )
 
-        if any(len(ends) != 2 or ends[0] == ends[1] for ends in self.span or ()):
+        if not all(
+            len(ends) == 2 and ends[0] != ends[1] and math.isfinite(ends[1] - ends[0])
+            for ends in self.span or ()
+        ):
             raise ValueError(f"expected span as two different positions per axis, got {self.span}")
 
     @classmethod

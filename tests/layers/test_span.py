@@ -179,6 +179,107 @@ def test_the_map_is_that_of_images_padded_before(name, before, images):
     assert (explanation.heatmaps - expected).abs().max() < within
 
 
+class Prepared(nn.Module):
+    """A network after some preparation of its images."""
+
+    def __init__(self, prepare, channels=3):
+        super().__init__()
+        self.prepare, self.norm = prepare, nn.BatchNorm2d(channels)
+        self.fine = nn.Sequential(nn.Conv2d(channels, 8, 4, 4), nn.ReLU())
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images, *inputs):
+        return self.head(self.fine(self.norm(self.prepare(images, *inputs))).mean((2, 3)))
+
+
+def pad(x, value=0.0):
+    return functional.pad(x, (0, 24, 0, 24), value=value)
+
+
+def coordinates(x):
+    steps = torch.linspace(0, 1, SIDE).expand(len(x), 1, SIDE, SIDE)
+    return torch.cat([x, steps], 1)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "channels"),
+    [
+        (lambda x: pad(x.mean(1, keepdim=True)), 1),
+        (lambda x: pad(x.mean(1, keepdim=True)).expand(-1, 3, -1, -1), 3),
+        (lambda x: pad(coordinates(x)), 4),
+        (lambda x: torch.cat([pad(x), pad(torch.ones_like(x[:, :1]))], 1), 4),
+        (lambda x: functional.pixel_unshuffle(pad(x), 2), 12),
+        (lambda x: pad((x - x.mean((1, 2, 3), True)) / x.std((1, 2, 3), keepdim=True)), 3),
+        (lambda x: pad(x / x.amax((1, 2, 3), True), 0.5), 3),
+        (lambda x: pad(x.to(memory_format=torch.channels_last)).contiguous(), 3),
+        (lambda x: torch.stack([pad(image) for image in x]), 3),
+        (lambda x: pad(x.permute(0, 2, 3, 1).permute(0, 3, 1, 2)), 3),
+    ],
+)
+def test_the_images_are_followed_through_their_preparation(prepare, channels, images):
+    model = Prepared(prepare, channels).eval()
+    for layer in ("fine", "norm"):
+        explanation = camlens.HiResCAM(model, layer)(images, targets=0)
+        for ends in explanation.registration.span:
+            assert ends == pytest.approx((0, 64), abs=0.2)
+        assert explanation.registration.proven
+
+
+def test_a_statistic_of_a_part_is_not_the_input(images):
+    def exposed(x):
+        return x / x[..., 10:30, 10:30].std((1, 2, 3), keepdim=True)
+
+    registration = camlens.GradCAM(Prepared(exposed).eval(), "fine")(images, targets=0).registration
+    assert registration.span is None
+    assert registration.proven
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_layers_after_branches_that_see_different_parts_are_not_proven(order, images):
+    class Branches(Prepared):
+        def __init__(self):
+            super().__init__(lambda x: x)
+            self.local = nn.Conv2d(3, 8, 4, 4)
+
+        def forward(self, images):
+            parts = [lambda: self.local(images[..., 8:28, 8:28]), lambda: self.fine(images)]
+            local, whole = [part() for part in parts[::order]][::order]
+            return self.head(local.mean((2, 3)) + whole.mean((2, 3)))
+
+    model = Branches().eval()
+    whole = camlens.GradCAM(model, "fine")(images, targets=0).registration
+    local = camlens.GradCAM(model, "local")(images, targets=0).registration
+    # What runs second follows both, as far as can be seen.
+    first, second = (local, whole)[::order]
+    assert (first.proven, second.proven) == (True, False)
+    assert whole.span is second.span is None
+    assert first.span == (((8, 28), (8, 28)) if first is local else None)
+
+
+def test_a_part_that_further_inputs_decide_is_not_proven(images):
+    model = Prepared(lambda x, box: x[..., box[0] : box[1], box[0] : box[1]]).eval()
+    explain = camlens.GradCAM(model, "fine")
+    for box in ((0, 28), (12, 40)):
+        registration = explain(images, torch.tensor(box), targets=0).registration
+        assert registration.span is None
+        assert not registration.proven
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda x, w: functional.conv1d(x.permute(0, 2, 3, 1).flatten(1, 2).mT, w[:, :, 0]),
+        lambda x, w: torch.einsum("nchw,kc->nkhw", torch.fft.fft2(x).real, w[:, :, 0, 0]),
+    ],
+)
+def test_first_layers_of_other_kinds_fail_in_no_new_way(first, images):
+    weights = torch.rand(4, 3, 1, 1)
+    layers = [Shown(lambda x: first(x, weights)), nn.Flatten(2), Shown(lambda x: x.mean(2))]
+    model, maps = nn.Sequential(*layers).eval(), lambda x: x.reshape(2, 4, -1, 20)
+    registration = camlens.GradCAM(model, "0", layout=maps)(images, targets=0).registration
+    assert registration.span is None
+
+
 def test_a_layer_before_the_padding_covers_the_image(images):
     class Early(Detector):
         def __init__(self):

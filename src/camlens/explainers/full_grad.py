@@ -145,7 +145,7 @@ class FullGrad(Explainer):
 
 def _draw(sizes: Tensor, size: tuple[int, ...], span: Span | None) -> Tensor:
     """Return one layer's map, (N, *grid), at the images' size."""
-    registration = Registration.stretched(size, tuple(sizes.shape[1:]), span=span)
+    registration = Registration.stretched(size, tuple(sizes.shape[1:]), span=span or None)
     return place(sizes.unsqueeze(1), registration).squeeze(1)
 
 

@@ -25,6 +25,7 @@ from . import fits
 from .fits import Fit
 from .orders import Order
 from .responses import Response, Run, respond
+from .span import UNKNOWN
 
 _CHANNELS_FIRST = (
     nn.modules.conv._ConvNd,
@@ -76,7 +77,7 @@ def measure(
     kinds: Mapping[str, type[nn.Module]],
     fixed: bool = False,
     reverse: Run | None = None,
-    span: Callable[[str], Span | None] | None = None,
+    span: Callable[[str], Span | None] = lambda _: None,
 ) -> dict[str, Reading]:
     """Measure the readings of layers.
 
@@ -89,13 +90,13 @@ def measure(
         fixed: whether the model accepts only N images.
         reverse: runs the model on images in reverse order, with further inputs in that order, and
             may return nothing; None: use ``run``.
-        span: returns the part of the images that a layer covers, after the model ran, or None if it
-            is the whole image, or () if it is unknown. None: all layers cover the whole image.
+        span: returns the part of the images that a layer covers, after the model ran: None for the
+            whole images, or :data:`camlens.geometry.span.UNKNOWN`.
 
     Returns:
         Readings by layer name, in the order of ``names``.
     """
-    outcome = _Measurement(run, images, kinds, span, {"fixed": fixed, "reverse": reverse})
+    outcome = _Measurement(run, images, kinds, fixed=fixed, reverse=reverse, span=span)
     outcome.add(names)
     if any(name not in outcome.readings for name in names):
         outcome.add([name for name in kinds if name not in outcome.responses])
@@ -110,11 +111,13 @@ class _Measurement:
         run: Run,
         images: Tensor,
         kinds: Mapping[str, type[nn.Module]],
-        span: Callable[[str], Span | None] | None,
-        how: dict[str, Any],
+        *,
+        fixed: bool,
+        reverse: Run | None,
+        span: Callable[[str], Span | None],
     ) -> None:
         self.run, self.images, self.kinds, self.span = run, images, kinds, span
-        self.how = how
+        self.how: dict[str, Any] = {"fixed": fixed, "reverse": reverse}
         self.size = tuple(images.shape[2:])
         self.responses: dict[str, Response] = {}
         self.readings: dict[str, Reading] = {}
@@ -164,11 +167,10 @@ class _Measurement:
             best = share
         for fit, order in candidates.items():  # the usual ones first
             if fit.holds and fit.share >= best - fits.MARGIN:
-                covered = self._span(name)
-                known = covered is None or len(covered) > 0
+                known, covered = self.span(name) != UNKNOWN, self.span(name) or None
                 proven = known and fits.covers_image(response, fit.grid, covered, self.size)
                 self.readings[name] = Reading(
-                    fit.layout, fit.channels, fit.grid, proven=proven, span=covered or None
+                    fit.layout, fit.channels, fit.grid, proven=proven, span=covered
                 )
                 if order:
                     self.orders.insert(0, order)
@@ -208,12 +210,8 @@ class _Measurement:
             return Reading(None, reason=_unordered(name, response, self.kinds[name], self.size))
         shape = layout(torch.empty(response.shape, device="meta")).shape
         return Reading(
-            layout, shape[1], tuple(shape[2:]), proven=False, span=self._span(name) or None
+            layout, shape[1], tuple(shape[2:]), proven=False, span=self.span(name) or None
         )
-
-    def _span(self, name: str) -> Span | None:
-        """Return the part of the images that a layer covers; None: all of them; (): unknown."""
-        return None if self.span is None else self.span(name)
 
     def _by_kind(self, name: str) -> Layout | None:
         """Return the layout that follows from the kind of module, or None."""

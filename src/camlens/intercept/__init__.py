@@ -10,6 +10,7 @@ from .attention_probabilities import MeanProbabilities as MeanProbabilities
 from .modes import Interception as Interception
 from .modes import UnbrokenGradients as UnbrokenGradients
 from .own_input import OwnInput as OwnInput
+from .own_input import OwnInputs as OwnInputs
 from .rectifiers import UNRULED as UNRULED
 from .rectifiers import BackwardRule as BackwardRule
 from .rectifiers import Rule as Rule

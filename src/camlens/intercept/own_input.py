@@ -1,12 +1,14 @@
-"""Finds the tensor that a model makes of its images before its first layer mixes their pixels."""
+"""Finds the tensors that a model makes of its images before its first layers mix their pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from .modes import Interception
 
@@ -15,74 +17,129 @@ _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "group
 #: Calls that combine the values of several pixels or channels by weights.
 _MIXING = frozenset(
     [
-        *(*_CONVOLUTIONS, "linear", "bilinear", "einsum"),
-        *("convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        *(*_CONVOLUTIONS, "convolution", "linear", "bilinear", "einsum"),
+        *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
         *("matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "addmm", "baddbmm", "tensordot"),
     ]
 )
 
 
-class OwnInput(Interception):
-    """Function mode that keeps the images as the model pads, crops or resizes them.
+@dataclasses.dataclass(frozen=True)
+class OwnInput:
+    """The images as one of the model's first layers gets them.
+
+    Attributes:
+        shape: (N, C, *size) or (N, *size, C), with another size than the images' if the model pads,
+            crops or resizes them.
+        tensor: of this shape, with its graph; None in a run without gradients.
+        padding: rows along each axis by which that layer lacks padding of its own at each end: so
+            much of the padding in ``tensor`` belongs to the layer, as TensorFlow's does.
+    """
+
+    shape: torch.Size
+    tensor: Tensor | None
+    padding: tuple[float, ...]
+
+
+class OwnInputs(Interception):
+    """Function mode that follows the images until a convolution or product mixes their pixels.
 
     Args:
         shape: of the images, (N, C, *size).
-        unbroken: whether to record gradients even where the model switches them off.
+        unbroken: whether to keep the tensors with their graph, even where the model switches
+            gradients off.
 
     Attributes:
-        tensor: the last tensor of N images of C channels, (N, C, ...) or (N, ..., C), until the
-            first convolution or product, with its graph; None if there is none.
-        complete: whether that call was reached.
-        padding: rows along each axis by which that convolution lacks padding of its own at each
-            end: so much of the tensor's padding belongs to the convolution, as TensorFlow's does.
+        found: what the model's first layers get, in the order of their calls.
     """
 
     def __init__(self, shape: Sequence[int], *, unbroken: bool = False) -> None:
         super().__init__()
         self.shape = tuple(shape)
         self.unbroken = unbroken
-        self.tensor: Tensor | None = None
-        self.complete = False
-        self.padding = (0.0,) * (len(self.shape) - 2)
+        self.found: list[OwnInput] = []
+        # The images at their last size, by each tensor that is made from them; None if it is mixed.
+        self._sources: MutableMapping[Tensor, Tensor | None] = WeakIdKeyDictionary()
+        self._ids: set[int] = set()
+
+    def source(self, value: Tensor) -> Tensor | None:
+        """Return the images at the last size from which a tensor was made; None if it is mixed."""
+        return self._sources.get(value)
 
     def intercept(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Execute every call unchanged, and keep its tensor if it is of images."""
+        """Execute every call unchanged, and record what it makes of the images."""
         if self.unbroken and func is torch._C._set_grad_enabled and not args[0]:
             return None
-        name = getattr(func, "__name__", "")
-        if self.complete or name == "__get__":  # such as the shape of a tensor
-            return super().intercept(func, args, kwargs)
-        self.complete = name in _MIXING
-        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        for value in given[:1] if self.complete else given:  # the weights come second
-            self._keep(value)
-        if self.complete and self.tensor is not None:
-            self.tensor = self.tensor.clone()  # the model may write to it later
-            if name in _CONVOLUTIONS:
-                given_by_name = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
-                self.padding = _lacking(given_by_name, self.padding)
+        name = getattr(func, "__name__", "").partition(".")[0]
+        given = [*_tensors(args), *_tensors(kwargs.values())]
+        if not self._sources:
+            self._sources.update((value, value) for value in given if value.shape == self.shape)
+        known = [self._sources[value] for value in given if value in self._sources]
+        mixing = name in _MIXING or name.startswith("fft_")
+        if mixing:
+            arguments = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
+            self._find(given, arguments if name in _CONVOLUTIONS else {})
         result = super().intercept(func, args, kwargs)
-        if not self.complete:
-            self._keep(result)
+        if mixing or known:
+            mixed = mixing or any(source is None for source in known)
+            for value in _changed(name, args, result):
+                whole = self._is_image(value)
+                self._sources[value] = None if mixed else value if whole else known[0]
         return result
 
-    def _keep(self, value: Any) -> None:
-        n, channels = self.shape[:2]
-        plausible = isinstance(value, Tensor) and value.ndim == len(self.shape)
-        if plausible and len(value) == n and channels in (value.shape[1], value.shape[-1]):
-            self.tensor = value
+    def _is_image(self, value: Tensor) -> bool:
+        """Return whether a tensor has a row for each image, and all its axes."""
+        return (
+            value.ndim == len(self.shape)
+            and len(value) == self.shape[0]
+            and all(side > 1 for side in value.shape[2:])
+        )
+
+    def _find(self, given: Sequence[Tensor], arguments: Mapping[str, Any]) -> None:
+        """Record what a layer gets, if it gets images whose pixels are not mixed yet."""
+        sources = [self._sources[value] for value in given if value in self._sources]
+        if not sources and not self.found:
+            # A part of the model that is not intercepted may have made it, such as NumPy.
+            sources = [value for value in given[:1] if self._is_image(value)]
+        for source in sources[:1]:
+            if source is not None and id(source) not in self._ids:
+                self._ids.add(id(source))
+                self._sources[source] = source  # kept alive, so that no other tensor takes its id
+                tensor = source.clone() if self.unbroken else None  # the model may write to it
+                none = (0.0,) * (len(self.shape) - 2)
+                padding = _lacking(arguments, none) if self.unbroken else none
+                self.found.append(OwnInput(source.shape, tensor, padding))
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """Yield the tensors among some values, and in lists and tuples among them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from (item for item in value if isinstance(item, Tensor))
+
+
+def _changed(name: str, args: Sequence[Any], result: Any) -> Iterator[Tensor]:
+    """Yield the tensors that a call returns or writes to, also through a view."""
+    yield from _tensors([result])
+    writes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+    if writes and args and isinstance(args[0], Tensor):
+        yield args[0]
+        if args[0]._base is not None:
+            yield args[0]._base
 
 
 def _lacking(arguments: Mapping[str, Any], none: tuple[float, ...]) -> tuple[float, ...]:
     """Return the padding at each end that a convolution lacks to keep the size of its input."""
     weight, padding = arguments.get("weight"), arguments.get("padding", 0)
-    if padding == "same" or not isinstance(weight, Tensor):  # quantized weights are no tensor
+    # Quantized weights are no tensor, and a convolution may run along some of the axes only.
+    if padding == "same" or not isinstance(weight, Tensor) or weight.ndim != len(none) + 2:
         return none
-    axes = weight.ndim - 2
     stride, dilation = arguments.get("stride", 1), arguments.get("dilation", 1)
-    given = [_each(value, axes) for value in (stride, dilation, padding)]
+    given = [_each(value, len(none)) for value in (stride, dilation, padding)]
     return tuple(
         max(0.0, (d * (side - 1) + 1 - s) / 2 - p)
         for side, s, d, p in zip(weight.shape[2:], *given, strict=True)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .. import geometry
 from ..geometry import Reading, centres
-from ..geometry.span import span
-from ..intercept import OwnInput
+from ..geometry.span import UNKNOWN, span
+from ..intercept import OwnInput, OwnInputs
 from ..model import layer, named
 from ..probe import Probe, Site
 from ..probe.captures import first_tensor
@@ -68,7 +68,6 @@ def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Readin
     if not finite.all():
         broken = (~finite).nonzero().flatten().tolist()
         raise ValueError(f"the images {broken[:5]} have values that are not finite (NaN, infinite)")
-    runs = _Runs(probe)
     modules = {
         name: type(module)
         for name, module in named(probe.model).items()
@@ -76,16 +75,19 @@ def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Readin
     }
     for name in names:
         layer(probe.model, name)  # raises an error for a layer that takes no hooks
+
+    def measured(*, fixed: bool) -> tuple[_Runs, dict[str, Reading]]:
+        runs = _Runs(probe)
+        how: dict[str, Any] = {"kinds": modules, "reverse": runs.reverse, "span": runs.span}
+        return runs, geometry.measure(runs.run, names, probe.images, fixed=fixed, **how)
+
     fixed = bool(probe.inputs or probe.keywords)
-    how: dict[str, Any] = {"kinds": modules, "reverse": runs.reverse, "span": runs.span}
     try:
-        readings = geometry.measure(runs.run, names, probe.images, fixed=fixed, **how)
+        runs, readings = measured(fixed=fixed)
     except Exception:  # a model may take no other number of images, and fail in any way
         if fixed:
             raise
-        runs.outputs.clear()
-        runs.parts.clear()
-        readings = geometry.measure(runs.run, names, probe.images, fixed=True, **how)
+        runs, readings = measured(fixed=True)
     if mixed := runs.mixes_images():
         check_repeatable(probe)
     for name in runs.parts.keys() & readings.keys():
@@ -101,13 +103,22 @@ def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Readin
 
 
 def measure_spans(probe: Probe, names: Sequence[str]) -> dict[str, Span | None]:
-    """Measure which part of the images each layer covers, without its reading; None: the whole.
+    """Measure which part of the images each layer covers, see :meth:`_Runs.span`.
 
-    It takes one forward pass, and a second one if the model changes the size of its images.
+    It takes one forward pass of two images, and another one if the model changes their size.
     """
-    runs = _Runs(probe)
-    runs.run(probe.images, names)
-    return {name: runs.span(name) or None for name in names}
+
+    def measured(images: Tensor) -> dict[str, Span | None]:
+        runs = _Runs(probe)
+        runs.run(images, names)
+        return {name: runs.span(name) for name in names}
+
+    if probe.inputs or probe.keywords:
+        return measured(probe.images)
+    try:
+        return measured(probe.images[:2])
+    except Exception:  # a model may take no other number of images, and fail in any way
+        return measured(probe.images)
 
 
 class _Runs:
@@ -119,10 +130,12 @@ class _Runs:
         self.outputs: list[Any] = []
         #: By layer that runs with a part of the images each time: its runs, and all images.
         self.parts: dict[str, tuple[int, int]] = {}
-        #: Layers that run before the model's own input is complete.
-        self._early: set[str] = set()
-        #: Images that the model accepts, if it changes their size.
-        self._resized: Tensor | None = None
+        #: The images of the first run, and what the model's first layers got of them.
+        self._images: Tensor | None = None
+        self._found: list[OwnInput] = []
+        #: By layer: the size of the images so far if it does not mix their pixels, or else how many
+        #: of the model's first layers ran before it ended.
+        self._stages: dict[str, torch.Size | int] = {}
 
     def run(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the outputs of layers, without gradients."""
@@ -150,13 +163,13 @@ class _Runs:
             counts[name] += 1
             if tensor is not None:
                 outputs[name] = tensor.detach().clone()
-            if not own.complete:
-                self._early.add(name)
+                source = own.source(tensor)
+                self._stages[name] = len(own.found) if source is None else source.shape
 
-        own = OwnInput(images.shape)
+        own = OwnInputs(images.shape)
         returned, _ = probe.execute(layers, keep, images, mode=own)
-        if own.complete and own.tensor is not None and own.tensor.shape != images.shape:
-            self._resized = images if self._resized is None else self._resized
+        if self._images is None:
+            self._images, self._found = images, own.found
         if len(self.outputs) < 3:
             self.outputs.append(returned)
         n = len(images)
@@ -169,23 +182,49 @@ class _Runs:
     def span(self, name: str) -> Span | None:
         """Return the part of the images that a layer covers, after a run.
 
-        It is None for the whole image, and empty if it is unknown.
+        It is None for the whole image, and unknown if the model makes several inputs of the images
+        that cover different parts, as one for each of its branches.
         """
-        return None if name in self._early else self._own_span
+        stage = self._stages.get(name, 0)
+        if isinstance(stage, int):
+            shapes = [own.shape for own in self._found[:stage]]
+            before = list(range(stage))
+        else:
+            shapes = [stage]
+            before = [i for i, own in enumerate(self._found) if own.shape == stage]
+        if not any(map(self._resized, shapes)):
+            return None
+        spans = {self._spans[i] for i in before}
+        return spans.pop() if len(spans) == 1 else UNKNOWN
+
+    def _resized(self, shape: torch.Size) -> bool:
+        first, last = tuple(shape[2:]), tuple(shape[1:-1])
+        if shape[1] == self.probe.images.shape[1]:
+            return first != self.probe.size
+        return self.probe.size not in (first, last)
 
     @functools.cached_property
-    def _own_span(self) -> Span | None:
-        """The part of the images that the model's own input covers, as in :meth:`span`."""
-        if self._resized is None:
-            return None
-        leaf = self._resized.detach().clone().requires_grad_()
-        own = OwnInput(leaf.shape, unbroken=True)
+    def _spans(self) -> list[Span | None]:
+        """The part of the images that each of the model's first layers covers."""
+        unknown = [UNKNOWN if self._resized(own.shape) else None for own in self._found]
+        # Further inputs may decide which part, and the measurement is kept for other values.
+        if self._images is None or self.probe.inputs or self.probe.keywords:
+            return unknown
+        leaf = self._images.detach().clone().requires_grad_()
+        own = OwnInputs(leaf.shape, unbroken=True)
         try:
             self.probe.execute([], lambda *_: None, leaf.clone(), gradients=True, mode=own)
+            if [found.shape for found in own.found] != [found.shape for found in self._found]:
+                return unknown
+            return [self._measured(found, leaf) for found in own.found]
         except Exception:  # a model that does not record gradients may fail in any way
-            return ()
-        if own.tensor is None or not own.tensor.requires_grad:  # made by NumPy, say
-            return ()
+            return unknown
+
+    def _measured(self, own: OwnInput, leaf: Tensor) -> Span | None:
+        if not self._resized(own.shape):
+            return None
+        if own.tensor is None or not own.tensor.requires_grad or own.tensor.is_complex():
+            return UNKNOWN  # NumPy made it, say
         return span(own.tensor, leaf, own.padding)
 
     def mixes_images(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ..geometry import Reading
+from ..geometry.span import UNKNOWN
 from ..layouts import Layout
 from ..probe import Pass, Probe, Site
 from ..probe.hooks import in_evaluation
@@ -148,9 +149,10 @@ class MeasuredLayers:
         if len(spans) > 1:
             raise ValueError(
                 f"the layers {[site.name for site in traced.sites]} cover different parts of the "
-                "images, which the model pads or crops between them: explain them one by one"
+                "images, as the model pads or crops the input of some: explain them one by one"
             )
         span = spans.pop()
+        known, span = span != UNKNOWN, span or None
         if kind == "stretched":
             return Registration.stretched(probe.size, grid, proven=proven, span=span)
         if len(traced.sites) > 1:
@@ -160,17 +162,21 @@ class MeasuredLayers:
             )
         site, channels = traced.sites[0], traced.activations()[0].shape[1]
         # A layout that the caller passed is trusted for the order of the cells.
-        proven = proven or readings[0] is None
+        proven = proven or (readings[0] is None and known)
         return self.place(probe, site, channels, grid, proven=proven, span=span)
 
     def spans(self, probe: Probe, names: Sequence[str]) -> Mapping[str, Span | None]:
-        """Return which part of the images each layer covers, see :class:`Registration`."""
+        """Return which part of the images each layer covers, see :class:`Registration`.
+
+        It is ``UNKNOWN`` for a layer without a reading if it cannot be measured.
+        """
         shape = inputs_key(probe)
         known = {name: self._readings.get((name, shape)) for name in names}
         unread = [name for name, reading in known.items() if reading is None]
         if any((name, shape) not in self._spans for name in unread):
             with self._lock:
-                found = in_evaluation(probe.model, lambda: measure_spans(probe, unread))
+                missing = [name for name in unread if (name, shape) not in self._spans]
+                found = in_evaluation(probe.model, lambda: measure_spans(probe, missing))
                 self._spans.update({(name, shape): span for name, span in found.items()})
         return {
             name: self._spans[name, shape] if reading is None else reading.span
