@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from .modes import Interception
 
@@ -58,13 +58,22 @@ class OwnInputs(Interception):
         self.shape = tuple(shape)
         self.unbroken = unbroken
         self.found: list[OwnInput] = []
-        # The images at their last size, by each tensor that is made from them; None if it is mixed.
-        self._sources: MutableMapping[Tensor, Tensor | None] = WeakIdKeyDictionary()
+        # By the id of each tensor that is made from the images: the tensor, and the images at the
+        # last size from which it was made; None if their pixels are mixed.
+        self._sources: dict[int, tuple[weakref.ref[Tensor], Tensor | None]] = {}
         self._ids: set[int] = set()
 
     def source(self, value: Tensor) -> Tensor | None:
         """Return the images at the last size from which a tensor was made; None if it is mixed."""
-        return self._sources.get(value)
+        return next(iter(self._known([value])), None)
+
+    def _known(self, values: Iterable[Tensor]) -> list[Tensor | None]:
+        """Return the sources of those tensors that are made from the images."""
+        entries = [(value, self._sources.get(id(value))) for value in values]
+        return [entry[1] for value, entry in entries if entry and entry[0]() is value]
+
+    def _set(self, value: Tensor, source: Tensor | None) -> None:
+        self._sources[id(value)] = weakref.ref(value), source
 
     def intercept(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -75,8 +84,10 @@ class OwnInputs(Interception):
         name = getattr(func, "__name__", "").partition(".")[0]
         given = [*_tensors(args), *_tensors(kwargs.values())]
         if not self._sources:
-            self._sources.update((value, value) for value in given if value.shape == self.shape)
-        known = [self._sources[value] for value in given if value in self._sources]
+            for value in given:
+                if value.shape == self.shape:
+                    self._set(value, value)
+        known = self._known(given)
         mixing = name in _MIXING or name.startswith("fft_")
         if mixing:
             arguments = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
@@ -85,8 +96,7 @@ class OwnInputs(Interception):
         if mixing or known:
             mixed = mixing or any(source is None for source in known)
             for value in _changed(name, args, result):
-                whole = self._is_image(value)
-                self._sources[value] = None if mixed else value if whole else known[0]
+                self._set(value, None if mixed else value if self._is_image(value) else known[0])
         return result
 
     def _is_image(self, value: Tensor) -> bool:
@@ -99,14 +109,14 @@ class OwnInputs(Interception):
 
     def _find(self, given: Sequence[Tensor], arguments: Mapping[str, Any]) -> None:
         """Record what a layer gets, if it gets images whose pixels are not mixed yet."""
-        sources = [self._sources[value] for value in given if value in self._sources]
+        sources = self._known(given)
         if not sources and not self.found:
             # A part of the model that is not intercepted may have made it, such as NumPy.
             sources = [value for value in given[:1] if self._is_image(value)]
         for source in sources[:1]:
             if source is not None and id(source) not in self._ids:
                 self._ids.add(id(source))
-                self._sources[source] = source  # kept alive, so that no other tensor takes its id
+                self._set(source, source)  # kept alive, so that no other tensor takes its id
                 tensor = source.clone() if self.unbroken else None  # the model may write to it
                 none = (0.0,) * (len(self.shape) - 2)
                 padding = _lacking(arguments, none) if self.unbroken else none
