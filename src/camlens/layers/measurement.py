@@ -156,6 +156,7 @@ class _Runs:
     def _run(self, probe: Probe, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}
         counts = collections.Counter[str]()
+        stages: dict[str, torch.Size | int] = {}
 
         def keep(name: str, _: tuple[Any, ...], output: Any) -> None:
             tensor = first_tensor(output)
@@ -164,12 +165,13 @@ class _Runs:
             if tensor is not None:
                 outputs[name] = tensor.detach().clone()
                 source = own.source(tensor)
-                self._stages[name] = len(own.found) if source is None else source.shape
+                stages[name] = len(own.found) if source is None else source.shape
 
         own = OwnInputs(images.shape)
         returned, _ = probe.execute(layers, keep, images, mode=own)
         if self._images is None:
             self._images, self._found = images, own.found
+        self._stages = stages | self._stages
         if len(self.outputs) < 3:
             self.outputs.append(returned)
         n = len(images)
@@ -191,7 +193,7 @@ class _Runs:
             before = list(range(stage))
         else:
             shapes = [stage]
-            before = [i for i, own in enumerate(self._found) if own.shape == stage]
+            before = [i for i, own in enumerate(self._found) if own.shape[1:] == stage[1:]]
         if not any(map(self._resized, shapes)):
             return None
         spans = {self._spans[i] for i in before}
