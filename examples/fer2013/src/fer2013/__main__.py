@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,13 +20,20 @@ from .networks import weights
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, print its results, and return the exit status: 0, or 2 after an error."""
+    """Run a command, print its results, and return the exit status: 0, or 2 after an error.
+
+    It is 1 if the reader of the output left, as ``head`` does.
+    """
     options = parser().parse_args(arguments)
     try:
         if options.command not in ("train", "pretrain") and "device" in options:
             _check_device(options.device)
         for line in _COMMANDS[options.command](options):
             print(line, flush=True)
+    except BrokenPipeError:
+        # Python writes what is left at its end, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ImportError, LookupError, OSError, ValueError) as error:
         print(f"fer2013 {options.command}: {error}", file=sys.stderr)
         return 2

@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -284,3 +287,13 @@ def test_the_command_compare(tmp_path, capsys, monkeypatch):
     assert next(r["deck_test"] for r in values["rows"] if r["configuration"] == "base") is None
     assert "NaN" not in (out / "comparison.json").read_text()
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "fer2013", "compare"]
+    left = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (left.returncode, left.stderr) == (1, "")
