@@ -16,13 +16,14 @@ $(VENV)/.pip:
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	touch $@
 
-# What the demo needs, and what the developers need on top of it.
+# What the demo needs, and what the developers need on top of it. Compiling all modules takes minutes
+# of which a run needs seconds.
 $(VENV)/.demo: $(VENV)/.pip pyproject.toml examples/fer2013/pyproject.toml
-	$(BIN)/pip install --quiet --editable . --editable examples/fer2013
+	$(BIN)/pip install --quiet --no-compile --editable . --editable examples/fer2013
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/pip install --quiet --group dev
+	$(BIN)/pip install --quiet --no-compile --group dev
 	touch $@
 
 # The peers live in an environment of their own, on top of the other one: grad-cam installs
@@ -33,7 +34,7 @@ $(BENCH)/.installed: $(VENV)/.dev benchmarks/requirements.txt
 	above=$$($(BENCH)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") && \
 	echo "import site; site.addsitedir('$$below')" > "$$above/below.pth"
 	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
-	$(BENCH)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(BENCH)/bin/python -m pip install --quiet --no-compile --requirement benchmarks/requirements.txt
 	$(BENCH)/bin/python -m pip install --quiet --no-deps "lxt>=2.1"  # its models of language need much more
 	touch $@
 
