@@ -21,7 +21,8 @@ from ..html_tables import Table
 from .made import scores_of
 
 MEASURES = ("share", "density", "pointing_game", "iou", "density_rank")
-FACTORS = st.sampled_from([1e-30, 1e-20, 1e-8, 1.0, 1e8, 1e20])
+# Powers of two: others round pixels that are equally hot to different values.
+FACTORS = st.sampled_from([2.0**power for power in (-100, -66, -27, 0, 27, 66)])
 few = settings(max_examples=20, deadline=None)
 
 
@@ -193,12 +194,11 @@ def test_mirror_images_swap_left_and_right(seed):
     assert_same(score(heat.flip(-1), flipped), found, atol=1e-4, rtol=1e-4)
 
 
-# May fail with "equally hot" taken by the last digit, which a factor may change.
 @few
 @given(st.integers(0, 1000), FACTORS)
 def test_the_scale_of_a_map_says_nothing(seed, factor):
     heat, regions = maps(seed), soft(seed)
-    assert_same(score(heat * factor, regions), score(heat, regions), atol=1e-4, rtol=1e-4)
+    assert_same(score(heat * factor, regions), score(heat, regions), atol=0, rtol=0)
 
 
 # Fails until maps are divided by their maximum before they become float32.
