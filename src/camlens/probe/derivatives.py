@@ -26,9 +26,6 @@ def derivatives(
 ) -> list[Tensor]:
     """Return the derivatives of some columns of (N, K) scores with respect to each source.
 
-    All columns share one backward pass (``is_grads_batched``), which reads every weight once; if an
-    operation does not support that, there is a pass for each column.
-
     Args:
         scores: (N, K).
         sources: tensors of the graph, of any shape.
@@ -43,43 +40,18 @@ def derivatives(
     Raises:
         ValueError: the scores do not depend on a source, or autograd fails in the model.
     """
-    if not scores.requires_grad:
-        raise ValueError(NO_GRADIENT)
     n, k = scores.shape
     columns = range(k)[targets]
     rows = scores.new_zeros(len(columns), 1, k)
     rows[:, 0].diagonal(columns.start).fill_(1)
-
-    def backward(row: Tensor, *, batched: bool, keep: bool) -> Sequence[Tensor | None]:
-        grads: Sequence[Tensor | None] = torch.autograd.grad(
-            scores,
-            sources,
-            row,
-            retain_graph=keep or create_graph,
-            create_graph=create_graph,
-            allow_unused=True,
-            is_grads_batched=batched,
-        )
-        return grads
-
-    try:
-        if len(columns) == 1:
-            grads = backward(rows[0].expand(n, k), batched=False, keep=keep_graph)
-            return [g.unsqueeze(0) for g in _connected(grads, names)]
-        try:
-            return _connected(backward(rows.expand(-1, n, -1), batched=True, keep=True), names)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:  # an operation that cannot be batched; other errors recur below
-            each = [
-                _connected(backward(row.expand(n, k), batched=False, keep=True), names)
-                for row in rows
-            ]
-            return [torch.stack(grads) for grads in zip(*each, strict=True)]
-    except RuntimeError as error:
-        if text := remedy(error):
-            raise ValueError(text) from error
-        raise
+    return pull_back(
+        scores,
+        sources,
+        rows.expand(-1, n, -1),
+        names,
+        keep_graph=keep_graph,
+        create_graph=create_graph,
+    )
 
 
 def pull_back(
@@ -89,8 +61,12 @@ def pull_back(
     names: Sequence[str],
     *,
     keep_graph: bool = False,
+    create_graph: bool = False,
 ) -> list[Tensor]:
     """Return the derivatives of K scores with respect to each source, given those of ``output``.
+
+    All scores share one backward pass (``is_grads_batched``), which reads every weight once; if an
+    operation does not support that, there is a pass for each score.
 
     Args:
         output: a tensor of the graph.
@@ -98,12 +74,13 @@ def pull_back(
         gradients: (K, *output), the derivatives of the K scores with respect to the output.
         names: names of the sources, for error messages.
         keep_graph: whether to keep the graph for further passes.
+        create_graph: whether the derivatives are part of a graph.
 
     Returns:
         For each source (K, *its shape).
 
     Raises:
-        ValueError: the output does not depend on a source.
+        ValueError: the output does not depend on a source, or autograd fails in the model.
 
     Example:
         >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
@@ -114,26 +91,32 @@ def pull_back(
         raise ValueError(NO_GRADIENT)
 
     def backward(given: Tensor, *, batched: bool, keep: bool) -> list[Tensor]:
-        found = torch.autograd.grad(
+        derivatives = torch.autograd.grad(
             output,
             sources,
             given,
-            retain_graph=keep,
+            retain_graph=keep or create_graph,
+            create_graph=create_graph,
             allow_unused=True,
             is_grads_batched=batched,
         )
-        return _connected(found, names)
+        return _connected(derivatives, names)
 
     gradients = gradients.to(output.dtype)
-    if len(gradients) == 1:
-        return [g.unsqueeze(0) for g in backward(gradients[0], batched=False, keep=keep_graph)]
     try:
-        return backward(gradients, batched=True, keep=True)
-    except torch.OutOfMemoryError:
+        if len(gradients) == 1:
+            return [g.unsqueeze(0) for g in backward(gradients[0], batched=False, keep=keep_graph)]
+        try:
+            return backward(gradients, batched=True, keep=True)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # an operation that cannot be batched; other errors recur below
+            each = [backward(given, batched=False, keep=True) for given in gradients]
+            return [torch.stack(rows) for rows in zip(*each, strict=True)]
+    except RuntimeError as error:
+        if text := remedy(error):
+            raise ValueError(text) from error
         raise
-    except RuntimeError:  # an operation that cannot be batched
-        each = [backward(given, batched=False, keep=True) for given in gradients]
-        return [torch.stack(found) for found in zip(*each, strict=True)]
 
 
 def _connected(gradients: Sequence[Tensor | None], names: Sequence[str]) -> list[Tensor]:
