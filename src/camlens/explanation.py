@@ -207,8 +207,10 @@ class Explanation:
             "method": self.method,
             "registration": self.registration and self.registration.to_dict(),
         }
-        held = {} if self.concepts is None else vars(self.concepts)
-        explanation_file.write(path, self._tensors(), facts, measures=self.measures, concepts=held)
+        concepts = {} if self.concepts is None else vars(self.concepts)
+        explanation_file.write(
+            path, self._tensors(), facts, measures=self.measures, concepts=concepts
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Explanation:

@@ -124,13 +124,13 @@ def _metrics(texts: Sequence[str]) -> dict[str, Any]:
         typer.BadParameter: a value is not a metric, or is given twice.
         LookupError: no metric has a given name.
     """
-    found = [attribute(text, "--metric") if ":" in text else text for text in texts]
-    for text, one in zip(texts, found, strict=True):
-        if not isinstance(one, str) and (not callable(one) or judges(one) is None):
+    named = [attribute(text, "--metric") if ":" in text else text for text in texts]
+    for text, metric in zip(texts, named, strict=True):
+        if not isinstance(metric, str) and (not callable(metric) or judges(metric) is None):
             raise typer.BadParameter(
                 f"expected --metric {text} as a function (model, images, explanation, **options), "
-                f"got {one!r:.60}"
+                f"got {metric!r:.60}"
             )
     if len(set(texts)) < len(texts):
         raise typer.BadParameter(f"expected each --metric once, got {', '.join(texts)}")
-    return dict(named_metrics(found))
+    return dict(named_metrics(named))

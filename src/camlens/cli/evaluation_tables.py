@@ -23,11 +23,11 @@ def show_evaluation(evaluation: Evaluation) -> None:
     if few := any(row["images"] < MIN_IMAGES for row in rows):
         console.note(f"no intervals or verdicts for fewer than {MIN_IMAGES} images")
     for metric in dict.fromkeys(row["metric"] for row in rows):
-        own = [row for row in rows if row["metric"] == metric]
-        better = own[0]["better"]
-        own.sort(key=lambda row: _rank(row["mean"], better))
-        floors = any(row["best_floor"] for row in own)
-        shown = [_shown(row, with_floors=floors, with_intervals=not few) for row in own]
+        metric_rows = [row for row in rows if row["metric"] == metric]
+        better = metric_rows[0]["better"]
+        metric_rows.sort(key=lambda row: _rank(row["mean"], better))
+        floors = any(row["best_floor"] for row in metric_rows)
+        shown = [_shown(row, with_floors=floors, with_intervals=not few) for row in metric_rows]
         console.show(shown, title=f"{metric}, {better} is better")
 
 
@@ -39,17 +39,17 @@ def _rank(mean: float | None, better: str) -> tuple[bool, float]:
 
 
 def _shown(row: dict[str, Any], *, with_floors: bool, with_intervals: bool) -> dict[str, object]:
-    own: dict[str, object] = {"method": row["method"], "mean": row["mean"]}
+    cells: dict[str, object] = {"method": row["method"], "mean": row["mean"]}
     if with_intervals:
-        own["95% interval"] = _interval(row["low"], row["high"])
-    own["images"] = row["images"]
+        cells["95% interval"] = _interval(row["low"], row["high"])
+    cells["images"] = row["images"]
     if not with_floors:
-        return own
-    own |= {"best floor": row["best_floor"] or None, "better by": row["above_floor"]}
+        return cells
+    cells |= {"best floor": row["best_floor"] or None, "better by": row["above_floor"]}
     if with_intervals:
-        own["95% interval of the difference"] = _interval(row["above_low"], row["above_high"])
-        own["better than every floor"] = row["clear"]
-    return own
+        cells["95% interval of the difference"] = _interval(row["above_low"], row["above_high"])
+        cells["better than every floor"] = row["clear"]
+    return cells
 
 
 def _interval(low: float | None, high: float | None) -> str | None:

@@ -83,7 +83,7 @@ def explain(
         out, [*output_folder.SINGLE, *(f"{name}.sheet.png" for name in names)], inputs
     )
     call = _Call(loaded=loaded, photographs=photographs, names=names, tags=tags, out=out)
-    asked = {
+    run_options = {
         "targets": wanted,
         "regions": found_by,
         "infill": infill,
@@ -92,7 +92,7 @@ def explain(
         "notes": notes,
     }
     with output_folder.staged(out, names) as stage, console.redirected():
-        failed = call.run(explainers, stage.path, batch_size, asked)
+        failed = call.run(explainers, stage.path, batch_size, run_options)
         stage.keep = bool(call.found)
     page = str(out / "report.html") if call.found else None
     document = {"out": str(out), "report": page, "photos": call.records, "failed": failed}
@@ -105,8 +105,8 @@ def explain(
             console.line(results.EXCESS)
         if page is not None:
             console.line(page)
-    for one in failed:
-        console.note(one["reason"], kind="Not explained", style="red")
+    for photo in failed:
+        console.note(photo["reason"], kind="Not explained", style="red")
     if failed:
         console.error(f"{len(failed)} of {len(files)} photographs could not be explained")
         raise typer.Exit(errors.FAILED)
@@ -130,7 +130,11 @@ class _Call:
         return [self.found[index] for index in sorted(self.found)]
 
     def run(
-        self, explainers: Sequence[Explainer], stage: Path, batch_size: int, asked: dict[str, Any]
+        self,
+        explainers: Sequence[Explainer],
+        stage: Path,
+        batch_size: int,
+        run_options: dict[str, Any],
     ) -> list[dict[str, str]]:
         """Explain all photographs into a folder, and return those that could not be explained."""
         from ..dataset import RunOptions, ShardTask
@@ -138,12 +142,14 @@ class _Call:
         from ..report.run_tables import load
 
         self.stage = stage
-        how = self.loaded.preprocessing
-        if how.size is None:
+        preprocessing = self.loaded.preprocessing
+        if preprocessing.size is None:
             batch_size = 1  # photographs at their original size may be large
         names = None if self.loaded.classes is None else list(self.loaded.classes)
-        asked["classes"] = names
-        chosen = RunOptions(batch_size=min(batch_size, self.loaded.batch or batch_size), **asked)
+        run_options["classes"] = names
+        chosen = RunOptions(
+            batch_size=min(batch_size, self.loaded.batch or batch_size), **run_options
+        )
         task = ShardTask(explainers, self.photographs, stage / "run", chosen, resumable=False)
         task.start()
         try:
@@ -153,15 +159,15 @@ class _Call:
             if not any("--size" in note for note in getattr(error, "__notes__", ())):
                 error.add_note("if the model needs pictures of another size, set it with --size")
             raise
-        made = task.finish()
-        self._add_regions(made.regions)
+        run = task.finish()
+        self._add_regions(run.regions)
         failed = [
             {"photo": str(self.photographs.files[index]), "reason": self._reason(index, reason)}
-            for index, reason in made.unreadable[["image", "reason"]].itertuples(index=False)
+            for index, reason in run.unreadable[["image", "reason"]].itertuples(index=False)
         ]
         if self.found:
             write_whole(stage / "results.csv", results.table(self.records))
-            write_whole(stage / "report.html", rendered(load(made), self.out))
+            write_whole(stage / "report.html", rendered(load(run), self.out))
             self._write_json(failed)
         return failed
 
@@ -187,11 +193,11 @@ class _Call:
             photograph = seen.expand(3, -1, -1)
             box = (0.0, 0.0, float(seen.shape[-2]), float(seen.shape[-1]))
         columns = []
-        for explanation, said in zip(explanations, record["explanations"], strict=True):
+        for explanation, entry in zip(explanations, record["explanations"], strict=True):
             name = self.names[index]
             name += f".{explanation.method}" if len(explanations) > 1 else ""
             for kind, each in pictures.drawn(photograph, box, explanation).items():
-                for target, picture in zip(said["targets"], each, strict=True):
+                for target, picture in zip(entry["targets"], each, strict=True):
                     tag = f"-{target['asked']}" if len(each) > 1 else ""
                     path = self._write(f"{name}.{kind}{tag}.png", pictures.png(picture))
                     target["files"][kind] = path
@@ -199,7 +205,7 @@ class _Call:
                     label = explanation.method + (", signed" if kind == "signed" else "")
                     columns.append((label, each))
             explanation.save(self.stage / f"{name}.safetensors")
-            said["files"]["explanation"] = str(self.out / f"{name}.safetensors")
+            entry["files"]["explanation"] = str(self.out / f"{name}.safetensors")
         rows = [_row(target) for target in record["explanations"][0]["targets"]]
         whole = pictures.side_by_side(photograph, columns, rows, _title(record))
         record["files"]["sheet"] = self._write(f"{self.names[index]}.sheet.png", whole)
@@ -212,12 +218,12 @@ class _Call:
         if table is None or not len(table):
             return
         photos = [str(self.photographs.files[index]) for index in table["image"]]
-        own = table.drop(columns="image")
-        named = own.assign(photo=photos)[["photo", *own.columns]]
+        rows = table.drop(columns="image")
+        named = rows.assign(photo=photos)[["photo", *rows.columns]]
         text = named.to_csv(index=False)
         write_whole(self.stage / "regions.csv", text.encode("utf-8", "backslashreplace"))
         for index, record in self.found.items():
-            record["regions"] = console.rows_of(own[table["image"] == index])
+            record["regions"] = console.rows_of(rows[table["image"] == index])
 
     def _reason(self, index: int, reason: str) -> str:
         file = str(self.photographs.files[index])
@@ -225,16 +231,16 @@ class _Call:
 
 
 def _title(record: results.Record) -> str:
-    said = record["prediction"]
+    predicted = record["prediction"]
     parts = [Path(record["photo"]).name]
     if record["label"] is not None:
         parts.append(f"true: {results.name_of(record['label'])}")
-    probability = "" if said["probability"] is None else f", {said['probability']:.0%}"
-    parts.append(f"predicted: {results.name_of(said)}{probability}")
+    probability = "" if predicted["probability"] is None else f", {predicted['probability']:.0%}"
+    parts.append(f"predicted: {results.name_of(predicted)}{probability}")
     return "   |   ".join(parts)
 
 
 def _row(target: results.Record) -> str:
     """Return the label of a target's row: the requested target and its class."""
-    asked, name = target["asked"], results.name_of(target)
-    return name if asked.isdecimal() else f"{asked}:\n{name}"
+    tag, name = target["asked"], results.name_of(target)
+    return name if tag.isdecimal() else f"{tag}:\n{name}"

@@ -32,10 +32,12 @@ def list_layers(
     loaded = options.load_model(
         model, weights, size=size, classes=classes, trusted_pickle=unsafe_pickle
     )
-    how = loaded.preprocessing
-    noise = torch.rand(1, how.channels, *(how.size or _SIZE), generator=torch.Generator())
+    preprocessing = loaded.preprocessing
+    noise = torch.rand(
+        1, preprocessing.channels, *(preprocessing.size or _SIZE), generator=torch.Generator()
+    )
     with console.redirected():
-        found = find_layers(loaded.model, noise)
+        layers = find_layers(loaded.model, noise)
         try:
             chosen = find_default_layer(loaded.model, noise)
         except LookupError:
@@ -49,7 +51,7 @@ def list_layers(
             "all evidence": layer.all_evidence,
             "default": layer.name == chosen,
         }
-        for layer in found
+        for layer in layers
     ]
     if as_json:
         console.document({"model": model, "layers": rows})

@@ -16,10 +16,10 @@ from ..loading.factories import attribute, near
 
 def all_methods() -> dict[str, type[camlens.Explainer]]:
     """Return the explainer classes by name."""
-    found = (getattr(camlens, name) for name in sorted(camlens.__all__, key=str.lower))
+    members = (getattr(camlens, name) for name in sorted(camlens.__all__, key=str.lower))
     return {
         cls.__name__: cls
-        for cls in found
+        for cls in members
         # Classes that are not final are base classes.
         if inspect.isclass(cls) and issubclass(cls, camlens.Explainer) and _is_final(cls)
     }
@@ -65,12 +65,12 @@ def explainers(
 
 def _method(name: str) -> type[camlens.Explainer]:
     if ":" in name:
-        found = attribute(name, "--method")
-        if not inspect.isclass(found) or not issubclass(found, camlens.Explainer):
+        named = attribute(name, "--method")
+        if not inspect.isclass(named) or not issubclass(named, camlens.Explainer):
             raise typer.BadParameter(
-                f"expected --method {name} as a subclass of camlens.Explainer, got {found!r:.60}"
+                f"expected --method {name} as a subclass of camlens.Explainer, got {named!r:.60}"
             )
-        return found
+        return named
     methods = all_methods()
     known = {_bare(each): each for each in methods}
     if _bare(name) not in known:

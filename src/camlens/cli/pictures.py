@@ -51,16 +51,16 @@ def drawn(photograph: Tensor, box: Box, explanation: Explanation) -> dict[str, T
         for kind, draw in (("overlay", overlay), ("contours", contours)):
             picture = draw(photograph[None], on_photograph)[0, 0]
             pictures[kind].append(torch.where(seen, picture, dark))
-    found = {kind: torch.stack(each) for kind, each in pictures.items()}
+    by_kind = {kind: torch.stack(each) for kind, each in pictures.items()}
     gradients = explanation.gradients
     if gradients is not None and gradients.shape[2] in (1, 3):
-        found["signed"] = torch.stack(
+        by_kind["signed"] = torch.stack(
             [
-                torch.where(seen, placed(one.float(), size, box).round().to(torch.uint8), dark)
-                for one in signed(gradients)[0]
+                torch.where(seen, placed(picture.float(), size, box).round().to(torch.uint8), dark)
+                for picture in signed(gradients)[0]
             ]
         )
-    return found
+    return by_kind
 
 
 def placed(values: Tensor, size: tuple[int, int], box: Box) -> Tensor:

@@ -107,17 +107,17 @@ class PreprocessingOptions:
         """
         if not self.given:
             return loaded
-        how = loaded.preprocessing
-        if isinstance(how, Transform):
-            if how.steps is None:
+        preprocessing = loaded.preprocessing
+        if isinstance(preprocessing, Transform):
+            if preprocessing.steps is None:
                 raise typer.BadParameter(
                     f"{', '.join(self.given)} would change the transform of {spec}, which has "
                     "steps other than a resize, a centre crop and a normalisation: leave the "
                     "options out, or change the transform itself"
                 )
-            how = how.steps
+            preprocessing = preprocessing.steps
         try:
-            changed = dataclasses.replace(how, **self._changes(how))
+            changed = dataclasses.replace(preprocessing, **self._changes(preprocessing))
         except ValueError as error:
             raise typer.BadParameter(f"{', '.join(self.given)} of {spec}: {error}") from error
         self._check_crop(changed)
@@ -128,7 +128,7 @@ class PreprocessingOptions:
             preprocessing_known=loaded.preprocessing_known or (normalised and _has_size(changed)),
         )
 
-    def _changes(self, how: Preprocessing) -> dict[str, Any]:
+    def _changes(self, steps: Preprocessing) -> dict[str, Any]:
         changes: dict[str, Any] = {
             name: getattr(self, name) for name in ("mean", "std") if getattr(self, name)
         }
@@ -141,15 +141,15 @@ class PreprocessingOptions:
             changes["size"] = self.crop
             if self.resize is None:
                 # Without a resize, pictures were resized to the size of the crop.
-                resize = None if how.fit == "keep" else how.resize or how.size
-                changes |= {"resize": resize, "fit": how.fit if resize else "keep"}
+                resize = None if steps.fit == "keep" else steps.resize or steps.size
+                changes |= {"resize": resize, "fit": steps.fit if resize else "keep"}
         return changes
 
-    def _check_crop(self, how: Preprocessing) -> None:
-        if (self.resize or self.crop) and how.resize is not None and how.size is not None:
-            if all(crop <= side for crop, side in zip(how.size, how.resize, strict=True)):
+    def _check_crop(self, steps: Preprocessing) -> None:
+        if (self.resize or self.crop) and steps.resize is not None and steps.size is not None:
+            if all(crop <= side for crop, side in zip(steps.size, steps.resize, strict=True)):
                 return
-            crop, side = ("x".join(map(str, sides)) for sides in (how.size, how.resize))
+            crop, side = ("x".join(map(str, sides)) for sides in (steps.size, steps.resize))
             raise typer.BadParameter(
                 f"--crop {crop} is larger than --resize {side}, so the model would see a black "
                 "border: use a larger --resize or a smaller --crop (an option that is not given "
@@ -159,49 +159,49 @@ class PreprocessingOptions:
 
 def preprocessing_notes(loaded: LoadedModel) -> Iterator[str]:
     """Yield a note if a model's preprocessing or the steps of its transform are unknown."""
-    how = loaded.preprocessing
-    if isinstance(how, Transform):
-        if how.steps is None:
+    preprocessing = loaded.preprocessing
+    if isinstance(preprocessing, Transform):
+        if preprocessing.steps is None:
             yield (
-                f"the transform of {how.source} has steps other than a resize, a centre crop and a "
-                "normalisation: pictures show its output, stretched to full contrast if it is not "
-                "in [0, 1], and its position in the photograph is unknown"
+                f"the transform of {preprocessing.source} has steps other than a resize, a centre "
+                "crop and a normalisation: pictures show its output, stretched to full contrast if "
+                "it is not in [0, 1], and its position in the photograph is unknown"
             )
         return
     if loaded.preprocessing_known:
         return
-    remedies = [] if _has_size(how) else ["--size, or --resize and --crop"]
-    if _is_identity(how):
+    remedies = [] if _has_size(preprocessing) else ["--size, or --resize and --crop"]
+    if _is_identity(preprocessing):
         remedies.append("--mean and --std (0 and 1 if this is right)")
     yield (
         "the model's preprocessing is unknown, so its input is each photograph's "
-        f"{fed(how)}. If it was trained with other preprocessing, its predictions mean little: set "
-        f"{'; and '.join(remedies)}"
+        f"{input_in_words(preprocessing)}. If it was trained with other preprocessing, its "
+        f"predictions mean little: set {'; and '.join(remedies)}"
     )
 
 
-def fed(how: Preprocessing) -> str:
+def input_in_words(steps: Preprocessing) -> str:
     """Describe a model's input in words.
 
     Example:
-        >>> fed(Preprocessing())
+        >>> input_in_words(Preprocessing())
         'pixels in [0, 1], at its own size, without normalisation'
-        >>> fed(Preprocessing(size=(48, 64), channels=1, mean=(0.5,), std=(0.5,)))
+        >>> input_in_words(Preprocessing(size=(48, 64), channels=1, mean=(0.5,), std=(0.5,)))
         'grey values in [0, 1], at 48 x 64 pixels, minus 0.5 and divided by 0.5'
     """
-    what = "grey values" if how.channels == 1 else "pixels"
-    if how.size is not None:
-        size = f"at {how.size[0]} x {how.size[1]} pixels"
-    elif how.resize is not None:
-        kept = "its shorter side at" if how.fit == "cover" else "at"
-        size = f"{kept} {' x '.join(map(str, how.resize[how.fit == 'cover' :]))} pixels"
+    kind = "grey values" if steps.channels == 1 else "pixels"
+    if steps.size is not None:
+        size = f"at {steps.size[0]} x {steps.size[1]} pixels"
+    elif steps.resize is not None:
+        side = "its shorter side at" if steps.fit == "cover" else "at"
+        size = f"{side} {' x '.join(map(str, steps.resize[steps.fit == 'cover' :]))} pixels"
     else:
         size = "at its own size"
-    mean, std = (", ".join(f"{value:g}" for value in values) for values in (how.mean, how.std))
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (steps.mean, steps.std))
     normalisation = "without normalisation"
-    if not _is_identity(how):
+    if not _is_identity(steps):
         normalisation = f"minus {mean} and divided by {std}"
-    return f"{what} in [0, 1], {size}, {normalisation}"
+    return f"{kind} in [0, 1], {size}, {normalisation}"
 
 
 def pixels(text: str, option: str) -> tuple[int, int]:
@@ -235,9 +235,9 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
     return values
 
 
-def _has_size(how: Preprocessing) -> bool:
-    return how.size is not None or how.resize is not None
+def _has_size(preprocessing: Preprocessing) -> bool:
+    return preprocessing.size is not None or preprocessing.resize is not None
 
 
-def _is_identity(how: Preprocessing) -> bool:
-    return set(how.mean) == {0.0} and set(how.std) == {1.0}
+def _is_identity(preprocessing: Preprocessing) -> bool:
+    return set(preprocessing.mean) == {0.0} and set(preprocessing.std) == {1.0}

@@ -26,22 +26,22 @@ KINDS = ("overlay", "contours", "signed")
 
 
 def record(
-    found: Explained, place: int, photo: str, classes: Sequence[str] | None, tags: Sequence[str]
+    group: Explained, place: int, photo: str, classes: Sequence[str] | None, tags: Sequence[str]
 ) -> Record:
     """Return the record of one photograph, without its files and regions.
 
     Args:
-        found: the explained group of images.
+        group: the explained group of images.
         place: index of the photograph in the group.
         photo: the file, as it was given.
         classes: class names by id.
         tags: the requested name of each of the K targets, such as "predicted".
     """
-    outputs, best = found.explanations[0].outputs, int(found.predictions[place])
-    probability = float(found.confidences[place])
+    outputs, best = group.explanations[0].outputs, int(group.predictions[place])
+    probability = float(group.confidences[place])
     return {
         "photo": photo,
-        "label": _class(found.labels[place], classes) if found.labels[place] >= 0 else None,
+        "label": _class(group.labels[place], classes) if group.labels[place] >= 0 else None,
         "prediction": {
             **_class(best, classes),
             "score": None if outputs is None else float(outputs[place, best]),
@@ -64,7 +64,7 @@ def record(
                 ],
                 "files": {},
             }
-            for explanation in found.explanations
+            for explanation in group.explanations
         ],
         "regions": None,
         "files": {},
@@ -82,23 +82,27 @@ def table(records: Sequence[Record]) -> bytes:
     return stream.getvalue().encode("utf-8", "backslashreplace")
 
 
-def name_of(said: Record | None) -> str:
+def name_of(entry: Record | None) -> str:
     """Return a class's display name: its name and number."""
-    if said is None:
+    if entry is None:
         return ""
-    return f"class {said['class']}" if said["name"] is None else f"{said['name']} ({said['class']})"
+    return (
+        f"class {entry['class']}"
+        if entry["name"] is None
+        else f"{entry['name']} ({entry['class']})"
+    )
 
 
-def show(one: Record) -> None:
+def show(record: Record) -> None:
     """Write the results of one photograph as tables."""
-    said = one["prediction"]
-    console.line(one["photo"])
-    facts = f"score {said['score']:.4g}"
-    if said["probability"] is not None:  # a model with one output has none
-        facts += f", probability {said['probability']:.1%}"
-    label = "" if one["label"] is None else f"; true: {name_of(one['label'])}"
-    console.line(f"  predicted: {name_of(said)} ({facts}){label}")
-    for explanation in one["explanations"]:
+    predicted = record["prediction"]
+    console.line(record["photo"])
+    facts = f"score {predicted['score']:.4g}"
+    if predicted["probability"] is not None:  # a model with one output has none
+        facts += f", probability {predicted['probability']:.1%}"
+    label = "" if record["label"] is None else f"; true: {name_of(record['label'])}"
+    console.line(f"  predicted: {name_of(predicted)} ({facts}){label}")
+    for explanation in record["explanations"]:
         grid = "x".join(map(str, explanation["grid"]))
         where = f" at {', '.join(explanation['layers'])}" if explanation["layers"] else ""
         console.line(f"  {explanation['method']}{where}, grid {grid}")
@@ -112,27 +116,27 @@ def show(one: Record) -> None:
                 for target in explanation["targets"]
             ]
         )
-    if one["regions"] is not None:
+    if record["regions"] is not None:
         several = {
-            "method": len(one["explanations"]) > 1,
-            "target": len(one["explanations"][0]["targets"]) > 1,
+            "method": len(record["explanations"]) > 1,
+            "target": len(record["explanations"][0]["targets"]) > 1,
         }
         names = [name for name, shown in several.items() if shown]
-        console.show([_region(row, names) for row in one["regions"]])
-    console.line(f"  {one['files']['sheet']}")
+        console.show([_region(row, names) for row in record["regions"]])
+    console.line(f"  {record['files']['sheet']}")
     console.line()
 
 
 def _rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
-    for one in records:
-        said = one["prediction"]
-        for explanation in one["explanations"]:
+    for record in records:
+        predicted = record["prediction"]
+        for explanation in record["explanations"]:
             for target in explanation["targets"]:
                 yield {
-                    "photo": one["photo"],
-                    "label": name_of(one["label"]),
-                    "prediction": name_of(said),
-                    "probability": said["probability"],
+                    "photo": record["photo"],
+                    "label": name_of(record["label"]),
+                    "prediction": name_of(predicted),
+                    "probability": predicted["probability"],
                     "method": explanation["method"],
                     "layer": "+".join(explanation["layers"]),
                     "asked": target["asked"],

@@ -134,10 +134,12 @@ def dead_workers_told() -> Iterator[None]:
         yield
     except (RuntimeError, ConnectionResetError, EOFError) as error:
         # The connection breaks if the worker dies while it sends a batch.
-        told = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
+        by_dead_worker = isinstance(error, RuntimeError) and str(error).startswith(
+            "DataLoader worker (pid"
+        )
         connection = isinstance(error, (ConnectionResetError, EOFError))
         broken = connection and not hasattr(error, "__notes__")
-        if not told and not broken:
+        if not by_dead_worker and not broken:
             raise
         raise RuntimeError(
             f"a process that reads images died ({error}). Finished shards are kept: repeat the "

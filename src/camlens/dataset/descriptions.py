@@ -45,15 +45,15 @@ def describe_run(
     model = explainers[0].model
     some = next(model.parameters(), torch.empty(0))
     walk = Walk(strict=resumable)
-    asked = {name: describe(value, name, walk) for name, value in options.recorded().items()}
+    recorded = {name: describe(value, name, walk) for name, value in options.recorded().items()}
     names = list(options.regions.names) if isinstance(options.regions, Regions) else None
     return {
         "format": FORMAT,
         "model": describe_model(model, walk),
-        "methods": [describe_explainer(one, walk) for one in explainers],
-        **asked,
-        "targets": "predicted" if options.targets is None else asked["targets"],
-        "region_source": asked["regions"],
+        "methods": [describe_explainer(explainer, walk) for explainer in explainers],
+        **recorded,
+        "targets": "predicted" if options.targets is None else recorded["targets"],
+        "region_source": recorded["regions"],
         "regions": names,
         "dataset": describe_dataset(dataset, walk),
         "root": _root(dataset),

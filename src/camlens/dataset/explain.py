@@ -83,11 +83,11 @@ def explain_dataset(
     options = dataclasses.replace(options, **changes)
     task = ShardTask(explainer, dataset, out, options)
     rank, ranks = _part(part)
-    there = task.start()
-    own = range(rank, task.shards, ranks)
-    missing = [shard for shard in own if shard not in there]
+    finished = task.start()
+    assigned = range(rank, task.shards, ranks)
+    missing = [shard for shard in assigned if shard not in finished]
     size, items = options.shard_size, len(dataset)
-    sizes = {shard: min(size, items - shard * size) for shard in own}
+    sizes = {shard: min(size, items - shard * size) for shard in assigned}
     done = sum(sizes.values()) - sum(sizes[shard] for shard in missing)
     with _bar(progress, sum(sizes.values()), done) as bar:
         task.run(missing, progress=bar.update)
@@ -116,8 +116,8 @@ def explain_with_ray(task: ShardTask, *, actors: int = 2, gpus: float = 0) -> Ru
         import ray
     except ImportError as error:
         raise ImportError(f'Ray is needed: pip install "camlens[ray]" ({error})') from error
-    there = task.start()
-    missing = [shard for shard in range(task.shards) if shard not in there]
+    finished = task.start()
+    missing = [shard for shard in range(task.shards) if shard not in finished]
     if missing:
         ray.data.from_items([{"shard": shard} for shard in missing]).map_batches(
             _Actor,

@@ -148,25 +148,25 @@ def _measured(
     if not options.metrics:
         return ()
     names = names_of([explanation for _, explanation in explained])
-    found: list[Measurement] = []
+    measurements: list[Measurement] = []
     for part in consecutive(group.indexes):
-        own = group[part]
+        members = group[part]
         pairs = [(explainer, explanation[part]) for explainer, explanation in explained]
-        found += measure(
-            options.question,
+        measurements += measure(
+            options.metric_plan,
             dict(zip(names, pairs, strict=True)),
             images[part],
-            indexes=own.indexes,
-            targets=targets_of(options.targets, own.indexes, own.labels, own.names),
+            indexes=members.indexes,
+            targets=targets_of(options.targets, members.indexes, members.labels, members.names),
             where=None if regions is None else regions.of_images(part),
         )
-    return tuple(found)
+    return tuple(measurements)
 
 
 def device_of(explainer: Explainer) -> torch.device:
     """Return the device of an explainer's model."""
-    some = next(explainer.model.parameters(), None)
-    return torch.device("cpu") if some is None else some.device
+    parameter = next(explainer.model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def joined(parts: Sequence[_Rows]) -> _Rows:

@@ -72,7 +72,7 @@ def write(run: Path, manifest: Mapping[str, Any]) -> None:
 
 def identity(manifest: Mapping[str, Any]) -> str:
     """Return a hash of everything that affects a run's results; each shard stores it."""
-    return _checksum(_asked(manifest))
+    return _checksum(_settings(manifest))
 
 
 def check_identity(run: Path, identity_of_run: str) -> None:
@@ -128,18 +128,16 @@ def read(run: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_format(path: Path, found: Any) -> None:
-    if found == FORMAT:
+def _check_format(path: Path, name: Any) -> None:
+    if name == FORMAT:
         return
-    match = _FORMAT_NAME.fullmatch(found) if isinstance(found, str) else None
+    match = _FORMAT_NAME.fullmatch(name) if isinstance(name, str) else None
     if match and int(match[1]) > 1:
         raise ValueError(
-            f"{path} has format {found!r}, written by a newer camlens; this version reads "
+            f"{path} has format {name!r}, written by a newer camlens; this version reads "
             f"{FORMAT!r}: upgrade with pip install -U camlens"
         )
-    raise ValueError(
-        f"{path} has format {found!r}, expected {FORMAT!r}: it is not a run of camlens"
-    )
+    raise ValueError(f"{path} has format {name!r}, expected {FORMAT!r}: it is not a run of camlens")
 
 
 def _check_shards(path: Path, shards: list[Any]) -> None:
@@ -159,7 +157,7 @@ def check_same(run: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> Non
     Raises:
         ValueError: something that affects the numbers differs; the message lists it.
     """
-    differing = list(_differences("", _asked(old), _asked(new)))
+    differing = list(_differences("", _settings(old), _settings(new)))
     if differing:
         raise ValueError(
             f"{run} contains a different run, which would be mixed with this one: "
@@ -167,14 +165,15 @@ def check_same(run: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> Non
         )
 
 
-def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that affect the results."""
-    asked = {name: value for name, value in manifest.items() if name not in _FOUND}
-    asked["methods"] = [
-        {**one, "layers": None} if finds_its_layer(one) else one for one in asked["methods"]
+    settings = {name: value for name, value in manifest.items() if name not in _FOUND}
+    settings["methods"] = [
+        {**method, "layers": None} if finds_its_layer(method) else method
+        for method in settings["methods"]
     ]
-    asked["versions"] = {k: v for k, v in asked["versions"].items() if k != "python"}
-    return json.loads(json.dumps(asked))  # type: ignore[no-any-return]
+    settings["versions"] = {k: v for k, v in settings["versions"].items() if k != "python"}
+    return json.loads(json.dumps(settings))  # type: ignore[no-any-return]
 
 
 def finds_its_layer(method: Mapping[str, Any]) -> bool:
@@ -213,13 +212,13 @@ def completed(run: Path, items: int) -> dict[str, Any]:
         ValueError: a shard is damaged or contains the wrong images.
     """
     manifest = read(run)
-    own = identity(manifest)
+    run_identity = identity(manifest)
     size = manifest["shard_size"]
     unreadable = 0
     names = [shard_name(number) for number in range(-(-items // size))]
     for number, name in enumerate(names):
         path = run / name / "images.parquet"
-        images = read_table(path, list(IMAGES), own, only=["image", "reason"])
+        images = read_table(path, list(IMAGES), run_identity, only=["image", "reason"])
         expected = range(number * size, min(items, (number + 1) * size))
         if images["image"].tolist() != list(expected):
             raise ValueError(
@@ -228,12 +227,12 @@ def completed(run: Path, items: int) -> dict[str, Any]:
                 f"Delete the folder {path.parent} and run explain_dataset again"
             )
         unreadable += int(images["reason"].notna().sum())
-    found = {"complete": True, "images": items, "unreadable": unreadable, "shards": names}
-    methods = _with_layers(run, names, manifest["methods"], own)
+    results = {"complete": True, "images": items, "unreadable": unreadable, "shards": names}
+    methods = _with_layers(run, names, manifest["methods"], run_identity)
     regions = manifest["regions"]
     if manifest["region_source"] is not None and regions is None:
-        regions = _region_names(run, names, own)
-    return {**manifest, "methods": methods, "regions": regions, **found}
+        regions = _region_names(run, names, run_identity)
+    return {**manifest, "methods": methods, "regions": regions, **results}
 
 
 def _with_layers(
@@ -249,17 +248,17 @@ def _with_layers(
             # An image's first targets, in the order of the explainers: two may use one method.
             first = table[(table["image"] == table["image"].iloc[0]) & (table["k"] == 0)]
             return [
-                {**one, "layers": layer.split("+")} if finds_its_layer(one) else one
-                for one, layer in zip(methods, first["layer"], strict=True)
+                {**method, "layers": layer.split("+")} if finds_its_layer(method) else method
+                for method, layer in zip(methods, first["layer"], strict=True)
             ]
     return methods
 
 
 def _region_names(run: Path, names: list[str], identity: str) -> list[str] | None:
     """Return the names of the regions in all shards, in order of appearance."""
-    found: dict[str, None] = {}
+    names_seen: dict[str, None] = {}
     for name in names:
         path = run / name / "regions.parquet"
         table = read_table(path, COLUMNS, identity, only=["region"])
-        found |= dict.fromkeys(str(value) for value in table["region"].unique())
-    return list(found) or None
+        names_seen |= dict.fromkeys(str(value) for value in table["region"].unique())
+    return list(names_seen) or None

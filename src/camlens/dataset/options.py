@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..faithfulness import FLOORS, INFILLS
 from ..faithfulness.evaluation.evaluate import checked_floors
-from ..faithfulness.evaluation.measurements import Question
+from ..faithfulness.evaluation.measurements import MetricPlan
 from ..faithfulness.evaluation.named_metrics import Metrics, named_metrics, needs_place
 from ..regions.masks import Regions
 from ..targets import PerImage, Several, Targets, as_data_set_targets, check_activation
@@ -121,9 +121,9 @@ class RunOptions:
         return tables_of(regions=self.regions is not None, metrics=bool(self.metrics))
 
     @property
-    def question(self) -> Question:
+    def metric_plan(self) -> MetricPlan:
         """The metrics to compute for each image, and their options."""
-        return Question(
+        return MetricPlan(
             metrics=named_metrics(self.metrics) if self.metrics else {},
             floors=tuple(self.floors),
             activation=self.activation,

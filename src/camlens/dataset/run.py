@@ -55,17 +55,17 @@ class Run:
         self.scored = sources != (None, None)
         self.measured = bool(self.manifest.get("metrics"))
         tables = tables_of(regions=self.scored, metrics=self.measured)
-        there = {shard_name(number): number for number in present(self.path, tables)}
+        on_disk = {shard_name(number): number for number in present(self.path, tables)}
         self.shards: list[str] = self.manifest["shards"]
         if not self.manifest["complete"]:
             if not incomplete:
                 raise ValueError(
-                    f"{self.path} is not complete: it contains {len(there)} shards. Run "
+                    f"{self.path} is not complete: it contains {len(on_disk)} shards. Run "
                     "explain_dataset again to resume, or read the finished shards with "
                     f"Run(path, incomplete=True)"
                 )
-            self.shards = sorted(there, key=there.__getitem__)
-        if lacking := [name for name in self.shards if name not in there]:
+            self.shards = sorted(on_disk, key=on_disk.__getitem__)
+        if lacking := [name for name in self.shards if name not in on_disk]:
             raise ValueError(
                 f"{self.path} is damaged: {lacking[0]} or a file in it is missing. Run "
                 "explain_dataset again with the same options to write it again"
@@ -140,14 +140,14 @@ class Run:
         grids = [
             (int(h), int(w)) for h, w in zip(rows["heat_height"], rows["heat_width"], strict=True)
         ]
-        found = torch.empty(len(rows), *size)
+        heatmaps = torch.empty(len(rows), *size)
         for grid in sorted(set(grids)):
-            places = [place for place, one in enumerate(grids) if one == grid]
+            places = [place for place, other in enumerate(grids) if other == grid]
             heat = self._heat(rows["heat"].iloc[places], grid)
-            found[places] = heatmap.scale(heatmap.resize(heat, size)).squeeze(1)
-        return found
+            heatmaps[places] = heatmap.scale(heatmap.resize(heat, size)).squeeze(1)
+        return heatmaps
 
-    def _heat(self, kept: Sequence[bytes], grid: tuple[int, int]) -> Tensor:
+    def _heat(self, stored: Sequence[bytes], grid: tuple[int, int]) -> Tensor:
         """Return (n, 1, h, w) float32 maps in [0, 1]."""
         kind = self.manifest["heatmaps"]
         if kind not in HEAT_TYPES:
@@ -156,7 +156,7 @@ class Run:
             )
         dtype: np.dtype[Any] = HEAT_TYPES[kind]
         try:
-            values = np.frombuffer(b"".join(kept), dtype).reshape(-1, 1, *grid)
+            values = np.frombuffer(b"".join(stored), dtype).reshape(-1, 1, *grid)
         except ValueError as error:
             raise ValueError(f"{self.path} is damaged: a map is not {grid}: {error}") from error
         heat = torch.from_numpy(values.astype(np.float32))
@@ -173,7 +173,7 @@ class Run:
 
     def __repr__(self) -> str:
         """Return a line with the path, the methods and the numbers of images or shards."""
-        methods = ", ".join(one["method"] for one in self.manifest["methods"])
+        methods = ", ".join(method["method"] for method in self.manifest["methods"])
         if not self.manifest["complete"]:
             return f"Run({self.path}: {methods}, incomplete, {len(self.shards)} shards)"
         return (

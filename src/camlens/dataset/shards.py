@@ -56,13 +56,13 @@ def present(run: Path, tables: Sequence[str]) -> set[int]:
         []
     """
     files = [*(f"{name}.parquet" for name in tables), CHECKSUMS]
-    found = set()
+    numbers = set()
     if run.is_dir():
         for folder in run.iterdir():
             match = NAME.fullmatch(folder.name)
             if match and all((folder / name).is_file() for name in files):
-                found.add(int(match[1]))
-    return found
+                numbers.add(int(match[1]))
+    return numbers
 
 
 class Writer:
@@ -137,12 +137,12 @@ def read_checked(path: Path, identity: str) -> bytes:
     match = NAME.fullmatch(path.parent.name)
     try:
         sums = json.loads((path.parent / CHECKSUMS).read_bytes())
-        kept, run, number = sums["sha256"][path.name], sums["run"], sums["shard"]
+        expected, run, number = sums["sha256"][path.name], sums["run"], sums["shard"]
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise ValueError(
             f"{path.parent / CHECKSUMS} is damaged ({type(error).__name__})"
         ) from error
-    if kept != sha256(content).hexdigest():
+    if expected != sha256(content).hexdigest():
         raise ValueError("its content does not match its checksum")
     if run != identity:
         raise ValueError("the shard belongs to another run")

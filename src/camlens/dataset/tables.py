@@ -89,39 +89,39 @@ class Shard:
         self._scored: list[_Scored] = []
         self._measured: list[Measurement] = []
 
-    def add(self, found: Explained) -> None:
+    def add(self, group: Explained) -> None:
         """Add a group of images; only thumbnails of its pictures are kept."""
         import pyarrow as pa
 
-        predictions, confidences = found.predictions.tolist(), found.confidences.tolist()
+        predictions, confidences = group.predictions.tolist(), group.confidences.tolist()
         # Kept values are copied, by this thread or into Arrow's memory. If left among large tensors
         # of the computing thread, they would keep the C library from reusing that memory.
-        small = pa.array(thumbnails(found.pictures), pa.binary())
-        traced = outlines(found.regions) if found.regions else []
-        paths = [json.dumps(own) for own in traced]
+        small = pa.array(thumbnails(group.pictures), pa.binary())
+        traced = outlines(group.regions) if group.regions else []
+        paths = [json.dumps(lines) for lines in traced]
         for row, thumbnail in enumerate(small):
             prediction = predictions[row]
             self._images.append(
                 {
-                    "image": found.indexes[row],
-                    "name": found.names[row],
-                    "label": None if found.labels[row] == NO_LABEL else found.labels[row],
+                    "image": group.indexes[row],
+                    "name": group.names[row],
+                    "label": None if group.labels[row] == NO_LABEL else group.labels[row],
                     "prediction": None if prediction == NO_LABEL else prediction,
                     "confidence": confidences[row],
-                    "width": found.size[1],
-                    "height": found.size[0],
+                    "width": group.size[1],
+                    "height": group.size[0],
                     "thumbnail": thumbnail,
                     "outlines": paths[row % len(paths)] if paths else None,
                     "reason": None,
                 }
             )
-        for place, explanation in enumerate(found.explanations):
-            rows = _map_rows(found.indexes, explanation, self.options.heatmaps)
+        for place, explanation in enumerate(group.explanations):
+            rows = _map_rows(group.indexes, explanation, self.options.heatmaps)
             self._maps.append({"place": np.full(explanation.scores.numel(), place), **rows})
-        for place, scores in enumerate(found.scores):
-            ablation = None if found.ablation is None else _copied(found.ablation)
-            self._scored.append(_Scored(place, found, _copied(scores), ablation))
-        self._measured += found.measurements
+        for place, scores in enumerate(group.scores):
+            ablation = None if group.ablation is None else _copied(group.ablation)
+            self._scored.append(_Scored(place, group, _copied(scores), ablation))
+        self._measured += group.measurements
 
     def leave_out(self, index: int, item: Unreadable) -> None:
         """Record an item that could not be read."""
@@ -163,7 +163,7 @@ class Shard:
 
     def values(self) -> pd.DataFrame:
         """Return a row for each map and metric, ordered by image and explainer."""
-        return rows(self._measured, self.options.question)
+        return rows(self._measured, self.options.metric_plan)
 
     def _region_rows(self, members: list[_Scored]) -> pd.DataFrame:
         ablations = [one.ablation for one in members if one.ablation is not None]

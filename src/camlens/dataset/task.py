@@ -66,8 +66,8 @@ class ShardTask:
     @property
     def explainers(self) -> tuple[Explainer, ...]:
         """The explainers as a tuple, even if there is only one."""
-        one = self.explainer
-        return (one,) if isinstance(one, Explainer) else tuple(one)
+        explainer = self.explainer
+        return (explainer,) if isinstance(explainer, Explainer) else tuple(explainer)
 
     @property
     def shards(self) -> int:
@@ -108,7 +108,7 @@ class ShardTask:
                     "manifest.json: it is not the folder of a run; choose a new or an empty one"
                 )
             if not foreign:
-                manifest.write(self.path, self._asked)
+                manifest.write(self.path, self._new_manifest)
         clear_parts(self.path)
         return self.done()
 
@@ -117,15 +117,15 @@ class ShardTask:
             return False
         old = manifest.read(self.path)
         try:
-            manifest.check_same(self.path, old, self._asked)
+            manifest.check_same(self.path, old, self._new_manifest)
         except ValueError:
             if old["complete"] or any(NAME.fullmatch(path.name) for path in self.path.iterdir()):
                 raise
             # An earlier call failed before its first shard, for example with an unknown class.
-            manifest.write(self.path, self._asked)
+            manifest.write(self.path, self._new_manifest)
             return True
-        if old["notes"] != self._asked["notes"]:
-            manifest.write(self.path, {**old, "notes": self._asked["notes"]})
+        if old["notes"] != self._new_manifest["notes"]:
+            manifest.write(self.path, {**old, "notes": self._new_manifest["notes"]})
         return True
 
     def done(self) -> set[int]:
@@ -161,7 +161,7 @@ class ShardTask:
                 self.explainers,
                 self.options,
                 self.path,
-                identity=manifest.identity(self._asked),
+                identity=manifest.identity(self._new_manifest),
                 begun=bool(self.done()),
                 progress=progress,
                 watch=watch,
@@ -177,13 +177,14 @@ class ShardTask:
             ValueError: a shard is damaged, or belongs to another data set.
         """
         items = len(self.dataset)
-        there, wanted = self.done(), set(range(self.shards))
-        if there - wanted:
+        finished, wanted = self.done(), set(range(self.shards))
+        if finished - wanted:
             raise ValueError(
-                f"{self.path} contains {shard_name(max(there))}, but a data set of {items} items "
-                f"has {len(wanted)} shards: the run is of a longer data set; choose another folder"
+                f"{self.path} contains {shard_name(max(finished))}, but a data set of {items} "
+                f"items has {len(wanted)} shards: the run is of a longer data set; choose another "
+                "folder"
             )
-        if there == wanted:
+        if finished == wanted:
             clear_parts(self.path)
             completed = manifest.completed(self.path, items)
             if completed != manifest.read(self.path):  # a finished run may be on a read-only disk
@@ -191,7 +192,7 @@ class ShardTask:
         return Run(self.path, incomplete=True)
 
     @functools.cached_property
-    def _asked(self) -> dict[str, Any]:
+    def _new_manifest(self) -> dict[str, Any]:
         """The manifest of a run that is about to start, cached since hashing takes time."""
         return describe_run(self.explainers, self.dataset, self.options, resumable=self.resumable)
 
@@ -204,22 +205,24 @@ def _check_installed() -> None:
         )
 
 
-def _check_explainers(explainer: Any) -> None:
-    explainers = [explainer] if isinstance(explainer, Explainer) else explainer
+def _check_explainers(one_or_several: Any) -> None:
+    single = isinstance(one_or_several, Explainer)
+    explainers = [one_or_several] if single else one_or_several
     if not isinstance(explainers, Sequence) or not explainers:
         raise ValueError(
-            f"expected an explainer, such as camlens.GradCAM(model), got {explainer!r}"
+            f"expected an explainer, such as camlens.GradCAM(model), got {one_or_several!r}"
         )
-    for one in explainers:
-        if not isinstance(one, Explainer):
+    for explainer in explainers:
+        if not isinstance(explainer, Explainer):
             raise TypeError(
-                f"expected an explainer, such as camlens.GradCAM(model), got {type(one).__name__}"
+                "expected an explainer, such as camlens.GradCAM(model), got "
+                f"{type(explainer).__name__}"
             )
-        if one.model is not explainers[0].model:
+        if explainer.model is not explainers[0].model:
             raise ValueError(
                 "expected explainers of one model: give each model a run and a folder of its own"
             )
-        if isinstance(one, DeepFeatureFactorization) and one.shared:
+        if isinstance(explainer, DeepFeatureFactorization) and explainer.shared:
             raise ValueError(
                 "a run explains images in batches, and with shared=True each batch would have its "
                 "own concepts: find the concepts of some images first, and pass them as "
@@ -227,8 +230,8 @@ def _check_explainers(explainer: Any) -> None:
             )
     check_mode(explainers[0].model)
     walk = Walk(strict=False)
-    described = [describe_explainer(one, walk) for one in explainers]
-    keys = [(one["method"], one["layers"]) for one in described]
+    described = [describe_explainer(explainer, walk) for explainer in explainers]
+    keys = [(facts["method"], facts["layers"]) for facts in described]
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise ValueError(f"expected each method and layer once, got {twice[0]} again")
 

@@ -118,17 +118,17 @@ def _regions(regions: RegionsOf, group: Group, pictures: Tensor) -> Regions:
     size = (pictures.shape[-2], pictures.shape[-1])
     if isinstance(regions, Regions):
         return regions.resize(size)
-    found = regions(pictures.float() / 255)
-    if not isinstance(found, Regions):
+    located = regions(pictures.float() / 255)
+    if not isinstance(located, Regions):
         raise TypeError(
-            f"expected regions= to return camlens.regions.Regions, got {type(found).__name__}"
+            f"expected regions= to return camlens.regions.Regions, got {type(located).__name__}"
         )
-    if found.size != size or len(found.masks) not in (1, len(pictures)):
+    if located.size != size or len(located.masks) not in (1, len(pictures)):
         raise ValueError(
             f"expected regions= to return regions for {len(pictures)} pictures of size {size}, got "
-            f"{len(found.masks)} of size {found.size}"
+            f"{len(located.masks)} of size {located.size}"
         )
-    return found
+    return located
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,10 +156,10 @@ def _explained(
     """
     try:
         with _named(group.names):
-            found = explain_group(
+            result = explain_group(
                 explainers, group, pictures, regions, options, gradients=gradients
             )
-            return [found]
+            return [result]
     except Exception as error:
         if is_machine_fault(error):
             raise
@@ -167,10 +167,11 @@ def _explained(
             return [_Failure(group.indexes[0], group.names[0], error)]
     results: list[Explained | _Failure] = []
     for place in range(len(group.indexes)):
-        one = slice(place, place + 1)
-        own = regions if regions is None or len(regions.masks) == 1 else regions.of_images(one)
-        given = (group[one], pictures[one], own, options)
-        results += _explained(explainers, *given, gradients=gradients)
+        row = slice(place, place + 1)
+        own_regions = None if regions is None else regions.of_images(row)
+        results += _explained(
+            explainers, group[row], pictures[row], own_regions, options, gradients=gradients
+        )
     return results
 
 

@@ -154,16 +154,16 @@ class GenericAttention(AttentionAttribution):
             gradients = first[0]
             for level in range(len(attention) - 1, -1, -1):
                 below = [outputs[level - 1]] if level else []
-                found = pull_back(
+                pulled = pull_back(
                     outputs[level],
                     [attention[level], *below],
                     gradients,
                     [blocks.names[level], *blocks.names[:level][-1:]],
                     keep_graph=keep,
                 )
-                mean = _relevance(found[0], attention[level], len(probe.images))
+                mean = _relevance(pulled[0], attention[level], len(probe.images))
                 rows = methods.generic_attention_step(rows, mean.to(rows))
-                gradients = found[-1]
+                gradients = pulled[-1]
             parts.append(rows - start)
         return torch.cat(parts, dim=1)
 

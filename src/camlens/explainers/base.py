@@ -161,22 +161,23 @@ class Explainer(abc.ABC):
         raw, gradients = attribution.raw, attribution.gradients
         selection.check(raw)
 
-        def kept(tensor: Tensor) -> Tensor:
+        def in_result(tensor: Tensor) -> Tensor:
             return tensor if self.create_graph else tensor.detach()
 
         return Explanation(
-            raw=kept(raw).float().contiguous(),
-            scores=kept(selection.scores).float(),
+            raw=in_result(raw).float().contiguous(),
+            scores=in_result(selection.scores).float(),
             targets=selection.classes,
             size=probe.size,
             grid=attribution.grid or tuple(raw.shape[2:]),
             layers=attribution.layers,
             method=type(self).__name__,
-            gradients=gradients if gradients is None else kept(gradients).float(),
-            outputs=None if selection.logits is None else kept(selection.logits),
+            gradients=gradients if gradients is None else in_result(gradients).float(),
+            outputs=None if selection.logits is None else in_result(selection.logits),
             registration=attribution.registration,
-            measures={name: kept(m).float() for name, m in attribution.measures.items()},
-            concepts=attribution.concepts and attribution.concepts.each(lambda t: kept(t).float()),
+            measures={name: in_result(m).float() for name, m in attribution.measures.items()},
+            concepts=attribution.concepts
+            and attribution.concepts.each(lambda t: in_result(t).float()),
             images=images,
         )
 

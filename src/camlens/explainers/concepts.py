@@ -120,9 +120,9 @@ class DeepFeatureFactorization(LayerExplainer):
                     f"expected directions of the layer's {channels} channels, got "
                     f"{self.directions.shape[1]}"
                 )
-            given = self.directions.to(cells)
-            length = given.norm(dim=1, keepdim=True)
-            unit = (given / length.where(length > 0, 1)).expand(n, -1, -1)
+            chosen = self.directions.to(cells)
+            length = chosen.norm(dim=1, keepdim=True)
+            unit = (chosen / length.where(length > 0, 1)).expand(n, -1, -1)
             return concepts.presences_of(cells, unit), unit
         if not self.signed and bool((cells < 0).any()):
             raise ValueError(
@@ -151,9 +151,9 @@ class DeepFeatureFactorization(LayerExplainer):
         which = torch.arange(count, device=maps.device).repeat(n)
 
         def make(rows: slice) -> Tensor:
-            own, concept = source[rows], which[rows]
-            part = torch.einsum("m...,mc->mc...", maps[own, concept], directions[own, concept])
-            return activations[own] - part.to(activations.dtype)
+            image, concept = source[rows], which[rows]
+            part = torch.einsum("m...,mc->mc...", maps[image, concept], directions[image, concept])
+            return activations[image] - part.to(activations.dtype)
 
         scores = at_least_float32(tail.probe.unchanged().scores.detach())
         without = at_least_float32(tail.scores(make, source)).unflatten(0, (n, count))

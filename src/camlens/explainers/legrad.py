@@ -116,20 +116,20 @@ class LeGrad(AttentionAttribution):
     def _gradients(self, tail: Tail, tokens: Tensor) -> list[Tensor]:
         """Return for each block the (K, N, C, *) gradients of its tokens or of their mean."""
         mean = self.pool == "mean"
-        given = tokens.mean(dim=3, keepdim=True) if mean else tokens
-        image, block = _rows(given)
+        pooled = tokens.mean(dim=3, keepdim=True) if mean else tokens
+        image, block = _rows(pooled)
 
         def make(rows: slice) -> Tensor:
-            return given[block[rows], image[rows]].expand(-1, -1, tokens.shape[3])
+            return pooled[block[rows], image[rows]].expand(-1, -1, tokens.shape[3])
 
-        kept = []
+        batches = []
         for part in tail.passes(make, image, start="sites"):
             chunks, parts = part.chunks(), []
             for chunk in chunks:
-                (found,) = part.gradients(chunk, keep_graph=chunk is not chunks[-1])
-                parts.append(found.sum(dim=3, keepdim=True) if mean else found)
-            kept.append(torch.cat(parts, dim=1))
-        return list(torch.cat(kept).unflatten(0, given.shape[:2]).transpose(1, 2))
+                (gradients,) = part.gradients(chunk, keep_graph=chunk is not chunks[-1])
+                parts.append(gradients.sum(dim=3, keepdim=True) if mean else gradients)
+            batches.append(torch.cat(parts, dim=1))
+        return list(torch.cat(batches).unflatten(0, pooled.shape[:2]).transpose(1, 2))
 
     def _of_pooling(self, tail: Tail, tokens: Tensor, pooling: int) -> Tensor:
         """Return (N, K, T) values from the attention that pools each block's tokens."""
@@ -139,22 +139,22 @@ class LeGrad(AttentionAttribution):
         def make(rows: slice) -> Tensor:
             return tokens[block[rows], image[rows]]
 
-        kept = []
+        batches = []
         for part in tail.passes(make, image, start="sites", mode=mode):
             attention = mode.seen[pooling]
             m, count = part.scores.shape
             chunks, parts = chunked(count, attention.numel() + part.scores.numel()), []
             for chunk in chunks:
-                (found,) = derivatives(
+                (gradients,) = derivatives(
                     part.scores,
                     [attention],
                     ["the attention that pools the tokens"],
                     chunk,
                     keep_graph=chunk is not chunks[-1],
                 )
-                parts.append(_values(found, attention, m))
-            kept.append(torch.cat(parts, dim=1))
-        every: Tensor = torch.cat(kept).unflatten(0, tokens.shape[:2])
+                parts.append(_values(gradients, attention, m))
+            batches.append(torch.cat(parts, dim=1))
+        every: Tensor = torch.cat(batches).unflatten(0, tokens.shape[:2])
         return every.mean(dim=0)
 
 

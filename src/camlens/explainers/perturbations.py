@@ -245,8 +245,8 @@ class RISE(Perturbation):
 
             scores = self.scores(probe, make, source)
             with exact(image):
-                kept, error = perturbation.rise(self._sums(scores, draw), self.masks, self.keep)
-            maps.append(kept)
+                mean, error = perturbation.rise(self._sums(scores, draw), self.masks, self.keep)
+            maps.append(mean)
             errors.append(error)
         signed = torch.stack(maps).unsqueeze(2)
         return Attribution(

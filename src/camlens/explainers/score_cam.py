@@ -93,14 +93,14 @@ class ScoreCAM(LayerExplainer):
         source, channel = alive.nonzero(as_tuple=True)
 
         def make(rows: slice) -> Tensor:
-            some = activations[source[rows], channel[rows]].unsqueeze(1)
-            some = place(some, registration)
-            return images[source[rows]] * perturbation.unit_masks(some).to(images.dtype)
+            masks = activations[source[rows], channel[rows]].unsqueeze(1)
+            masks = place(masks, registration)
+            return images[source[rows]] * perturbation.unit_masks(masks).to(images.dtype)
 
         k = probe.unchanged().scores.shape[1]
         scores = activations.new_zeros(*alive.shape, k)
         if len(source):
-            found = read_all(
+            masked_scores = read_all(
                 probe,
                 make,
                 source,
@@ -109,7 +109,7 @@ class ScoreCAM(LayerExplainer):
                 label=type(self).__name__,
                 progress=self._progress,
             )
-            scores = scores.index_put((source, channel), found.to(scores.dtype))
+            scores = scores.index_put((source, channel), masked_scores.to(scores.dtype))
         with exact(images):
             return perturbation.score_cam(
                 activations, scores, alive, normalized=self.weights == "paper"

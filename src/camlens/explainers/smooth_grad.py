@@ -138,8 +138,8 @@ class SmoothGrad(Explainer):
         def make(rows: slice) -> Tensor:
             index = torch.arange(rows.start, min(rows.stop, len(activations) * samples))
             noise = torch.stack([self._noise(i % samples, activations) for i in index.tolist()])
-            own = (index // samples).to(activations.device)
-            return activations[own] + (noise * width[own]).to(activations.dtype)
+            image = (index // samples).to(activations.device)
+            return activations[image] + (noise * width[image]).to(activations.dtype)
 
         gradients = tail.mean_gradients(make, samples)
         return explainer.maps(at_least_float32(activations), gradients)

@@ -61,34 +61,35 @@ def attention_arguments(
     return dict(bound.arguments)
 
 
-def check_explainable(given: Mapping[str, Any]) -> None:
+def check_explainable(arguments: Mapping[str, Any]) -> None:
     """Check that a call of attention can be explained, given its arguments by name.
 
     Raises:
         ValueError: the call uses dropout, or has keys that belong to no token.
     """
     for name in ("bias_k", "bias_v", "add_zero_attn", "static_k", "static_v"):
-        value = given.get(name)
+        value = arguments.get(name)
         if value is not None and value is not False:
             raise ValueError(
                 f"nn.MultiheadAttention with {name} attends to keys that belong to no token, so a "
                 f"map of the tokens cannot show all that it attends to; {REMEDY}"
             )
-    if given["dropout_p"] and given.get("training", True):
+    if arguments["dropout_p"] and arguments.get("training", True):
         raise ValueError(
-            f"expected attention without dropout, got dropout of {given['dropout_p']}: call "
+            f"expected attention without dropout, got dropout of {arguments['dropout_p']}: call "
             "model.eval() first; a model that calls F.scaled_dot_product_attention must pass "
             "dropout_p=0 when it is not training"
         )
 
 
 def scaled_dot_product(
-    given: Mapping[str, Any], use: Callable[[Tensor], Tensor] = lambda probabilities: probabilities
+    arguments: Mapping[str, Any],
+    use: Callable[[Tensor], Tensor] = lambda probabilities: probabilities,
 ) -> Tensor:
     """Compute the output of ``F.scaled_dot_product_attention`` step by step.
 
     Args:
-        given: its arguments by name, see :func:`attention_arguments`.
+        arguments: its arguments by name, see :func:`attention_arguments`.
         use: receives the probabilities (..., queries, keys), and returns those to continue with.
 
     Returns:
@@ -99,20 +100,21 @@ def scaled_dot_product(
         >>> scaled_dot_product(attention_arguments(FUSED, (q, k, v), {})).tolist()
         [[2.0]]
     """
-    value = _for_each_head(given, given["value"])
-    probabilities = use(_softmax(_fused_logits(given)))
-    if given["dropout_p"]:  # only in a model that trains with its maps
-        probabilities = functional.dropout(probabilities, given["dropout_p"])
+    value = _for_each_head(arguments, arguments["value"])
+    probabilities = use(_softmax(_fused_logits(arguments)))
+    if arguments["dropout_p"]:  # only in a model that trains with its maps
+        probabilities = functional.dropout(probabilities, arguments["dropout_p"])
     return _weighted_mean(probabilities, value)
 
 
 def multi_head(
-    given: Mapping[str, Any], use: Callable[[Tensor], Tensor] = lambda probabilities: probabilities
+    arguments: Mapping[str, Any],
+    use: Callable[[Tensor], Tensor] = lambda probabilities: probabilities,
 ) -> tuple[Tensor, Tensor | None]:
     """Compute the output of ``F.multi_head_attention_forward`` in evaluation mode, step by step.
 
     Args:
-        given: its arguments by name, see :func:`attention_arguments`.
+        arguments: its arguments by name, see :func:`attention_arguments`.
         use: receives the probabilities (N, heads, queries, keys), and returns those to continue
             with.
 
@@ -121,30 +123,30 @@ def multi_head(
         keys), or with ``average_attn_weights=False`` (N, heads, queries, keys). Unbatched inputs
         give outputs without N.
     """
-    query, key, value = _projected(given)
-    probabilities = use(_softmax(_logits(query, key, _module_mask(given))))
+    query, key, value = _projected(arguments)
+    probabilities = use(_softmax(_logits(query, key, _module_mask(arguments))))
     heads = _weighted_mean(probabilities, value)  # (N, heads, queries, channels of a head)
     rows = heads.permute(2, 0, 1, 3).flatten(2)
-    output = functional.linear(rows, given["out_proj_weight"], given["out_proj_bias"])
-    weights = probabilities.mean(dim=1) if given["average_attn_weights"] else probabilities
-    if given["query"].ndim == 2:
+    output = functional.linear(rows, arguments["out_proj_weight"], arguments["out_proj_bias"])
+    weights = probabilities.mean(dim=1) if arguments["average_attn_weights"] else probabilities
+    if arguments["query"].ndim == 2:
         output, weights = output.squeeze(1), weights.squeeze(0)
-    return output, weights.to(output.dtype) if given["need_weights"] else None
+    return output, weights.to(output.dtype) if arguments["need_weights"] else None
 
 
-def logits_and_values(given: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def logits_and_values(arguments: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Return the logits of attention, before the softmax, in float32 or wider, and its values.
 
     Args:
-        given: arguments by name of :data:`FUSED` or :data:`MODULE`.
+        arguments: arguments by name of :data:`FUSED` or :data:`MODULE`.
 
     Returns:
         (..., queries, keys) and (..., keys, channels).
     """
-    if "num_heads" in given:
-        query, key, value = _projected(given)
-        return _logits(query, key, _module_mask(given)), value
-    return _fused_logits(given), given["value"]
+    if "num_heads" in arguments:
+        query, key, value = _projected(arguments)
+        return _logits(query, key, _module_mask(arguments)), value
+    return _fused_logits(arguments), arguments["value"]
 
 
 def by_head(values: Tensor, images: int) -> Tensor:
@@ -152,13 +154,13 @@ def by_head(values: Tensor, images: int) -> Tensor:
     return values.reshape(images, -1, *values.shape[-2:])
 
 
-def _fused_logits(given: Mapping[str, Any]) -> Tensor:
-    query: Tensor = given["query"]
-    key, mask = _for_each_head(given, given["key"]), given["attn_mask"]
-    if given["is_causal"]:
+def _fused_logits(arguments: Mapping[str, Any]) -> Tensor:
+    query: Tensor = arguments["query"]
+    key, mask = _for_each_head(arguments, arguments["key"]), arguments["attn_mask"]
+    if arguments["is_causal"]:
         shape = query.shape[-2], key.shape[-2]
         mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril()
-    return _logits(query, key, mask, given.get("scale"))
+    return _logits(query, key, mask, arguments.get("scale"))
 
 
 def _logits(query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
@@ -184,38 +186,38 @@ def _weighted_mean(probabilities: Tensor, value: Tensor) -> Tensor:
     return mean
 
 
-def _projected(given: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+def _projected(arguments: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """Return the queries, keys and values of nn.MultiheadAttention, (N, heads, tokens, width)."""
-    inputs = [given[name] for name in ("query", "key", "value")]
+    inputs = [arguments[name] for name in ("query", "key", "value")]
     if inputs[0].ndim == 2:
         inputs = [tensor.unsqueeze(1) for tensor in inputs]
-    if given["use_separate_proj_weight"]:
-        weights = [given[f"{name}_proj_weight"] for name in "qkv"]
+    if arguments["use_separate_proj_weight"]:
+        weights = [arguments[f"{name}_proj_weight"] for name in "qkv"]
     else:
-        weights = given["in_proj_weight"].chunk(3)
-    bias = given["in_proj_bias"]
+        weights = arguments["in_proj_weight"].chunk(3)
+    bias = arguments["in_proj_bias"]
     biases = [None] * 3 if bias is None else bias.chunk(3)
     query, key, value = (
         functional.linear(tensor, weight, own)  # (tokens, N, heads * width)
-        .unflatten(2, (given["num_heads"], -1))
+        .unflatten(2, (arguments["num_heads"], -1))
         .permute(1, 2, 0, 3)
         for tensor, weight, own in zip(inputs, weights, biases, strict=True)
     )
     return query, key, value
 
 
-def _module_mask(given: Mapping[str, Any]) -> Tensor | None:
+def _module_mask(arguments: Mapping[str, Any]) -> Tensor | None:
     """Combine both masks of nn.MultiheadAttention into one to add to (N, heads, q, k) logits.
 
     Unlike in ``F.scaled_dot_product_attention``, True in a boolean mask *excludes* a key.
     """
     masks = []
-    mask, padding = given["attn_mask"], given["key_padding_mask"]
+    mask, padding = arguments["attn_mask"], arguments["key_padding_mask"]
     if mask is not None:
-        masks.append(mask.unflatten(0, (-1, given["num_heads"])) if mask.ndim == 3 else mask)
+        masks.append(mask.unflatten(0, (-1, arguments["num_heads"])) if mask.ndim == 3 else mask)
     if padding is not None:
         masks.append(padding.view(-1, 1, 1, padding.shape[-1]))
-    dtype = torch.promote_types(given["query"].dtype, torch.float32)
+    dtype = torch.promote_types(arguments["query"].dtype, torch.float32)
     total: Tensor | None = None
     for each in masks:
         added = each.to(dtype)
@@ -225,8 +227,8 @@ def _module_mask(given: Mapping[str, Any]) -> Tensor | None:
     return total
 
 
-def _for_each_head(given: Mapping[str, Any], tensor: Tensor) -> Tensor:
+def _for_each_head(arguments: Mapping[str, Any], tensor: Tensor) -> Tensor:
     """Return keys or values, repeated if several heads of the queries share them."""
-    if not given.get("enable_gqa"):
+    if not arguments.get("enable_gqa"):
         return tensor
-    return tensor.repeat_interleave(given["query"].shape[-3] // tensor.shape[-3], dim=-3)
+    return tensor.repeat_interleave(arguments["query"].shape[-3] // tensor.shape[-3], dim=-3)

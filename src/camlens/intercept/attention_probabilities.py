@@ -104,10 +104,10 @@ class AttentionProbabilities(Interception):
         if name == "softmax":
             # A copy, as the model may overwrite it, which must not change the captured tensor.
             return self.used(call, func(*args, **kwargs)).clone()
-        given = attention_arguments(name, args, kwargs)
-        check_explainable(given)
-        by_definition = multi_head if "num_heads" in given else scaled_dot_product
-        return by_definition(given, lambda probabilities: self.used(call, probabilities))
+        arguments = attention_arguments(name, args, kwargs)
+        check_explainable(arguments)
+        by_definition = multi_head if "num_heads" in arguments else scaled_dot_product
+        return by_definition(arguments, lambda probabilities: self.used(call, probabilities))
 
 
 class MeanProbabilities(AttentionProbabilities):

@@ -78,15 +78,15 @@ class BackwardRule(Interception):
             if name in UNRULED:
                 raise ValueError(_unruled(name))
             return super().intercept(func, args, kwargs)
-        given = {**dict(zip(_ARGUMENTS[name], args, strict=False)), **kwargs}
-        bounds = _BOUNDS[name](given)
+        arguments = {**dict(zip(_ARGUMENTS[name], args, strict=False)), **kwargs}
+        bounds = _BOUNDS[name](arguments)
         if bounds is None:
             return super().intercept(func, args, kwargs)
         if bounds[0] != 0:
             raise ValueError(_unruled(name))
         self.count += 1
-        inplace = spelled.endswith("_") or bool(given.get("inplace", False))
-        return _Rectifier.apply(given["input"], bounds[1], inplace, self)
+        inplace = spelled.endswith("_") or bool(arguments.get("inplace", False))
+        return _Rectifier.apply(arguments["input"], bounds[1], inplace, self)
 
 
 def _unruled(name: str) -> str:
@@ -96,10 +96,10 @@ def _unruled(name: str) -> str:
     )
 
 
-def _clamp_bounds(given: Mapping[str, Any]) -> tuple[float, float] | None:
+def _clamp_bounds(arguments: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return (0, ceiling) if a clamp is a ReLU, or None for any other clamp."""
-    low, high = given.get("min"), given.get("max")
-    if not given["input"].is_floating_point():
+    low, high = arguments.get("min"), arguments.get("max")
+    if not arguments["input"].is_floating_point():
         return None  # indices, not activations
     if isinstance(low, (int, float)) and low == 0 and isinstance(high, (int, float, type(None))):
         return 0.0, float("inf") if high is None else float(high)

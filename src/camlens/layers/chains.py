@@ -17,30 +17,30 @@ def chains_of(run: AttentionRun) -> list[list[BlockCall]]:
     """Return the chains of blocks that pass tokens to one another."""
     blocks = []
     for attention in run.attention:
-        around = [c for c in run.calls if c.first <= attention < c.end]
-        own = [
+        enclosing = [c for c in run.calls if c.first <= attention < c.end]
+        candidates = [
             c
-            for c in around
+            for c in enclosing
             if c.keeps_shape and sum(c.first <= i < c.end for i in run.attention) == 1
         ]
         shape = run.shapes[attention]
-        if not own or shape[-1] != shape[-2]:
+        if not candidates or shape[-1] != shape[-2]:
             continue
-        if len(run.attention) > 1 or len(own) == 1:
-            blocks.append(own[-1])  # the outermost
+        if len(run.attention) > 1 or len(candidates) == 1:
+            blocks.append(candidates[-1])  # the outermost
             continue
-        listed = [c for c in own if c.name.rpartition(".")[2].isdigit()]
+        listed = [c for c in candidates if c.name.rpartition(".")[2].isdigit()]
         if len(listed) != 1:
             raise ValueError(
-                f"the model's only attention is inside each of {[c.name for c in own]}, so "
+                f"the model's only attention is inside each of {[c.name for c in candidates]}, so "
                 "camlens cannot tell which one is the block: name the one whose output holds the "
                 "tokens, as in blocks=[...]"
             )
         blocks.append(listed[0])
     chains: list[list[BlockCall]] = []
     for block in blocks:
-        given = block.given
-        if chains and given is not None and same(chains[-1][-1].tensor(), given):
+        tokens = block.given
+        if chains and tokens is not None and same(chains[-1][-1].tensor(), tokens):
             chains[-1].append(block)
         else:
             chains.append([block])
@@ -55,12 +55,12 @@ def named_chain(run: AttentionRun, names: Sequence[str]) -> list[BlockCall]:
     """
     chain = [call for call in run.calls if call.name in names]
     for name in names:
-        own = [call for call in chain if call.name == name]
-        inside = [i for call in own for i in run.attention if call.first <= i < call.end]
-        if len(own) != 1 or len(inside) != 1 or not own[0].keeps_shape:
+        calls = [call for call in chain if call.name == name]
+        inside = [i for call in calls for i in run.attention if call.first <= i < call.end]
+        if len(calls) != 1 or len(inside) != 1 or not calls[0].keeps_shape:
             raise ValueError(
                 f"expected the block {name!r} to run once, to make one call of attention and to "
-                f"return the shape it receives, but it ran {len(own)} times with {len(inside)} "
+                f"return the shape it receives, but it ran {len(calls)} times with {len(inside)} "
                 "such calls: name modules that make one call of attention each"
             )
     for before, after in itertools.pairwise(chain):

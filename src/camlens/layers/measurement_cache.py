@@ -112,9 +112,9 @@ class MeasuredLayers:
             with self._lock:
                 if key not in self._defaults:
                     name = in_evaluation(probe.model, lambda: self._search(probe))
-                    kept = [k for k in self._defaults if k[1].value is not None]
-                    if len(kept) >= _CALLABLES:
-                        self._defaults.pop(kept[0])
+                    of_callables = [k for k in self._defaults if k[1].value is not None]
+                    if len(of_callables) >= _CALLABLES:
+                        self._defaults.pop(of_callables[0])
                     self._defaults[key] = name
         return self._defaults[key]
 
@@ -176,8 +176,8 @@ class MeasuredLayers:
         if any((name, shape) not in self._spans for name in unread):
             with self._lock:
                 missing = [name for name in unread if (name, shape) not in self._spans]
-                found = in_evaluation(probe.model, lambda: measure_spans(probe, missing))
-                self._spans.update({(name, shape): span for name, span in found.items()})
+                measured = in_evaluation(probe.model, lambda: measure_spans(probe, missing))
+                self._spans.update({(name, shape): span for name, span in measured.items()})
         return {
             name: self._spans[name, shape] if reading is None else reading.span
             for name, reading in known.items()

@@ -50,8 +50,8 @@ def factorize(
     presences, directions = _start(activations, concepts)
     for _ in range(steps):
         presences = _descend(presences, activations @ directions.mT, directions @ directions.mT)
-        held, square = activations.mT @ presences, presences.mT @ presences
-        directions = _descend(directions.mT, held, square, signed=signed).mT
+        product, square = activations.mT @ presences, presences.mT @ presences
+        directions = _descend(directions.mT, product, square, signed=signed).mT
     length = directions.norm(dim=2, keepdim=True)
     directions = directions / length.where(length > 0, 1)
     presences = presences * length.mT
@@ -73,10 +73,10 @@ def presences_of(activations: Cells, directions: Directions, *, steps: int = 200
         >>> presences_of(torch.tensor([[[3.0, 9.0], [-1.0, 2.0]]]), directions).flatten().tolist()
         [3.0, 0.0]
     """
-    held, square = activations @ directions.mT, directions @ directions.mT
-    presences = held.relu()
+    product, square = activations @ directions.mT, directions @ directions.mT
+    presences = product.relu()
     for _ in range(steps):
-        presences = _descend(presences, held, square)
+        presences = _descend(presences, product, square)
     return presences
 
 
@@ -139,18 +139,18 @@ def _start(activations: Cells, concepts: int) -> tuple[Presences, Directions]:
     return presences.where(presences > 0, mean), directions.where(directions > 0, mean)
 
 
-def _descend(factor: Tensor, held: Tensor, square: Tensor, *, signed: bool = False) -> Tensor:
+def _descend(factor: Tensor, product: Tensor, square: Tensor, *, signed: bool = False) -> Tensor:
     """Minimize || A - X Y || over each column of X in turn.
 
     Args:
         factor: X, (n, rows, F).
-        held: A Y^T, (n, rows, F).
+        product: A Y^T, (n, rows, F).
         square: Y Y^T, (n, F, F).
         signed: whether X may be negative.
     """
     columns = list(factor.unbind(2))
     for f in range(len(columns)):
-        rest = held[..., f] - (torch.stack(columns, dim=2) @ square[:, :, f, None]).squeeze(2)
+        rest = product[..., f] - (torch.stack(columns, dim=2) @ square[:, :, f, None]).squeeze(2)
         size = square[:, f, f, None]
         moved = columns[f] + rest / size.where(size > 0, 1)
         columns[f] = moved if signed else moved.relu()

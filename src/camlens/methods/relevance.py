@@ -33,7 +33,7 @@ class Rule(Protocol):
         """Return the tensors that the backward pass needs."""
 
     def propagate(
-        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, prepared: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient of the inputs, given that of the outputs."""
 
@@ -55,8 +55,8 @@ def shared(rule: Rule, forward: Forward, relevance: Values) -> Values:
         See :class:`Epsilon`.
     """
     gradient = relevance / forward.outputs
-    kept = rule.prepare(forward)
-    return forward.inputs * rule.propagate(forward.layer, forward.weight, gradient, kept)
+    prepared = rule.prepare(forward)
+    return forward.inputs * rule.propagate(forward.layer, forward.weight, gradient, prepared)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +95,10 @@ class Epsilon:
         return (forward.outputs / stabilized(forward.outputs, self.epsilon),)
 
     def propagate(
-        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, prepared: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient of the inputs."""
-        return layer.transposed(gradient * kept[0] if kept else gradient, weight)
+        return layer.transposed(gradient * prepared[0] if prepared else gradient, weight)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,14 +131,14 @@ class ZPlus:
         return (ratio, forward.inputs >= 0) if forward.signed else (ratio,)
 
     def propagate(
-        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, prepared: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient of the inputs."""
-        by_output = gradient * kept[0]
+        by_output = gradient * prepared[0]
         by_positive = layer.transposed(by_output, weight.clamp(min=0))
-        if len(kept) == 1:
+        if len(prepared) == 1:
             return by_positive
-        return by_positive.where(kept[1], layer.transposed(by_output, weight.clamp(max=0)))
+        return by_positive.where(prepared[1], layer.transposed(by_output, weight.clamp(max=0)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,18 +189,18 @@ class Gamma:
         return (*ratios, forward.inputs >= 0) if forward.signed else tuple(ratios)
 
     def propagate(
-        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, prepared: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the modified gradient of the inputs."""
-        above, below = gradient * kept[0], gradient * kept[1]
+        above, below = gradient * prepared[0], gradient * prepared[1]
         # For an input that is not negative: (w + g w^+)^T above + (w + g w^-)^T below, where w^- is
         # w - w^+. For a negative one w^+ and w^- are exchanged.
         plus = self.gamma * layer.transposed(above - below, weight.clamp(min=0))
         same = layer.transposed(above + (1 + self.gamma) * below, weight) + plus
-        if len(kept) == 2:
+        if len(prepared) == 2:
             return same
         return same.where(
-            kept[2], layer.transposed((1 + self.gamma) * above + below, weight) - plus
+            prepared[2], layer.transposed((1 + self.gamma) * above + below, weight) - plus
         )
 
 
@@ -248,10 +248,10 @@ class ZBox:
         return ratio, a, low, high
 
     def propagate(
-        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, kept: tuple[Tensor, ...]
+        self, layer: LinearLayer, weight: Tensor, gradient: Tensor, prepared: tuple[Tensor, ...]
     ) -> Tensor:
         """Return the relevance of the inputs."""
-        ratio, inputs, low, high = kept
+        ratio, inputs, low, high = prepared
         by_output = gradient * ratio
         return (
             inputs * layer.transposed(by_output, weight)

@@ -197,9 +197,9 @@ class Probe:
         targets = self.fixed_rows(source)
         followers = self.followers()
         inputs, keywords = follow(self.inputs, self.keywords, source, followers)
-        part = Probe(self.model, images, inputs, keywords, targets, create_graph=self.create_graph)
-        part._measured_followers = followers
-        return part
+        probe = Probe(self.model, images, inputs, keywords, targets, create_graph=self.create_graph)
+        probe._measured_followers = followers
+        return probe
 
     @torch.no_grad()
     def selections(

@@ -47,12 +47,12 @@ def check_repeatable(probe: Probe) -> None:
     Raises:
         ValueError: the scores differ.
     """
-    given = probe.images, probe.inputs, probe.keywords
-    first = Probe(probe.model, *given, probe.targets)
+    arguments = probe.images, probe.inputs, probe.keywords
+    first = Probe(probe.model, *arguments, probe.targets)
     scores = first.unchanged().scores.detach()
     targets = first.fixed_targets()
     for _ in range(_REPEATS):
-        again = Probe(probe.model, *given, targets).unchanged().scores.detach()
+        again = Probe(probe.model, *arguments, targets).unchanged().scores.detach()
         if (again - scores).abs().amax() > _SMALL * scores.abs().amax():
             raise ValueError(
                 "the scores of the same images change from one forward pass to the next, although "

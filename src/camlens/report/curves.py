@@ -96,9 +96,9 @@ def _axis(values: Any) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def _plot(method: Any, own: pd.DataFrame, x: tuple[float, float], y: tuple[float, float]) -> Plot:
-    shares = own["share"].to_numpy()
-    mean, low, high = (own[name].to_numpy() for name in ("mean", "low", "high"))
+def _plot(method: Any, rows: pd.DataFrame, x: tuple[float, float], y: tuple[float, float]) -> Plot:
+    shares = rows["share"].to_numpy()
+    mean, low, high = (rows[name].to_numpy() for name in ("mean", "low", "high"))
     line = _points(shares, mean, x, y)
     band = ""
     if np.isfinite(low).all():

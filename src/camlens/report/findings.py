@@ -45,17 +45,17 @@ class Finding:
 
 def facts(tables: Tables) -> list[str]:
     """Return short facts: numbers of images, of correct predictions, and the top confusion."""
-    found = [wording.count(len(tables.images), "image")]
+    texts = [wording.count(len(tables.images), "image")]
     judged = tables.images.dropna(subset=["correct"])
     if n := len(judged):
         right = int(judged["correct"].sum())
-        found.append(f"{right:,} of {n:,} predicted correctly{_accuracy(right, n)}")
+        texts.append(f"{right:,} of {n:,} predicted correctly{_accuracy(right, n)}")
         wrong = judged[~judged["correct"].astype(bool)]
         if confusion := _confusion(tables, wrong):
-            found.append(confusion)
+            texts.append(confusion)
     if len(tables.unreadable):
-        found.append(f"{len(tables.unreadable):,} unreadable")
-    return found
+        texts.append(f"{len(tables.unreadable):,} unreadable")
+    return texts
 
 
 def _accuracy(right: int, n: int) -> str:
@@ -193,9 +193,9 @@ def _bounds(row: dict[str, float], form: str) -> str:
     return f"mean of {wording.count(int(row['n']), 'map')}" if row["n"] > 1 else ""
 
 
-def records(tables: Tables, found: list[Finding]) -> Iterator[dict[str, object]]:
+def records(tables: Tables, rows: list[Finding]) -> Iterator[dict[str, object]]:
     """Return the findings as rows of a file: finding, method, layer, value and note."""
-    for row in found:
+    for row in rows:
         for (method, layer), value in zip(tables.settings, row.values, strict=True):
             if value is not None:
                 yield {

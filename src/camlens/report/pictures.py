@@ -52,9 +52,9 @@ def pictures(tables: Tables, records: Sequence[dict[str, Any]]) -> list[dict[str
     """
     many = sum(len(record["maps"]) for record in records) > MANY or len(records) > MANY
     return [
-        one
+        shown
         for first in range(0, len(records), _AT_ONCE)
-        for one in _some(tables, records[first : first + _AT_ONCE], many)
+        for shown in _some(tables, records[first : first + _AT_ONCE], many)
     ]
 
 

@@ -228,7 +228,7 @@ def _verdicts(
     by: dict[tuple[str, str], dict[str, Any]], methods: Sequence[str], judged: Sequence[Metric]
 ) -> tuple[Verdict, ...]:
     best = {metric.name: _best(by, methods, metric) for metric in judged}
-    found = []
+    verdicts = []
     for method in methods:
         groups: dict[str, list[str]] = {
             name: [] for name in (CLEAR, UNCLEAR, BELOW, "best", "overlaps", "level", "worse")
@@ -245,7 +245,7 @@ def _verdicts(
             if row["level"] and beside != "best":
                 groups["level"].append(metric.words)
         above, unclear, below, first, overlaps, level, worse = map(tuple, groups.values())
-        found.append(
+        verdicts.append(
             Verdict(
                 method=method,
                 above=above,
@@ -257,7 +257,7 @@ def _verdicts(
                 worse=worse,
             )
         )
-    return tuple(sorted(found, key=lambda v: (-len(v.above), len(v.below), len(v.worse))))
+    return tuple(sorted(verdicts, key=lambda v: (-len(v.above), len(v.below), len(v.worse))))
 
 
 def _known(by: dict[tuple[str, str], dict[str, Any]], method: str, metric: Metric) -> bool:

@@ -244,11 +244,11 @@ class Similarity:
 
 
 def _logits(outputs: Any) -> Tensor:
-    found = scores_in(outputs)
-    if found is None:
+    scores = scores_in(outputs)
+    if scores is None:
         kind = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ValueError(f"expected a model that returns (N, D) numbers, got {kind}")
-    return found
+    return scores
 
 
 def _check_classes(logits: Tensor, chosen: int, others: tuple[int, ...] | int) -> None:

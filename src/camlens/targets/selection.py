@@ -103,13 +103,13 @@ class Selection:
             ValueError: a class is out of range, a score or a map is not finite in float32, or a
                 map vanishes there.
         """
-        known = self.class_count == 0
-        in_range = ((self.classes >= 0) & (self.classes < self.class_count)) | known
+        computed = self.class_count == 0
+        in_range = ((self.classes >= 0) & (self.classes < self.class_count)) | computed
         finite = self.scores.float().isfinite()
         narrow = maps.float()
         vanished = maps.flatten(2).any(dim=2) & ~narrow.flatten(2).any(dim=2)
-        right = in_range.all() & finite.all() & narrow.isfinite().all() & ~vanished.any()
-        if right.item():
+        valid = in_range.all() & finite.all() & narrow.isfinite().all() & ~vanished.any()
+        if valid.item():
             return
         if not in_range.all():
             wrong = self.classes[~in_range].unique().tolist()[:5]

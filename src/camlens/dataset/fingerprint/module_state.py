@@ -42,7 +42,7 @@ def attributes(module: nn.Module) -> dict[str, Any]:
     """Return a module's attributes besides weights and submodules, including the user's hooks."""
     if isinstance(module, torch.jit.ScriptModule):
         return {}
-    kept, is_graph = {}, isinstance(module, torch.fx.GraphModule)
+    relevant, is_graph = {}, isinstance(module, torch.fx.GraphModule)
     for name, value in vars(module).items():
         # Private attributes of a graph module describe its graph, whose code is hashed.
         by_compiler = name.startswith(("_torchdynamo", "_dynamo"))
@@ -51,14 +51,14 @@ def attributes(module: nn.Module) -> dict[str, Any]:
         if name.endswith(("_hooks", "_hooks_with_kwargs")) and isinstance(value, OrderedDict):
             hooks = [h for h in value.values() if not type(h).__module__.startswith("camlens.")]
             if hooks:
-                kept[name] = hooks
+                relevant[name] = hooks
         else:
-            kept[name] = value
-    return kept
+            relevant[name] = value
+    return relevant
 
 
 def global_hooks() -> list[Any]:
     """Return the hooks that run for every module, except those of libraries."""
-    held = vars(torch.nn.modules.module)
-    hooks = [h for name in _GLOBAL_HOOKS for h in held[name].values()]
+    registries = vars(torch.nn.modules.module)
+    hooks = [h for name in _GLOBAL_HOOKS for h in registries[name].values()]
     return [hook for hook in hooks if not is_library(getattr(hook, "__module__", None))]

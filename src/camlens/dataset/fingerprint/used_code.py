@@ -34,12 +34,12 @@ def used_members(module: types.ModuleType, names: Iterable[str]) -> Any:
     if is_library(module.__name__):
         return module.__name__
     names = list(names)
-    held = {name: vars(module)[name] for name in names if name in vars(module)}
+    members = {name: vars(module)[name] for name in names if name in vars(module)}
     return {
-        name: used_members(part, [n for n in names if n != name])
-        if isinstance(part, types.ModuleType)
-        else part
-        for name, part in held.items()
+        name: used_members(member, [n for n in names if n != name])
+        if isinstance(member, types.ModuleType)
+        else member
+        for name, member in members.items()
     }
 
 

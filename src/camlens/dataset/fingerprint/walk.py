@@ -122,9 +122,9 @@ class Walk:
         if isinstance(value, re.Pattern):  # its repr is truncated
             return _sha("pattern", str(value.flags), repr(value.pattern))
         module = isinstance(value, types.ModuleType)
-        own = None if module else getattr(value, "fingerprint", None)
-        if callable(own):
-            return _sha("fingerprint", str(own()))
+        fingerprint_of = None if module else getattr(value, "fingerprint", None)
+        if callable(fingerprint_of):
+            return _sha("fingerprint", str(fingerprint_of()))
         for kinds, work in _KINDS:
             if isinstance(value, kinds):
                 return work(self, value, path)
@@ -146,10 +146,10 @@ class Walk:
         for cell in value.__closure__ or ():
             with contextlib.suppress(ValueError):  # an empty cell
                 cells.append(cell.cell_contents)
-        held = [cells, value.__defaults__, value.__kwdefaults__]
+        state = [cells, value.__defaults__, value.__kwdefaults__]
         if is_library(value.__module__):
-            held_by = self._all("held", held, path)
-            return _sha("function", name_of(value), version_of(value.__module__), held_by)
+            hashed = self._all("held", state, path)
+            return _sha("function", name_of(value), version_of(value.__module__), hashed)
         names = sorted(set(names_in(value.__code__)))
         used = {n: value.__globals__[n] for n in names if n in value.__globals__}
         # Modules that the function itself imports.
@@ -159,8 +159,8 @@ class Walk:
             for n, g in used.items()
         }
         code = self._code(value.__code__, value.__doc__, path)
-        held += [used, {k: v for k, v in vars(value).items() if k != "__wrapped__"}]
-        return _sha("function", code, self._all(f"held by {value.__qualname__}", held, path))
+        state += [used, {k: v for k, v in vars(value).items() if k != "__wrapped__"}]
+        return _sha("function", code, self._all(f"held by {value.__qualname__}", state, path))
 
     def _code(self, code: types.CodeType, doc: str | None, path: str) -> bytes:
         constants = list(code.co_consts)

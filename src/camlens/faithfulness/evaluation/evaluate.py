@@ -18,7 +18,7 @@ from ...progress import progress_bar
 from ...targets import NO_CLASS, Targets, as_data_set_targets, check_activation, rows_of, targets_of
 from ..metric.floors import FLOORS
 from .image_batches import ImageBatch, image_batches, length_of
-from .measurements import Measurement, Question, measure, names_of, rows
+from .measurements import Measurement, MetricPlan, measure, names_of, rows
 from .named_metrics import Metrics, named_metrics
 from .result import Evaluation
 
@@ -90,38 +90,40 @@ def evaluate(
     check_mode(module := check_model(model))
     chosen = _checked_explainers(explainers, module)
     check_activation(activation)
-    question = Question(
+    plan = MetricPlan(
         metrics=named_metrics(metrics),
         floors=checked_floors(floors),
         activation=activation,
         seed=integer("seed", seed, least=0),
         batch_size=integer("batch_size", batch_size),
     )
-    asked = as_data_set_targets(targets)
-    some = next(module.parameters(), None)
-    found: list[Measurement] = []
+    target_rows = as_data_set_targets(targets)
+    parameter = next(module.parameters(), None)
+    measurements: list[Measurement] = []
     total, read = length_of(dataset), 0
     with progress_bar(total, "evaluate", shown=progress if total else False) as advance:
         for batch in image_batches(dataset, batch_size):
-            own = targets_of(asked, batch.indexes, batch.labels, [str(i) for i in batch.indexes])
-            moved = batch if some is None else batch.to(some.device)
-            explained = _explained(chosen, own, moved)
-            found += measure(
-                _with_inputs(question, moved),
+            batch_targets = targets_of(
+                target_rows, batch.indexes, batch.labels, [str(i) for i in batch.indexes]
+            )
+            moved = batch if parameter is None else batch.to(parameter.device)
+            explained = _explained(chosen, batch_targets, moved)
+            measurements += measure(
+                _with_inputs(plan, moved),
                 explained,
                 moved.images,
                 indexes=batch.indexes,
-                targets=own,
+                targets=batch_targets,
                 where=batch.where,
             )
             advance(len(batch.images))
             read = batch.first + len(batch.images)
-    if (count := rows_of(asked)) not in (None, read):
+    if (count := rows_of(target_rows)) not in (None, read):
         raise ValueError(
             f"expected targets as one class, or one row for each of the {read} images, got "
             f"{count} rows"
         )
-    return Evaluation.of_rows(rows(found, question), seed=seed, seconds=_seconds(found))
+    return Evaluation.of_rows(rows(measurements, plan), seed=seed, seconds=_seconds(measurements))
 
 
 def checked_floors(floors: Sequence[str]) -> tuple[str, ...]:
@@ -147,15 +149,16 @@ def _checked_explainers(
         )
     if isinstance(chosen, Mapping) and len({str(name) for name in chosen}) < len(chosen):
         raise ValueError(f"expected explainers with distinct names, got {list(chosen)!r:.80}")
-    for one in chosen.values() if isinstance(chosen, Mapping) else chosen:
-        if not isinstance(one, Explainer):
+    for explainer in chosen.values() if isinstance(chosen, Mapping) else chosen:
+        if not isinstance(explainer, Explainer):
             raise TypeError(
-                f"expected explainers such as camlens.GradCAM(model), got {type(one).__name__}"
+                "expected explainers such as camlens.GradCAM(model), got "
+                f"{type(explainer).__name__}"
             )
-        if one.model is not module:
+        if explainer.model is not module:
             raise ValueError(
-                f"expected explainers of the evaluated model, got a {type(one).__name__} of "
-                f"another {type(one.model).__name__}: create it from the same model"
+                f"expected explainers of the evaluated model, got a {type(explainer).__name__} of "
+                f"another {type(explainer.model).__name__}: create it from the same model"
             )
     return chosen
 
@@ -168,12 +171,14 @@ def _explained(
     """Explain a batch by each method; all explain the classes that the first one explained."""
     named = isinstance(explainers, Mapping)
     chosen = list(explainers.values()) if isinstance(explainers, Mapping) else list(explainers)
-    found: list[Explanation] = []
+    explanations: list[Explanation] = []
     try:
-        for one in chosen:
-            same = found and (found[0].targets != NO_CLASS).all()
-            asked = found[0].targets if same else targets
-            found.append(one(batch.images, *batch.inputs, targets=asked, **batch.keywords))
+        for explainer in chosen:
+            same = explanations and (explanations[0].targets != NO_CLASS).all()
+            wanted = explanations[0].targets if same else targets
+            explanations.append(
+                explainer(batch.images, *batch.inputs, targets=wanted, **batch.keywords)
+            )
     except Exception as error:
         error.add_note(f"while explaining images {batch.first} to {batch.indexes[-1]}")
         if batch.images.ndim == 5:
@@ -182,25 +187,26 @@ def _explained(
                 "image; pass batches as a DataLoader or an iterator, iter(list)"
             )
         raise
-    names = list(explainers) if named else list(names_of(found))
+    names = list(explainers) if named else list(names_of(explanations))
     return {
-        str(name): pair for name, pair in zip(names, zip(chosen, found, strict=True), strict=True)
+        str(name): pair
+        for name, pair in zip(names, zip(chosen, explanations, strict=True), strict=True)
     }
 
 
-def _with_inputs(question: Question, batch: ImageBatch) -> Question:
-    """Bind a batch's further model inputs to the question's metrics."""
+def _with_inputs(plan: MetricPlan, batch: ImageBatch) -> MetricPlan:
+    """Bind a batch's further model inputs to the plan's metrics."""
     if not batch.inputs and not batch.keywords:
-        return question
-    given = {"inputs": batch.inputs, "keywords": batch.keywords}
-    metrics = {name: functools.partial(one, **given) for name, one in question.metrics.items()}
-    return dataclasses.replace(question, metrics=metrics)
+        return plan
+    further = {"inputs": batch.inputs, "keywords": batch.keywords}
+    metrics = {name: functools.partial(metric, **further) for name, metric in plan.metrics.items()}
+    return dataclasses.replace(plan, metrics=metrics)
 
 
-def _seconds(found: Sequence[Measurement]) -> dict[tuple[str, str], tuple[float, float]]:
-    own: dict[tuple[str, str], float] = collections.defaultdict(float)
+def _seconds(measurements: Sequence[Measurement]) -> dict[tuple[str, str], tuple[float, float]]:
+    of_maps: dict[tuple[str, str], float] = collections.defaultdict(float)
     floors: dict[str, float] = collections.defaultdict(float)
-    for one in found:
-        own[one.method, one.metric] += one.seconds
-        floors[one.metric] += one.floor_seconds
-    return {key: (seconds, floors[key[1]]) for key, seconds in own.items()}
+    for measurement in measurements:
+        of_maps[measurement.method, measurement.metric] += measurement.seconds
+        floors[measurement.metric] += measurement.floor_seconds
+    return {key: (seconds, floors[key[1]]) for key, seconds in of_maps.items()}

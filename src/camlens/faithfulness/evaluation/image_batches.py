@@ -128,14 +128,14 @@ def _put_together(elements: Iterator[Any], batch_size: int) -> Iterator[ImageBat
     waiting: list[ImageBatch] = []
     for index, element in enumerate(elements):
         try:
-            one = _single(element)
+            batch = _single(element)
         except (TypeError, ValueError) as error:
             error.add_note(f"in item {index} of the data set")
             raise
-        if waiting and (len(waiting) == batch_size or not _fit(waiting[0], one)):
+        if waiting and (len(waiting) == batch_size or not _fit(waiting[0], batch)):
             yield _joined(waiting)
             waiting = []
-        waiting.append(one)
+        waiting.append(batch)
     if waiting:
         yield _joined(waiting)
 
@@ -150,14 +150,14 @@ def _single(element: Any) -> ImageBatch:
     if not isinstance(place, Regions | None):
         place = torch.as_tensor(place).unsqueeze(0)
     label = None if label is None else torch.as_tensor(label).flatten()
-    rows = [_rows(one, lambda value: torch.as_tensor(value).unsqueeze(0)) for one in further]
+    rows = [_rows(item, lambda value: torch.as_tensor(value).unsqueeze(0)) for item in further]
     return _batch((image.unsqueeze(0), *rows), label, place)
 
 
-def _rows(given: Any, change: Callable[[Any], Tensor]) -> Any:
-    if isinstance(given, Mapping):
-        return {name: change(value) for name, value in given.items()}
-    return change(given)
+def _rows(values: Any, change: Callable[[Any], Tensor]) -> Any:
+    if isinstance(values, Mapping):
+        return {name: change(value) for name, value in values.items()}
+    return change(values)
 
 
 def _parts(element: Any) -> tuple[tuple[Any, ...], Any, Any]:
@@ -200,9 +200,9 @@ def _batch(taken: Sequence[Any], labels: Any, place: Any) -> ImageBatch:
 
 
 def _check_further(further: Sequence[Any], count: int) -> None:
-    for one in further:
-        if not isinstance(one, Tensor) or one.shape[:1] != (count,):
-            got = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
+    for value in further:
+        if not isinstance(value, Tensor) or value.shape[:1] != (count,):
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(
                 f"expected further model inputs as tensors with a row for each of {count} images, "
                 f"got {got}"
@@ -216,55 +216,56 @@ def _regions(place: Any, images: Tensor) -> Regions | None:
         ValueError: their number or size does not match the images.
     """
     if place is None or isinstance(place, Regions):
-        found = place
+        regions = place
     else:
         size = images.shape[2:]
-        given = torch.as_tensor(place)
-        if given.shape == (len(images), 2 * len(size)):
-            found = Regions.from_boxes(["object"], given.unsqueeze(1), size)
+        places = torch.as_tensor(place)
+        if places.shape == (len(images), 2 * len(size)):
+            regions = Regions.from_boxes(["object"], places.unsqueeze(1), size)
         else:
-            masks = given.unsqueeze(1) if given.ndim == images.ndim - 1 else given
+            masks = places.unsqueeze(1) if places.ndim == images.ndim - 1 else places
             if masks.ndim != images.ndim or masks.shape[2:] != size:
                 raise ValueError(
                     f"expected locations of objects in images of size {tuple(size)} as masks "
                     f"(K, *size) or (*size), a box of {2 * len(size)} edges, or Regions for each "
-                    f"image, got shape {tuple(given.shape)} for a batch"
+                    f"image, got shape {tuple(places.shape)} for a batch"
                 )
             names = [f"object {number}" for number in range(masks.shape[1])]
-            found = Regions(names, masks.float(), axes=len(size))
-    if found is not None and len(found.masks) not in (1, len(images)):
+            regions = Regions(names, masks.float(), axes=len(size))
+    if regions is not None and len(regions.masks) not in (1, len(images)):
         raise ValueError(
-            f"expected masks for each of {len(images)} images, got masks for {len(found.masks)}"
+            f"expected masks for each of {len(images)} images, got masks for {len(regions.masks)}"
         )
-    return found
+    return regions
 
 
 def _fit(one: ImageBatch, other: ImageBatch) -> bool:
     """Return whether two images can share a batch."""
     kinds = [
         (
-            part.images.shape[1:],
-            None if part.where is None else part.where.names,
-            [value.shape[1:] for value in part.inputs],
-            {name: value.shape[1:] for name, value in part.keywords.items()},
+            batch.images.shape[1:],
+            None if batch.where is None else batch.where.names,
+            [value.shape[1:] for value in batch.inputs],
+            {name: value.shape[1:] for name, value in batch.keywords.items()},
         )
-        for part in (one, other)
+        for batch in (one, other)
     ]
     return kinds[0] == kinds[1]
 
 
-def _joined(parts: Sequence[ImageBatch]) -> ImageBatch:
-    masks = [part.where.masks for part in parts if part.where is not None]
-    known = parts[0].where
+def _joined(batches: Sequence[ImageBatch]) -> ImageBatch:
+    masks = [batch.where.masks for batch in batches if batch.where is not None]
+    known = batches[0].where
     return ImageBatch(
         first=0,
-        images=torch.cat([part.images for part in parts]),
-        labels=tuple(label for part in parts for label in part.labels),
+        images=torch.cat([batch.images for batch in batches]),
+        labels=tuple(label for batch in batches for label in batch.labels),
         where=known and Regions(known.names, torch.cat(masks), axes=masks[0].ndim - 2),
         inputs=tuple(
-            torch.cat(values) for values in zip(*(part.inputs for part in parts), strict=True)
+            torch.cat(values) for values in zip(*(batch.inputs for batch in batches), strict=True)
         ),
         keywords={
-            name: torch.cat([part.keywords[name] for part in parts]) for name in parts[0].keywords
+            name: torch.cat([batch.keywords[name] for batch in batches])
+            for name in batches[0].keywords
         },
     )

@@ -45,7 +45,7 @@ _CURVE = {"curve": "object", "curve_from": "float32", "curve_to": "float32"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Question:
+class MetricPlan:
     """The metrics to compute for each image, and their options.
 
     Attributes:
@@ -103,12 +103,12 @@ def names_of(explanations: Sequence[Explanation]) -> tuple[str, ...]:
     Raises:
         ValueError: two explanations use the same method at the same layers.
     """
-    methods = [one.method for one in explanations]
+    methods = [explanation.method for explanation in explanations]
     names = tuple(
-        f"{one.method} at {'+'.join(one.layers)}"
-        if methods.count(one.method) > 1 and one.layers
-        else one.method
-        for one in explanations
+        f"{explanation.method} at {'+'.join(explanation.layers)}"
+        if methods.count(explanation.method) > 1 and explanation.layers
+        else explanation.method
+        for explanation in explanations
     )
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(
@@ -118,7 +118,7 @@ def names_of(explanations: Sequence[Explanation]) -> tuple[str, ...]:
 
 
 def measure(
-    question: Question,
+    plan: MetricPlan,
     explained: Mapping[str, tuple[Explainer, Explanation]],
     images: Tensor,
     *,
@@ -133,7 +133,7 @@ def measure(
     computes its floors each time.
 
     Args:
-        question: the metrics and their options.
+        plan: the metrics and their options.
         explained: by method name, an explainer and its explanation of the images.
         images: (N, C, *size), on the model's device.
         indexes: N consecutive positions in the data set.
@@ -146,9 +146,9 @@ def measure(
             classes, or a metric raises it.
     """
     _, first = next(iter(explained.values()))
-    asked = first.targets if (first.targets != NO_CLASS).all() else targets
-    found, shared = [], SharedPasses()
-    for name, metric in question.metrics.items():
+    explained_targets = first.targets if (first.targets != NO_CLASS).all() else targets
+    measurements, shared = [], SharedPasses()
+    for name, metric in plan.metrics.items():
         floors: Mapping[str, Tensor] | None = None
         for method, (explainer, explanation) in explained.items():
             if not torch.equal(explanation.targets, first.targets):
@@ -157,12 +157,12 @@ def measure(
                     "cannot be compared: check that the model gives the same output in each call"
                 )
             options: dict[str, Any] = {
-                "targets": asked,
-                "activation": question.activation,
-                "floors": question.floors if floors is None else (),
-                "seed": question.seed,
+                "targets": explained_targets,
+                "activation": plan.activation,
+                "floors": plan.floors if floors is None else (),
+                "seed": plan.seed,
                 "first": indexes[0],
-                "batch_size": question.batch_size,
+                "batch_size": plan.batch_size,
                 "progress": False,
                 "shared": shared,
             }
@@ -178,7 +178,7 @@ def measure(
                 result = dataclasses.replace(result, floor_values=floors)
             elif judges(metric) == "explanation":
                 floors = result.floor_values
-            found.append(
+            measurements.append(
                 _measurement(
                     result,
                     images=tuple(indexes),
@@ -188,7 +188,7 @@ def measure(
                     seconds=seconds - result.floor_seconds,
                 )
             )
-    return found
+    return measurements
 
 
 def consecutive(indexes: Sequence[int]) -> Iterator[slice]:
@@ -203,7 +203,7 @@ def consecutive(indexes: Sequence[int]) -> Iterator[slice]:
         yield slice(start, end)
 
 
-def rows(found: Sequence[Measurement], question: Question) -> pd.DataFrame:
+def rows(measurements: Sequence[Measurement], plan: MetricPlan) -> pd.DataFrame:
     """Return a row for each image, target, method and metric, in this order.
 
     The columns are image, k, target, method, metric, better, value, floor_* for each floor, and
@@ -211,15 +211,15 @@ def rows(found: Sequence[Measurement], question: Question) -> pd.DataFrame:
     """
     import pandas as pd
 
-    types = question.columns
-    if not found:
+    types = plan.columns
+    if not measurements:
         return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in types.items()})
-    parts = [_columns(one, question) for one in found]
+    parts = [_columns(measurement, plan) for measurement in measurements]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in types}
     table = pd.DataFrame({name: pd.Series(columns[name], dtype=types[name]) for name in types})
     methods, metrics = (
         {name: place for place, name in enumerate(dict.fromkeys(names))}
-        for names in ([one.method for one in found], question.metrics)
+        for names in ([measurement.method for measurement in measurements], plan.metrics)
     )
     order = np.lexsort(
         (
@@ -275,24 +275,28 @@ def _measurement(result: MetricResult, *, metric: str, **known: Any) -> Measurem
     )
 
 
-def _columns(found: Measurement, question: Question) -> dict[str, np.ndarray[Any, Any]]:
-    n, k = found.values.shape
+def _columns(measurement: Measurement, plan: MetricPlan) -> dict[str, np.ndarray[Any, Any]]:
+    n, k = measurement.values.shape
     unknown = torch.full((n, k), torch.nan)
     curve: list[bytes | None] = [None] * (n * k)
-    if found.curve is not None:
-        curve = [line.tobytes() for line in found.curve.flatten(0, 1).numpy().astype("<f4")]
-    same = {"method": found.method, "metric": found.metric, "better": found.better}
+    if measurement.curve is not None:
+        curve = [line.tobytes() for line in measurement.curve.flatten(0, 1).numpy().astype("<f4")]
+    same = {
+        "method": measurement.method,
+        "metric": measurement.metric,
+        "better": measurement.better,
+    }
     return {
-        "image": np.repeat(np.array(found.images), k),
+        "image": np.repeat(np.array(measurement.images), k),
         "k": np.tile(np.arange(k), n),
-        "target": found.targets.flatten().numpy(),
+        "target": measurement.targets.flatten().numpy(),
         **{name: np.full(n * k, value, dtype=object) for name, value in same.items()},
-        "value": found.values.flatten().numpy(),
+        "value": measurement.values.flatten().numpy(),
         **{
-            f"{FLOOR}{name}": found.floors.get(name, unknown).flatten().numpy()
-            for name in question.floors
+            f"{FLOOR}{name}": measurement.floors.get(name, unknown).flatten().numpy()
+            for name in plan.floors
         },
         "curve": np.array([*curve, None], dtype=object)[:-1],
-        "curve_from": np.full(n * k, found.ends[0]),
-        "curve_to": np.full(n * k, found.ends[1]),
+        "curve_from": np.full(n * k, measurement.ends[0]),
+        "curve_to": np.full(n * k, measurement.ends[1]),
     }

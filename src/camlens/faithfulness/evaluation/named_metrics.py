@@ -29,8 +29,12 @@ def known_metrics() -> dict[str, Metric]:
         'deletion'
     """
     package = importlib.import_module("camlens.faithfulness")
-    found = ((name, getattr(package, name)) for name in package.__all__)
-    return {name: one for name, one in found if inspect.isfunction(one) and judges(one) is not None}
+    members = ((name, getattr(package, name)) for name in package.__all__)
+    return {
+        name: member
+        for name, member in members
+        if inspect.isfunction(member) and judges(member) is not None
+    }
 
 
 def judges(metric: Metric) -> str | None:
@@ -71,20 +75,20 @@ def named_metrics(metrics: Metrics) -> dict[str, Metric]:
     if isinstance(metrics, str):
         raise TypeError(f"expected metrics as a list of names or functions, got {metrics!r}")
     if isinstance(metrics, Mapping):
-        found = {str(name): _metric(one) for name, one in metrics.items()}
+        by_name = {str(name): _metric(metric) for name, metric in metrics.items()}
     else:
-        pairs = [(_name(one), _metric(one)) for one in metrics]
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        pairs = [(_name(metric), _metric(metric)) for metric in metrics]
+        by_name = dict(pairs)
+        if len(by_name) < len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(
                 f"two metrics are named {twice!r}: pass a mapping with distinct names as keys, "
                 f'such as {{"{twice} 1": ..., "{twice} 2": ...}}'
             )
-    if not found:
+    if not by_name:
         raise ValueError('expected at least one metric, such as metrics=["deletion"], got none')
-    return found
+    return by_name
 
 
 def _name(metric: str | Metric) -> str:

@@ -173,7 +173,7 @@ class MetricInputs:
         *,
         better: Better,
         steps: Tensor | None = None,
-        own: Tensor | None = None,
+        attributions: Tensor | None = None,
     ) -> MetricResult:
         """Apply a metric to the maps and to each floor.
 
@@ -182,15 +182,15 @@ class MetricInputs:
                 (N, K, S) curves. M is K, or 1 for a floor, which stands for all K targets.
             better: see :class:`MetricResult`.
             steps: see :class:`MetricResult`.
-            own: the maps to measure; None: ``maps``.
+            attributions: the maps to measure; None: ``maps``.
         """
 
         def parts(maps: Tensor) -> tuple[Tensor, Tensor | None]:
-            found = values_of(maps)
-            values, curve = found if isinstance(found, tuple) else (found, None)
+            outcome = values_of(maps)
+            values, curve = outcome if isinstance(outcome, tuple) else (outcome, None)
             return values.expand(-1, self.maps.shape[1]).float(), curve
 
-        values, curve = parts(self.maps if own is None else own)
+        values, curve = parts(self.maps if attributions is None else attributions)
         start = time.perf_counter()
         floors = {
             name: parts(FLOORS[name](self.images, self.seeds))[0] for name in self.options.floors

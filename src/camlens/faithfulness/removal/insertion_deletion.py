@@ -167,10 +167,10 @@ def _followed(
         source, which, points = rows // (m * s), rows // s, rows % s
 
         def make(part: slice) -> Tensor:
-            own = source[part]
+            image = source[part]
             limits = changed[points[part]].view(-1, *[1] * (images.ndim - 2))
             gone = (places[which[part]] < limits).unsqueeze(1)
-            return end[own].where(gone, start[own])
+            return end[image].where(gone, start[image])
 
         scores = inputs.scores(make, source).unflatten(0, (n, m, s))
         curve = own_targets(scores)

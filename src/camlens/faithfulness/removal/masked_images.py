@@ -199,8 +199,8 @@ def masked_probabilities(inputs: MetricInputs, start: Tensor, heat: Tensor) -> T
     rows = torch.arange(n * m, device=images.device)
 
     def make(part: slice) -> Tensor:
-        own = rows[part] // m
-        return torch.lerp(start[own], images[own], flat[part].unsqueeze(1))
+        image = rows[part] // m
+        return torch.lerp(start[image], images[image], flat[part].unsqueeze(1))
 
     scores = own_targets(inputs.scores(make, rows // m).unflatten(0, (n, m, 1))).squeeze(2)
     return checked_probabilities(inputs.metric, scores)

@@ -111,11 +111,11 @@ def road(
         rows = torch.arange(n * m * s, device=images.device)
 
         def make(part: slice) -> Tensor:
-            own, place = rows[part] // (m * s), places[rows[part] // s]
+            image, place = rows[part] // (m * s), places[rows[part] // s]
             many = counts[rows[part] % s].view(-1, 1, 1)
             removed = place < many if first == "most" else place >= pixels - many
-            imputed = impute(images[own], removed)
-            return torch.where(removed.unsqueeze(1), imputed + added[own], imputed)
+            imputed = impute(images[image], removed)
+            return torch.where(removed.unsqueeze(1), imputed + added[image], imputed)
 
         return own_targets(inputs.scores(make, rows // (m * s)).unflatten(0, (n, m, s)))
 

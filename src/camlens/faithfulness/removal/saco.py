@@ -75,10 +75,10 @@ def saco(
         flat = group.flatten(0, 1)
 
         def make(part: slice) -> Tensor:
-            own = rows[part] // (m * groups)
+            image = rows[part] // (m * groups)
             number = (rows[part] % groups).view(-1, *[1] * (images.ndim - 2))
             gone = (flat[rows[part] // groups] == number).unsqueeze(1)
-            return start[own].where(gone, images[own])
+            return start[image].where(gone, images[image])
 
         without = inputs.scores(make, rows // (m * groups)).unflatten(0, (n, m, groups))
         drops = inputs.unchanged.unsqueeze(2) - own_targets(without)  # (N, K, groups)
@@ -89,7 +89,7 @@ def saco(
         later = torch.ones(groups, groups, dtype=torch.bool, device=heat.device).triu(1)
         weight = more.abs()[..., later].sum(dim=2)
         signed = (more * costs)[..., later].sum(dim=2)
-        told = weight > 1e-9 * heat.abs().sum(dim=2)
-        return (signed / weight).where(told & costs.flatten(2).any(dim=2), torch.nan)
+        differs = weight > 1e-9 * heat.abs().sum(dim=2)
+        return (signed / weight).where(differs & costs.flatten(2).any(dim=2), torch.nan)
 
     return inputs.result(values_of, better="higher")

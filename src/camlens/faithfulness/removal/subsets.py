@@ -85,9 +85,11 @@ def mu_fidelity(
         moved = drops.double().std(dim=2) > ROUNDING * inputs.unchanged.abs()
         return value.where(moved, torch.nan), error.where(moved, torch.nan)
 
-    own = inputs.attributions(start)
-    result = inputs.result(lambda maps: correlated(maps)[0], better="higher", own=own)
-    return dataclasses.replace(result, standard_error=correlated(own)[1].float())
+    attributions = inputs.attributions(start)
+    result = inputs.result(
+        lambda maps: correlated(maps)[0], better="higher", attributions=attributions
+    )
+    return dataclasses.replace(result, standard_error=correlated(attributions)[1].float())
 
 
 def infidelity(
@@ -137,17 +139,19 @@ def infidelity(
     start, chosen, drops, cells = _without_subsets(inputs, baseline, subsets, share, grid)
 
     def squares_of(maps: Tensor) -> Tensor:
-        told = torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells).double())
+        attributed = torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells).double())
         lost = drops.double()
-        factor = torch.ones((), dtype=torch.float64, device=told.device)
+        factor = torch.ones((), dtype=torch.float64, device=attributed.device)
         if normalize:
-            squares = told.square().sum(dim=2, keepdim=True)
-            factor = (told * lost).sum(dim=2, keepdim=True) / squares.where(squares > 0, 1)
-        return (factor.clamp(min=0) * told - lost).square()
+            squares = attributed.square().sum(dim=2, keepdim=True)
+            factor = (attributed * lost).sum(dim=2, keepdim=True) / squares.where(squares > 0, 1)
+        return (factor.clamp(min=0) * attributed - lost).square()
 
-    own = inputs.attributions(start)
-    result = inputs.result(lambda maps: squares_of(maps).mean(dim=2), better="lower", own=own)
-    error = squares_of(own).std(dim=2) / chosen.shape[1] ** 0.5
+    attributions = inputs.attributions(start)
+    result = inputs.result(
+        lambda maps: squares_of(maps).mean(dim=2), better="lower", attributions=attributions
+    )
+    error = squares_of(attributions).std(dim=2) / chosen.shape[1] ** 0.5
     return dataclasses.replace(result, standard_error=error.float())
 
 
@@ -211,9 +215,9 @@ def _removed(
     flat = chosen.flatten(0, 1)
 
     def make(part: slice) -> Tensor:
-        own = rows[part] // subsets
+        image = rows[part] // subsets
         gone = flat[rows[part]][:, number].unsqueeze(1)
-        return start[own].where(gone, images[own])
+        return start[image].where(gone, images[image])
 
     without = inputs.scores(make, rows // subsets).unflatten(0, (n, subsets))
     drops = (inputs.unchanged.unsqueeze(1) - without).transpose(1, 2)
@@ -226,9 +230,9 @@ def _cell_sums(maps: Tensor, cells: Tensor) -> Tensor:
     return sums.index_add_(2, cells.flatten(), maps.flatten(2))
 
 
-def _correlation(told: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
+def _correlation(attributed: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
     """Return Pearson's correlation along the last axis and its jackknife standard error."""
-    x, y = told.double(), lost.double()
+    x, y = attributed.double(), lost.double()
     count = x.shape[2]
     flat_x, flat_y = (v.std(dim=2) <= 1e-6 * v.abs().amax(dim=2) for v in (x, y))
     x, y = x - x.mean(dim=2, keepdim=True), y - y.mean(dim=2, keepdim=True)

@@ -84,9 +84,9 @@ def sufficiency(
             limits = shown.flatten()
 
             def make(part: slice) -> Tensor:
-                own = rows[part] // k
+                image = rows[part] // k
                 limit = limits[part].view(-1, *[1] * (images.ndim - 2))
-                return images[own].where((places[which[part]] < limit).unsqueeze(1), start[own])
+                return images[image].where((places[which[part]] < limit).unsqueeze(1), start[image])
 
             scores = inputs.scores(make, rows // k)
             return scores.gather(1, (rows % k).unsqueeze(1)).view(n, k) >= goal
@@ -95,8 +95,8 @@ def sufficiency(
         many = torch.where(enough(few), 0, many)
         while bool((many - few > 1).any()):
             middle = (few + many) // 2
-            kept = enough(middle)
-            few, many = few.where(kept | (many == 0), middle), middle.where(kept, many)
+            preserved = enough(middle)
+            few, many = few.where(preserved | (many == 0), middle), middle.where(preserved, many)
         return (many / pixels).where(inputs.unchanged > 0, torch.nan)
 
     return inputs.result(values_of, better="lower")

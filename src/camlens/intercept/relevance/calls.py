@@ -76,7 +76,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class ReplacedCall:
     """A call to replace, with its arguments.
 
     Attributes:
@@ -93,7 +93,7 @@ class Given:
     kwargs: Mapping[str, Any]
     values: Mapping[str, Any]
 
-    def call(self) -> Any:
+    def execute(self) -> Any:
         """Execute the original call."""
         return self.func(*self.args, **self.kwargs)
 
@@ -106,26 +106,26 @@ def arguments(spelled: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> d
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-def convolution(name: str, given: Mapping[str, Any]) -> tuple[Convolution, Tensor]:
+def convolution(name: str, arguments: Mapping[str, Any]) -> tuple[Convolution, Tensor]:
     """Return the layer that a call of ``conv2d`` or a similar function computes.
 
     Args:
         name: the function's name.
-        given: its arguments by name.
+        arguments: its arguments by name.
 
     Returns:
         The layer and its inputs. With ``padding="same"`` the inputs are padded already, as the
         numbers of zeros on the two sides may differ.
     """
-    inputs, weight = given["input"], given["weight"]
+    inputs, weight = arguments["input"], arguments["weight"]
     axes = weight.ndim - 2
 
     def each(option: str, default: int) -> list[int]:
-        value = given.get(option, default)
+        value = arguments.get(option, default)
         values = [value] if isinstance(value, int) else list(value)
         return values * axes if len(values) == 1 else values
 
-    dilation, padding = each("dilation", 1), given.get("padding", 0)
+    dilation, padding = each("dilation", 1), arguments.get("padding", 0)
     if padding == "same":
         spans = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
         sides = [side for span in reversed(spans) for side in (span // 2, span - span // 2)]
@@ -139,7 +139,7 @@ def convolution(name: str, given: Mapping[str, Any]) -> tuple[Convolution, Tenso
             stride=each("stride", 1),
             padding=amounts,
             dilation=dilation,
-            groups=given.get("groups", 1),
+            groups=arguments.get("groups", 1),
             backward=backward,
             output_padding=each("output_padding", 0),
         ),

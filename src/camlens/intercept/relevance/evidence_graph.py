@@ -99,11 +99,11 @@ class EvidenceGraph:
     def reaches(self, node: Node) -> bool:
         """Return whether a node's result depends on the images."""
 
-        def own(at: Node) -> bool | None:
+        def alone(at: Node) -> bool | None:
             variable = getattr(at, "variable", None)
             return None if variable is None else id(variable) not in self._constants
 
-        return _settled(node, self._evidence, own, any)
+        return _settled(node, self._evidence, alone, any)
 
     def behind_a_rule(self, tensor: Tensor) -> bool:
         """Return whether a layer with a rule lies between the images and a tensor."""
@@ -116,7 +116,7 @@ class EvidenceGraph:
     def nonnegative(self, tensor: Tensor) -> bool:
         """Return whether the graph alone proves that no value is negative."""
 
-        def own(at: Node) -> bool | None:
+        def alone(at: Node) -> bool | None:
             if kind(at) == "Relu" or rectifies(at):
                 return True
             if kind(at) == "Add":
@@ -125,7 +125,7 @@ class EvidenceGraph:
                 return None if alike else False
             return None if kind(at) in _KEEPING and function(at) is None else False
 
-        return tensor.grad_fn is not None and _settled(tensor.grad_fn, self._positive, own, all)
+        return tensor.grad_fn is not None and _settled(tensor.grad_fn, self._positive, alone, all)
 
     def factors(self, node: Node) -> int:
         """Return the number of a node's operands that depend on the images."""
@@ -211,7 +211,7 @@ _LAYERS = frozenset(
 def _settled(
     start: Node,
     known: dict[Node, bool],
-    own: Callable[[Node], bool | None],
+    alone: Callable[[Node], bool | None],
     combine: Callable[[Iterable[bool]], bool],
 ) -> bool:
     """Evaluate a property of a node, from itself or from the nodes before it.
@@ -224,9 +224,9 @@ def _settled(
         if node in known:
             stack.pop()
             continue
-        alone = own(node)
-        if alone is not None:
-            known[node] = alone
+        value = alone(node)
+        if value is not None:
+            known[node] = value
             continue
         follow = [following for following, _ in node.next_functions]
         missing = [n for n in follow if n is not None and n not in known]

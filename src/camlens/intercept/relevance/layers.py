@@ -28,7 +28,7 @@ from .calls import (
     CONVOLUTIONS,
     INSPECTIONS,
     SAFE_ON_PARTS,
-    Given,
+    ReplacedCall,
     arguments,
     convolution,
 )
@@ -124,7 +124,7 @@ class Relevance(Interception):
         if not any(map(self.graph.holds, values.values())):
             return func(*args, **kwargs)
         check_no_checkpoint(f"{self.name}'s rules")
-        return replace(Given(spelled, func, args, kwargs, values))
+        return replace(ReplacedCall(spelled, func, args, kwargs, values))
 
     def _check_part(self, spelled: str, args: Sequence[Any]) -> None:
         """Refuse in-place writes to a part of a tensor, which the graph does not show correctly."""
@@ -134,7 +134,7 @@ class Relevance(Interception):
             if part and any(map(self.graph.holds, args)):
                 raise ValueError(self.unruled(f"{spelled} on a part of a tensor"))
 
-    def replacement(self, spelled: str) -> Callable[[Given], Any] | None:
+    def replacement(self, spelled: str) -> Callable[[ReplacedCall], Any] | None:
         """Return the function that replaces calls of this name, or None."""
         name = spelled.rstrip("_")
         if name in CONVOLUTIONS:
@@ -188,15 +188,15 @@ class Relevance(Interception):
                     raise ValueError(self.unruled("a layer whose input or output is overwritten"))
                 prepared.finish(dataclasses.replace(call, outputs=value.detach()))
 
-    def _convolution(self, given: Given) -> Tensor:
-        values = given.values
+    def _convolution(self, call: ReplacedCall) -> Tensor:
+        values = call.values
         if values["input"].ndim != values["weight"].ndim:
-            raise ValueError(self.unruled(f"{given.spelled} of images that are not in a batch"))
-        layer, inputs = convolution(given.spelled, values)
+            raise ValueError(self.unruled(f"{call.spelled} of images that are not in a batch"))
+        layer, inputs = convolution(call.spelled, values)
         return self._applied(layer, self.rules.convolution, {**values, "input": inputs})
 
-    def _linear(self, given: Given) -> Tensor:
-        return self._applied(Dense(), self.rules.dense, given.values)
+    def _linear(self, call: ReplacedCall) -> Tensor:
+        return self._applied(Dense(), self.rules.dense, call.values)
 
     def _applied(self, layer: LinearLayer, rule: Rule, values: Mapping[str, Any]) -> Tensor:
         inputs, weight, bias = values["input"], values["weight"], values.get("bias")
@@ -246,8 +246,8 @@ class Relevance(Interception):
         self._calls[result] = (result._version, call)
         return result
 
-    def _norm(self, given: Given) -> Tensor:
-        values = given.values
+    def _norm(self, replaced: ReplacedCall) -> Tensor:
+        values = replaced.values
         mean, variance = values.get("running_mean"), values.get("running_var")
         if values.get("training", False) or mean is None or variance is None:
             raise ValueError(
@@ -279,22 +279,22 @@ class Relevance(Interception):
         weight = call.layer.scaled(call.weight, scale)
         return self._result(dataclasses.replace(call, weight=weight, bias=merged), outputs)
 
-    def _activation(self, given: Given) -> Any:
-        values, name = given.values, given.spelled.rstrip("_")
+    def _activation(self, call: ReplacedCall) -> Any:
+        values, name = call.values, call.spelled.rstrip("_")
         inputs, at_zero = values["input"], ACTIVATIONS[name]
         if name in BOUNDS:
             bounds = [values.get(b, d) for b, d in BOUNDS[name]]
             low, high = bounds
             if not all(isinstance(b, (int, float)) for b in bounds) or not low <= 0 < high:
-                return given.call()  # a ReLU, or an operation that the check of the graph refuses
+                return call.execute()  # a ReLU, or an operation that the check of the graph refuses
             at_zero = 0.0 if low == 0 else 1.0
-        inplace = given.spelled.endswith("_") or bool(values.get("inplace", False))
+        inplace = call.spelled.endswith("_") or bool(values.get("inplace", False))
         if inplace and inputs._is_view():
             raise ValueError(self.unruled(f"{name} in place on a part of a tensor"))
         options = {k: v for k, v in values.items() if k not in ("input", "inplace")}
         with torch.no_grad():
-            own = inputs.detach().clone() if inplace else inputs.detach()
-            outputs = given.func(own, **options)
+            copied = inputs.detach().clone() if inplace else inputs.detach()
+            outputs = call.func(copied, **options)
         return Activation.apply(inputs, (outputs,), at_zero, inplace)
 
 

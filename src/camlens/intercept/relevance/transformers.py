@@ -11,7 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..attention_by_definition import check_explainable, multi_head, scaled_dot_product
 from .backward import halved
-from .calls import PRODUCTS, Given
+from .calls import PRODUCTS, ReplacedCall
 from .layers import Relevance, Rules
 
 
@@ -51,7 +51,7 @@ class AttentionRelevance(Relevance):
         self._sigmoids = WeakTensorKeyDictionary()
         self._multiples = WeakTensorKeyDictionary()
 
-    def replacement(self, spelled: str) -> Callable[[Given], Any] | None:
+    def replacement(self, spelled: str) -> Callable[[ReplacedCall], Any] | None:
         """Return the function that replaces calls of this name, or None."""
         if spelled.rstrip("_") in PRODUCTS:
             return self._product
@@ -67,31 +67,31 @@ class AttentionRelevance(Relevance):
             "multi_head_attention_forward": self._heads,
         }.get(spelled) or super().replacement(spelled)
 
-    def _product(self, given: Given) -> Any:
+    def _product(self, call: ReplacedCall) -> Any:
         tensors = [
             part
-            for value in given.values.values()
+            for value in call.values.values()
             for part in (value if isinstance(value, (list, tuple)) else [value])
         ]
         factors = sum(map(self.graph.holds, tensors))
-        if given.spelled in ("mul", "multiply"):
+        if call.spelled in ("mul", "multiply"):
             left, right = tensors[:2]
             for x, gate in ((left, right), (right, left)):
                 if self._gated_by_itself(x, gate):  # SiLU or CLIP's GELU, written out
                     return x * gate.detach()
         if factors > 2:
             raise ValueError(self.unruled("a product of more than two image-dependent tensors"))
-        if factors == 2 and given.spelled.endswith("_") and tensors[0]._is_view():
-            raise ValueError(self.unruled(f"{given.spelled} on a part of a tensor"))
-        result = given.call()
-        if factors == 1 and given.spelled == "mul" and isinstance(tensors[1], (int, float)):
+        if factors == 2 and call.spelled.endswith("_") and tensors[0]._is_view():
+            raise ValueError(self.unruled(f"{call.spelled} on a part of a tensor"))
+        result = call.execute()
+        if factors == 1 and call.spelled == "mul" and isinstance(tensors[1], (int, float)):
             self._multiples[result] = (tensors[0], tensors[0]._version)
         return halved(result) if factors == 2 else result
 
-    def _sigmoid(self, given: Given) -> Tensor:
+    def _sigmoid(self, call: ReplacedCall) -> Tensor:
         """Record a sigmoid's input, as x times the sigmoid of a multiple of x is an activation."""
-        result: Tensor = given.call()
-        x = given.values["input"]
+        result: Tensor = call.execute()
+        x = call.values["input"]
         self._sigmoids[result] = self._multiples.get(x, (x, x._version))
         return result
 
@@ -101,17 +101,17 @@ class AttentionRelevance(Relevance):
         source, version = self._sigmoids.get(gate, (None, None))
         return source is x and version == x._version
 
-    def _attention(self, given: Given) -> Tensor:
-        check_explainable(given.values)
-        return self.intercepting(lambda: scaled_dot_product(given.values))
+    def _attention(self, call: ReplacedCall) -> Tensor:
+        check_explainable(call.values)
+        return self.intercepting(lambda: scaled_dot_product(call.values))
 
-    def _heads(self, given: Given) -> tuple[Tensor, Tensor | None]:
-        check_explainable(given.values)
-        return self.intercepting(lambda: multi_head(given.values))
+    def _heads(self, call: ReplacedCall) -> tuple[Tensor, Tensor | None]:
+        check_explainable(call.values)
+        return self.intercepting(lambda: multi_head(call.values))
 
 
-def _constant(given: Given) -> Tensor:
-    result: Tensor = given.call()
+def _constant(call: ReplacedCall) -> Tensor:
+    result: Tensor = call.execute()
     return result.detach()
 
 
