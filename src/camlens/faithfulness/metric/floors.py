@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,14 +11,12 @@ from torch.nn.functional import pad
 from ... import heatmap
 from ...explainers.perturbations import exact
 from ..infill import blurred
+from .noise import noise_of_each
 
 
 def random_maps(images: Tensor, seeds: Tensor) -> Tensor:
     """Return uniform noise, different for each image."""
-    shape = images.shape[2:]
-    return torch.stack(
-        [torch.rand(1, *shape, **_draw(seed), dtype=torch.float32) for seed in seeds.tolist()]
-    ).to(images.device)
+    return noise_of_each(torch.rand, (1, *images.shape[2:]), seeds).to(images.device)
 
 
 def blurred_random_maps(images: Tensor, seeds: Tensor) -> Tensor:
@@ -70,11 +67,6 @@ FLOORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "edges": edge_maps,
     "input": input_maps,
 }
-
-
-def _draw(seed: int) -> dict[str, Any]:
-    # On the CPU, whatever the default device, so that a seed gives the same map on every device.
-    return {"generator": torch.Generator("cpu").manual_seed(seed), "device": "cpu"}
 
 
 def _sobel(values: Tensor, axis: int, *, derivative: bool) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...explanation import Explanation
 from ..metric.inputs import MetricInputs, own_targets
+from ..metric.noise import noise_of_each
 from ..metric.options import MetricOptions
 from ..metric.pixel_order import ranks
 from ..metric.result import MetricResult
@@ -103,7 +104,7 @@ def road(
             f"{percentages!r}, which remove {counts.tolist()}"
         )
     counts = counts.to(images.device)
-    added = noise * _noise(images, inputs.seeds)
+    added = noise * noise_of_each(torch.randn, images.shape[1:], inputs.seeds).to(images)
 
     def curve_of(maps: Tensor, first: str) -> Tensor:
         places = ranks(maps, inputs.seeds).flatten(0, 1)
@@ -127,16 +128,3 @@ def road(
     return inputs.result(
         values_of, better="lower" if order == "most" else "higher", steps=torch.tensor(shares)
     )
-
-
-def _noise(images: Tensor, seeds: Tensor) -> Tensor:
-    draws = [
-        torch.randn(
-            images.shape[1:],
-            generator=torch.Generator("cpu").manual_seed(seed),
-            device="cpu",
-            dtype=torch.float32,
-        )
-        for seed in seeds.tolist()
-    ]
-    return torch.stack(draws).to(images)

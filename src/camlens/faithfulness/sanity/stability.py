@@ -12,6 +12,7 @@ from ...model import check_images
 from ...options import integer
 from ..metric.floors import FLOORS
 from ..metric.inputs import MetricInputs, explained
+from ..metric.noise import noise_of_each
 from ..metric.options import MetricOptions
 from ..metric.result import MetricResult
 
@@ -63,7 +64,8 @@ def sensitivity(
     before = {name: FLOORS[name](images, inputs.seeds) for name in floors}
     for sample in range(samples):
         seeds = inputs.seeds + (sample + 1) * _SAMPLES
-        changed = images + radius * _noise(images, seeds)
+        noise = 2 * noise_of_each(torch.rand, images.shape[1:], seeds) - 1
+        changed = images + radius * noise.to(images)
         moved = again(changed).raw
         worst = torch.maximum(worst.to(moved), _change(explanation.raw, moved))
         for name, most in floors.items():
@@ -76,20 +78,6 @@ def sensitivity(
         floor_values={name: most.expand_as(worst) for name, most in floors.items()},
         seed=inputs.options.seed,
     )
-
-
-def _noise(images: Tensor, seeds: Tensor) -> Tensor:
-    """Return uniform noise within [-1, 1], the same on every device."""
-    draws = [
-        torch.rand(
-            images.shape[1:],
-            generator=torch.Generator("cpu").manual_seed(seed),
-            device="cpu",
-            dtype=torch.float32,
-        )
-        for seed in seeds.tolist()
-    ]
-    return (2 * torch.stack(draws) - 1).to(images)
 
 
 def _change(before: Tensor, after: Tensor) -> Tensor:
