@@ -84,7 +84,7 @@ class _Answer:
     """Output state of the running command: whether it writes JSON, and whether it has done so."""
 
     as_json: bool = False
-    given: bool = False
+    written: bool = False
 
 
 _answer = _Answer()
@@ -92,7 +92,7 @@ _answer = _Answer()
 
 @contextlib.contextmanager
 def answering(*, as_json: bool) -> Iterator[None]:
-    """Answer with one JSON document, or with text, inside the block."""
+    """Within the block, write the results as one JSON document, or as text."""
     global _answer  # noqa: PLW0603  (a process runs one command at a time)
     before, _answer = _answer, _Answer(as_json)
     try:
@@ -117,13 +117,13 @@ def redirected() -> Iterator[None]:
 
 def document(content: object) -> None:
     """Write one JSON document."""
-    _answer.given = True
+    _answer.written = True
     typer.echo(json.dumps(jsonable(content), indent=2, allow_nan=False))
 
 
 def document_error(text: str) -> None:
-    """Write an error as a JSON document if the command answers in JSON."""
-    if _answer.as_json and not _answer.given:
+    """Write an error as a JSON document if the command writes JSON and has not done so yet."""
+    if _answer.as_json and not _answer.written:
         document({"error": text})
 
 
@@ -153,7 +153,7 @@ def rows_of(table: Any) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def progress(total: int, what: str) -> Iterator[Callable[[int], object]]:
+def progress(total: int, label: str) -> Iterator[Callable[[int], object]]:
     """Show a progress bar if standard error is a terminal and there is more than one item.
 
     Yields a function that advances the bar by a number of items, from any thread.
@@ -162,9 +162,9 @@ def progress(total: int, what: str) -> Iterator[Callable[[int], object]]:
     if total < 2 or not console.is_terminal:
         yield lambda count: None
         return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(label, total=total)
         yield lambda count: bar.advance(task, count)
 
 

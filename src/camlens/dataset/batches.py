@@ -122,7 +122,7 @@ class _Order(Sampler[list[int]]):
 
 
 @contextlib.contextmanager
-def dead_workers_told() -> Iterator[None]:
+def explain_dead_workers() -> Iterator[None]:
     """Explain the error when a process that reads images has died.
 
     Torch raises it from a signal handler, so it can occur anywhere in the main thread.

@@ -17,7 +17,7 @@ from ..explainers.base import Explainer
 from ..explainers.concepts import DeepFeatureFactorization
 from ..model import check_mode
 from . import manifest
-from .batches import Cut, dead_workers_told, load
+from .batches import Cut, explain_dead_workers, load
 from .descriptions import describe_explainer, describe_run
 from .fingerprint import Walk
 from .options import RunOptions
@@ -155,7 +155,7 @@ class ShardTask:
         if not shards:
             return
         loaded = load(self.dataset, self._cut, shards, self.options.num_workers)
-        with dead_workers_told(), contextlib.closing(loaded) as batches:
+        with explain_dead_workers(), contextlib.closing(loaded) as batches:
             work_through(
                 batches,
                 self.explainers,

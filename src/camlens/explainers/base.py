@@ -187,6 +187,11 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
+def without_autocast(images: Tensor) -> torch.autocast:
+    """Return a context without autocast: sums over many passes need more than half precision."""
+    return torch.autocast(images.device.type, enabled=False)
+
+
 def _outside_inference(value: Any) -> Any:
     """Return a copy of a tensor that was made in inference mode, which autograd refuses."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value

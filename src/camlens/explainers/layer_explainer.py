@@ -33,9 +33,8 @@ class LayerExplainer(Explainer):
             ``camlens.layouts.tokens(prefix, grid)`` or your own function to (N, C, *grid).
         registration: where to draw the map's cells. ``"stretched"``: stretch the map over the
             image, or, if the model itself pads or crops its images, over the part that it uses.
-            ``"measured"``: draw each cell at the place that it was measured to respond to; the
-            measurement costs about a forward and a backward pass of a small batch in the first
-            call.
+            ``"measured"``: draw each cell at the place that it was measured to respond to. The
+            first call then takes another 64 forward and backward passes of one image.
         fuse: how to combine the maps of several layers, see :func:`camlens.heatmap.fuse`:
             ``"mean"``, or ``"product"``, which retains the evidence that all layers agree on
             (RefineCAM, with Grad-CAM++).

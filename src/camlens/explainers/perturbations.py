@@ -15,7 +15,7 @@ from ..layers.measurement_cache import inputs_key
 from ..methods import path, perturbation
 from ..options import each_axis, integer
 from ..probe import Probe
-from .base import Attribution, Explainer, at_least_float32
+from .base import Attribution, Explainer, at_least_float32, without_autocast
 from .changed_scores import read_all
 
 __all__ = ["RISE", "Occlusion", "Perturbation"]
@@ -140,7 +140,7 @@ class Occlusion(Perturbation):
         unchanged = at_least_float32(probe.unchanged().scores)
         scores = self.scores(probe, make, source).unflatten(0, (n, each))
         drops = (unchanged.unsqueeze(1) - scores).mT.unflatten(2, counts)
-        with exact(images):
+        with without_autocast(images):
             falls = perturbation.occlusion(drops, covers).unsqueeze(2)
         return Attribution(
             raw=path.positive_evidence(falls),
@@ -244,7 +244,7 @@ class RISE(Perturbation):
                 return torch.lerp(baseline, image, draw(rows).unsqueeze(1).to(image.dtype))
 
             scores = self.scores(probe, make, source)
-            with exact(image):
+            with without_autocast(image):
                 mean, error = perturbation.rise(self._sums(scores, draw), self.masks, self.keep)
             maps.append(mean)
             errors.append(error)
@@ -286,12 +286,7 @@ class RISE(Perturbation):
         shown, shifts = shown.to(device), shifts.to(device)
 
         def draw(rows: slice) -> Tensor:
-            with exact(probe.images):
+            with without_autocast(probe.images):
                 return perturbation.smooth_masks(shown[rows].float(), shifts[rows], tables)
 
         return cells, draw
-
-
-def exact(images: Tensor) -> torch.autocast:
-    """Return a context without autocast: sums over many passes need more than half precision."""
-    return torch.autocast(images.device.type, enabled=False)

@@ -14,10 +14,9 @@ from ..options import integer
 from ..probe import Probe
 from ..registration import Registration, place
 from ..targets import Selection, probabilities
-from .base import Attribution, at_least_float32
+from .base import Attribution, at_least_float32, without_autocast
 from .changed_scores import read_all
 from .layer_explainer import LayerExplainer
-from .perturbations import exact
 
 __all__ = ["ScoreCAM"]
 
@@ -110,7 +109,7 @@ class ScoreCAM(LayerExplainer):
                 progress=self._progress,
             )
             scores = scores.index_put((source, channel), masked_scores.to(scores.dtype))
-        with exact(images):
+        with without_autocast(images):
             return perturbation.score_cam(
                 activations, scores, alive, normalized=self.weights == "paper"
             )

@@ -160,14 +160,17 @@ class Probe:
         return selection
 
     def fixed_targets(self) -> Targets:
-        """Return the targets of changed images: classes of the unchanged images, or a callable."""
+        """Return what to explain in changed images: the unchanged images' classes, or a callable.
+
+        Classes have a row for each unchanged image; :meth:`fixed_rows` selects those needed.
+        """
         if callable(self.targets) and not isinstance(self.targets, PerImage):
             return self.targets
         unchanged = self.unchanged()
         return self._fixed or unchanged.classes
 
     def fixed_rows(self, source: Tensor) -> Targets:
-        """Return the targets of changed images.
+        """Return the rows of :meth:`fixed_targets` for changed images.
 
         Args:
             source: (m,) int64, the image that each was made from.

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ... import heatmap
-from ...explainers.perturbations import exact
+from ...explainers.base import without_autocast
 from ..infill import blurred
 from .noise import noise_of_each
 
@@ -21,7 +21,7 @@ def random_maps(images: Tensor, seeds: Tensor) -> Tensor:
 
 def blurred_random_maps(images: Tensor, seeds: Tensor) -> Tensor:
     """Return noise as smooth as a map on a coarse grid: blurred and rescaled to [0, 1]."""
-    with exact(images):  # rounding would create ties
+    with without_autocast(images):  # rounding would create ties
         smooth = blurred(random_maps(images, seeds))
     axes = tuple(range(2, smooth.ndim))
     least, most = smooth.amin(dim=axes, keepdim=True), smooth.amax(dim=axes, keepdim=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, conv2d, conv3d
 
 from ...baselines import Baseline, baseline_images, check_baseline
-from ...explainers.perturbations import exact
+from ...explainers.base import without_autocast
 from ...explanation import Explanation
 from ...options import integer
 from ..metric.inputs import MetricInputs, own_targets
@@ -131,7 +131,7 @@ def rise_blur(images: Tensor) -> Tensor:
         shape = [-1 if position == axis else 1 for position in range(axes)]
         weight = kernel.view(shape).expand(channels, 1, *[-1] * axes)
         sides = tuple(5 * (position == axis) for position in range(axes))
-        with exact(images):
+        with without_autocast(images):
             blurred = _CONVOLUTIONS[axes](blurred, weight, padding=sides, groups=channels)
     return blurred.to(images)
 

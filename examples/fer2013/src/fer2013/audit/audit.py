@@ -1,4 +1,4 @@
-"""The command ``audit``: find duplicates, blanks and label errors, and write an index without."""
+"""The command ``audit``: find duplicates, blanks and label errors, and index all other images."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from camlens import regions
 
 from ..files import write_csv, write_figure
-from .report import FACTS, by_class, only, words
+from .report import FACTS, by_class, only, with_intervals
 
 _VALUES = {"density": "density of the heat", "excess": "excess, in each network's logits"}
 
@@ -87,7 +87,9 @@ def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
 def _printed(values: pd.DataFrame, value: str) -> str:
     """Return a value by emotion and network (rows) and region (columns) as text."""
     mean = f"mean_{value}"
-    cells = words(values, mean, f"low_{value}", f"high_{value}").where(values[mean].notna(), "-")
+    cells = with_intervals(values, mean, f"low_{value}", f"high_{value}").where(
+        values[mean].notna(), "-"
+    )
     wide = values.assign(cell=cells).pivot_table(
         "cell", ["emotion", "network"], "region", aggfunc="first", sort=False
     )

@@ -20,7 +20,7 @@ _DENSITY = ("mean", "low", "high")
 _LIFT = ("lift", "lift_low", "lift_high")
 
 
-def say(title: str, table: pd.DataFrame, path: Path) -> Iterator[str]:
+def write_table(title: str, table: pd.DataFrame, path: Path) -> Iterator[str]:
     """Write a table as CSV, and yield it as text."""
     write_csv(table, path)
     yield f"\n{title}:"
@@ -35,7 +35,7 @@ def report(table: pd.DataFrame, out: Path) -> Iterator[str]:
     write_csv(density, out / "density.csv")
     write_csv(effect, out / "effect.csv")
     title = "agreement of density and effect (mean over the maps of Spearman's rank correlation)"
-    yield from say(title, _agreement(table), out / "agreement.csv")
+    yield from write_table(title, _agreement(table), out / "agreement.csv")
     for k, who in ((0, ""), (1, "_runner_up")):
         yield from _claims(only(density, k=k), only(effect, k=k), out, who)
     main = only(table, method="GradCAM", layer=table["layer"].iloc[0], k=0)
@@ -60,7 +60,7 @@ def _claims(density: pd.DataFrame, effect: pd.DataFrame, out: Path, who: str) ->
         yield verdict.to_string(index=False)
         printed = judged[["source", "emotion", "region", "n"]].copy()
         for value in ("density", "lift", "excess"):
-            printed[value] = words(judged, value, f"{value} low", f"{value} high")
+            printed[value] = with_intervals(judged, value, f"{value} low", f"{value} high")
         write_csv(printed.assign(verdict=judged["verdict"]), out / f"claims_{name}.csv")
         write_csv(_matrix(some, *_DENSITY), out / f"density_{name}.csv")
         write_csv(_matrix(some, *_LIFT), out / f"lift_{name}.csv")
@@ -92,14 +92,14 @@ def _agreement(table: pd.DataFrame) -> pd.DataFrame:
 
 def _matrix(summary: pd.DataFrame, mean: str, low: str, high: str) -> pd.DataFrame:
     """Return a table of emotions by regions with numbers as text."""
-    cells = words(summary, mean, low, high).where(summary["enough"], summary["note"])
+    cells = with_intervals(summary, mean, low, high).where(summary["enough"], summary["note"])
     wide = summary.assign(cell=cells).pivot_table(
         "cell", "target", "region", aggfunc="first", sort=False
     )
     return wide.sort_index(key=by_class).rename_axis("emotion").reset_index()
 
 
-def words(table: pd.DataFrame, mean: str, low: str, high: str) -> pd.Series:
+def with_intervals(table: pd.DataFrame, mean: str, low: str, high: str) -> pd.Series:
     """Return each row's number with its interval as text; the arguments are column names."""
     template = "{:.2f} [{:.2f},\N{NO-BREAK SPACE}{:.2f}]".format
     return pd.Series(map(template, table[mean], table[low], table[high]), table.index, dtype=object)

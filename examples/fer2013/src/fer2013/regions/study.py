@@ -17,7 +17,7 @@ from ..files import write_json
 from . import claims
 from .masks import compare_masks
 from .planted_evidence import planted
-from .report import FACTS, report, say
+from .report import FACTS, report, write_table
 from .subject import Subject
 
 #: The compared methods.
@@ -52,20 +52,20 @@ def study(
     if mesh is not None:
         compared = compare_masks(subject.images[:1000], yunet, mesh)
         title = f"masks, mean IoU with MediaPipe's mesh over {compared.attrs['faces']} faces"
-        yield from say(title, compared, out / "masks.csv")
+        yield from write_table(title, compared, out / "masks.csv")
     deck = at_the_decks_layer(subject)
     title = f"VGG19's last convolution at 48x48 pixels, with a grid of {deck.attrs['grid']}"
-    yield from say(title, deck, out / "deck_layer.csv")
+    yield from write_table(title, deck, out / "deck_layer.csv")
     unclear = set(deck["region"][deck["resolvable in"] < 0.5])
     for emotion, parts in claims.DECK.items():
         lost = [part for part in parts if part in unclear]
         verdict = f"{claims.NOT_RESOLVABLE} ({', '.join(lost)})" if lost else "resolvable"
         yield f"the deck's claim for {emotion} ({', '.join(parts)}): {verdict}"
     outcomes = pd.DataFrame([planted(subject.images[:2000].cpu(), r) for r in PLANTED])
-    yield from say("planted evidence", outcomes, out / "planted.csv")
+    yield from write_table("planted evidence", outcomes, out / "planted.csv")
     yield from report(measure(subject), out)
-    yield from say("infills", compare_infills(subject), out / "infills.csv")
-    yield from say("action units", facial_action(subject), out / "units.csv")
+    yield from write_table("infills", compare_infills(subject), out / "infills.csv")
+    yield from write_table("action units", facial_action(subject), out / "units.csv")
     yield f"\nwrote {out}"
 
 
