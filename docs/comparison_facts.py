@@ -1,4 +1,4 @@
-"""What the page "Beside other libraries" says of them, tried on networks of a few layers.
+"""What the page "Compared with other libraries" says of them, tried on networks of a few layers.
 
 Run it with the libraries' environment: ``.venv-bench/bin/python docs/comparison_facts.py``. What
 the page says of metrics is tried by ``benchmarks/test_metric_parity.py``; some are shown here.

@@ -85,8 +85,8 @@ factorize = camlens.DeepFeatureFactorization(model, layer, concepts=4, signed=Tr
 figure = factorize(images).show(pictures, classes=CLASSES)
 
 # %%
-# Gradients by the image
-# ----------------------
+# Gradients with respect to the image
+# -----------------------------------
 # These maps have the resolution of the network's input. Grey is zero, light is positive, dark is
 # negative. LRP distributes the score itself over the pixels, layer by layer.
 
@@ -118,7 +118,7 @@ print(f"FullGrad's gradients miss the score by up to {gap.max():.1f}")
 # Perturbations
 # -------------
 # These methods use no gradient: they change the image and measure the score. Here they explain
-# probabilities, from a softmax behind the network. Hidden parts are grey.
+# probabilities, from a softmax after the network. Hidden parts are grey.
 
 likely = torch.nn.Sequential(model, torch.nn.Softmax(dim=1)).eval()
 grey = 0.508  # the mean of the training set
@@ -171,7 +171,7 @@ print(f"integrated gradients add up to the scores' difference within {gap.max():
 # An independent reference
 # ------------------------
 # Grad-CAM in plain PyTorch, by equations 1 and 2 of its paper, without a line of camlens. The head
-# behind the block begins at ``model.head``.
+# after the block begins at ``model.head``.
 
 grid = model.blocks((images - 0.508) / 0.252).detach().requires_grad_()  # (2, 256, 12, 12)
 score = model.head(grid).amax(dim=1).sum()  # image n's score depends on image n alone
