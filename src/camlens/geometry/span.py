@@ -19,7 +19,7 @@ _ROWS = 32
 _NEAR = 0.5
 
 
-def span(own: Tensor, images: Tensor, padding: Sequence[float]) -> Span | None:
+def span(inputs: Tensor, images: Tensor, padding: Sequence[float]) -> Span | None:
     """Return the part of the images that the input of a model's first layer covers.
 
     Padding, cropping and resizing keep each row of pixels in one place, so the centroids of the
@@ -27,18 +27,18 @@ def span(own: Tensor, images: Tensor, padding: Sequence[float]) -> Span | None:
     of other rows.
 
     Args:
-        own: (N, C, *size) or (N, *size, C), which the model made of the images, with its graph.
+        inputs: (N, C, *size) or (N, *size, C), which the model made of the images, with its graph.
         images: (N, C, *size), which require gradients.
         padding: rows at each end along each axis that do not count, see
-            :class:`camlens.intercept.OwnInput`.
+            :class:`camlens.intercept.FirstInput`.
 
     Returns:
-        For each axis the positions at which the first row of ``own`` begins and the last one ends;
+        For each axis the positions at which the first row of ``inputs`` begins and the last one ends;
         None if it is the whole image; ``UNKNOWN`` if the rows follow no line.
     """
     for first in (2, 1):
         dims = range(first, first + images.ndim - 2)
-        lines = [_line(*_centroids(own, images, axis, dim)) for axis, dim in enumerate(dims)]
+        lines = [_line(*_centroids(inputs, images, axis, dim)) for axis, dim in enumerate(dims)]
         found = [line for line in lines if line is not None]
         if len(found) == len(lines):
             break
@@ -49,33 +49,33 @@ def span(own: Tensor, images: Tensor, padding: Sequence[float]) -> Span | None:
     for (start, slope), dim, side, lacking in zip(
         found, dims, images.shape[2:], padding, strict=True
     ):
-        stop = start + slope * own.shape[dim]
+        stop = start + slope * inputs.shape[dim]
         near = max(_NEAR, (lacking + _NEAR) * abs(slope))
         whole &= abs(start) <= near and abs(stop - side) <= near
         ends.append((round(start, 3) + 0.0, round(stop, 3) + 0.0))  # without a negative zero
     return None if whole else tuple(ends)
 
 
-def _centroids(own: Tensor, images: Tensor, axis: int, dim: int) -> tuple[Tensor, Tensor]:
-    """Return rows of ``own`` that have a gradient, and where it lies along an axis of the images.
+def _centroids(inputs: Tensor, images: Tensor, axis: int, dim: int) -> tuple[Tensor, Tensor]:
+    """Return rows of ``inputs`` that have a gradient, and where it lies along an axis of the images.
 
     Args:
-        own: see :func:`span`.
+        inputs: see :func:`span`.
         images: see :func:`span`.
         axis: axis of the images' size.
-        dim: the same axis of ``own``.
+        dim: the same axis of ``inputs``.
 
     Returns:
         The rows' middles in rows and their centroids in pixels, (R,) float64 each.
     """
-    length, side = own.shape[dim], images.shape[axis + 2]
+    length, side = inputs.shape[dim], images.shape[axis + 2]
     rows = torch.linspace(0, length - 1, min(length, _ROWS), device="cpu").round().long().unique()
     others = [other for other in range(images.ndim) if other != axis + 2]
     place = torch.arange(side, dtype=torch.float64, device="cpu") + 0.5
     generator = torch.Generator("cpu").manual_seed(0)
     weights = []
     for row in rows.tolist():
-        values = own.select(dim, row)
+        values = inputs.select(dim, row)
         signs = torch.randint(2, values.shape, generator=generator, device="cpu") * 2 - 1
         score = (values * signs.to(values)).sum()
         (gradient,) = torch.autograd.grad(

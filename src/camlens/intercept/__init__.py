@@ -7,10 +7,10 @@ affect other threads.
 from .attention_calls import AttentionCalls as AttentionCalls
 from .attention_probabilities import AttentionProbabilities as AttentionProbabilities
 from .attention_probabilities import MeanProbabilities as MeanProbabilities
+from .first_inputs import FirstInput as FirstInput
+from .first_inputs import FirstInputs as FirstInputs
 from .modes import Interception as Interception
 from .modes import UnbrokenGradients as UnbrokenGradients
-from .own_input import OwnInput as OwnInput
-from .own_input import OwnInputs as OwnInputs
 from .rectifiers import UNRULED as UNRULED
 from .rectifiers import BackwardRule as BackwardRule
 from .rectifiers import Rule as Rule

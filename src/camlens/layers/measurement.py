@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import geometry
 from ..geometry import Reading, centres
 from ..geometry.span import UNKNOWN, span
-from ..intercept import OwnInput, OwnInputs
+from ..intercept import FirstInput, FirstInputs
 from ..model import layer, named
 from ..probe import Probe, Site
 from ..probe.captures import first_tensor
@@ -132,7 +132,7 @@ class _Runs:
         self.parts: dict[str, tuple[int, int]] = {}
         #: The images of the first run, and what the model's first layers got of them.
         self._images: Tensor | None = None
-        self._found: list[OwnInput] = []
+        self._found: list[FirstInput] = []
         #: By layer: the size of the images so far if it does not mix their pixels, or else how many
         #: of the model's first layers ran before it ended.
         self._stages: dict[str, torch.Size | int] = {}
@@ -164,13 +164,13 @@ class _Runs:
             counts[name] += 1
             if tensor is not None:
                 outputs[name] = tensor.detach().clone()
-                source = own.source(tensor)
-                stages[name] = len(own.found) if source is None else source.shape
+                source = inputs.source(tensor)
+                stages[name] = len(inputs.found) if source is None else source.shape
 
-        own = OwnInputs(images.shape)
-        returned, _ = probe.execute(layers, keep, images, mode=own)
+        inputs = FirstInputs(images.shape)
+        returned, _ = probe.execute(layers, keep, images, mode=inputs)
         if self._images is None:
-            self._images, self._found = images, own.found
+            self._images, self._found = images, inputs.found
         self._stages = stages | self._stages
         if len(self.outputs) < 3:
             self.outputs.append(returned)
@@ -189,11 +189,11 @@ class _Runs:
         """
         stage = self._stages.get(name, 0)
         if isinstance(stage, int):
-            shapes = [own.shape for own in self._found[:stage]]
+            shapes = [found.shape for found in self._found[:stage]]
             before = list(range(stage))
         else:
             shapes = [stage]
-            before = [i for i, own in enumerate(self._found) if own.shape[1:] == stage[1:]]
+            before = [i for i, found in enumerate(self._found) if found.shape[1:] == stage[1:]]
         if not any(map(self._resized, shapes)):
             return None
         spans = {self._spans[i] for i in before}
@@ -208,26 +208,26 @@ class _Runs:
     @functools.cached_property
     def _spans(self) -> list[Span | None]:
         """The part of the images that each of the model's first layers covers."""
-        unknown = [UNKNOWN if self._resized(own.shape) else None for own in self._found]
+        unknown = [UNKNOWN if self._resized(found.shape) else None for found in self._found]
         # Further inputs may decide which part, and the measurement is kept for other values.
         if self._images is None or self.probe.inputs or self.probe.keywords:
             return unknown
         leaf = self._images.detach().clone().requires_grad_()
-        own = OwnInputs(leaf.shape, unbroken=True)
+        inputs = FirstInputs(leaf.shape, unbroken=True)
         try:
-            self.probe.execute([], lambda *_: None, leaf.clone(), gradients=True, mode=own)
-            if [found.shape for found in own.found] != [found.shape for found in self._found]:
+            self.probe.execute([], lambda *_: None, leaf.clone(), gradients=True, mode=inputs)
+            if [found.shape for found in inputs.found] != [found.shape for found in self._found]:
                 return unknown
-            return [self._measured(found, leaf) for found in own.found]
+            return [self._measured(found, leaf) for found in inputs.found]
         except Exception:  # a model that does not record gradients may fail in any way
             return unknown
 
-    def _measured(self, own: OwnInput, leaf: Tensor) -> Span | None:
-        if not self._resized(own.shape):
+    def _measured(self, found: FirstInput, leaf: Tensor) -> Span | None:
+        if not self._resized(found.shape):
             return None
-        if own.tensor is None or not own.tensor.requires_grad or own.tensor.is_complex():
+        if found.tensor is None or not found.tensor.requires_grad or found.tensor.is_complex():
             return UNKNOWN  # NumPy made it, say
-        return span(own.tensor, leaf, own.padding)
+        return span(found.tensor, leaf, found.padding)
 
     def mixes_images(self) -> bool:
         """Return whether a change of image 0, or of the images' order, changes other scores."""

@@ -1,4 +1,4 @@
-"""Finds the tensors that a model makes of its images before its first layers mix their pixels."""
+"""Follows the images through a model's own padding, cropping and resizing to its first layers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MIXING = frozenset(
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnInput:
+class FirstInput:
     """The images as one of the model's first layers gets them.
 
     Attributes:
@@ -41,7 +41,7 @@ class OwnInput:
     padding: tuple[float, ...]
 
 
-class OwnInputs(Interception):
+class FirstInputs(Interception):
     """Function mode that follows the images until a convolution or product mixes their pixels.
 
     Args:
@@ -57,7 +57,7 @@ class OwnInputs(Interception):
         super().__init__()
         self.shape = tuple(shape)
         self.unbroken = unbroken
-        self.found: list[OwnInput] = []
+        self.found: list[FirstInput] = []
         # By the id of each tensor that is made from the images: the tensor, and the images at the
         # last size from which it was made; None if their pixels are mixed.
         self._sources: dict[int, tuple[weakref.ref[Tensor], Tensor | None]] = {}
@@ -120,7 +120,7 @@ class OwnInputs(Interception):
                 tensor = source.clone() if self.unbroken else None  # the model may write to it
                 none = (0.0,) * (len(self.shape) - 2)
                 padding = _lacking(arguments, none) if self.unbroken else none
-                self.found.append(OwnInput(source.shape, tensor, padding))
+                self.found.append(FirstInput(source.shape, tensor, padding))
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
