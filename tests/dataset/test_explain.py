@@ -601,7 +601,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, capsys, monkeypatch):
         ({"dataset": ["a"]}, "items as a tensor"),
         ({"dataset": [torch.rand(16, 16)]}, r"expected an image as \(C, H, W\)"),
         ({"dataset": [torch.zeros(1, 16, 16).byte()]}, "floating point as the model"),
-        ({"dataset": Stream()}, r"got Stream: a run resumes at an item's position"),
+        ({"dataset": Stream()}, r"got Stream: a run reads items by position"),
         ({"num_workers": -1}, "num_workers as a whole number of at least 0, got -1"),
         ({"regions": "face"}, r"Regions, as a function of pictures or as \"own\", got 'face'"),
         ({"regions": "own"}, "noise/0.png' has none"),

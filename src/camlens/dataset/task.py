@@ -246,9 +246,8 @@ def _check_dataset(dataset: Any) -> None:
     if streamed or not hasattr(dataset, "__len__"):
         raise TypeError(
             "expected a map-style data set, with __getitem__ and __len__, got "
-            f"{type(dataset).__name__}: a run resumes at an item's position, which a stream does "
-            "not have. Pass list(dataset) if the items fit into memory; otherwise write them to "
-            "files for camlens.dataset.Folder, or implement __getitem__ to read item i"
+            f"{type(dataset).__name__}: a run reads items by position. Pass list(dataset) if they "
+            "fit into memory, or write them to files for camlens.dataset.Folder"
         )
     if len(dataset) == 0:
         raise ValueError("the data set has no images, so there is nothing to explain")

@@ -94,7 +94,7 @@ def _check_alone(alone: Tensor, beside: Tensor) -> None:
     rounding = 1e-3 if torch.finfo(alone.dtype).eps < 1e-3 else 0.1
     if gap > rounding * at_least_float32(alone).abs().amax():
         raise ValueError(
-            "the scores of an image change with the other images of the batch, for example because "
-            "of a BatchNorm without running statistics or a softmax over the batch, so changed "
-            "images cannot be scored together: choose scores that depend on one image alone"
+            "the scores of an image change with the other images of the batch, as after a "
+            "BatchNorm without running statistics or a softmax over the batch: choose scores that "
+            "depend on one image alone"
         )

@@ -80,13 +80,13 @@ class FullGrad(Explainer):
             parts = [images * at_least_float32(by_image)[:, 0]]
             for (name, bias), gradient in zip(biases.items(), by_layer, strict=True):
                 module = probe.model.get_submodule(name)
-                own = _channels_first(module, at_least_float32(gradient)[:, 0])
-                if len(own) != len(images):
+                rows = _channels_first(module, at_least_float32(gradient)[:, 0])
+                if len(rows) != len(images):
                     raise ValueError(
-                        f"the layer {name!r} has {len(own)} rows for {len(images)} images, so its "
+                        f"the layer {name!r} has {len(rows)} rows for {len(images)} images, so its "
                         "bias cannot be attributed to an image: use IntegratedGradients"
                     )
-                parts.append(own * bias.view(1, -1, *[1] * (own.ndim - 2)).to(own))
+                parts.append(rows * bias.view(1, -1, *[1] * (rows.ndim - 2)).to(rows))
             sums = torch.stack([part.flatten(1).sum(dim=1) for part in parts]).sum(dim=0)
             total = sums[:, None] if total is None else torch.cat([total, sums[:, None]], dim=1)
             spans = [None, *self._measured[inputs_key(probe)].values()]
@@ -103,36 +103,35 @@ class FullGrad(Explainer):
 
     def _biases(self, probe: Probe) -> dict[str, Tensor]:
         """Return the bias of each layer that runs; for BatchNorm, its bias in inference mode."""
-        held: dict[str, Tensor] = {}
+        biases: dict[str, Tensor] = {}
         for name, module in probe.model.named_modules():
             if isinstance(module, _KNOWN):
                 bias = bias_of(module)
                 if bias is not None:
-                    held[name] = bias
+                    biases[name] = bias
             elif any("bias" in key for key in (*module._parameters, *module._buffers)):
                 raise ValueError(
                     "FullGrad is defined for convolutions, BatchNorm and linear layers, but "
                     f"{name!r} is a {type(module).__name__} with a bias: use IntegratedGradients, "
                     "which is complete for every network"
                 )
-        calls = dict.fromkeys(held, 0)
-        own = {name for name in held if not _plain(probe.model.get_submodule(name))}
+        calls = dict.fromkeys(biases, 0)
+        custom = {name for name in biases if not _plain(probe.model.get_submodule(name))}
 
         def count(name: str, inputs: tuple[Any, ...], output: Any) -> None:
             calls[name] += 1
-            if name in own and not _adds(probe.model.get_submodule(name), held[name], inputs):
-                own_name = type(probe.model.get_submodule(name)).__name__
+            if name in custom and not _adds(probe.model.get_submodule(name), biases[name], inputs):
+                kind = type(probe.model.get_submodule(name)).__name__
                 raise ValueError(
-                    f"the layer {name!r} is a {own_name}, which computes more than a linear map of "
-                    "its input plus its bias, such as an activation, so the gradient of its output "
-                    "is not that of its bias: use IntegratedGradients, which is complete for every "
-                    "network"
+                    f"the layer {name!r} is a {kind}, which computes more than a linear map of its "
+                    "input plus its bias, such as an activation: use IntegratedGradients, which is "
+                    "complete for every network"
                 )
 
         shape = inputs_key(probe)
         if shape in self._measured:
-            return {name: held[name] for name in self._measured[shape]}
-        probe.execute(list(held), count)
+            return {name: biases[name] for name in self._measured[shape]}
+        probe.execute(list(biases), count)
         if several := [name for name, number in calls.items() if number > 1]:
             raise ValueError(
                 f"the layer {several[0]!r} has a bias and runs {calls[several[0]]} times, so no "
@@ -140,7 +139,7 @@ class FullGrad(Explainer):
             )
         names = [name for name, number in calls.items() if number]
         self._measured[shape] = in_evaluation(probe.model, lambda: measure_spans(probe, names))
-        return {name: held[name] for name in names}
+        return {name: biases[name] for name in names}
 
 
 def _draw(sizes: Tensor, size: tuple[int, ...], span: Span | None) -> Tensor:

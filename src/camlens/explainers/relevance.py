@@ -179,22 +179,21 @@ class LRP(RelevanceAttribution):
         outside = (probe.images < low) | (probe.images > high) | ~(low < high)
         if bool(outside.any()):
             raise ValueError(
-                "expected images between low and high, and low less than high, but some values are "
-                "outside low and high; both must be in the unit of the images as the model "
-                "receives them: for pixels from 0 to 1 that are normalized, "
-                "low = (0 - mean) / std and high = (1 - mean) / std"
+                "expected images between low and high, with low less than high, but some values "
+                "are outside. Give both as the model receives the images: for pixels from 0 to 1 "
+                "that are normalized, low = (0 - mean) / std and high = (1 - mean) / std"
             )
         return Relevance(Rules(dense, Gamma(self.gamma), ZBox(low, high)), constants)
 
     @staticmethod
     def _bound(bound: float | Tensor, images: Tensor) -> Tensor:
-        given = torch.as_tensor(bound, dtype=images.dtype, device=images.device)
+        value = torch.as_tensor(bound, dtype=images.dtype, device=images.device)
         try:
-            return given.expand(1, *images.shape[1:])
+            return value.expand(1, *images.shape[1:])
         except RuntimeError as error:
             raise ValueError(
                 f"expected low and high to broadcast to an image {tuple(images.shape[1:])}, got "
-                f"{tuple(given.shape)}"
+                f"{tuple(value.shape)}"
             ) from error
 
     def attribute(self, probe: Probe) -> Attribution:

@@ -143,9 +143,8 @@ def completeness(
     if signed is None or explanation.raw.shape[2:] != signed.shape[3:]:
         raise ValueError(
             "expected an explanation with signed attributions of each pixel in the unit of the "
-            "score (its gradients), such as that of camlens.IntegratedGradients or camlens.LRP; "
-            f"got {given}, without such attributions. They are also missing from methods that are "
-            "complete over biases (FullGrad) or over a layer (LayerIntegratedGradients)"
+            f"score, got {given}, without such attributions: use a method that is complete over "
+            "pixels, such as camlens.IntegratedGradients or camlens.LRP"
         )
     options |= {"activation": "none", "floors": ()}
     inputs = MetricInputs("completeness", model, images, explanation, **options)

@@ -33,7 +33,7 @@ def span(inputs: Tensor, images: Tensor, padding: Sequence[float]) -> Span | Non
             :class:`camlens.intercept.FirstInput`.
 
     Returns:
-        For each axis the positions at which the first row of ``inputs`` begins and the last one ends;
+        For each axis the positions where the first row of ``inputs`` begins and the last one ends;
         None if it is the whole image; ``UNKNOWN`` if the rows follow no line.
     """
     for first in (2, 1):
@@ -57,7 +57,7 @@ def span(inputs: Tensor, images: Tensor, padding: Sequence[float]) -> Span | Non
 
 
 def _centroids(inputs: Tensor, images: Tensor, axis: int, dim: int) -> tuple[Tensor, Tensor]:
-    """Return rows of ``inputs`` that have a gradient, and where it lies along an axis of the images.
+    """Return rows of ``inputs`` with a gradient, and where it lies along an axis of the images.
 
     Args:
         inputs: see :func:`span`.

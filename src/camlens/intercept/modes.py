@@ -107,8 +107,8 @@ def check_no_checkpoint(what: str) -> None:
     except RuntimeError as error:
         raise ValueError(
             f"{what} cannot be used within torch.utils.checkpoint or other hooks on saved tensors, "
-            "which recompute the model's activations without them: switch gradient checkpointing "
-            "off while you explain, such as by model.gradient_checkpointing_disable() or "
+            "which recompute activations without them: switch gradient checkpointing off while you "
+            "explain, as with model.gradient_checkpointing_disable() or "
             "model.set_grad_checkpointing(False)"
         ) from error
 

@@ -62,10 +62,9 @@ class BackwardRule(Interception):
         """
         if self.count == 0:
             raise ValueError(
-                "no ReLU ran: guided backprop and deconvnet change how ReLUs pass gradients, and "
-                "give the plain gradient without one. Use camlens.Saliency; if the model does "
-                "have ReLUs, they are inside a scripted module or written differently, such "
-                "as torch.maximum(x, zero)"
+                "no ReLU ran: without one, guided backprop and deconvnet give the plain gradient, "
+                "so use camlens.Saliency. camlens does not see ReLUs that are inside a scripted "
+                "module or written differently, such as torch.maximum(x, zero)"
             )
 
     def intercept(

@@ -101,8 +101,7 @@ def not_one(run: AttentionRun, chains: Sequence[Sequence[BlockCall]]) -> str:
         return (
             f"the attention blocks do not follow one another but form {len(chains)} groups "
             f"({'; '.join(groups)}), as in hierarchical and windowed transformers and in several "
-            f"towers, so there is no map from the last tokens to the image's; {REMEDY}. To "
-            "explain one group, name its blocks, as in blocks=[...]"
+            f"towers; {REMEDY}. To explain one group, name its blocks, as in blocks=[...]"
         )
     queries, keys = run.shapes[run.attention[-1]][-2:]
     return (

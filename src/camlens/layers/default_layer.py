@@ -137,10 +137,10 @@ def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
     reasons = [*failures[:_NAMED_IN_ERROR], *beside]
     size = " x ".join(map(str, evidence.trace.size))
     none = (
-        "no module that camlens can hook returns more than a vector for each image (inside a "
-        "checkpoint it can hook modules only with use_reentrant=False, and scripted modules or "
-        "those inside torch.vmap never; if a module runs once for each image it reads only the "
-        "last run: name it, explain one image at a time, and pass layout=camlens.layouts.nchw)"
+        "no module that camlens can hook returns more than a vector for each image; it cannot hook "
+        "modules in a scripted module, in torch.vmap or in a reentrant checkpoint (for a module "
+        "that runs once for each image, name it, explain one image at a time, and pass "
+        "layout=camlens.layouts.nchw)"
     )
     example = repr(maps[0].name) if maps else "layer"
     return (

@@ -124,9 +124,8 @@ def _connected(gradients: Sequence[Tensor | None], names: Sequence[str]) -> list
     if len(present) < len(gradients):
         cut = [n for n, g in zip(names, gradients, strict=True) if g is None]
         raise ValueError(
-            f"the explained scores do not depend on {cut}: it is not on the path to "
-            "the output (if a layer returns several tensors, only the first counts), or the "
-            "model computes its output under no_grad, detaches it or recomputes the layer in a "
+            f"the explained scores do not depend on {cut}: it is not on the path to the output (of "
+            "a layer's tensors only the first counts), or the model detaches it, uses no_grad or a "
             "reentrant checkpoint. Choose an earlier layer, or a target that uses this one"
         )
     return present

@@ -292,6 +292,6 @@ def _content(values: np.ndarray[Any, Any] | np.generic) -> bytes:
 def _incomparable(value: Any, path: str) -> str:
     return (
         f"cannot check whether {path} is unchanged when the run resumes: it contains "
-        f"{name_of(value)}. Add a method fingerprint() to the object that contains it, which "
-        "returns a string that changes with its content, or remove it from the explained objects"
+        f"{name_of(value)}. Give the object that contains it a method fingerprint(), which "
+        "returns a string that changes with its content, or remove it"
     )

@@ -169,9 +169,9 @@ def _parts(element: Any) -> tuple[tuple[Any, ...], Any, Any]:
     if not 1 <= len(parts) <= 3 or not taken or not isinstance(taken[0], Tensor):
         raise TypeError(
             "expected an element of the data set as images, (images, labels) or (images, labels, "
-            "masks, boxes or Regions), where images is a tensor or a tuple of a tensor and further "
-            f"inputs, got {type(element).__name__} of "
-            f"{', '.join(type(part).__name__ for part in parts[:4])}"
+            f"masks, boxes or Regions), got {type(element).__name__} of "
+            f"{', '.join(type(part).__name__ for part in parts[:4])}: further inputs go into a "
+            "tuple with the images"
         )
     label, place = [*parts[1:], None, None][:2]
     return taken, label, place

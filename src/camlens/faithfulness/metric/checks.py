@@ -56,27 +56,27 @@ def check_same(explanation: Explanation, selection: Selection) -> None:
     Raises:
         ValueError: the classes differ, or the scores differ by more than half precision explains.
     """
-    known, found = (one.scores.detach().float().cpu() for one in (explanation, selection))
-    classes, asked = explanation.targets.cpu(), selection.classes.cpu()
-    same = classes == asked
-    other = ((classes != NO_CLASS) & (asked != NO_CLASS) & ~same).any(dim=1)
+    known, actual = (one.scores.detach().float().cpu() for one in (explanation, selection))
+    classes, wanted = explanation.targets.cpu(), selection.classes.cpu()
+    same = classes == wanted
+    other = ((classes != NO_CLASS) & (wanted != NO_CLASS) & ~same).any(dim=1)
     if other.any():
         row = int(other.nonzero()[0])
         raise ValueError(
             f"the explanation's targets differ from targets=: for image {row} it explains the "
-            f"classes {classes[row].tolist()[:3]} instead of {asked[row].tolist()[:3]}. Leave "
+            f"classes {classes[row].tolist()[:3]} instead of {wanted[row].tolist()[:3]}. Leave "
             "targets= out, or pass the explanation's heatmaps to measure them on other scores"
         )
-    gap = (known - found).abs().where(same, 0).amax(dim=1)
-    most = known.abs().maximum(found.abs()).amax()
+    gap = (known - actual).abs().where(same, 0).amax(dim=1)
+    most = known.abs().maximum(actual.abs()).amax()
     if (gap > _OTHER * most).any():
         rows = (gap > _OTHER * most).nonzero().flatten().tolist()
         row = rows[0]
         raise ValueError(
-            "the explanation is of different images or a different model, or targets= is not the "
-            f"callable that it explains: the scores of images {rows[:5]} differ, for "
-            f"example {known[row].tolist()[:3]} instead of {found[row].tolist()[:3]}. Explain "
-            "these images with this model, or pass the explanation's heatmaps to skip this check"
+            "the explanation is of different images or a different model, or of another callable "
+            f"than targets=: the scores of images {rows[:5]} differ, such as "
+            f"{known[row].tolist()[:3]} instead of {actual[row].tolist()[:3]}. Explain these images "
+            "with this model, or pass the explanation's heatmaps to skip this check"
         )
 
 

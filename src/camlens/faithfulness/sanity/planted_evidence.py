@@ -123,8 +123,8 @@ def made(make: object, model: nn.Module) -> Explainer:
         name = type(make).__name__
         raise TypeError(
             f"expected a function that creates an explainer of a model, got an explainer ({name}) "
-            f"that is bound to its model, while this check explains small networks of its own: "
-            f"pass the class, {name}, or, to set options, lambda model: {name}(model, ...)"
+            f"of one model: pass the class, {name}, or, to set options, "
+            f"lambda model: {name}(model, ...)"
         )
     explainer = make(model) if callable(make) else make
     if not isinstance(explainer, Explainer):
