@@ -256,7 +256,7 @@ def test_options(options, error, text):
 def test_bounds_that_do_not_fit():
     model, images = Small().eval(), torch.rand(1, 3, 8, 8)
     for low, high in ((0.0, 0.5), (1.0, 0.0), (0.5, 1.0)):
-        with pytest.raises(ValueError, match="outside low and high"):
+        with pytest.raises(ValueError, match="some values are outside"):
             camlens.LRP(model, "epsilon_gamma_box", low=low, high=high)(images)
     with pytest.raises(ValueError, match="broadcast to an image"):
         camlens.LRP(model, "epsilon_gamma_box", low=torch.zeros(2), high=1.0)(images)

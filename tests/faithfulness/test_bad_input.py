@@ -145,7 +145,7 @@ def test_an_explanation_is_not_judged_by_other_targets():
     assert torch.equal(same.values, faithfulness.deletion(model, images, of_two, floors=()).values)
     assert faithfulness.deletion(model, images, of_two.heatmaps, targets=1, floors=()).mean > 0
     of_sum = camlens.Saliency(model)(images, targets=lambda out: out.sum(dim=1))
-    with pytest.raises(ValueError, match="not the callable"):
+    with pytest.raises(ValueError, match="another callable than targets="):
         faithfulness.deletion(model, images, of_sum, targets=lambda out: 9 + out[:, 0])
 
 

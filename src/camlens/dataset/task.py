@@ -246,8 +246,8 @@ def _check_dataset(dataset: Any) -> None:
     if streamed or not hasattr(dataset, "__len__"):
         raise TypeError(
             "expected a map-style data set, with __getitem__ and __len__, got "
-            f"{type(dataset).__name__}: a run reads items by position. Pass list(dataset) if they "
-            "fit into memory, or write them to files for camlens.dataset.Folder"
+            f"{type(dataset).__name__}: a run reads items by position. Pass list(dataset) if the "
+            "items fit into memory, or write them to files for camlens.dataset.Folder"
         )
     if len(dataset) == 0:
         raise ValueError("the data set has no images, so there is nothing to explain")

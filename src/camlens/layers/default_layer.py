@@ -138,9 +138,9 @@ def _no_layer(failures: Sequence[str], read: Read, evidence: Evidence) -> str:
     size = " x ".join(map(str, evidence.trace.size))
     none = (
         "no module that camlens can hook returns more than a vector for each image; it cannot hook "
-        "modules in a scripted module, in torch.vmap or in a reentrant checkpoint (for a module "
-        "that runs once for each image, name it, explain one image at a time, and pass "
-        "layout=camlens.layouts.nchw)"
+        "modules in a scripted module, in torch.vmap or in a checkpoint without "
+        "use_reentrant=False (if a module runs once for each image, name it, explain one image at "
+        "a time, and pass layout=camlens.layouts.nchw)"
     )
     example = repr(maps[0].name) if maps else "layer"
     return (

@@ -125,8 +125,9 @@ def _connected(gradients: Sequence[Tensor | None], names: Sequence[str]) -> list
         cut = [n for n, g in zip(names, gradients, strict=True) if g is None]
         raise ValueError(
             f"the explained scores do not depend on {cut}: it is not on the path to the output (of "
-            "a layer's tensors only the first counts), or the model detaches it, uses no_grad or a "
-            "reentrant checkpoint. Choose an earlier layer, or a target that uses this one"
+            "a layer's tensors only the first counts), or the model detaches it or runs what "
+            "follows under no_grad, or the layer in a reentrant checkpoint. Choose an earlier "
+            "layer, or a target that uses this one"
         )
     return present
 

@@ -75,8 +75,8 @@ def check_same(explanation: Explanation, selection: Selection) -> None:
         raise ValueError(
             "the explanation is of different images or a different model, or of another callable "
             f"than targets=: the scores of images {rows[:5]} differ, such as "
-            f"{known[row].tolist()[:3]} instead of {actual[row].tolist()[:3]}. Explain these images "
-            "with this model, or pass the explanation's heatmaps to skip this check"
+            f"{known[row].tolist()[:3]} instead of {actual[row].tolist()[:3]}. Explain these "
+            "images with this model, or pass the explanation's heatmaps to skip this check"
         )
 
 
