@@ -175,17 +175,17 @@ def _outcome(name: str, check: Callable[[_Subject], str | None], subject: _Subje
 
 
 def _well_formed(subject: _Subject) -> str | None:
-    found = subject.explain()
-    shape = tuple(found.raw.shape)
-    if shape[:2] != (3, 2) or found.heatmaps.shape != (3, 2, planted.SIZE, planted.SIZE):
+    explanation = subject.explain()
+    shape = tuple(explanation.raw.shape)
+    if shape[:2] != (3, 2) or explanation.heatmaps.shape != (3, 2, planted.SIZE, planted.SIZE):
         return f"expected maps of 3 images and 2 targets, got {shape}"
-    if not found.raw.isfinite().all():
+    if not explanation.raw.isfinite().all():
         return "maps hold NaN or infinity"
-    if (found.raw < 0).any():
-        return f"maps are negative, down to {found.raw.min().item():.3g}"
+    if (explanation.raw < 0).any():
+        return f"maps are negative, down to {explanation.raw.min().item():.3g}"
     with torch.no_grad():
         scores = subject.model(subject.images)[:, [0, 2]]
-    return _differs("scores of the targets", found.scores, scores)
+    return _differs("scores of the targets", explanation.scores, scores)
 
 
 def _batch(subject: _Subject) -> str | None:
@@ -258,12 +258,12 @@ def _state(model: nn.Module) -> dict[str, Any]:
 
 
 def _planted(subject: _Subject) -> str | None:
-    found = subject.evidence
-    if found.found:
+    evidence = subject.evidence
+    if evidence.found:
         return None
     return (
-        f"the map shows the evidence in {found.share:.0%} of the pictures, with a median density "
-        f"of {found.density.median().item():.2f}; 1 is chance"
+        f"the map shows the evidence in {evidence.share:.0%} of the pictures, with a median "
+        f"density of {evidence.density.median().item():.2f}; 1 is chance"
     )
 
 
@@ -277,11 +277,11 @@ def _place(subject: _Subject) -> str | None:
 
 
 def _randomization(subject: _Subject) -> str | None:
-    found = subject.evidence
-    if not found.destroyed:
+    evidence = subject.evidence
+    if not evidence.destroyed:
         return (
-            f"with shuffled weights the median density is {found.shuffled.median().item():.2f}, "
-            f"with trained weights {found.density.median().item():.2f}"
+            f"with shuffled weights the median density is {evidence.shuffled.median().item():.2f}, "
+            f"with trained weights {evidence.density.median().item():.2f}"
         )
     draws = [
         randomization(
@@ -301,10 +301,10 @@ def _randomization(subject: _Subject) -> str | None:
     return None
 
 
-def _differs(what: str, found: Tensor, expected: Tensor) -> str | None:
-    if found.shape != expected.shape:
-        return f"{what}: expected {tuple(expected.shape)}, got {tuple(found.shape)}"
-    gap = (found - expected).abs().amax().item()
+def _differs(what: str, actual: Tensor, expected: Tensor) -> str | None:
+    if actual.shape != expected.shape:
+        return f"{what}: expected {tuple(expected.shape)}, got {tuple(actual.shape)}"
+    gap = (actual - expected).abs().amax().item()
     largest = expected.abs().amax().item()
     if gap <= _AGREE * largest:
         return None

@@ -260,8 +260,8 @@ def _regions(run: Run, path: Path, method: str | None) -> pd.DataFrame:
         )
     if method is None:
         return run.regions
-    found = run.regions[run.regions["method"] == method]
-    if found.empty:
-        there = ", ".join(sorted(run.regions["method"].unique()))
-        raise LookupError(f"{path} has no method {method!r}: choose from {there}")
-    return found
+    rows = run.regions[run.regions["method"] == method]
+    if rows.empty:
+        available = ", ".join(sorted(run.regions["method"].unique()))
+        raise LookupError(f"{path} has no method {method!r}: choose from {available}")
+    return rows

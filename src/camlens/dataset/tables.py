@@ -150,13 +150,13 @@ class Shard:
         """
         import pandas as pd
 
-        alike: dict[Any, list[_Scored]] = {}
-        for one in self._scored:
-            scores = one.scores
-            key = (one.place, scores.names, scores.layers, scores.grid, scores.share.shape[1])
-            alike.setdefault(key, []).append(one)
+        by_setting: dict[Any, list[_Scored]] = {}
+        for scored in self._scored:
+            scores = scored.scores
+            key = (scored.place, scores.names, scores.layers, scores.grid, scores.share.shape[1])
+            by_setting.setdefault(key, []).append(scored)
         frames, order = [], []
-        for key, members in alike.items():
+        for key, members in by_setting.items():
             frames.append(self._region_rows(members))
             order += [key[0]] * len(frames[-1])
         return _ordered(pd.concat(frames, ignore_index=True), order) if frames else None
@@ -166,14 +166,14 @@ class Shard:
         return rows(self._measured, self.options.metric_plan)
 
     def _region_rows(self, members: list[_Scored]) -> pd.DataFrame:
-        ablations = [one.ablation for one in members if one.ablation is not None]
+        ablations = [scored.ablation for scored in members if scored.ablation is not None]
         return region_tables.table(
-            joined([one.scores for one in members]),
-            labels=[label for one in members for label in one.labels],
-            predictions=[prediction for one in members for prediction in one.predictions],
+            joined([scored.scores for scored in members]),
+            labels=[label for scored in members for label in scored.labels],
+            predictions=[prediction for scored in members for prediction in scored.predictions],
             ablation=joined(ablations) if ablations else None,
             classes=self.options.classes,
-            images=[index for one in members for index in one.indexes],
+            images=[index for scored in members for index in scored.indexes],
         )
 
 

@@ -43,23 +43,20 @@ def read_all(
     """
     values = source.new_empty(0, dtype=torch.float32)
     first = 0
-    run = _checked if check else _unchecked
+    if check:
+        selections = _checked(probe, make, source, batch_size)
+    else:
+        selections = probe.selections(make, source, batch_size=batch_size)
     with progress_bar(len(source), label, shown=progress) as advance:
-        for selection in run(probe, make, source, batch_size):
-            some = at_least_float32(read(selection))
+        for selection in selections:
+            batch = at_least_float32(read(selection))
             if first == 0:
                 # One allocation: small tensors kept between batches would fragment the memory.
-                values = some.new_empty(len(source), some.shape[1])
-            values[first : first + len(some)] = some
-            first += len(some)
-            advance(len(some))
+                values = batch.new_empty(len(source), batch.shape[1])
+            values[first : first + len(batch)] = batch
+            first += len(batch)
+            advance(len(batch))
     return values
-
-
-def _unchecked(
-    probe: Probe, make: Callable[[slice], Tensor], source: Tensor, batch_size: int
-) -> Iterator[Selection]:
-    return probe.selections(make, source, batch_size=batch_size)
 
 
 @torch.no_grad()

@@ -39,15 +39,15 @@ def span(inputs: Tensor, images: Tensor, padding: Sequence[float]) -> Span | Non
     for first in (2, 1):
         dims = range(first, first + images.ndim - 2)
         lines = [_line(*_centroids(inputs, images, axis, dim)) for axis, dim in enumerate(dims)]
-        found = [line for line in lines if line is not None]
-        if len(found) == len(lines):
+        complete = [line for line in lines if line is not None]
+        if len(complete) == len(lines):
             break
     else:
         return UNKNOWN
     ends: list[tuple[float, float]] = []
     whole = True
     for (start, slope), dim, side, lacking in zip(
-        found, dims, images.shape[2:], padding, strict=True
+        complete, dims, images.shape[2:], padding, strict=True
     ):
         stop = start + slope * inputs.shape[dim]
         near = max(_NEAR, (lacking + _NEAR) * abs(slope))

@@ -27,14 +27,14 @@ class BlockCall:
 
     Attributes:
         name: the module's name.
-        given: its first input tensor; None if it calls no attention or returns another shape.
+        received: its first input tensor; None if it calls no attention or returns another shape.
         output: its first output tensor; None in the same cases.
         first: number of calls that may be attention before it began.
         end: number of such calls when it ended; its own have the indices first to end - 1.
     """
 
     name: str
-    given: Tensor | None
+    received: Tensor | None
     output: Tensor | None
     first: int
     end: int
@@ -42,11 +42,11 @@ class BlockCall:
     @property
     def keeps_shape(self) -> bool:
         """Whether it returned tokens, or a map, of the shape that it received."""
-        given, output = self.given, self.output
+        received, output = self.received, self.output
         return (
-            given is not None
+            received is not None
             and output is not None
-            and given.shape == output.shape
+            and received.shape == output.shape
             and output.ndim in (3, 4)
         )
 
@@ -73,7 +73,7 @@ class AttentionRun:
         self.changed = dict(changed or {})
         self.calls: list[BlockCall] = []
         self.shapes: dict[int, tuple[int, ...]] = {}
-        #: Rows and columns of some tokens, (N, heads, some, T) and (N, heads, T, some).
+        #: Rows and columns of some tokens, (N, heads, few, T) and (N, heads, T, few).
         self.samples: dict[int, tuple[Tensor, Tensor]] = {}
         self.images = len(probe.images)
         self._open: list[tuple[str, Tensor | None, int]] = []
@@ -89,8 +89,8 @@ class AttentionRun:
 
     def attention_of(self, call: BlockCall) -> int:
         """Return the index of the single call of attention that a module made."""
-        (own,) = [i for i in self.attention if call.first <= i < call.end]
-        return own
+        (index,) = [i for i in self.attention if call.first <= i < call.end]
+        return index
 
     def _enter(
         self, name: str, inputs: tuple[Any, ...], keywords: Mapping[str, Any]
@@ -100,43 +100,37 @@ class AttentionRun:
             for value in (*inputs, *keywords.values())
             if isinstance(value, Tensor) and value.is_floating_point()
         )
-        given = next(tensors, None)
-        kept = None if given is None or given.ndim not in (3, 4) else given.clone()
-        self._open.append((name, kept, self.watch.count))
+        received = next(tensors, None)
+        tokens = None if received is None or received.ndim not in (3, 4) else received.clone()
+        self._open.append((name, tokens, self.watch.count))
         if name not in self.changed:
             return None
         changed = self.changed[name].clone()  # a block may write to its input
         return (
-            tuple(changed if value is given else value for value in inputs),
-            {key: changed if value is given else value for key, value in keywords.items()},
+            tuple(changed if value is received else value for value in inputs),
+            {key: changed if value is received else value for key, value in keywords.items()},
         )
 
     def _leave(self, name: str, inputs: tuple[Any, ...], output: Any) -> None:
-        begun, given, first = self._open.pop()
+        begun, received, first = self._open.pop()
         while begun != name:  # a call that raised an error, which the model caught
-            begun, given, first = self._open.pop()
+            begun, received, first = self._open.pop()
         tensor = first_tensor(output)
         # Keep tensors only of modules that call attention, as a large model has many others.
         attends = self.watch.count > first
-        kept = attends and given is not None and tensor is not None and given.shape == tensor.shape
-        self.calls.append(
-            BlockCall(
-                name,
-                given if kept else None,
-                tensor.clone() if kept and tensor is not None else None,
-                first,
-                self.watch.count,
-            )
-        )
+        pair: tuple[Tensor | None, Tensor | None] = (None, None)
+        if attends and received is not None and tensor is not None:
+            pair = (received, tensor.clone()) if received.shape == tensor.shape else pair
+        self.calls.append(BlockCall(name, *pair, first, self.watch.count))
 
     def _look(self, call: int, logits: Tensor) -> None:
         self.shapes[call] = tuple(logits.shape)
         if logits.shape[0] % self.images or logits.ndim not in (3, 4):
             return
         heads = by_head(logits, self.images)
-        some = sampled(heads.shape[-1])
+        few = sampled(heads.shape[-1])
         if heads.shape[-1] == heads.shape[-2]:
-            self.samples[call] = heads[:, :, some].clone(), heads[:, :, :, some].clone()
+            self.samples[call] = heads[:, :, few].clone(), heads[:, :, :, few].clone()
 
 
 def sampled(count: int) -> list[int]:

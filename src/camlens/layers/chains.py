@@ -39,7 +39,7 @@ def chains_of(run: AttentionRun) -> list[list[BlockCall]]:
         blocks.append(listed[0])
     chains: list[list[BlockCall]] = []
     for block in blocks:
-        tokens = block.given
+        tokens = block.received
         if chains and tokens is not None and same(chains[-1][-1].tensor(), tokens):
             chains[-1].append(block)
         else:
@@ -64,7 +64,7 @@ def named_chain(run: AttentionRun, names: Sequence[str]) -> list[BlockCall]:
                 "such calls: name modules that make one call of attention each"
             )
     for before, after in itertools.pairwise(chain):
-        if after.given is None or not same(before.tensor(), after.given):
+        if after.received is None or not same(before.tensor(), after.received):
             raise ValueError(
                 f"the block {after.name!r} does not receive what {before.name!r} returns: name "
                 "blocks that follow one another"

@@ -99,13 +99,13 @@ class Paths(Generic[V]):
         As each node here is on some path, a node lies on every path exactly if no edge leads from a
         node before it in topological order to a node after it.
         """
-        found: list[V] = []
+        common: list[V] = []
         furthest = max((self._place[root] for root in self._roots), default=0)
         for place, node in enumerate(self.nodes):
             if furthest <= place:
-                found.append(node)
+                common.append(node)
             furthest = max([furthest, *(self._place[child] for child in self._onward(node))])
-        return found
+        return common
 
     def beside(self, node: V) -> list[V]:
         """Return the nodes on the paths that avoid ``node``; empty if it is a bottleneck."""

@@ -130,7 +130,7 @@ def check_order(
     Raises:
         ValueError: other queries, keys or values change as well.
     """
-    changed = {c.name: tokens.changed(c.given, token) for c in chain if c.given is not None}
+    changed = {c.name: tokens.changed(c.received, token) for c in chain if c.received is not None}
     again = AttentionRun(probe, changed)
     for call in chain:
         number = run.attention_of(call)

@@ -12,6 +12,7 @@ from ..intercept import Interception
 from ..layouts import read
 from ..model import layer, unwrap
 from ..targets import PerImage, Selection, Targets, select
+from ..targets.per_image import select_rows
 from .captures import Capture, Replacement, Severed
 from .derivatives import remedy
 from .hooks import Call, Enter, See, run_hooked
@@ -178,7 +179,7 @@ class Probe:
         fixed = self.fixed_targets()
         if isinstance(fixed, PerImage):
             return fixed.rows(source)
-        return fixed[_on(source, fixed)] if isinstance(fixed, Tensor) else fixed
+        return select_rows(fixed, source) if isinstance(fixed, Tensor) else fixed
 
     def unchanged(self) -> Selection:
         """Return the scores of the unchanged images, from the first pass that ran on them."""
@@ -338,11 +339,6 @@ class Probe:
             "images: with the images in another order the scores change. Explain the images "
             "one by one"
         )
-
-
-def _on(rows: Tensor, other: Tensor) -> Tensor:
-    """Return rows on the device of another tensor."""
-    return rows if rows.device == other.device else rows.to(other.device)
 
 
 def _copy(value: Any) -> Any:

@@ -48,11 +48,11 @@ def shrunk(regions: Regions) -> Regions:
 
 
 def _joined(paths: Iterable[str]) -> str:
-    kept = ""
+    joined = ""
     for path in paths:
-        if len(kept) + len(path) <= MOST:
-            kept += path
-    return kept
+        if len(joined) + len(path) <= MOST:
+            joined += path
+    return joined
 
 
 def _paths(mask: npt.NDArray[np.float32], scale: float) -> Iterator[str]:

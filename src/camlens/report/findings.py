@@ -131,14 +131,14 @@ def _too_coarse(tables: Tables, setting: Setting) -> Value | None:
     if tables.regions is None:
         return None
     table = select(tables.regions, setting)
-    there = table[table["area"] > 0]  # regions that are absent from an image do not count
-    coarse = there[~there["resolvable"].astype(bool)]
+    present = table[table["area"] > 0]  # regions that are absent from an image do not count
+    coarse = present[~present["resolvable"].astype(bool)]
     if coarse.empty:
         return None
-    shares = coarse.groupby("region", sort=False).size() / there.groupby("region").size()
+    shares = coarse.groupby("region", sort=False).size() / present.groupby("region").size()
     worst = shares.dropna().sort_values(ascending=False, kind="stable").head(3)
     named = ", ".join(f"{wording.name(str(r))} {100 * share:.0f}%" for r, share in worst.items())
-    return Value(text=wording.percent(len(coarse), len(there)), note=f"most often {named}")
+    return Value(text=wording.percent(len(coarse), len(present)), note=f"most often {named}")
 
 
 def _densest(tables: Tables, setting: Setting) -> Value | None:
@@ -150,10 +150,10 @@ def _densest(tables: Tables, setting: Setting) -> Value | None:
     known = summary[summary["mean"].notna()]
     # Otherwise a region in a single image could be reported.
     enough = known[known["enough"].astype(bool)]
-    some = known if enough.empty else enough
-    if some.empty:
+    candidates = known if enough.empty else enough
+    if candidates.empty:
         return None
-    top = some.loc[some["mean"].idxmax()].to_dict()
+    top = candidates.loc[candidates["mean"].idxmax()].to_dict()
     text = f"{wording.name(top['region'])} {top['mean']:.2f}"
     return Value(text=text, note=_bounds(top, ".2f"))
 

@@ -50,7 +50,7 @@ def records(
     chosen = tables.images.set_index("image").loc[list(images)]
     regions = _regions(tables, images)
     areas = _areas(tables, images)
-    maps: dict[int, list[dict[str, Any]]] = {one: [] for one in images}
+    maps: dict[int, list[dict[str, Any]]] = {image: [] for image in images}
     for row in _maps(tables, images).to_dict("records"):
         key = (row["image"], row["k"], row["place"])
         maps[row["image"]].append(_map(row, tables.measures) | regions.get(key, {}))
@@ -106,9 +106,9 @@ def targets(tables: Tables, shown: Sequence[int]) -> list[dict[str, str]]:
     if len(ks) == 1 and choices:
         return choices
     for k in ks[:200]:
-        own = maps.loc[maps["k"] == k, "target"].unique()
-        known = len(own) == 1 and own[0] >= 0
-        name = tables.class_name(int(own[0])) if known else f"target {k + 1}"
+        classes = maps.loc[maps["k"] == k, "target"].unique()
+        known = len(classes) == 1 and classes[0] >= 0
+        name = tables.class_name(int(classes[0])) if known else f"target {k + 1}"
         choices.append({"id": f"k{k}", "name": name})
     return choices
 
@@ -151,18 +151,18 @@ def _regions(tables: Tables, images: Sequence[int]) -> dict[tuple[int, int, int]
     places = {setting: place for place, setting in enumerate(tables.settings)}
     order = {name: at for at, name in enumerate(tables.region_names)}
     columns = [name for name in _REGION_COLUMNS if name in table]
-    found: dict[tuple[int, int, int], dict[str, Any]] = {}
+    by_map: dict[tuple[int, int, int], dict[str, Any]] = {}
     for row in table[["image", "k", *SETTING, "region", *columns]].to_dict("records"):
         key = (row["image"], row["k"], places[tuple(row[name] for name in SETTING)])
-        own = found.setdefault(key, {_REGION_COLUMNS[c]: [None] * len(order) for c in columns})
+        numbers = by_map.setdefault(key, {_REGION_COLUMNS[c]: [None] * len(order) for c in columns})
         for column in columns:
-            own[_REGION_COLUMNS[column]][order[row["region"]]] = _number(row[column])
+            numbers[_REGION_COLUMNS[column]][order[row["region"]]] = _number(row[column])
     if "agreement" in table:
         once = table.drop_duplicates(["image", "k", *SETTING])
         for row in once[["image", "k", *SETTING, "agreement"]].to_dict("records"):
             key = (row["image"], row["k"], places[tuple(row[name] for name in SETTING)])
-            found[key]["agreement"] = _number(row["agreement"])
-    return found
+            by_map[key]["agreement"] = _number(row["agreement"])
+    return by_map
 
 
 def _areas(tables: Tables, images: Sequence[int]) -> dict[int, list[float | None]]:

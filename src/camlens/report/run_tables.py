@@ -122,8 +122,8 @@ class Tables:
 
     def _of(self, images: Sequence[int], table: str, columns: list[str]) -> pd.DataFrame:
         """Read the rows of some images from the shards that contain them."""
-        some = self.images["image"].isin(images)
-        shards = self.images.loc[some, "shard"].unique()
+        wanted = self.images["image"].isin(images)
+        shards = self.images.loc[wanted, "shard"].unique()
         return _joined(self.run, table, columns, shards, lambda rows: rows["image"].isin(images))
 
 
@@ -135,8 +135,10 @@ def select(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
 
 def grids(table: pd.DataFrame) -> list[str]:
     """Return the grids of a table of maps or regions, from the smallest to the largest."""
-    found = table["grid"].drop_duplicates().tolist()
-    return sorted(found, key=lambda grid: (math.prod(map(int, re.findall(r"\d{1,9}", grid))), grid))
+    distinct = table["grid"].drop_duplicates().tolist()
+    return sorted(
+        distinct, key=lambda grid: (math.prod(map(int, re.findall(r"\d{1,9}", grid))), grid)
+    )
 
 
 def load(run: str | os.PathLike[str] | Run) -> Tables:

@@ -240,9 +240,9 @@ def _verdicts(
             stands = _stands(row)
             floor = "" if stands == CLEAR else f" ({_words(row['best_floor'])})"
             groups[stands].append(metric.words + floor)
-            beside = _beside(row, best[metric.name])
-            groups[beside].append(metric.words)
-            if row["level"] and beside != "best":
+            against_best = _against_best(row, best[metric.name])
+            groups[against_best].append(metric.words)
+            if row["level"] and against_best != "best":
                 groups["level"].append(metric.words)
         above, unclear, below, first, overlaps, level, worse = map(tuple, groups.values())
         verdicts.append(
@@ -273,7 +273,7 @@ def _best(
     return max(rows, key=lambda row: sign * row["mean"])
 
 
-def _beside(row: dict[str, Any], best: dict[str, Any]) -> str:
+def _against_best(row: dict[str, Any], best: dict[str, Any]) -> str:
     if row["method"] == best["method"]:
         return "best"
     apart = row["high"] < best["low"] or row["low"] > best["high"]

@@ -1,7 +1,7 @@
 """Targets: the K scores of each image to explain, computed from a model's output."""
 
 from .activations import ACTIVATIONS, check_activation, probabilities
-from .of_data_sets import as_data_set_targets, rows_of, targets_of
+from .of_data_sets import as_data_set_targets, row_count, targets_of
 from .per_image import PerImage
 from .places import box, segmentation
 from .scores import contrast, regression, rest, similarity, text
@@ -34,7 +34,7 @@ __all__ = [
     "probabilities",
     "regression",
     "rest",
-    "rows_of",
+    "row_count",
     "scores_in",
     "segmentation",
     "select",

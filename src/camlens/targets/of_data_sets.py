@@ -61,7 +61,7 @@ def targets_of(
                 "use targets=None for the predicted class"
             )
         return torch.tensor(labels)
-    count = rows_of(targets)
+    count = row_count(targets)
     if count is not None and max(indexes) >= count:
         raise ValueError(
             f"expected targets as one class or with a row for each item of the data set, got "
@@ -72,10 +72,10 @@ def targets_of(
     return targets[list(indexes)] if isinstance(targets, Tensor) and count else targets
 
 
-def rows_of(targets: Targets) -> int | None:
+def row_count(targets: Targets) -> int | None:
     """Return the number of images that targets have rows for; None if all images share them."""
     if isinstance(targets, Several):
-        counts = [count for part in targets.parts if (count := rows_of(part)) is not None]
+        counts = [count for part in targets.parts if (count := row_count(part)) is not None]
         return max(counts, default=None)
     if isinstance(targets, PerImage):
         return targets.count

@@ -37,6 +37,6 @@ class PerImage(abc.ABC):
         """
 
 
-def rows_of(values: Tensor, index: Tensor) -> Tensor:
+def select_rows(values: Tensor, index: Tensor) -> Tensor:
     """Return rows of a tensor; the index may be on another device."""
     return values[index.to(values.device)]

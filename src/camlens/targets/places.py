@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .per_image import PerImage, rows_of
+from .per_image import PerImage, select_rows
 
 #: Maps a detector's output to (N, A, 4) boxes and (N, A, classes) scores of A candidates.
 ReadBoxes = Callable[[Any], tuple[Tensor, Tensor]]
@@ -142,7 +142,7 @@ class Segmentation(PerImage):
         """Return the target of some of the images."""
         if self.mask is None or self.mask.ndim == 2:
             return self
-        return Segmentation(self.chosen, rows_of(self.mask, index))
+        return Segmentation(self.chosen, select_rows(self.mask, index))
 
     def _scores(self, outputs: Any) -> Tensor:
         logits = _maps(outputs)
@@ -197,7 +197,7 @@ class Box(PerImage):
         """Return the target of some of the images."""
         if self.boxes.ndim == 2:
             return self
-        boxes, labels = rows_of(self.boxes, index), rows_of(self.labels, index)
+        boxes, labels = select_rows(self.boxes, index), select_rows(self.labels, index)
         return dataclasses.replace(self, boxes=boxes, labels=labels)
 
     def _of(self, values: Tensor, image: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from .per_image import PerImage, rows_of
+from .per_image import PerImage, select_rows
 from .selection import scores_in
 
 
@@ -190,7 +190,7 @@ class ContrastOfImages(PerImage):
 
     def rows(self, index: Tensor) -> ContrastOfImages:
         """Return the target of some of the images."""
-        return dataclasses.replace(self, others=rows_of(self.others, index))
+        return dataclasses.replace(self, others=select_rows(self.others, index))
 
 
 @dataclasses.dataclass(frozen=True)

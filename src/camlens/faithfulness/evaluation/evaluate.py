@@ -15,7 +15,14 @@ from ...explanation import Explanation
 from ...model import check_mode, check_model
 from ...options import integer
 from ...progress import progress_bar
-from ...targets import NO_CLASS, Targets, as_data_set_targets, check_activation, rows_of, targets_of
+from ...targets import (
+    NO_CLASS,
+    Targets,
+    as_data_set_targets,
+    check_activation,
+    row_count,
+    targets_of,
+)
 from ..metric.floors import FLOORS
 from .image_batches import ImageBatch, image_batches, length_of
 from .measurements import Measurement, MetricPlan, measure, names_of, rows
@@ -118,7 +125,7 @@ def evaluate(
             )
             advance(len(batch.images))
             read = batch.first + len(batch.images)
-    if (count := rows_of(target_rows)) not in (None, read):
+    if (count := row_count(target_rows)) not in (None, read):
         raise ValueError(
             f"expected targets as one class, or one row for each of the {read} images, got "
             f"{count} rows"

@@ -122,7 +122,7 @@ def randomization(
         >>> found.step_names, found.curve.shape
         ((('2',), ('0',)), torch.Size([2, 1, 2]))
     """
-    alike = similarity_by_name(similarity)
+    measure = similarity_by_name(similarity)
     if signed and similarity != "spearman":
         raise ValueError(f'expected similarity="spearman" with signed=True, got {similarity!r}')
 
@@ -136,15 +136,17 @@ def randomization(
         images = images.clone() if images.is_inference() else images
         explanation, again = explained(model, images, explainer, **options)
         inputs = MetricInputs("randomization", None, images, explanation, **options)
-        asked, before = inputs.options, compared(explanation)
-        probe = Probe(explainer.model, images, asked.inputs, asked.keywords, explanation.targets)
+        checked, before = inputs.options, compared(explanation)
+        probe = Probe(
+            explainer.model, images, checked.inputs, checked.keywords, explanation.targets
+        )
         cascade = Cascade(probe)
         groups = cascade.groups(steps)
         behind, from_layer = _from_layer(explainer, probe, explanation, cascade, groups)
         changed: dict[str, Tensor] = {}
         curve = []
         for number, group in enumerate(groups):
-            changed |= cascade.shuffled(group, asked.seed)
+            changed |= cascade.shuffled(group, checked.seed)
             work = from_layer if number < behind else (lambda: again(images))
             try:
                 found = cascade.run(changed, work)
@@ -153,10 +155,10 @@ def randomization(
                     f"the network with its modules from {groups[0][0]!r} to {group[-1]!r} shuffled "
                     f"(step {number + 1} of {len(groups)}) cannot be explained: {error}"
                 ) from error
-            curve.append(alike(before, compared(found)))
+            curve.append(measure(before, compared(found)))
         unrelated = {
-            name: alike(before, _on_grid(FLOORS[name](images, inputs.seeds), before))
-            for name in asked.floors
+            name: measure(before, _on_grid(FLOORS[name](images, inputs.seeds), before))
+            for name in checked.floors
         }
     values = torch.stack(curve, dim=2)
     done = torch.tensor([len(group) for group in groups]).cumsum(dim=0)
@@ -164,10 +166,10 @@ def randomization(
         metric="randomization",
         values=values[..., -1],
         better="lower",
-        floor_values=dict.fromkeys(asked.floors, torch.ones_like(values[..., -1])),
+        floor_values=dict.fromkeys(checked.floors, torch.ones_like(values[..., -1])),
         curve=values,
         steps=done / done[-1],
-        seed=asked.seed,
+        seed=checked.seed,
         step_names=tuple(tuple(group) for group in groups),
         unrelated=unrelated,
     )

@@ -97,9 +97,9 @@ def ssim(one: Tensor, other: Tensor) -> Tensor:
     var_y = unbiased * (mean(y * y) - mean_y**2)
     covariance = unbiased * (mean(x * y) - mean_x * mean_y)
     light, contrast = 0.01**2, 0.03**2
-    found = (2 * mean_x * mean_y + light) * (2 * covariance + contrast)
-    found = found / ((mean_x**2 + mean_y**2 + light) * (var_x + var_y + contrast))
-    return found.mean(dim=(2, 3)).float().where(known, torch.nan)
+    ratio = (2 * mean_x * mean_y + light) * (2 * covariance + contrast)
+    ratio = ratio / ((mean_x**2 + mean_y**2 + light) * (var_x + var_y + contrast))
+    return ratio.mean(dim=(2, 3)).float().where(known, torch.nan)
 
 
 #: Measures of similarity, by name.
