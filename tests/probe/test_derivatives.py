@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 import camlens
 from camlens.probe import Probe
-from camlens.probe.derivatives import derivatives
+from camlens.probe.derivatives import derivatives, pull_back
 
 from ..nets import plain_gradients
 
@@ -42,6 +42,24 @@ def test_operations_that_cannot_be_batched_go_one_by_one():
     x = torch.rand(2, 3, requires_grad=True)
     (gradient,) = derivatives(Twice.apply(x), [x], ["x"])
     assert_close(gradient, 2 * torch.eye(3)[:, None].expand(3, 2, 3))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_derivatives_by_a_layer_are_pulled_back_to_its_input(k):
+    x, weights = torch.randn(2, 4, requires_grad=True), torch.randn(k, 4)
+    layer = x.sin()
+    by_layer = derivatives(layer @ weights.T, [layer], ["layer"])[0]
+    (pulled,) = pull_back(layer, [x], by_layer, ["x"])
+    assert_close(pulled, weights[:, None] * x.detach().cos())
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_an_overwritten_tensor_is_an_error_with_a_remedy(k):
+    x = torch.rand(2, 3, requires_grad=True)
+    output = x.exp()  # exp keeps its result for the backward pass
+    output.mul_(2)
+    with pytest.raises(ValueError, match="overwrites a tensor that its gradient needs"):
+        pull_back(output, [x], torch.ones(k, 2, 3), ["x"])
 
 
 def test_scores_without_a_gradient():

@@ -98,12 +98,12 @@ class AttentionCalls(Interception):
                 call, label = self._call_of(weights), subscript[-1:]
                 if call is None or label in terms[2]:
                     continue
-                for values, own in pairs:
-                    if values is not weights and label in own:
+                for values, axes in pairs:
+                    if values is not weights and label in axes:
                         # An ellipsis stands for any number of dimensions: count from the other end.
-                        axis = own.index(label)
-                        behind = "..." in own[:axis]
-                        self._add(call, values, axis - len(own) if behind else axis)
+                        axis = axes.index(label)
+                        after_ellipsis = "..." in axes[:axis]
+                        self._add(call, values, axis - len(axes) if after_ellipsis else axis)
 
     def _add(self, call: int, values: Tensor, axis: int) -> None:
         """Record a call of attention, and its values with the axis of its keys in front."""

@@ -121,7 +121,7 @@ def test_above_the_layer_the_part_before_it_does_not_run(model):
 
     # One explanation, one pass for the order, two that measure; then four of the seven steps.
     assert passes(steps=None) == 4 + 4
-    assert passes(steps=2) == 2 + 2  # no step lies behind the layer
+    assert passes(steps=2) == 2 + 2  # no step lies after the layer
 
 
 def test_a_batch_is_its_single_images(model):

@@ -86,7 +86,7 @@ class Cascade:
         bounds = [round(len(self) * i / count) for i in range(count + 1)]
         return [self.modules[first:last] for first, last in itertools.pairwise(bounds)]
 
-    def behind(self, layer: str) -> frozenset[str]:
+    def after(self, layer: str) -> frozenset[str]:
         """Return the modules whose tensors were first used after a layer last returned."""
         left = self._left.get(layer)
         if left is None:

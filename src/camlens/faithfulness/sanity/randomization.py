@@ -142,12 +142,12 @@ def randomization(
         )
         cascade = Cascade(probe)
         groups = cascade.groups(steps)
-        behind, from_layer = _from_layer(explainer, probe, explanation, cascade, groups)
+        steps_after, from_layer = _from_layer(explainer, probe, explanation, cascade, groups)
         changed: dict[str, Tensor] = {}
         curve = []
         for number, group in enumerate(groups):
             changed |= cascade.shuffled(group, checked.seed)
-            work = from_layer if number < behind else (lambda: again(images))
+            work = from_layer if number < steps_after else (lambda: again(images))
             try:
                 found = cascade.run(changed, work)
             except ValueError as error:
@@ -192,8 +192,8 @@ def _from_layer(
         return nothing
     if (explanation.targets < 0).any():
         return nothing  # a callable may use more than the scores
-    behind = cascade.behind(explanation.layers[0])
-    count = next((i for i, group in enumerate(groups) if not behind.issuperset(group)), len(groups))
+    after = cascade.after(explanation.layers[0])
+    count = next((i for i, group in enumerate(groups) if not after.issuperset(group)), len(groups))
     if count <= _MEASURED:
         return nothing
     traced = explainer.trace(probe)
