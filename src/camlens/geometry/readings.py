@@ -156,7 +156,7 @@ class _Measurement:
         kind = self._by_kind(name)
         tokens = dict(fits.sequences(response, self.size, self.orders))
         if len(self.size) == 1 and any(fit.holds for fit in candidates):
-            # A signal's tokens with a class token in front also read as a signal, one cell longer.
+            # A signal's tokens after a class token also read as a signal, one cell longer.
             tokens = {} if kind is layouts.nchw else self._fewer_cells(candidates, tokens)
         candidates.update(tokens)
         likely = kind or self._by_peers(name)

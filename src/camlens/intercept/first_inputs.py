@@ -145,7 +145,7 @@ def _changed(name: str, args: Sequence[Any], result: Any) -> Iterator[Tensor]:
 def _lacking(arguments: Mapping[str, Any], none: tuple[float, ...]) -> tuple[float, ...]:
     """Return the padding at each end that a convolution lacks to keep the size of its input."""
     weight, padding = arguments.get("weight"), arguments.get("padding", 0)
-    # Quantized weights are no tensor, and a convolution may run along some of the axes only.
+    # Quantized weights are not a tensor, and a convolution may run along some of the axes only.
     if padding == "same" or not isinstance(weight, Tensor) or weight.ndim != len(none) + 2:
         return none
     stride, dilation = arguments.get("stride", 1), arguments.get("dilation", 1)

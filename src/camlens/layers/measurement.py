@@ -5,8 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from ..probe.inputs import follow
 from ..probe.randomness import check_repeatable
 from ..registration import Registration, Span
 from ..targets import select
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 
 #: Number of images in a batch when cells' positions are measured.
 _ROWS = 8
@@ -50,12 +53,7 @@ def measure_registration(
             gradients, images, grid, channels, proven=proven, span=covered, rows=rows
         )
 
-    if probe.inputs or probe.keywords:
-        return measured(len(images))
-    try:
-        return measured(_ROWS)
-    except Exception:  # a model may take no other number of images, and fail in any way
-        return measured(len(images))
+    return _few_or_all(probe, measured, _ROWS, len(images))
 
 
 def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Reading], bool]:
@@ -76,18 +74,12 @@ def measure_layers(probe: Probe, names: Sequence[str]) -> tuple[dict[str, Readin
     for name in names:
         layer(probe.model, name)  # raises an error for a layer that takes no hooks
 
-    def measured(*, fixed: bool) -> tuple[_Runs, dict[str, Reading]]:
+    def measured(fixed: bool) -> tuple[_Runs, dict[str, Reading]]:
         runs = _Runs(probe)
         how: dict[str, Any] = {"kinds": modules, "reverse": runs.reverse, "span": runs.span}
         return runs, geometry.measure(runs.run, names, probe.images, fixed=fixed, **how)
 
-    fixed = bool(probe.inputs or probe.keywords)
-    try:
-        runs, readings = measured(fixed=fixed)
-    except Exception:  # a model may take no other number of images, and fail in any way
-        if fixed:
-            raise
-        runs, readings = measured(fixed=True)
+    runs, readings = _few_or_all(probe, measured, False, True)
     if mixed := runs.mixes_images():
         check_repeatable(probe)
     for name in runs.parts.keys() & readings.keys():
@@ -113,12 +105,17 @@ def measure_spans(probe: Probe, names: Sequence[str]) -> dict[str, Span | None]:
         runs.run(images, names)
         return {name: runs.span(name) for name in names}
 
+    return _few_or_all(probe, measured, probe.images[:2], probe.images)
+
+
+def _few_or_all(probe: Probe, measured: Callable[[_A], _B], few: _A, every: _A) -> _B:
+    """Measure on few images, or on all if the model needs that or takes further inputs."""
     if probe.inputs or probe.keywords:
-        return measured(probe.images)
+        return measured(every)
     try:
-        return measured(probe.images[:2])
+        return measured(few)
     except Exception:  # a model may take no other number of images, and fail in any way
-        return measured(probe.images)
+        return measured(every)
 
 
 class _Runs:

@@ -192,8 +192,8 @@ def _from_layer(
         return nothing
     if (explanation.targets < 0).any():
         return nothing  # a callable may use more than the scores
-    after = cascade.after(explanation.layers[0])
-    count = next((i for i, group in enumerate(groups) if not after.issuperset(group)), len(groups))
+    later = cascade.after(explanation.layers[0])
+    count = next((i for i, group in enumerate(groups) if not later.issuperset(group)), len(groups))
     if count <= _MEASURED:
         return nothing
     traced = explainer.trace(probe)
