@@ -41,8 +41,8 @@ figure = camlens.sheet(
 # %%
 # ``density`` is a region's share of the heat divided by its share of the area: 1 is what a uniform
 # map has. ``excess`` is what the score loses when the region is blurred, beyond what the same blur
-# costs at random places of the face, ± its standard error; within two of these of 0 it is
-# inconclusive.
+# costs on average at random places of the face, and in brackets the share of these places that cost
+# less: a region that matters exceeds nearly all of them, an arbitrary one any share.
 
 scores = regions.score(explanation, face)
 ablation = camlens.faithfulness.ablate_regions(model, images, face, targets=explanation)
@@ -50,8 +50,8 @@ for n, name in enumerate(names):
     print(f"{name}, {found[n]}")
     for r, region in enumerate(face.names):
         density, excess = scores.density[n, 0, r], ablation.excess[n, 0, r]
-        error = ablation.standard_error[n, 0, r]
-        print(f"  {region:12} density {density:4.1f}   excess {excess:+5.2f} ± {error:.2f}")
+        exceeds = ablation.exceeds[n, 0, r]
+        print(f"  {region:12} density {density:4.1f}   excess {excess:+5.2f} ({exceeds:.0%})")
 
 # %%
 # The chart shows what the map claims from left to right, and what the score needs from bottom to

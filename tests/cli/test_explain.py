@@ -225,7 +225,7 @@ def test_template_regions_and_their_effect(run, model, hopper, folder):
     with (folder / "out" / "regions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["region"] for row in rows] == list(table["region"])
-    for name in ("area", "density", "share", "excess", "standard_error"):
+    for name in ("area", "density", "share", "excess", "standard_error", "exceeds"):
         found = [float(row[name] or "nan") for row in rows]
         assert found == pytest.approx(table[name].tolist(), rel=1e-5, abs=1e-7, nan_ok=True)
     assert [row["density"] for row in got.json["photos"][0]["regions"]] == pytest.approx(
@@ -239,19 +239,14 @@ def test_the_excess_is_shown_with_its_standard_error(run, model, hopper):
     ablation = camlens.faithfulness.ablate_regions(
         net().eval(), hopper / 255, camlens.faces.face_template(64), targets=1, placements=5
     )
-    assert re.search(r"excess of the score +against chance", got.out)
-    told = 0
-    for name, excess, error in zip(
-        ablation.names, ablation.excess[0, 0], ablation.standard_error[0, 0], strict=True
-    ):
-        clear = abs(excess) > 2 * error
-        side = ("above" if excess > 0 else "below") if clear else "inconclusive"
+    assert re.search(r"excess of the score +costs more than", got.out)
+    numbers = (ablation.excess[0, 0], ablation.standard_error[0, 0], ablation.exceeds[0, 0])
+    for name, excess, error, exceeds in zip(ablation.names, *numbers, strict=True):
         shown = re.escape(f"{excess:+.3g} ± {error:.2g}")
-        assert re.search(rf"{name} .* {shown} +{side}", got.out)
-        told += clear.item()
-    assert 0 < told < 8
-    assert "score (not of the probability)" in got.out
-    assert "removing the region costs less than removing the same shape elsewhere" in got.out
+        assert re.search(rf"{name} .* {shown} +{exceeds:.0%} of places", got.out)
+    assert len(set(ablation.exceeds[0, 0].tolist())) > 2
+    assert "explained score, not of its probability" in got.out
+    assert "positions where removing the same shape costs less" in got.out
     words = ("--regions", "template", "--placements", "5", "--out", "more")
     got = run("explain", "hopper.png", *model, *words)
     assert got.code == 2

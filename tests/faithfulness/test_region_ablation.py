@@ -1,7 +1,6 @@
 """Region ablation: by hand, beside every place it may be at, and by scipy's ranks."""
 
 import copy
-import math
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from camlens.faces.template import face_template
 from camlens.faithfulness import ablate_regions, region_ablation
 from camlens.faithfulness import infill as infill_module
 from camlens.faithfulness.infill import INFILLS
-from camlens.faithfulness.region_ablation_result import against_chance
 from camlens.regions.masks import Regions
 from camlens.regions.scores import score
 from camlens.regions.tables import agreement
@@ -27,7 +25,7 @@ from ..regions.made import ablation_of, scores_of
 
 FALLS = (
     *("drop", "baseline", "standard_error"),
-    *("probability_drop", "probability_baseline", "probability_standard_error"),
+    *("probability_drop", "probability_baseline", "probability_standard_error", "exceeds"),
 )
 
 
@@ -145,6 +143,7 @@ def test_the_baseline_is_the_mean_over_the_same_mask_elsewhere():
         assert_close(found.baseline[index, 0, 0], elsewhere.mean(), atol=1e-5, rtol=1e-4)
         expected = elsewhere.std(correction=1) / 7**0.5
         assert_close(found.standard_error[index, 0, 0], expected, atol=1e-5, rtol=1e-4)
+        assert_close(found.exceeds[index, 0, 0], (elsewhere < falls[0]).float().mean())
 
 
 def test_places_are_even_over_the_image():
@@ -328,7 +327,7 @@ def test_probabilities_are_those_of_the_activation(images, classes, activation):
     }[activation]
     expected = function(before)[:, :, None] - function(after)
     if classes == 1 and activation == "softmax":
-        for name in FALLS[3:]:
+        for name in FALLS[3:-1]:
             assert getattr(found, name).isnan().all()
         assert found.probability_excess.isnan().all()
     else:
@@ -614,36 +613,52 @@ def test_repr_is_one_line_and_print_shows_the_first_numbers(images, small):
 
 
 def few():
-    """Above chance, inconclusive, below it, and absent."""
+    """Above all places, among them, below them, and absent."""
     drop = torch.tensor([[[2.0, 0.7, 0.1, torch.nan]]])
-    return ablation_of(drop, 0.5, 0.15, names=("nose", "mouth", "brows", "hat"))
+    exceeds = torch.tensor([1.0, 0.5625, 0.0, torch.nan])
+    return ablation_of(drop, 0.5, 0.15, exceeds, names=("nose", "mouth", "brows", "hat"))
 
 
-def test_the_excess_of_one_image_is_read_against_chance():
+def test_the_drop_of_one_image_is_ranked_among_the_places():
     assert str(few()).splitlines()[1:] == [
-        "region    drop  chance  excess ± standard error  against chance",
-        "nose      2.00    0.50  +1.5 ± 0.15              above",
-        "mouth     0.70    0.50  +0.2 ± 0.15              inconclusive",
-        "brows     0.10    0.50  -0.4 ± 0.15              below",
+        "region    drop  chance  excess ± standard error  costs more than",
+        "nose      2.00    0.50  +1.5 ± 0.15              100% of places",
+        "mouth     0.70    0.50  +0.2 ± 0.15              56% of places",
+        "brows     0.10    0.50  -0.4 ± 0.15              0% of places",
         "hat     absent    0.50",
     ]
 
 
 def test_a_notebook_shows_the_fall_beside_chance():
     table = Table(few()._repr_html_())
-    assert table.caption.startswith("Drop of the score when a region is replaced (blur). Below")
-    assert "removing the region costs less than removing the same shape elsewhere" in table.caption
+    assert table.caption.startswith("Drop of the score when a region is replaced (blur). Excess")
+    assert "positions where removing the same shape costs less" in table.caption
     excess = "excess ± standard error"
     assert table.rows == [
-        ["region", "drop", "mean at 8 random positions (chance)", excess, "against chance"],
-        ["nose", "2.00", "0.50", "+1.5 ± 0.15", "above"],
-        ["mouth", "0.70", "0.50", "+0.2 ± 0.15", "inconclusive"],
-        ["brows", "0.10", "0.50", "-0.4 ± 0.15", "below"],
+        ["region", "drop", "mean at 8 random positions (chance)", excess, "costs more than"],
+        ["nose", "2.00", "0.50", "+1.5 ± 0.15", "100% of places"],
+        ["mouth", "0.70", "0.50", "+0.2 ± 0.15", "56% of places"],
+        ["brows", "0.10", "0.50", "-0.4 ± 0.15", "0% of places"],
         ["hat", "absent", "0.50", "", ""],
     ]
 
 
-@pytest.mark.parametrize("error", [0.0, math.nan])
-def test_an_excess_of_zero_or_of_one_placement_is_not_told_from_chance(error):
-    assert against_chance(0.0, error) == "inconclusive"
-    assert against_chance(1.0, error) == ("inconclusive" if math.isnan(error) else "above")
+def test_an_arbitrary_region_exceeds_any_share_of_the_places():
+    """All P in one case of P + 1, while its excess is mostly more than two standard errors."""
+    box = torch.zeros(16, 16)
+    box[:3, :3] = 1
+    shifts = torch.randint(16, (600, 2)).tolist()
+    masks = torch.stack([box.roll(shift, (0, 1)) for shift in shifts]).unsqueeze(0)
+    anywhere = Regions(tuple(map(str, range(600))), masks)
+    model = Seen(torch.randn(1, 16, 16))
+    found = ablate_regions(model, torch.rand(1, 1, 16, 16), anywhere, placements=9)
+    assert found.exceeds.mean() == pytest.approx(0.5, abs=0.06)
+    assert (found.exceeds == 1).float().mean() == pytest.approx(0.1, abs=0.05)
+    assert (found.excess.abs() > 2 * found.standard_error).float().mean() > 0.5
+
+
+def test_equal_drops_count_half(images):
+    model = Seen(torch.zeros(2, 8, 8))
+    found = ablate_regions(model, images, boxes(), placements=4)
+    assert found.exceeds[..., :2].unique().tolist() == [0.5]
+    assert found.exceeds[..., 2].isnan().all()

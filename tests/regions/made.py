@@ -31,7 +31,9 @@ def scores_of(density, *, names=None, targets=None, resolvable=None, evidence=No
     )
 
 
-def ablation_of(drop, baseline, standard_error=0.1, *, names=None, targets=None, infill="blur"):
+def ablation_of(
+    drop, baseline, standard_error=0.1, exceeds=0.5, *, names=None, targets=None, infill="blur"
+):
     """An ablation with given drops, (N, K, R); those of the probability are a tenth."""
     drop = torch.as_tensor(drop, dtype=torch.float32)
     baseline = torch.as_tensor(baseline, dtype=torch.float32).expand_as(drop)
@@ -42,6 +44,7 @@ def ablation_of(drop, baseline, standard_error=0.1, *, names=None, targets=None,
         drop=drop,
         baseline=baseline,
         standard_error=error,
+        exceeds=torch.as_tensor(exceeds, dtype=torch.float32).expand_as(drop),
         probability_drop=drop / 10,
         probability_baseline=baseline / 10,
         probability_standard_error=error / 10,

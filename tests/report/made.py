@@ -204,6 +204,7 @@ def _ablation(found, random):
         drop=drop,
         baseline=baseline,
         standard_error=error,
+        exceeds=drop.sigmoid(),
         probability_drop=drop / 10,
         probability_baseline=baseline,
         probability_standard_error=error / 10,

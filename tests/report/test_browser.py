@@ -374,16 +374,15 @@ class TestRecord:
         assert np.allclose(shares, own["share"], atol=0.002)
         excess = own["excess"].tolist()
         assert [r[4] for r in rows[1]] == [f"{float(f'{e:.4g}'):+.3f} ± 0.200" for e in excess]
-        assert {r[5] for r in rows[1]} == {"above", "below", "inconclusive"}
-        for row, value in zip(rows[1], excess, strict=True):
-            side = "above" if value > 0 else "below"
-            assert row[5] == (side if abs(value) > 0.4 else "inconclusive")
+        places = [float(r[5].rstrip("%")) / 100 for r in rows[1]]
+        assert np.allclose(places, own["exceeds"], atol=0.0051)
+        assert len(set(places)) > 2
         probable = [r[6].split(" ± ") for r in rows[1]]
         values = [float(value) for value, _ in probable]
         assert np.allclose(values, own["probability_excess"], atol=1e-3)
         assert {error for _, error in probable} == {"0.020"}
         aside = browser.text("#record .framed:nth-of-type(2) .aside")
-        assert "costs less than removing the same shape elsewhere" in aside
+        assert "positions where removing the same shape costs less" in aside
 
     def test_faithfulness_has_a_column(self, browser, tmp_path):
         run = write_run(tmp_path / "run", images=12, methods=("GradCAM", "LayerCAM"))

@@ -9,17 +9,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..dataset.image_results import Explained
-from ..faithfulness.region_ablation_result import READING, against_chance, plus_minus
+from ..faithfulness.region_ablation_result import READING, percent, plus_minus
 from . import console
 
 Record = dict[str, Any]
 
 #: How to read the excess in the tables of :func:`show`.
-EXCESS = (
-    "excess: the drop of the explained score (not of the probability) without the region, beyond "
-    "the mean drop without the same shape at random positions, ± the standard error of that mean. "
-    + READING
-)
+EXCESS = "drops are those of the explained score, not of its probability. " + READING
 
 #: The kinds of pictures of a map.
 KINDS = ("overlay", "contours", "signed")
@@ -166,7 +162,8 @@ def _region(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     for name in ("share", "area"):
         shown[name] = None if row[name] is None else f"{row[name]:.1%}"
     if "excess" in row:
-        known = [math.nan if row[n] is None else row[n] for n in ("excess", "standard_error")]
-        shown["excess of the score"] = plus_minus(*known) or None
-        shown["against chance"] = against_chance(*known) or None
+        names = ("excess", "standard_error", "exceeds")
+        excess, error, exceeds = (math.nan if row[n] is None else row[n] for n in names)
+        shown["excess of the score"] = plus_minus(excess, error) or None
+        shown["costs more than"] = percent(exceeds) or None
     return shown

@@ -11,10 +11,12 @@ from torch import Tensor
 from ..render.html_tables import each_map, html_table
 from ..render.text_tables import text_table
 
-#: How to read the columns of :func:`plus_minus` and :func:`against_chance`.
+#: How to read the last two columns of a table of region ablation.
 READING = (
-    "Below chance: removing the region costs less than removing the same shape elsewhere. "
-    "Inconclusive: the excess is within two standard errors of 0; more placements may decide."
+    "Excess: the drop beyond the mean at random positions; ± is the standard error of that mean. "
+    "The last column is the share of these positions where removing the same shape costs less: "
+    "a region that matters costs more than nearly all, an arbitrary one more than any share of "
+    "them."
 )
 
 
@@ -33,6 +35,10 @@ class RegionAblation:
         standard_error: (N, K, R), the standard error of ``baseline``, and so of ``excess``: the
             standard deviation of the drop over the random positions, divided by the square root of
             their number. NaN with one placement.
+        exceeds: (N, K, R) in [0, 1], the share of the random positions whose drop is smaller than
+            the region's; equal drops count half. Single places differ more from each other than
+            their mean is uncertain, so an excess of many standard errors can be ordinary, while
+            an arbitrary region exceeds all P positions in one case of P + 1. NaN where ``drop`` is.
         probability_drop: (N, K, R), ``drop`` for the probability of the class; NaN if the model
             has no probability (a callable target, or a single output).
         probability_baseline: (N, K, R), ``baseline`` for the probability.
@@ -46,6 +52,7 @@ class RegionAblation:
     drop: Tensor
     baseline: Tensor
     standard_error: Tensor
+    exceeds: Tensor
     probability_drop: Tensor
     probability_baseline: Tensor
     probability_standard_error: Tensor
@@ -57,8 +64,8 @@ class RegionAblation:
     def excess(self) -> Tensor:
         """(N, K, R): the drop beyond the baseline.
 
-        Below 0, removing the region costs less than removing the same shape elsewhere. Within two
-        ``standard_error`` of 0 it is inconclusive: another seed may change its sign.
+        Below 0, removing the region costs less than removing the same shape elsewhere, on average.
+        Within two ``standard_error`` of 0, another seed may change its sign.
         """
         return self.drop - self.baseline
 
@@ -90,14 +97,16 @@ class RegionAblation:
     def _table(self, chance: str) -> tuple[list[str], list[list[str | float]]]:
         """Return a header and a row for each image, target and region."""
         columns, names = each_map(self.targets.tolist(), self.names)
-        numbers = torch.stack([self.drop, self.baseline, self.excess, self.standard_error], dim=-1)
+        numbers = torch.stack(
+            [self.drop, self.baseline, self.excess, self.standard_error, self.exceeds], dim=-1
+        )
         rows = [
-            [*name, drop, baseline, plus_minus(excess, error), against_chance(excess, error)]
-            for name, (drop, baseline, excess, error) in zip(
+            [*name, drop, baseline, plus_minus(excess, error), percent(exceeds)]
+            for name, (drop, baseline, excess, error, exceeds) in zip(
                 names, numbers.flatten(0, 2).tolist(), strict=True
             )
         ]
-        return [*columns, "drop", chance, "excess ± standard error", "against chance"], rows
+        return [*columns, "drop", chance, "excess ± standard error", "costs more than"], rows
 
 
 def plus_minus(excess: float, standard_error: float) -> str:
@@ -112,15 +121,11 @@ def plus_minus(excess: float, standard_error: float) -> str:
     return f"{excess:+.3g} ± {'?' if math.isnan(standard_error) else f'{standard_error:.2g}'}"
 
 
-def against_chance(excess: float, standard_error: float) -> str:
-    """Compare a drop with chance: "above", "below", or "inconclusive"; empty if there is none.
+def percent(exceeds: float) -> str:
+    """Return a share of random positions in per cent; empty if it is unknown.
 
     Example:
-        >>> against_chance(0.3, 0.1), against_chance(-0.3, 0.1), against_chance(0.3, 0.8)
-        ('above', 'below', 'inconclusive')
+        >>> percent(0.9375), percent(math.nan)
+        ('94% of places', '')
     """
-    if math.isnan(excess):
-        return ""
-    if not abs(excess) > 2 * standard_error:  # nor with a single placement, whose error is NaN
-        return "inconclusive"
-    return "above" if excess > 0 else "below"
+    return "" if math.isnan(exceeds) else f"{exceeds:.0%} of places"

@@ -29,7 +29,7 @@ COLUMNS = (
 
 #: Further columns of a table made with an ablation.
 ABLATION_COLUMNS = (
-    *("infill", "drop", "baseline", "excess", "standard_error"),
+    *("infill", "drop", "baseline", "excess", "standard_error", "exceeds"),
     *("probability_drop", "probability_baseline", "probability_excess"),
     *("probability_standard_error", "agreement"),
 )
@@ -122,7 +122,8 @@ def agreement(scores: Scores, ablation: RegionAblation) -> Tensor:
     Spearman's coefficient is 1 if the map ranks the regions by how much the score depends on them,
     and 0 if unrelated. The function uses the ablation's ``excess`` rather than its ``drop``
     because density, too, is relative to a baseline. The noise of the random placements determines
-    the ranks of regions that matter little: more ``placements`` give a more reliable order.
+    the ranks of regions that matter little: more ``placements`` give a more reliable order. Over R
+    regions, the coefficient of an unrelated map has a standard deviation of 1 / sqrt(R - 1).
 
     Args:
         scores: scores of heatmaps.

@@ -56,6 +56,7 @@ _COLUMNS: dict[str, _Numbers | type] = {
     **{"confidence": _FINITE, "area": _SHARE, "share": _SHARE, "density": _POSITIVE, "score": _ANY},
     **dict.fromkeys(("drop", "baseline", "excess", "agreement", "probability_excess"), _ANY),
     **dict.fromkeys(("standard_error", "probability_standard_error"), _POSITIVE),
+    **{"exceeds": _SHARE},
     **dict.fromkeys(MEASURES, _ANY),
     **dict.fromkeys(
         ("name", "reason", "method", "layer", "grid", "region", "infill", "outlines"), str

@@ -20,6 +20,7 @@ MOST_TARGETS, MOST_MAPS = 12, 6000
 #: Columns of the table of regions in a map's record, with one number for each region.
 _REGION_COLUMNS = {
     **{"density": "density", "excess": "excess", "standard_error": "error"},
+    **{"exceeds": "exceeds"},
     **{"probability_excess": "probability", "probability_standard_error": "probability_error"},
 }
 
@@ -45,7 +46,7 @@ def records(
         the ``area`` of each region, and ``maps``: for each map the index of its ``setting``, ``k``,
         ``target``, ``score``, ``evidence``, ``measures``, and for each region ``density``,
         ``excess`` and ``probability`` with their standard errors, ``error`` and
-        ``probability_error``. Unknown values are None.
+        ``probability_error``, and ``exceeds``. Unknown values are None.
     """
     chosen = tables.images.set_index("image").loc[list(images)]
     regions = _regions(tables, images)

@@ -115,7 +115,7 @@ def ablation_grids(tables: Tables) -> list[Grid]:
         f"({infills}), minus the mean drop for the same shape at random positions. 0 is chance. "
         "Below 0: removing the region costs less than removing the same shape elsewhere. ± is the "
         "standard error of a single image's excess over the random positions: within two standard "
-        "errors of 0, the excess is inconclusive.",
+        "errors of 0, other positions may change its sign.",
     )
 
 

@@ -562,25 +562,23 @@ function regionsTable(image) {
   });
   const head = [["region"], ["density", "number"], ["of heat", "number detail"], ["of area", "number detail"]];
   if (!map.excess) return [tableOf(`Regions: ${sideName(image, map)}`, head, rows)];
-  head.push(["excess of the score", "number"], ["against chance"], ["excess of the prob\u00adability", "number detail"]);
+  head.push(["excess of the score", "number"], ["costs more than", "number"], ["excess of the prob\u00adability", "number detail"]);
   const table = tableOf(`Regions: ${sideName(image, map)}`, head, rows);
   table.append(element("p", { className: "aside" }, howToReadExcess));
   return [table];
 }
 
 const howToReadExcess =
-  "Excess ± its standard error over the random positions. Below chance: removing the region costs less than removing " +
-  "the same shape elsewhere. Inconclusive: the excess of the score is within two standard errors of 0.";
+  "Excess: the drop beyond the mean at random positions; ± is the standard error of that mean. The share of these " +
+  "positions where removing the same shape costs less: a region that matters costs more than nearly all of them, " +
+  "an arbitrary one more than any share of them.";
 
 function excessCells(map, i) {
   const withError = (value, error) => asSigned(value) + (value === null ? "" : ` ± ${asText(error, 3)}`);
-  const [excess, error] = [map.excess[i], map.error[i]];
-  // With a single position the error is unknown.
-  const told = excess !== null && error !== null && Math.abs(excess) > 2 * error;
-  const side = excess === null ? "–" : !told ? "inconclusive" : excess > 0 ? "above" : "below";
+  const exceeds = map.exceeds?.[i] ?? null;
   return [
-    numberCell(withError(excess, error)),
-    cell(side, told ? "" : "none"),
+    numberCell(withError(map.excess[i], map.error[i])),
+    numberCell(exceeds === null ? "–" : `${Math.round(100 * exceeds)}%`),
     numberCell(withError(map.probability?.[i] ?? null, map.probability_error?.[i] ?? null), "detail"),
   ];
 }

@@ -64,8 +64,8 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
 def _measured(faces: list[Face], table: pd.DataFrame) -> list[str]:
     """Return density and excess of each region, and their rank correlation, as text."""
     names = table["image"].map(dict(enumerate(face.name for face in faces)))
-    pairs = zip(table["excess"], table["standard_error"], strict=True)
-    said = [f"{excess:+.2f} ± {error:.2f}" for excess, error in pairs]
+    ranked = zip(table["excess"], table["exceeds"], strict=True)
+    said = [f"{excess:+.2f} ({exceeds:.0%})" for excess, exceeds in ranked]
     table = table.assign(map=names + ", " + table["target"], excess=said)
     order = {"index": table["map"].unique(), "columns": table["region"].unique()}
     density, excess = (
@@ -75,17 +75,19 @@ def _measured(faces: list[Face], table: pd.DataFrame) -> list[str]:
         for column in ("density", "excess")
     )
     agreement = table.groupby("map", sort=False)["agreement"].first()
+    regions = table["region"].nunique()
     return [
         "",
         "Density of the heat on each region; 1 is that of a uniform map:",
         density,
         "",
         "Drop of the score (logit) when the region is blurred, beyond the mean drop when the same",
-        "blur is at random positions, ± its standard error. Within two standard errors of 0 it",
-        "is inconclusive; below 0, the same shape costs more elsewhere:",
+        "blur is at random positions, and the share of these positions that cost less: a region",
+        "that matters costs more than nearly all of them, an arbitrary one more than any share:",
         excess,
         "",
         "Spearman's rank correlation of the two: does the network need what the map highlights?",
+        f"For {regions} regions, that of an unrelated map is 0 ± {(regions - 1) ** -0.5:.2f}:",
         *(f"  {name}: {value:+.2f}" for name, value in agreement.items()),
     ]
 
