@@ -201,8 +201,11 @@ def run(tmp_path_factory):
 @pytest.mark.slow
 def test_the_page_of_a_run(run, tmp_path):
     page = write_report(run, tmp_path / "page.html").read_text()
-    assert "Which method to trust here" in page
     found = trust(run.evaluation)
+    head, _, tables = page.partition("</header>")
+    assert f'<p class="verdict">{found.summary}</p>' in head
+    assert '<a href="#trust">Which method to trust here</a>' in head
+    assert '<section id="trust"' in tables
     for row in found.methods:
         for value in row.values:
             assert f'<span class="value">{value.text}</span>' in page
