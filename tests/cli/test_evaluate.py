@@ -3,13 +3,15 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 import camlens
+from camlens.cli.evaluation_tables import _verdict, show_evaluation
 from camlens.dataset import Run, explain
-from camlens.faithfulness import deletion, evaluate
+from camlens.faithfulness import Evaluation, deletion, evaluate
 from tests.cli.conftest import net
 from tests.dataset.made import files
 
@@ -57,11 +59,11 @@ def test_a_folder_becomes_a_table(run, words, images, folder):
 
 
 @pytest.mark.slow
-def test_it_is_shown_best_first(run, words, images):
+def test_it_is_shown_best_first(run, words, images, folder):
     got = run(*words, "--out", "run", "--metric", "insertion", "--floor", "centre")
     assert got.code == 0, got.err
     assert "insertion, higher is better" in got.out
-    assert "better by" in got.out
+    assert "over the floor" in got.out
     assert "7 images evaluated into run; next: camlens report run" in got.out
     rows = [
         line.split()
@@ -78,6 +80,35 @@ def test_it_is_shown_best_first(run, words, images):
     got = run(*words, "--out", "more", "--metric", "insertion", "--floor", "centre")
     assert "95% interval" in got.out
     assert "no intervals" not in got.err
+    table = Run(folder / "more").evaluation.table.set_index("method")
+    for line in got.out.splitlines():
+        if line.split()[:1] in (["GradCAM"], ["Saliency"]):
+            row = table.loc[line.split()[0]]
+            verdict = "better" if row["clear"] else "worse" if row["above_high"] < 0 else "unclear"
+            assert line.split()[-1] == verdict
+
+
+def test_a_leader_that_hardly_depends_on_the_class_is_named(capsys):
+    for method in ("EigenCAM", "GradCAM"):
+        row = {"image": 0, "k": 0, "target": 0, "method": method, "metric": "insertion"}
+        row |= {"better": "higher", "value": 0.5, "floor_random": 0.1, "curve": None}
+        rows = pd.DataFrame([{**row, "curve_from": 0, "curve_to": 1}])
+        show_evaluation(Evaluation.of_rows(rows))
+        caveat = f"the maps of {method} hardly depend on the class"
+        assert (caveat in flat(capsys.readouterr().err)) == (method == "EigenCAM")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "verdict"),
+    [
+        ((0.1, 0.2), "better"),
+        ((-0.1, 0.2), "unclear"),
+        ((-0.2, -0.1), "worse"),
+        ((None,) * 2, None),
+    ],
+)
+def test_clearly_worse_is_not_the_same_as_unclear(bounds, verdict):
+    assert _verdict(*bounds) == verdict
 
 
 @pytest.mark.slow

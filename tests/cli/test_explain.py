@@ -165,6 +165,11 @@ def test_several_targets_by_number_and_name(run, model, hopper, folder):
     assert [(t["class"], t["name"]) for t in explained["targets"]] == [(2, "sad"), (1, "happy")]
     expected = camlens.GradCAM(net().eval())(hopper / 255, targets=[[2, 1]])
     assert [t["score"] for t in explained["targets"]] == pytest.approx(expected.scores[0].tolist())
+    shares = expected.outputs.softmax(1)[0, [2, 1]].tolist()
+    assert [t["probability"] for t in explained["targets"]] == pytest.approx(shares)
+    with (folder / "out" / "results.csv").open(newline="") as file:
+        rows = [float(row["target_probability"]) for row in csv.DictReader(file)]
+    assert rows == pytest.approx(shares)
     overlay = camlens.overlay(hopper, expected.heatmaps)[0]
     assert torch.equal(picture("out/hopper.overlay-1.png"), overlay[1])
     got = run("explain", "hopper.png", *model, "--target", "all", "--json", "--out", "all")

@@ -61,10 +61,32 @@ def test_layers_of_torchvision(run):
     assert sum(row["default"] for row in got["layers"]) == 1
 
 
+def test_layers_need_no_weights(run, monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    got = run("layers", "torchvision:squeezenet1_1")
+    assert got.code == 1
+    said = " ".join(got.err.split())
+    assert "could not get the weights IMAGENET1K_V1 of squeezenet1_1 (no network)" in said
+    assert said.endswith("(layers do not depend on the weights: pass --weights none)")
+    assert "layers do not" not in run("layers", "tests.cli.conftest:net", "--weights", "no.pth").err
+
+
 def test_a_model_without_layers(run):
     got = run("layers", "torch.nn:Flatten")
     assert got.code == 0
     assert "no layer is a map through which all evidence passes" in got.err
+
+
+def test_an_unknown_layer_names_the_command_that_lists_them(run):
+    got = run("explain", "hopper.png", "--model", "tests.cli.conftest:net", "--layer", "nine")
+    assert got.code == 2
+    said = " ".join(got.err.split())
+    assert "has no layer 'nine'" in said
+    assert "camlens layers MODEL lists those that can be explained" in said
 
 
 def test_a_wrong_name(run):

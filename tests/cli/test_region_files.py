@@ -103,7 +103,7 @@ def test_boxes_of_each_photograph_in_one_file(tmp_path):
     ("name", "content", "message"),
     [
         ("a.json", b"{", "as a JSON object"),
-        ("a.json", b"[1]", "as a JSON object"),
+        ("a.json", b"[[1, 2, 3, 4]]", r"{\"NAME\": \[left, top, right, bottom\], ...}, got \[\[1"),
         ("a.json", b"{}", "contains no region"),
         ("a.json", b'{"eye": [1, 2, 3]}', r"\[left, top, right, bottom\].*for 'eye'"),
         ("a.json", b'{"eye": [1, 2, NaN, 3]}', r"\[left, top, right, bottom\]"),
@@ -119,6 +119,26 @@ def test_what_is_wrong_names_the_file(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message) as caught:
         RegionFiles(tmp_path / name).of(Path("x.jpg"), SIZE, SEEN, BOX)
     assert name in str(caught.value)
+
+
+def test_boxes_beyond_the_photograph_are_told(run, model, folder):
+    boxes = {"in": [0, 0, 64, 64], "out": [10, 10, 64, 65], "left": [-1, 0, 9, 9]}
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+    words = ("explain", "hopper.png", *model, "--mean", "0", "--regions")
+    got = run(*words, "boxes.json")
+    assert got.code == 0, got.err
+    note = (
+        "boxes reach beyond the photograph and are cut at its edge: 'out' in hopper.png, 'left' in "
+        "hopper.png. Expected [left, top, right, bottom] in pixels of the photograph"
+    )
+    assert note in " ".join(got.err.split())
+    assert note.split(":", maxsplit=1)[0] in (folder / "camlens-out" / "report.html").read_text(
+        "utf-8"
+    )
+    (folder / "boxes.json").write_text(json.dumps({"in": boxes["in"]}))
+    assert "boxes reach" not in run(*words, "boxes.json").err
+    save_file({"in": torch.ones(64, 64)}, folder / "masks.safetensors")
+    assert "boxes reach" not in run(*words, "masks.safetensors").err
 
 
 def test_other_sizes_kinds_and_unknown_places(tmp_path, labels):

@@ -181,6 +181,7 @@ def test_compare(run, words, images, folder):
     text = run("compare", "a", "b").out
     assert "density: a = a, b = b" in text
     assert "mean_a" in text
+    assert "target (0: the first)" in text
 
 
 @pytest.mark.slow

@@ -132,7 +132,8 @@ def test_the_columns_and_their_types(tmp_path):
     }
     assert dict(found.maps.dtypes.astype(str)) == {
         **{"image": "int64", "k": "int64", "method": "string", "layer": "string"},
-        **{"grid": "string", "target": "int64", "score": "float32", "evidence": "bool"},
+        **{"grid": "string", "target": "int64", "score": "float32"},
+        **{"probability": "float32", "evidence": "bool"},
         **{"heat": "object", "heat_height": "int32", "heat_width": "int32"},
     }
     assert found.images["image"].tolist() == list(range(9))
@@ -359,6 +360,17 @@ def test_without_classes_of_outputs_predictions_are_missing(tmp_path):
     assert found.images["prediction"].isna().all()
     assert found.images["confidence"].isna().all()
     assert set(found.maps["target"]) == {-1}
+    assert found.maps["probability"].isna().all()
+
+
+def test_the_probability_is_of_the_explained_class(tmp_path):
+    model, data = net(), Noise(4)
+    options = {"explainer": GradCAM(model, "1"), "dataset": data, "targets": [[2, 0]] * 4}
+    found = run(tmp_path, **options)
+    with torch.no_grad():
+        expected = model(stacked(data, range(4))).softmax(1)
+    values = torch.tensor(found.maps["probability"].to_numpy()).view(4, 2)
+    torch.testing.assert_close(values, expected[:, [2, 0]])
 
 
 @pytest.mark.slow

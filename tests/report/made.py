@@ -161,6 +161,7 @@ def _explained(made, method, ids, classes, random):
             "grid": f"{GRID}x{GRID}",
             "target": targets.reshape(-1).astype("int64"),
             "score": scores.reshape(-1),
+            "probability": (1 / (1 + np.exp(-scores))).reshape(-1),
             "evidence": (raw.max(axis=(2, 3)) > 0).reshape(-1),
             "heat": [one.tobytes() for one in stored.reshape(n * k, GRID, GRID)],
             "heat_height": np.int32(GRID),

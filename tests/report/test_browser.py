@@ -152,6 +152,20 @@ class TestCards:
         said = browser.texts("#cards li:first-child .tile-name")
         assert said[0] == "photograph"
         assert [one.split(" · ")[0] for one in said[1:]] == ["GradCAM", "LayerCAM"]
+        assert browser.texts("#shown-methods > span") == [
+            f"{method}: features.9, grid 12x12" for method in ("GradCAM", "LayerCAM")
+        ]
+        browser.choose("setting", "1")
+        assert browser.texts("#shown-methods > span") == ["LayerCAM: features.9, grid 12x12"]
+        browser.choose("target", "all")
+        browser.until("return document.querySelectorAll('#cards .tile-name').length > 3")
+        classes = [one.split(" · ")[0] for one in browser.texts("#cards li:first-child .tile-name")]
+        maps = load(usual[0]).maps
+        first = maps[(maps["image"] == 0) & (maps["method"] == "LayerCAM")]
+        assert classes[1:] == [
+            f"{name} {round(100 * share)}%"
+            for name, share in zip(Made().classes, first["probability"], strict=True)
+        ]
 
     def test_two_photographs_fill_the_first_screen(self, browser, tmp_path):
         methods = ("GradCAM", "GradCAMPlusPlus", "HiResCAM", "LayerCAM")
@@ -169,6 +183,13 @@ class TestCards:
     def test_right_and_wrong_are_said_and_what_the_heat_explains(self, browser, usual):
         tables = load(usual[0])
         images = tables.images.set_index("name")
+        maps = tables.maps[tables.maps["method"] == "GradCAM"]
+        ids = tables.images.set_index("image")["name"][maps["image"]]
+        shares = [
+            "over 99%" if share > 0.995 else f"{round(100 * share)}%"
+            for share in maps["probability"]
+        ]
+        percents = dict(zip(zip(ids, maps["target"], strict=True), shares, strict=True))
         browser.open(usual[1])
         names = browser.names()
         said = browser.texts("#cards .said")
@@ -183,14 +204,17 @@ class TestCards:
             sure = row["confidence"] > 0.995
             percent = "over 99" if sure else round(100 * row["confidence"])
             assert line == f"{sign}: true: {label}predicted: {prediction} {percent}%"
-            wrong = f"heat explains: {prediction} (predicted)"
+            wrong = f"heat explains: {prediction} {percents[name, row['prediction']]} (predicted)"
             assert heat == (None if row["correct"] else wrong)
         assert (~images["correct"]).sum() > 3
         browser.choose("target", "label")
         wrong = [i for i, name in enumerate(names) if not images.loc[name, "correct"]]
         lines = browser.texts("#cards .explained")
-        true = [tables.class_name(images.loc[names[i], "label"]) for i in wrong]
-        assert lines == [f"heat explains: {one} (true)" for one in true]
+        true = [(names[i], images.loc[names[i], "label"]) for i in wrong]
+        assert lines == [
+            f"heat explains: {tables.class_name(one)} {percents[name, one]} (true)"
+            for name, one in true
+        ]
 
     def test_the_slider_sets_the_heats_opacity(self, browser, usual):
         browser.open(usual[1]).gallery()
@@ -727,6 +751,23 @@ class TestScreens:
         assert browser.run(hint) != "none"
         browser.screen(390, 844, touch=True)
         assert browser.run(hint) == "none"
+
+    def test_tables_of_a_record_fit_and_names_stay_beside_their_lines(self, browser, usual):
+        browser.open(usual[1])
+        browser.run("document.querySelector('.card').click()")
+        boxes = browser.run(
+            "return [...document.querySelectorAll('#record .scroll')]"
+            ".map((e) => [e.scrollWidth, e.clientWidth])"
+        )
+        assert len(boxes) == 2
+        assert all(whole == shown for whole, shown in boxes)
+        tops = browser.run(
+            "return [...document.querySelectorAll('#record td .line')].map((line) => {"
+            "const [a, b] = [line, line.nextSibling].map((e) => e.getBoundingClientRect());"
+            "return [a.top, b.top, b.bottom]; })"
+        )
+        assert len(tops) == 7
+        assert all(top < line < bottom for line, top, bottom in tops)
 
     def test_a_record_is_readable_on_a_phone(self, browser, usual):
         browser.screen(390, 844, touch=True)

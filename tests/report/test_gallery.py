@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -26,6 +27,11 @@ def test_records_hold_what_the_tables_say(usual):
     for name in ("name", "label", "prediction", "width", "height"):
         assert record[name] == image[name]
     assert record["confidence"] == pytest.approx(image["confidence"], rel=1e-6)
+    (maps, of) = usual.maps, ["image", "method", "k"]
+    probabilities = maps.set_index(of)["probability"]
+    assert [m["confidence"] for m in record["maps"]] == pytest.approx(
+        [probabilities[9, method, k] for method in ("GradCAM", "LayerCAM") for k in range(3)]
+    )
     assert [(m["setting"], m["k"], m["target"]) for m in record["maps"]] == [
         (place, k, k) for place in (0, 1) for k in range(3)
     ]
@@ -40,6 +46,13 @@ def test_records_hold_what_the_tables_say(usual):
         assert np.allclose(one["probability_error"], 0.02)
         assert one["agreement"] == pytest.approx(rows["agreement"].iloc[0], rel=1e-3)
         assert np.allclose(record["area"], rows["area"], rtol=1e-3)
+
+
+def test_numbers_are_rounded_once(usual):
+    # 1.00529 as four digits, 1.005, would be 1.00 on a card beside 1.01 among the findings.
+    table = usual.regions.assign(density=1.00529)
+    (record,) = gallery.records(dataclasses.replace(usual, regions=table), [9])
+    assert {value for one in record["maps"] for value in one["density"]} == {1.00529}
 
 
 def test_records_are_json_without_nan(usual):

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from matplotlib import colormaps
 
 import camlens.report
 from camlens.dataset import manifest as manifests
@@ -115,6 +116,33 @@ def test_notes_of_the_run_are_above_the_images(tmp_path):
     ]
     change_manifest(run, notes=3)
     assert "Note:" not in write_report(run).read_text("utf-8")
+
+
+def test_few_images_have_no_intervals_and_the_page_says_so(tmp_path):
+    note = "There are no intervals for fewer than 10 images."
+    counts = []
+    for images in (9, 10):
+        text = write_report(write_run(tmp_path / str(images), images=images)).read_text("utf-8")
+        counts.append((text.count(note), text.count("±")))
+    script = importlib.resources.files("camlens.report").joinpath("static/report.js")
+    marks = script.read_text("utf-8").count("±")
+    assert counts == [(2, marks), (0, marks)]  # beside both tables of regions
+
+
+def test_links_under_the_title_lead_to_the_tables(tmp_path):
+    heads = []
+    for scored in (True, False):
+        run = write_run(tmp_path / str(scored), images=3, scored=scored, ablated=scored, empty=(1,))
+        text = write_report(run).read_text("utf-8")
+        heads.append(re.findall(r'<a href="#(\w+)">', text.partition("</header>")[0]))
+        assert all(text.count(f'<section id="{name}"') == 1 for name in heads[-1])
+    assert heads == [["findings", "density", "effect"], ["findings"]]
+
+
+def test_the_colour_bar_has_the_heats_colours():
+    (stops,) = re.findall(r"\.colors .*\((to right, .*)\)", palette.stylesheet())
+    ends = [[round(255 * part) for part in colormaps["turbo"](at)[:3]] for at in (0.0, 1.0)]
+    assert [stops.split(", ")[at] for at in (1, -1)] == [f"#{bytes(end).hex()}" for end in ends]
 
 
 def test_a_damaged_table_is_named(tmp_path):

@@ -68,7 +68,7 @@ def test_effects_are_of_the_score_like_the_terminals(usual):
     assert "Below 0: removing the region costs less than removing the same shape" in grid.text
     mean = shown(usual).groupby("region", sort=False)["excess"].mean()
     assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in mean]
-    assert not any("±" in cell.note for row in grid.rows for cell in row.cells)
+    assert "±" not in grid.text + "".join(cell.note for row in grid.rows for cell in row.cells)
 
 
 def test_the_excess_of_a_single_image_has_its_standard_error(tmp_path):
@@ -76,6 +76,7 @@ def test_the_excess_of_a_single_image_has_its_standard_error(tmp_path):
     (grid,) = region_tables.ablation_grids(one)
     assert [cell.text for cell in grid.rows[0].cells] == [f"{v:+.3f}" for v in shown(one)["excess"]]
     assert {cell.note for cell in grid.rows[0].cells} == {"± 0.200"}
+    assert "± is the standard error of a single image's excess" in grid.text
     # Single images of a class beside enough of another.
     tables = load(write_run(tmp_path / "many", images=31, classes=("a", "b", "c")))
     labels = np.where(tables.images["image"] == 3, 1, 0)

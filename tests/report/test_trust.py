@@ -14,7 +14,7 @@ from camlens.report import wording, write_report
 from camlens.report.curves import HEIGHT, WIDTH, curves
 from camlens.report.run_tables import load
 from camlens.report.single_images import _says, single_images
-from camlens.report.trust import BELOW, CLEAR, UNKNOWN, Judged, Value, trust
+from camlens.report.trust import BELOW, CLEAR, UNCLEAR, UNKNOWN, Judged, Value, trust
 from tests.dataset.made import HALVES, Noise, net
 
 from .made import seal
@@ -93,6 +93,18 @@ def test_the_table_of_methods_and_floors(judged):
     }
     floors = {row.name: [value.text for value in row.values] for row in found.floors}
     assert floors == {"random": ["0.200", "0.900"], "edges": ["0.500", "0.300"]}
+
+
+def test_a_leader_that_hardly_depends_on_the_class_is_named():
+    means = {"GuidedBackprop": 0.9, "GradCAM": 0.9}
+    found = trust(made({"insertion": ("higher", means, {"random": 0.1, "edges": 0.2})}))
+    caveat = "hardly depend on the class, so they do not say why it is this class."
+    assert found.summary == (
+        "\u2068GuidedBackprop\u2069 and \u2068GradCAM\u2069 are above every floor on the only "
+        f"metric; the maps of GuidedBackprop {caveat}"
+    )
+    one = [Judged(name="EigenCAM at 1", values=judged_ones([CLEAR])[0].values)]
+    assert _says(one).endswith(f"only metric; the maps of EigenCAM {caveat}")
 
 
 def test_no_method_above_every_floor():
@@ -189,8 +201,11 @@ def run(tmp_path_factory):
 @pytest.mark.slow
 def test_the_page_of_a_run(run, tmp_path):
     page = write_report(run, tmp_path / "page.html").read_text()
-    assert "Which method to trust here" in page
     found = trust(run.evaluation)
+    head, _, tables = page.partition("</header>")
+    assert f'<p class="verdict">{found.summary}</p>' in head
+    assert '<a href="#trust">Which method to trust here</a>' in head
+    assert '<section id="trust"' in tables
     for row in found.methods:
         for value in row.values:
             assert f'<span class="value">{value.text}</span>' in page
@@ -274,7 +289,8 @@ def test_few_images_are_judged_one_by_one(tmp_path):
                 clear = own["value"] > best if higher else own["value"] < best
                 assert value.text == metric.number(own["value"])
                 assert (value.stands == CLEAR) == clear
-                assert value.above.startswith("better than " if clear else "no better than ")
+                words = "better" if clear else "tie" if own["value"] == best else "worse"
+                assert value.above.startswith(f"{words} ")
                 assert metric.number(best) in value.above
     page = write_report(run, tmp_path / "page.html").read_text()
     assert page.count('<table class="grid single"') == 2
@@ -309,6 +325,7 @@ def judged_ones(*stands):
         (judged_ones([BELOW], [BELOW]), "No map is above every floor on any metric."),
         (judged_ones([CLEAR], [BELOW]), "A is above every floor on the only metric."),
         (judged_ones([UNKNOWN]), "No metric was compared with floors."),
+        (judged_ones([UNCLEAR]), "No map is above every floor on any metric."),
     ],
 )
 def test_what_is_said_of_an_image(methods, says):

@@ -69,6 +69,7 @@ def described(error: Exception) -> str:
     """Return an error's message in one sentence, followed by its notes.
 
     camlens' own errors are shown without their type; others, such as a model's, start with it.
+    The command that lists layers stands for the function that does so.
 
     Example:
         >>> described(ValueError("expected a size")), described(KeyError("a"))
@@ -79,7 +80,8 @@ def described(error: Exception) -> str:
         'RuntimeError: too small (while explaining cat.png)'
     """
     notes = " ".join("; ".join(getattr(error, "__notes__", ())).split())
-    return _words(error) + (f" ({notes})" if notes else "")
+    text = _words(error) + (f" ({notes})" if notes else "")
+    return text.replace("camlens.find_layers(model, images)", "camlens layers MODEL")
 
 
 def _words(error: Exception) -> str:

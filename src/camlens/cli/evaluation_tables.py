@@ -18,10 +18,12 @@ def evaluated_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 def show_evaluation(evaluation: Evaluation) -> None:
     """Write a table for each metric: the methods, best first, compared with the best floor."""
     from ..report.region_tables import MIN_IMAGES
+    from ..report.wording import class_caveat
 
     rows = evaluated_rows(evaluation)
     if few := any(row["images"] < MIN_IMAGES for row in rows):
         console.note(f"no intervals or verdicts for fewer than {MIN_IMAGES} images")
+    leaders = []
     for metric in dict.fromkeys(row["metric"] for row in rows):
         metric_rows = [row for row in rows if row["metric"] == metric]
         better = metric_rows[0]["better"]
@@ -29,6 +31,9 @@ def show_evaluation(evaluation: Evaluation) -> None:
         floors = any(row["best_floor"] for row in metric_rows)
         shown = [_shown(row, with_floors=floors, with_intervals=not few) for row in metric_rows]
         console.show(shown, title=f"{metric}, {better} is better")
+        leaders.append(metric_rows[0]["method"])
+    if caveat := class_caveat(leaders):
+        console.note(caveat)
 
 
 def _rank(mean: float | None, better: str) -> tuple[bool, float]:
@@ -45,11 +50,18 @@ def _shown(row: dict[str, Any], *, with_floors: bool, with_intervals: bool) -> d
     cells["images"] = row["images"]
     if not with_floors:
         return cells
-    cells |= {"best floor": row["best_floor"] or None, "better by": row["above_floor"]}
+    cells |= {"best floor": row["best_floor"] or None, "over the floor": row["above_floor"]}
     if with_intervals:
-        cells["95% interval of the difference"] = _interval(row["above_low"], row["above_high"])
-        cells["better than every floor"] = row["clear"]
+        cells["95% interval over the floor"] = _interval(row["above_low"], row["above_high"])
+        cells["against the best floor"] = _verdict(row["above_low"], row["above_high"])
     return cells
+
+
+def _verdict(low: float | None, high: float | None) -> str | None:
+    """Return what the interval of the difference from the best floor says."""
+    if low is None or high is None:
+        return None
+    return "better" if low > 0 else "worse" if high < 0 else "unclear"
 
 
 def _interval(low: float | None, high: float | None) -> str | None:

@@ -29,9 +29,14 @@ def list_layers(
 
     Runs the model a few dozen times on noise, at 224x224 pixels if the model has no input size.
     """
-    loaded = options.load_model(
-        model, weights, size=size, classes=classes, trusted_pickle=unsafe_pickle
-    )
+    try:
+        loaded = options.load_model(
+            model, weights, size=size, classes=classes, trusted_pickle=unsafe_pickle
+        )
+    except OSError as error:
+        if weights is None:
+            error.add_note("layers do not depend on the weights: pass --weights none")
+        raise
     preprocessing = loaded.preprocessing
     noise = torch.rand(
         1, preprocessing.channels, *(preprocessing.size or _SIZE), generator=torch.Generator()

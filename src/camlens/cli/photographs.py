@@ -106,6 +106,18 @@ class Photographs(Dataset[Sample]):
             regions = self._regions.of(self.files[index], size, seen, self._how.box(size))
         return Sample(image, self.labels[index], self.name(index), picture, regions)
 
+    def cut_boxes(self, index: int) -> list[str]:
+        """Return the names of a file's boxes that reach beyond the photograph.
+
+        Raises:
+            LookupError, OSError, ValueError: see :meth:`__getitem__`.
+        """
+        if self._regions is None:
+            return []
+        file = self.files[index]
+        height, width = read_photograph(file).shape[-2:]
+        return self._regions.cut_boxes(file, (height, width))
+
     def name(self, index: int) -> str:
         """Return a file's path below the root, with slashes on every system."""
         absolute = Path(os.path.normpath(self.files[index].absolute()))

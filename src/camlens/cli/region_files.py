@@ -133,6 +133,22 @@ class RegionFiles:
             )
         return Regions(masks.names, _cut(masks.masks, seen, box))
 
+    def cut_boxes(self, photo: Path, size: tuple[int, int]) -> list[str]:
+        """Return the names of a photograph's boxes that reach beyond it, and lose that part.
+
+        Raises:
+            LookupError, ValueError: see :meth:`of`.
+        """
+        file = self._file(photo)
+        if file.suffix.lower() != ".json":
+            return []
+        boxes = _boxes_of(file, photo, size)
+        return [
+            name
+            for name, (start, top, end, bottom) in boxes.items()
+            if min(start, top) < 0 or end > size[1] or bottom > size[0]
+        ]
+
     def _file(self, photo: Path) -> Path:
         if not self.path.is_dir():
             return self.path
@@ -162,7 +178,19 @@ def _boxes(
     file: Path, photo: Path, size: tuple[int, int], seen: tuple[int, int], box: Box
 ) -> Regions:
     """Read boxes, and move and scale them to the model's picture."""
-    content = _json(file)
+    boxes = _boxes_of(file, photo, size)
+    top, left, height, width = box
+    scale = torch.tensor([seen[1] / width, seen[0] / height] * 2)
+    edges = (torch.tensor(list(boxes.values())).float() - torch.tensor([left, top] * 2)) * scale
+    try:
+        return Regions.from_boxes(list(boxes), edges, seen)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _boxes_of(file: Path, photo: Path, size: tuple[int, int]) -> dict[str, list[float]]:
+    """Read a photograph's boxes, in its pixels."""
+    content = _json(file, '{"NAME": [left, top, right, bottom], ...}')
     if content and all(isinstance(value, Mapping) for value in content.values()):
         parts = photo.absolute().parts
         keys = ["/".join(parts[first:]) for first in range(1, len(parts))]
@@ -188,13 +216,7 @@ def _boxes(
             )
     if not content:
         raise ValueError(f"{file} contains no region of {photo}")
-    top, left, height, width = box
-    scale = torch.tensor([seen[1] / width, seen[0] / height] * 2)
-    edges = (torch.tensor(list(content.values())).float() - torch.tensor([left, top] * 2)) * scale
-    try:
-        return Regions.from_boxes(list(content), edges, seen)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+    return content
 
 
 def _masks(file: Path) -> Regions:
@@ -235,18 +257,20 @@ def _label_names(file: Path) -> dict[int, str]:
             f"{file} is missing: expected names of the maps' labels in the same folder, such as "
             f'{{"1": "eyes"}}'
         )
-    names = _json(file)
+    names = _json(file, '{"1": "eyes", ...}')
     if not names or not all(key.isdecimal() and isinstance(v, str) for key, v in names.items()):
         raise ValueError(f'expected {file} to map labels to names, such as {{"1": "eyes"}}')
     return {int(label): name for label, name in names.items()}
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _json(file: Path, form: str) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text("utf-8-sig"), object_pairs_hook=_once)
-        return dict(content.items())
-    except (AttributeError, ValueError, RecursionError) as error:
-        raise ValueError(f"expected {file} as a JSON object: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected {file} as a JSON object {form}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"expected {file} as a JSON object {form}, got {content!r:.60}")  # noqa: TRY004
+    return content
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

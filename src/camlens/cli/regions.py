@@ -95,34 +95,40 @@ def check_infill(infill: str | None, placements: int | None, region_kind: str) -
 
 
 def notes(region_kind: str, photographs: Photographs) -> Iterator[str]:
-    """Yield a note about pictures in which YuNet finds no face, if --regions is the template."""
-    if region_kind != "template":
-        return
-    if not model_files.is_here("yunet"):
+    """Yield notes about the first pictures: without a face for the template, or with cut boxes."""
+    searched = range(min(_SEARCHED, len(photographs)))
+    part = f" (of the first {_SEARCHED} pictures)" if len(searched) < len(photographs) else ""
+    if region_kind == "template" and not model_files.is_here("yunet"):
         yield (
             "could not check whether the pictures show a face, since YuNet's model file is "
             "missing: the template marks the parts of a face that is assumed to fill the picture"
         )
         return
-    without = []
-    for index in range(min(_SEARCHED, len(photographs))):
+    without, cut = [], []
+    for index in searched:
+        name = photographs.name(index)
         try:
-            picture = photographs[index].picture
+            if region_kind == "template":
+                picture = photographs[index].picture
+                if picture is not None and not _detector("face")(picture[None]).found.any():
+                    without.append(name)
+            cut += [f"{box!r} in {name}" for box in photographs.cut_boxes(index)]
         except Exception:  # the run lists it with the reason
             continue
-        if picture is not None and not _detector("face")(picture[None]).found.any():
-            without.append(photographs.name(index))
     if without:
-        yield _without(without, min(_SEARCHED, len(photographs)), len(photographs))
+        yield (
+            f"YuNet finds no face in {_listed(without)}{part}: --regions template marks the parts "
+            "of a face that is assumed to fill the picture, whatever it shows"
+        )
+    if cut:
+        yield (
+            f"boxes reach beyond the photograph and are cut at its edge{part}: {_listed(cut)}. "
+            "Expected [left, top, right, bottom] in pixels of the photograph"
+        )
 
 
-def _without(names: Sequence[str], searched: int, count: int) -> str:
-    listed = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' * (len(names) > 3)}"
-    part = f" (of the first {searched} pictures)" if searched < count else ""
-    return (
-        f"YuNet finds no face in {listed}{part}: --regions template marks the parts of a face that "
-        "is assumed to fill the picture, whatever it shows"
-    )
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' * (len(names) > 3)}"
 
 
 @functools.cache

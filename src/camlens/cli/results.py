@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from ..dataset.image_results import Explained
 from ..faithfulness.region_ablation_result import READING, percent, plus_minus
 from . import console
@@ -34,14 +36,13 @@ def record(
         tags: the requested name of each of the K targets, such as "predicted".
     """
     outputs, best = group.explanations[0].outputs, int(group.predictions[place])
-    probability = float(group.confidences[place])
     return {
         "photo": photo,
         "label": _class(group.labels[place], classes) if group.labels[place] >= 0 else None,
         "prediction": {
             **_class(best, classes),
             "score": None if outputs is None else float(outputs[place, best]),
-            "probability": None if math.isnan(probability) else probability,
+            "probability": _known(group.confidences[place]),
         },
         "explanations": [
             {
@@ -53,6 +54,7 @@ def record(
                         "asked": tag,
                         **_class(int(explanation.targets[place, k]), classes),
                         "score": float(explanation.scores[place, k]),
+                        "probability": _known(probabilities[place, k]),
                         "evidence": bool(explanation.evidence[place, k]),
                         "files": {},
                     }
@@ -60,7 +62,9 @@ def record(
                 ],
                 "files": {},
             }
-            for explanation in group.explanations
+            for explanation, probabilities in zip(
+                group.explanations, group.probabilities, strict=True
+            )
         ],
         "regions": None,
         "files": {},
@@ -94,8 +98,8 @@ def show(record: Record) -> None:
     predicted = record["prediction"]
     console.line(record["photo"])
     facts = f"score {predicted['score']:.4g}"
-    if predicted["probability"] is not None:  # a model with one output has none
-        facts += f", probability {predicted['probability']:.1%}"
+    if known := predicted["probability"] is not None:  # a model with one output has none
+        facts += f", probability {_percent(predicted['probability'])}"
     label = "" if record["label"] is None else f"; true: {name_of(record['label'])}"
     console.line(f"  predicted: {name_of(predicted)} ({facts}){label}")
     for explanation in record["explanations"]:
@@ -107,6 +111,7 @@ def show(record: Record) -> None:
                 {
                     "explained": name_of(target),
                     "score": target["score"],
+                    **({"probability": _percent(target["probability"])} if known else {}),
                     "evidence": "yes" if target["evidence"] else "none",
                 }
                 for target in explanation["targets"]
@@ -138,9 +143,19 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, object]]:
                     "asked": target["asked"],
                     "target": name_of(target),
                     "score": target["score"],
+                    "target_probability": target["probability"],
                     "evidence": target["evidence"],
                     **{kind: target["files"].get(kind) for kind in KINDS},
                 }
+
+
+def _known(value: Tensor) -> float | None:
+    number = value.item()
+    return None if math.isnan(number) else number
+
+
+def _percent(probability: float | None) -> str | None:
+    return None if probability is None else f"{probability:.1%}"
 
 
 def _class(index: int, names: Sequence[str] | None) -> Record:

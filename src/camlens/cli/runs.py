@@ -155,7 +155,9 @@ def compare(
     if as_json:
         console.document({"a": str(run_a), "b": str(run_b), "value": value, "rows": rows})
     else:
-        console.show(rows, title=f"{value}: a = {run_a}, b = {run_b}")
+        names = {"k": "target (0: the first)"}
+        shown = [{names.get(name, name): cell for name, cell in row.items()} for row in rows]
+        console.show(shown, title=f"{value}: a = {run_a}, b = {run_b}")
 
 
 def photographs_of(

@@ -17,7 +17,7 @@ from ..faithfulness.evaluation.measurements import Measurement, consecutive, mea
 from ..regions.masks import Regions
 from ..regions.outlines import shrunk
 from ..regions.scores import Scores, score
-from ..targets import probabilities, targets_of
+from ..targets import NO_CLASS, probabilities, targets_of
 from .batches import Group
 from .items import NO_LABEL
 from .options import RunOptions
@@ -38,6 +38,8 @@ class Explained:
         predictions: (N,) class ids, -1 if the model does not return (N, classes).
         confidences: (N,) probabilities of the predictions, NaN if there are none.
         explanations: one for each explainer.
+        probabilities: for each explainer (N, K) probabilities of the explained classes, NaN for
+            other scores.
         scores: one for each explainer, if there are regions.
         ablation: the ablation, if an infill was given.
         measurements: values of the metrics, if any were given.
@@ -52,6 +54,7 @@ class Explained:
     predictions: Tensor
     confidences: Tensor
     explanations: tuple[Explanation, ...]
+    probabilities: tuple[Tensor, ...]
     scores: tuple[Scores, ...]
     ablation: RegionAblation | None
     measurements: tuple[Measurement, ...] = ()
@@ -126,6 +129,7 @@ def explain_group(
         predictions=predictions.cpu(),
         confidences=confidences.cpu(),
         explanations=tuple(explanation.cpu() for explanation in explanations),
+        probabilities=tuple(_probabilities(e, options.activation).cpu() for e in explanations),
         scores=tuple(_in_main_memory(one) for one in scores),
         ablation=None if ablation is None else _in_main_memory(ablation),
         measurements=measurements,
@@ -198,6 +202,15 @@ def _predictions(explanation: Explanation, activation: str) -> tuple[Tensor, Ten
     prediction = outputs.argmax(dim=1, keepdim=True)
     confidence = probabilities(outputs, activation).gather(1, prediction)
     return prediction.flatten(), confidence.flatten()
+
+
+def _probabilities(explanation: Explanation, activation: str) -> Tensor:
+    """Return the probabilities of the explained classes, (N, K); NaN for other scores."""
+    outputs, targets = explanation.outputs, explanation.targets
+    if outputs is None:
+        return torch.full_like(explanation.scores, torch.nan)
+    found = probabilities(outputs, activation).gather(1, targets.clamp(min=0))
+    return found.where(targets != NO_CLASS, torch.nan)
 
 
 def _scored(explanation: Explanation, regions: Regions) -> Scores:

@@ -85,8 +85,9 @@ class Run:
     def maps(self) -> pd.DataFrame:
         """One row for each map.
 
-        The columns are image, k, method, layer, grid, target, score, evidence, heat, heat_height
-        and heat_width. ``heat`` contains the bytes of the map on its grid, divided by its maximum.
+        The columns are image, k, method, layer, grid, target, score, probability (of the explained
+        class, NaN for other scores), evidence, heat, heat_height and heat_width. ``heat`` contains
+        the bytes of the map on its grid, divided by its maximum.
         """
         return self._read("maps.parquet", list(MAPS))
 

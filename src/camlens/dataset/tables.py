@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .. import heatmap
-from ..explanation import Explanation
 from ..faithfulness import RegionAblation
 from ..faithfulness.evaluation.measurements import Measurement, rows
 from ..regions import tables as region_tables
@@ -53,6 +51,7 @@ MAPS = {
     "grid": "string",
     "target": "int64",
     "score": "float32",
+    "probability": "float32",
     "evidence": "bool",
     "heat": "object",
     "heat_height": "int32",
@@ -116,7 +115,7 @@ class Shard:
                 }
             )
         for place, explanation in enumerate(group.explanations):
-            rows = _map_rows(group.indexes, explanation, self.options.heatmaps)
+            rows = _map_rows(group, place, self.options.heatmaps)
             self._maps.append({"place": np.full(explanation.scores.numel(), place), **rows})
         for place, scores in enumerate(group.scores):
             ablation = None if group.ablation is None else _copied(group.ablation)
@@ -220,11 +219,12 @@ def _copied(rows: Any) -> Any:
     return dataclasses.replace(rows, **tensors)
 
 
-def _map_rows(indexes: Sequence[int], explanation: Explanation, heatmaps: str) -> dict[str, Array]:
-    """Return columns of the table of maps; heat is each map divided by its maximum.
+def _map_rows(group: Explained, place: int, heatmaps: str) -> dict[str, Array]:
+    """Return columns of the table of one explainer's maps; heat is each map over its maximum.
 
     A run draws its maps stretched over the images, so others are stored as they are drawn.
     """
+    explanation = group.explanations[place]
     moved = explanation.registration is not None and explanation.registration.moved
     scaled = explanation.heatmaps if moved else heatmap.scale(explanation.raw)
     kept = (scaled * 255).round().to(torch.uint8) if heatmaps == "uint8" else scaled.half()
@@ -238,10 +238,11 @@ def _map_rows(indexes: Sequence[int], explanation: Explanation, heatmaps: str) -
         "heat_width": w,
     }
     return {
-        "image": np.repeat(indexes, k),
+        "image": np.repeat(group.indexes, k),
         "k": np.tile(np.arange(k), n),
         "target": explanation.targets.flatten().numpy(),
         "score": explanation.scores.flatten().numpy(),
+        "probability": group.probabilities[place].flatten().numpy(),
         "evidence": explanation.evidence.flatten().numpy(),
         "heat": np.array([row.tobytes() for row in heat], dtype=object),
         **{name: np.full(n * k, value, dtype=object) for name, value in same.items()},

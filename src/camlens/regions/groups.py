@@ -198,7 +198,8 @@ def pair(table_a: pd.DataFrame, table_b: pd.DataFrame, by: list[str], value: str
         value: the column to pair.
 
     Returns:
-        A row per image, ``k`` and region with the columns ``a``, ``b`` and ``difference``.
+        A row per image, ``k`` and region with the columns ``a``, ``b`` and ``difference``, which
+        is 0 for values that agree up to rounding.
 
     Raises:
         ValueError: see :func:`check`; or rows without a counterpart, or several settings.
@@ -226,7 +227,9 @@ def pair(table_a: pd.DataFrame, table_b: pd.DataFrame, by: list[str], value: str
             )
     a, b = (pairs[f"{value}_{side}"].astype("float64") for side in "ab")
     flags = {name: pairs[f"{name}_a"] & pairs[f"{name}_b"] for name in ("resolvable", "evidence")}
-    return pairs[[*keys, *by]].assign(a=a, b=b, difference=a - b, **flags)
+    # Otherwise rounding that has a direction could pass for a significant difference.
+    difference = (a - b).mask(np.isclose(a, b, rtol=1e-5, atol=0), 0.0)
+    return pairs[[*keys, *by]].assign(a=a, b=b, difference=difference, **flags)
 
 
 def _check_setting(name: str, table: pd.DataFrame) -> None:

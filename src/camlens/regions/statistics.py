@@ -138,10 +138,11 @@ def compare(
 
     Returns:
         A row for each group, ``k`` and region: ``by``, ``k``, ``region``, ``n`` images with a
-        number in both tables, their ``mean_a`` and ``mean_b``, ``difference`` (a minus b), ``low``,
-        ``high`` (95% bootstrap interval), ``p`` (two-sided permutation test of paired samples:
-        signs are flipped), ``p_corrected`` (Benjamini and Hochberg's false discovery rate over all
-        tests of the call) and ``note``.
+        number in both tables, their ``mean_a`` and ``mean_b``, ``difference`` (a minus b; numbers
+        that agree to five digits count as equal, since they differ by rounding), ``low``, ``high``
+        (95% bootstrap interval), ``p`` (two-sided permutation test of paired samples: signs are
+        flipped), ``p_corrected`` (Benjamini and Hochberg's false discovery rate over all tests of
+        the call) and ``note``.
 
     Raises:
         ValueError: see :func:`summarize`; or a table has several settings, or the tables differ in

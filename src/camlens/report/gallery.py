@@ -44,9 +44,9 @@ def records(
     Returns:
         For each image its columns from the table of images, a ``link`` to its file if there is one,
         the ``area`` of each region, and ``maps``: for each map the index of its ``setting``, ``k``,
-        ``target``, ``score``, ``evidence``, ``measures``, and for each region ``density``,
-        ``excess`` and ``probability`` with their standard errors, ``error`` and
-        ``probability_error``, and ``exceeds``. Unknown values are None.
+        ``target``, ``score``, ``confidence`` (the class's probability), ``evidence``, ``measures``,
+        and for each region ``density``, ``excess`` and ``probability`` with their standard errors,
+        ``error`` and ``probability_error``, and ``exceeds``. Unknown values are None.
     """
     chosen = tables.images.set_index("image").loc[list(images)]
     regions = _regions(tables, images)
@@ -60,9 +60,7 @@ def records(
             "image": int(image),
             "name": str(row["name"]),
             **{name: _integer(row[name]) for name in ("label", "prediction", "width", "height")},
-            "confidence": _number(
-                row["confidence"], 8
-            ),  # all digits, since images are sorted by it
+            "confidence": _number(row["confidence"]),
             "link": link(tables.manifest.get("root"), str(row["name"]), folder),
             "area": areas.get(image, []),
             "maps": maps[image],
@@ -138,7 +136,8 @@ def _map(row: dict[str, Any], measures: Sequence[str]) -> dict[str, Any]:
         "setting": row["place"],
         "k": row["k"],
         "target": row["target"],
-        "score": _number(row["score"], 6),
+        "score": _number(row["score"]),
+        "confidence": _number(row["probability"]),
         "evidence": bool(row["evidence"]),
         "measures": [_number(row[name]) for name in measures],
     }
@@ -180,11 +179,14 @@ def _areas(tables: Tables, images: Sequence[int]) -> dict[int, list[float | None
     }
 
 
-def _number(value: Any, digits: int = 4) -> float | None:
-    """Round a number to some digits; None for a missing or infinite number (JSON has no NaN)."""
+def _number(value: Any) -> float | None:
+    """Return a number's first eight digits; None for a missing or infinite one (JSON has no NaN).
+
+    The page sorts by it and rounds it; with few digits here, it would round some numbers twice.
+    """
     if pd.isna(value) or not math.isfinite(value):
         return None
-    return float(f"{value:.{digits}g}")
+    return float(f"{value:.8g}")
 
 
 def _integer(value: Any) -> int | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
+from .. import render
 from ..regions.masks import COLORS
 from ..regions.plots import STRONGEST, shade
 
@@ -29,11 +31,13 @@ def step(value: float, *, strongest: float = STRONGEST, ratio: bool = True) -> i
 
 
 def stylesheet() -> str:
-    """Return the CSS rules of ``shade-0`` to ``shade-16`` for light and dark pages."""
+    """Return the CSS rules of the heat's colour bar and of the shades on light and dark pages."""
     steps = range(-STEPS, STEPS + 1)
     light = "\n".join(_rule(s, _light(s / STEPS)) for s in steps)
     dark = "\n".join(_rule(s, _dark(s / STEPS)) for s in steps)
-    return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+    return (
+        f"{_color_bar()}\n{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+    )
 
 
 def lines() -> list[str]:
@@ -44,6 +48,14 @@ def lines() -> list[str]:
         '#e69e00'
     """
     return [f"#{bytes(round(255 * part) for part in color).hex()}" for color in COLORS]
+
+
+def _color_bar() -> str:
+    """Return the CSS rule of ``colors``, which shows how the page draws heat from 0 to 1."""
+    ramp = torch.linspace(0, 1, 17).view(1, 1, 1, -1)
+    drawn = render.overlay(torch.zeros(1, 1, 1, 17), ramp, alpha=1.0)[0, 0, :, 0]
+    stops = ", ".join(f"#{bytes(color).hex()}" for color in drawn.T.tolist())
+    return f".colors {{ background: linear-gradient(to right, {stops}); }}"
 
 
 def _light(far: float) -> tuple[int, ...]:

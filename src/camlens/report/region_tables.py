@@ -26,6 +26,11 @@ _RECORD = ("method", "layer", "region", "value", "n", "mean", "low", "high")
 
 _FEW = "too few images for an interval"
 
+_ERRORS = (
+    "± is the standard error of a single image's excess over the random positions: within two "
+    "standard errors of 0, other positions may change its sign."
+)
+
 _NOTES = {"not resolvable": "too coarse", "no evidence": "no evidence", "no value": "unknown"}
 
 
@@ -108,15 +113,17 @@ def ablation_grids(tables: Tables) -> list[Grid]:
     if table is None or "excess" not in table or not table["excess"].notna().any():
         return []
     infills = ", ".join(map(str, table["infill"].dropna().unique()))
-    return _grids(
+    grids = _grids(
         tables,
         "excess",
         "Excess: mean drop of the score (not of the probability) when the region is replaced "
         f"({infills}), minus the mean drop for the same shape at random positions. 0 is chance. "
-        "Below 0: removing the region costs less than removing the same shape elsewhere. ± is the "
-        "standard error of a single image's excess over the random positions: within two standard "
-        "errors of 0, other positions may change its sign.",
+        "Below 0: removing the region costs less than removing the same shape elsewhere.",
     )
+    cells = (cell for grid in grids for row in grid.rows for cell in row.cells)
+    if not any("±" in cell.note for cell in cells):
+        return grids
+    return [dataclasses.replace(grid, text=f"{grid.text} {_ERRORS}") for grid in grids]
 
 
 def records(grids: Sequence[Grid]) -> Iterator[dict[str, object]]:

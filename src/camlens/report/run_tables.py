@@ -29,7 +29,7 @@ SETTING = ["method", "layer"]
 Setting = tuple[str, str]
 
 _IMAGES = ["image", "name", "label", "prediction", "confidence", "width", "height", "reason"]
-_MAPS = ["image", "k", *SETTING, "grid", "target", "score", "evidence"]
+_MAPS = ["image", "k", *SETTING, "grid", "target", "score", "probability", "evidence"]
 _VALUES = ["image", "k", "method", "metric", "better", "value", "curve"]
 _HEAT = ["heat", "heat_height", "heat_width"]
 

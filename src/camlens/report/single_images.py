@@ -13,7 +13,7 @@ import pandas as pd
 from . import wording
 from .region_tables import MIN_IMAGES
 from .run_tables import Tables
-from .trust import BELOW, CLEAR, UNKNOWN, Judged, Metric, Value, metrics_of
+from .trust import BELOW, CLEAR, UNCLEAR, UNKNOWN, Judged, Metric, Value, metrics_of
 
 #: Largest number of images and targets that the page compares one by one.
 MOST = 20
@@ -83,10 +83,12 @@ def _value(row: dict[Any, Any] | None, metric: Metric, floors: Sequence[str]) ->
     if not beside:
         return Value(text=text, interval="", above="", stands=UNKNOWN)
     best = max(beside, key=lambda name: sign * beside[name])
-    clear = sign * (row["value"] - beside[best]) > 0
+    above = sign * (row["value"] - beside[best])
+    stands = CLEAR if above > 0 else BELOW if above < 0 else UNCLEAR
+    words = {CLEAR: "better than", BELOW: "worse than", UNCLEAR: "tie with"}[stands]
     floor = best.removeprefix(_FLOOR).replace("_", " ")
-    above = f"{'better than' if clear else 'no better than'} {floor}, {metric.number(beside[best])}"
-    return Value(text=text, interval="", above=above, stands=CLEAR if clear else BELOW)
+    note = f"{words} {floor}, {metric.number(beside[best])}"
+    return Value(text=text, interval="", above=note, stands=stands)
 
 
 def _says(methods: Sequence[Judged]) -> str:
@@ -99,11 +101,12 @@ def _says(methods: Sequence[Judged]) -> str:
     best = [row.name for row, count in zip(methods, above, strict=True) if count == most]
     by = "the only metric" if compared == 1 else f"all {compared} metrics"
     verb = "is" if len(best) == 1 else "are"
+    caveat = f"; {about}" if (about := wording.class_caveat(best)) else ""
     if most == compared:
-        return f"{wording.listed(best)} {verb} above every floor on {by}."
+        return f"{wording.listed(best)} {verb} above every floor on {by}{caveat}."
     if not most:
         return "No map is above every floor on any metric."
     return (
         f"No map is above every floor on {by}; {wording.listed(best)} {verb} on "
-        f"{wording.count(most, 'metric')}."
+        f"{wording.count(most, 'metric')}{caveat}."
     )

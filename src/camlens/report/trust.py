@@ -289,7 +289,8 @@ def _summary(verdicts: Sequence[Verdict], metrics: int) -> str:
     parts = []
     if full:
         verb = "is" if len(full) == 1 else "are"
-        parts.append(f"{wording.listed(full)} {verb} above every floor on {_all(metrics)}.")
+        caveat = f"; {about}" if (about := wording.class_caveat(full)) else ""
+        parts.append(f"{wording.listed(full)} {verb} above every floor on {_all(metrics)}{caveat}.")
     else:
         parts.append(f"No method is above every floor on {_all(metrics)}.")
     if none:

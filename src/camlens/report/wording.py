@@ -30,6 +30,31 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+#: Methods whose maps hardly depend on the explained class: see docs/limits.rst.
+_WHATEVER_CLASS = ("AttentionRollout", "Deconvnet", "EigenCAM", "GuidedBackprop")
+
+
+def class_caveat(methods: Sequence[str]) -> str:
+    """Return a caveat about those methods whose maps hardly depend on the class, if any.
+
+    Args:
+        methods: names of methods, each perhaps followed by its layers.
+
+    Example:
+        >>> class_caveat(["GradCAM", "EigenCAM at layer4"])
+        'the maps of EigenCAM hardly depend on the class, so they do not say why it is this class'
+        >>> class_caveat(["GradCAM"])
+        ''
+    """
+    names = dict.fromkeys(name.split(" at ")[0] for name in methods)
+    found = " and ".join(name for name in names if name in _WHATEVER_CLASS)
+    if not found:
+        return ""
+    return (
+        f"the maps of {found} hardly depend on the class, so they do not say why it is this class"
+    )
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun in the singular or plural.
 

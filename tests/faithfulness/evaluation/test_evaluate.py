@@ -53,6 +53,13 @@ def direct(net, explainer, pictures, metric=deletion, **options):
     return metric(net, pictures, explainer(pictures), **options)
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_is_of_images_and_of_each_metrics_passes(given, capsys, shown):
+    evaluate(**given, metrics=["deletion"], floors=(), progress=shown)
+    said = capsys.readouterr().err
+    assert [f"{label}: " in said for label in ("evaluate", "deletion")] == [shown] * 2
+
+
 @pytest.mark.parametrize("metric", [deletion, insertion])
 @pytest.mark.parametrize("method", ["cam", "saliency"])
 def test_the_numbers_are_those_of_the_metric(found, given, metric, method):

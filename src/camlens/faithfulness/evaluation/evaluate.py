@@ -72,7 +72,8 @@ def evaluate(
         floors: see :class:`MetricOptions`.
         seed: see :class:`MetricOptions`.
         batch_size: number of images explained at once, and of changed images run at once.
-        progress: whether to show a progress bar of images. None: if standard error is a terminal.
+        progress: whether to show progress bars: of the images, and of each metric's forward passes
+            for a batch. None: if standard error is a terminal.
 
     Returns:
         The evaluation. Each metric runs once for each method and once for each floor;
@@ -122,6 +123,7 @@ def evaluate(
                 indexes=batch.indexes,
                 targets=batch_targets,
                 where=batch.where,
+                progress=progress,
             )
             advance(len(batch.images))
             read = batch.first + len(batch.images)

@@ -125,6 +125,7 @@ def measure(
     indexes: Sequence[int],
     targets: Targets = None,
     where: Regions | None = None,
+    progress: bool | None = False,
 ) -> list[Measurement]:
     """Compute every metric for every method.
 
@@ -140,6 +141,7 @@ def measure(
         targets: the callable that computed the explained scores, if one did; otherwise the
             explanations' classes are used.
         where: masks of the objects.
+        progress: whether each metric shows a progress bar, see :class:`MetricOptions`.
 
     Raises:
         ValueError: a metric needs the locations of the objects, the methods explain different
@@ -163,7 +165,7 @@ def measure(
                 "seed": plan.seed,
                 "first": indexes[0],
                 "batch_size": plan.batch_size,
-                "progress": False,
+                "progress": progress,
                 "shared": shared,
             }
             with _named(method, name):

@@ -149,7 +149,7 @@ function tileName(image, map) {
   const { methods, classes } = several();
   const words = [];
   if (methods) words.push(named(report.settings[map.setting].name));
-  if (classes) words.push(named(className(map.target)));
+  if (classes) words.push(span("", named(className(map.target)), asPercent(map.confidence)));
   if (!words.length) words.push(named(report.settings[map.setting].name));
   const top = topRegion(map);
   if (!map.evidence) words.push(span("none", "no evidence"));
@@ -203,7 +203,7 @@ function explainedLine(image) {
   const map = chosenMap(image);
   if (!map || find("target").value === "all") return null;
   if (isCorrect(image) !== false && map.target === image.prediction) return null;
-  return span("explained", "heat explains: ", named(className(map.target)), roleOf(image, map));
+  return span("explained", "heat explains: ", named(className(map.target)), asPercent(map.confidence), roleOf(image, map));
 }
 
 function cardOf(place) {
@@ -284,8 +284,17 @@ function chosenPlaces() {
 /** Show the images that the controls select. */
 function update() {
   state.shown = chosenPlaces();
+  showLegend();
   showCards();
   setActive(0);
+}
+
+/** Name the method, layer and grid of the maps shown, beside the colour bar. */
+function showLegend() {
+  const chosen = find("setting").value;
+  const shown = report.settings.filter((_, i) => chosen === "" || Number(chosen) === i);
+  find("shown-methods").replaceChildren(...shown.map(({ name, detail }) => span("", named(name), `: ${detail}`)));
+  find("legend").hidden = !report.images.length;
 }
 
 function showCards() {
@@ -530,6 +539,7 @@ const numberCell = (text, className = "") => cell(text, `number ${className}`);
 /** The scores of all of the image's maps. */
 function mapsTable(image) {
   const agreement = image.maps.some((map) => (map.agreement ?? null) !== null);
+  const probability = image.maps.some((map) => map.confidence !== null);
   const methods = report.settings.length > 1;
   const rows = image.maps.map((map) => {
     const none = map.evidence ? null : span("none", " no evidence");
@@ -537,11 +547,13 @@ function mapsTable(image) {
       element("td", {}, named(className(map.target)), roleOf(image, map), none),
       ...(methods ? [element("td", {}, named(report.settings[map.setting].name))] : []),
       numberCell(asText(map.score, 3)),
+      ...(probability ? [numberCell(map.confidence === null ? "–" : asPercent(map.confidence).trim(), "detail")] : []),
       ...(agreement ? [numberCell(asText(map.agreement))] : []),
       ...report.measures.map((_, i) => numberCell(asText(map.measures[i], 3))),
     ];
   });
   const head = [["class"], ...(methods ? [["method"]] : []), ["score", "number"]];
+  if (probability) head.push(["probability", "number detail"]);
   if (agreement) head.push(["agreement", "number"]);
   head.push(...report.measures.map((name) => [name, "number"]));
   return rows.length ? tableOf("Scores", head, rows) : null;
@@ -660,7 +672,8 @@ async function saveCard(place) {
   for (const [i, map] of maps.entries()) {
     const x = i * (width + 12);
     await drawPicture(context, place, map, { x, y: text, width, height });
-    const words = map ? `${report.settings[map.setting].name}: ${className(map.target)}` : "photograph";
+    const { name, detail } = map ? report.settings[map.setting] : {};
+    const words = map ? `${name} (${detail}): ${className(map.target)}` : "photograph";
     context.fillText(words, x + 4, height + text + 21, width - 8);
   }
   await saveCanvas(canvas, fileName(image, "maps"));
@@ -688,7 +701,7 @@ function field(value) {
 
 /** The matching images as CSV, with a line for each of their maps. */
 function tableText() {
-  const head = ["image", "name", "true", "predicted", "confidence", "method", "maps", "class", "score", "evidence", ...report.measures];
+  const head = ["image", "name", "true", "predicted", "confidence", "method", "maps", "class", "score", "probability", "evidence", ...report.measures];
   const densities = report.regions.map((name) => `density of ${name}`);
   const lines = state.shown.flatMap((place) => {
     const image = report.images[place];
@@ -696,7 +709,7 @@ function tableText() {
     return image.maps.map((map) => [
       ...[image.image, image.name, label, prediction, image.confidence],
       ...[report.settings[map.setting].name, report.settings[map.setting].detail, className(map.target)],
-      ...[map.score, map.evidence, ...map.measures, ...report.regions.map((_, i) => map.density?.[i] ?? null)],
+      ...[map.score, map.confidence, map.evidence, ...map.measures, ...report.regions.map((_, i) => map.density?.[i] ?? null)],
     ]);
   });
   return [[...head, ...densities], ...lines].map((line) => `${line.map(field).join(",")}\r\n`).join("");
