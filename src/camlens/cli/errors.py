@@ -34,7 +34,9 @@ class Commands(TyperGroup):
         with console.answering(as_json="--json" in words):
             return super().main(args, *rest, **options)
 
-    def make_context(self, name: str | None, args: list[str], *rest: Any, **options: Any) -> Any:
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
         """Read the options before the command's name."""
         try:
             if "" in args:  # an empty path would be the current folder
@@ -42,7 +44,7 @@ class Commands(TyperGroup):
                     "an argument is empty, perhaps an unset variable of the shell: give it a "
                     "value, or leave the option out"
                 )
-            return super().make_context(name, args, *rest, **options)
+            return super().make_context(info_name, args, parent, **extra)
         except typer.TyperException as error:
             console.document_error(_of_typer(error))
             raise
