@@ -3,7 +3,11 @@
 import errno
 import os
 import shutil
+import socket
+from email.message import Message
+from http.client import IncompleteRead
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
@@ -148,6 +152,13 @@ def of_number(name):
     return OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
 
 
+def caused_by(error, cause):
+    try:
+        raise error from cause
+    except type(error) as raised:
+        return raised
+
+
 def no_memory():
     try:
         torch.empty(10**17)
@@ -163,9 +174,22 @@ MACHINE = [
     MemoryError(),
     TimeoutError("timed out"),
     ConnectionResetError("reset by peer"),
+    URLError(ConnectionRefusedError("refused")),
+    HTTPError("http://a", 503, "Service Unavailable", Message(), None),
+    IncompleteRead(b""),
+    socket.gaierror(-3, "Temporary failure in name resolution"),
+    RuntimeError("unable to write to file </torch_12>: No space left on device (28)"),
+    RuntimeError("can't start new thread"),
+    caused_by(ValueError("no image could be read"), of_number("EIO")),
+    # As requests raises it: the cause is an argument, which was raised from the system's error.
+    OSError(caused_by(ValueError("retried too often"), ConnectionResetError("reset by peer"))),
     *map(of_number, ("EIO", "EAGAIN", "EBUSY", "EDQUOT", "ENOTCONN", "EHOSTUNREACH", "ENXIO")),
 ]
-IMAGE = [ValueError("cut off"), OSError("cannot identify image file"), of_number("ENOENT")]
+IMAGE = [
+    *(ValueError("cut off"), OSError("cannot identify image file"), of_number("ENOENT")),
+    HTTPError("http://a", 404, "Not Found", Message(), None),
+    caused_by(ValueError("no image could be read"), KeyError("size")),
+]
 
 
 @pytest.mark.slow
