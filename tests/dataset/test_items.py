@@ -2,6 +2,7 @@
 
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from camlens import GradCAM
 from camlens.dataset import Folder, RunOptions, Sample, explain_dataset
+from camlens.dataset.items import content_of
 
 from .made import net
 
@@ -56,6 +58,12 @@ def test_one_byte_in_the_middle_of_a_file_makes_another_data_set(folder):
     path.write_bytes(content)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert Folder(folder, grey).fingerprint() != before
+
+
+def test_pipes_and_devices_have_no_content(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert content_of(tmp_path / "pipe.png") == b""  # and does not wait
+    assert content_of(Path("/dev/zero")) == b""
 
 
 class Shifted(Folder):

@@ -133,10 +133,12 @@ def _label(value: Any) -> int:
 
 
 def content_of(file: Path) -> bytes:
-    """Return a hash of a file's content; b"" if it cannot be read.
+    """Return a hash of a file's content; b"" if it cannot be read, or is a pipe or a device.
 
     Hashing takes a few per cent of the time that decoding takes.
     """
+    if not file.is_file():  # opening a pipe would wait for its writer
+        return b""
     try:
         with file.open("rb") as opened:
             return hashlib.file_digest(opened, xxhash.xxh3_128).digest()
