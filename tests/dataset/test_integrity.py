@@ -76,6 +76,15 @@ def test_files_of_another_run_are_refused(tmp_path, names):
         same(read(tmp_path / "a"), read(tmp_path / "b"))
 
 
+@pytest.mark.parametrize("broken", [Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_a_file_or_a_broken_link_in_a_shards_place_is_told(tmp_path, broken):
+    run(tmp_path, 6, shard_size=3)
+    shutil.rmtree(tmp_path / "shard-00001")
+    broken(tmp_path / "shard-00001")
+    with pytest.raises(NotADirectoryError, match=r"shard-00001 is a file or a broken link.*delete"):
+        run(tmp_path, 6, shard_size=3)
+
+
 def test_a_shard_in_another_ones_place_is_refused(tmp_path):
     run(tmp_path, 20)
     shutil.rmtree(tmp_path / "shard-00001")

@@ -83,6 +83,7 @@ def fingerprint(value: Any) -> str:
         ValueError: the value contains something that cannot be compared, such as an open file.
 
     Example:
+        >>> import functools
         >>> fingerprint(functools.partial(max, 1)) == fingerprint(functools.partial(max, 2))
         False
         >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"a": 1, "b": 2})
