@@ -321,6 +321,9 @@ def damaged():
         ("size", None),
         ("size", 4),
         ("grid", [2]),
+        ("grid", [2.0, 2.0]),
+        ("size", [4.0, 4.0]),
+        ("pitch", None),
         ("pitch", ["a", "b"]),
         ("offset", [None, None]),
         ("offset", [float("nan"), 0.0]),
@@ -342,6 +345,21 @@ def damaged():
         ):
             yield f"{name}: wrong {kind}", {**WHOLE, name: wrong}, json.dumps(FACTS)
     yield "raw of another grid", {**WHOLE, "raw": torch.rand(1, 1, 3, 3)}, json.dumps(FACTS)
+    for value in (torch.nan, torch.inf):
+        yield (
+            f"raw of {value}",
+            {**WHOLE, "raw": torch.full((1, 1, 2, 2), value)},
+            json.dumps(FACTS),
+        )
+    concepts = {"maps": (1, 1, 2, 2), "directions": (1, 1, 3), "falls": (1, 1, 1)}
+    for wrong in concepts:
+        held = {
+            f"concepts.{name}": torch.ones(shape).to(
+                torch.int64 if name == wrong else torch.float32
+            )
+            for name, shape in concepts.items()
+        }
+        yield f"concepts of integers: {wrong}", {**WHOLE, **held}, json.dumps(FACTS)
     yield "an unknown tensor", {**WHOLE, "more": torch.ones(1)}, json.dumps(FACTS)
     yield "a tensor named size", {**WHOLE, "size": torch.ones(2)}, json.dumps(FACTS)
 

@@ -28,8 +28,14 @@ class Concepts:
         """Check the shapes against each other and the explanation's (N, K, *grid) maps.
 
         Raises:
+            TypeError: a tensor is not floating point.
             ValueError: a shape does not fit.
         """
+        for name, tensor in vars(self).items():
+            if not tensor.is_floating_point():
+                raise TypeError(
+                    f"expected the concepts' {name} in floating point, got {tensor.dtype}"
+                )
         n, k = raw.shape[:2]
         shapes = [tuple(t.shape) for t in (self.maps, self.directions, self.falls)]
         count = self.maps.shape[1] if self.maps.ndim > 1 else 0

@@ -109,6 +109,9 @@ def _checked(tensors: dict[str, Tensor]) -> dict[str, Any]:
         )
     if unknown := sorted(names - _TENSORS - _OPTIONAL_TENSORS):
         raise ValueError(f"the file has unknown tensors {unknown}")
+    raw = tensors["raw"]
+    if raw.is_floating_point() and not raw.float().isfinite().all():
+        raise ValueError("raw has values that are NaN or infinite, which no explainer returns")
     held = Concepts(**concepts) if concepts else None
     return {**tensors, "measures": measures, "concepts": held}
 
@@ -150,7 +153,11 @@ def _registration(fields: Any) -> Registration | None:
     if not isinstance(fields, dict):
         raise TypeError(f"expected a registration as a JSON object, got {fields!r:.60}")
     for name, value in fields.items():
-        plain = name in ("kind", "proven") or value is None
+        if name in ("size", "grid") and not _is_shape(value):
+            raise ValueError(
+                f"expected the registration's {name} as 1 to 3 positive integers, got {value!r:.60}"
+            )
+        plain = name in ("kind", "proven") or (value is None and name != "pitch")
         # Along an axis without a measured pitch the error is null.
         parts = value if name == "span" and isinstance(value, list) else [value]
         if not plain and not all(_are_numbers(p, or_null=name == "pitch_error") for p in parts):

@@ -35,7 +35,7 @@ def words(model):
 
 
 def flat(text):
-    return " ".join(text.split())
+    return " ".join(text.replace("\u2502", " ").split())
 
 
 def read(images, names):
@@ -197,7 +197,11 @@ def test_unreadable_images_are_listed(run, words, images):
         (("--metric", "insert"), (2, "unknown metric 'insert': did you mean 'insertion'?")),
         (("--metric", "road", "--metric", "road"), (2, "expected each --metric once")),
         (("--metric", "tests.cli.conftest:net"), (2, "as a function")),
-        (("--metric", "pointing_game"), (1, "needs the locations of the objects")),
+        (("--metric", "pointing_game"), (2, "pointing_game needs the locations of the objects")),
+        (("--method", "GradCAM", "--method", "grad-cam"), (2, "expected each --method once")),
+        (("--seed", str(2**40 + 1)), (2, "expected --seed of at most 1099511627776")),
+        (("--device", "meta"), (2, "'meta' is not available")),
+        (("--activation", ""), (2, "an argument is empty")),
         (("--floor", "noise"), (2, "expected --floor as random")),
         (("--seed", "-1"), (2, "than or equal to 0")),
         (("--activation", "relu"), (2, "relu")),

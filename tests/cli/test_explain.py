@@ -120,6 +120,11 @@ def test_what_is_said(run, model, hopper, folder):
     assert "GradCAM at 4, grid 32x32" in text
 
 
+def flat(text):
+    """Return an error's text without its frame and line breaks."""
+    return " ".join(text.replace("\u2502", " ").split())
+
+
 FACTORY = """
 import torch
 from torch import nn
@@ -499,8 +504,49 @@ def test_the_label_is_the_folders_class(run, model, folder):
     assert asked[1]["class"] == 2
     assert "; true: sad (2)" in run("explain", "sad/hopper.png", *model, *words).out
     got = run("explain", "noise.png", *model, *words)
+    assert got.code == 2
+    assert "no folder has the name of a class" in flat(got.err)
+    got = run("explain", "noise.png", "sad/hopper.png", *model, *words, "--json")
     assert got.code == 1
+    assert [record["photo"] for record in got.json["photos"]] == ["sad/hopper.png"]
     assert "has no label" in got.err
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [("5", "as a class from 0 to 4, got 5"), ("top6", "topN of at most 5 classes, got 'top6'")],
+)
+def test_targets_beyond_the_classes(run, model, target, told):
+    got = run("explain", "hopper.png", *model, "--classes", "names.txt", "--target", target)
+    assert got.code == 2
+    assert told in flat(got.err)
+
+
+@pytest.mark.parametrize("option", ["--out", "--regions", "--classes"])
+def test_an_empty_path_is_not_the_current_folder(run, model, folder, option):
+    before = sorted(path.name for path in folder.iterdir())
+    got = run("explain", "hopper.png", *model, option, "", "--json")
+    assert got.code == 2
+    assert "an argument is empty" in got.json["error"]
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "content", ['["a", "b", "c", "d", "e"]', '[\n"a",\n"b",\n"c"\n]', '{"0": "a"}\n']
+)
+def test_class_names_in_json_are_refused(run, model, folder, content):
+    (folder / "names.json").write_text(content)
+    got = run("explain", "hopper.png", *model, "--classes", "names.json")
+    assert got.code == 2
+    assert "is JSON, expected text with one class name per line" in flat(got.err)
+
+
+def test_a_file_that_an_error_quotes_cannot_control_the_terminal(run, model, folder):
+    (folder / "names.txt").write_text("a\x1b[31m\nb\nc\nd\ne\n")
+    got = run("explain", "hopper.png", *model, "--classes", "names.txt", "--target", "a[31m")
+    assert got.code == 2
+    assert "did you mean a\\x1b[31m?" in flat(got.err)
+    assert "\x1b" not in got.err
 
 
 class Mine(camlens.GradCAM.__mro__[1]):

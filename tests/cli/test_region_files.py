@@ -97,6 +97,9 @@ def test_boxes_of_each_photograph_in_one_file(tmp_path):
     assert files.of(Path("cat/two.png"), SIZE, SEEN, BOX).masks.mean() == 0.5
     with pytest.raises(LookupError, match=r"boxes.json contains no regions of three.png"):
         files.of(Path("three.png"), SIZE, SEEN, BOX)
+    files.check([Path("cat/one.jpg"), Path("dog/one.jpg"), Path("cat/two.png")])
+    with pytest.raises(ValueError, match=r"'two' of .*boxes.json matches both cat/two.png and dog"):
+        files.check([Path("cat/two.png"), Path("dog/two.png")])
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,8 @@ def test_boxes_of_each_photograph_in_one_file(tmp_path):
         ("a.json", b"{}", "contains no region"),
         ("a.json", b'{"eye": [1, 2, 3]}', r"\[left, top, right, bottom\].*for 'eye'"),
         ("a.json", b'{"eye": [1, 2, NaN, 3]}', r"\[left, top, right, bottom\]"),
+        ("a.json", b'{"eye": [1, 2, true, 3]}', r"\[left, top, right, bottom\]"),
+        ("a.json", b'{"eye": [1, 2, 1%s, 3]}' % (b"0" * 400), r"\[left, top, right, bottom\]"),
         ("a.json", b'{"eye": [9, 0, 1, 2]}', "contains no pixel of x.jpg, which is 96 pixels wide"),
         ("a.json", b'{"eye": [200, 0, 300, 9]}', "contains no pixel of x.jpg"),
         ("a.json", b'{"eye": [0, 0, 1, 2], "eye": [0, 0, 1, 3]}', "'eye' occurs twice"),
@@ -139,6 +144,24 @@ def test_boxes_beyond_the_photograph_are_told(run, model, folder):
     assert "boxes reach" not in run(*words, "boxes.json").err
     save_file({"in": torch.ones(64, 64)}, folder / "masks.safetensors")
     assert "boxes reach" not in run(*words, "masks.safetensors").err
+
+
+def test_a_label_map_that_lies_on_its_side_is_turned_as_photographs_are(tmp_path):
+    values = np.zeros((48, 48), dtype=np.uint8)
+    values[:12] = 1
+    files = made(tmp_path / "a.png", values, {"1": "top"})
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the stored top is the upright right
+    Image.fromarray(values).save(tmp_path / "a.png", exif=exif)
+    found = files.of(Path("x.jpg"), (48, 48), (48, 48), (0.0, 0.0, 48.0, 48.0)).masks[0, 0]
+    assert found[:, 36:].min() == 1
+    assert found.mean() == 0.25
+
+
+def test_a_label_that_is_named_twice_is_refused(tmp_path, labels):
+    files = made(tmp_path / "a.png", labels, {"1": "left", "01": "right"})
+    with pytest.raises(ValueError, match=r"names.json names a label twice"):
+        files.of(Path("x.jpg"), SIZE, SEEN, BOX)
 
 
 def test_other_sizes_kinds_and_unknown_places(tmp_path, labels):

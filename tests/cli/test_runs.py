@@ -122,6 +122,7 @@ def not_small():
     ("more", "message"),
     [
         (("--regions", "none", "--infill", "blur"), "--infill removes regions, but there are none"),
+        (("--heatmaps", "int8"), "expected --heatmaps as uint8 or float16, got 'int8'"),
         (("--infill", "gray"), "expected --infill as blur, mean, inpaint, got 'gray'"),
         (
             ("--layer", "1", "--method", "Saliency", "--method", "Deconvnet"),

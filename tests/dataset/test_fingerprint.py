@@ -216,7 +216,114 @@ MORE_PAIRS = {
     ),
     "dates": tuple(np.array([day], dtype="datetime64[D]") for day in ("2020-01-01", "2020-01-02")),
     "ufuncs": (np.sqrt, np.exp),
+    "a default factory": [
+        collections.defaultdict(of_code(f"def made(): return {value}")) for value in (1, 2)
+    ],
+    "a masked array's mask": [np.ma.array([1, 2], mask=mask) for mask in ([0, 1], [1, 0])],
+    "what an exception handler covers": (
+        of_code(
+            "def made(x):\n try:\n  x = a(x)\n  y = b(x)\n  return y\n except ValueError: return 0"
+        ),
+        of_code(
+            "def made(x):\n try:\n  x = a(x)\n except ValueError: return 0\n"
+            " else:\n  y = b(x)\n  return y"
+        ),
+    ),
+    "the order of arguments that callers may name": (
+        of_code("def made(plus, minus): return plus - minus"),
+        of_code("def made(minus, plus): return minus - plus"),
+    ),
+    "one argument or many": (of_code("def made(x): return x"), of_code("def made(*x): return x")),
+    "what deleting a property does": [
+        of_code(
+            f"class made:\n @property\n def x(s): return 1\n @x.deleter\n def x(s): return {value}"
+        )
+        for value in (1, 2)
+    ],
+    "a metaclass": [
+        of_code(f"class M(type):\n def __call__(c): return {value}\nclass made(metaclass=M): pass")
+        for value in (1, 2)
+    ],
 }
+#: Each defines an instance of a user's subclass of a built-in type, by its code and attribute.
+SUBCLASSES = {
+    "list": "made = C([1])",
+    "dict": "made = C(a=1)",
+    "set": "made = C()",
+    "tuple": "made = C((1,))",
+    "float": "made = C(1.0)",
+    "str": "made = C('a')",
+    "functools.partial": "made = C(max)",
+    "numpy.ndarray": "made = numpy.zeros(2).view(C)",
+    "torch.Tensor": "made = torch.zeros(2).as_subclass(C)",
+}
+
+
+@pytest.mark.parametrize("base", SUBCLASSES)
+def test_subclasses_of_built_in_types_count_by_their_code_and_attributes(base):
+    def instance(sign="+", value=1):
+        return of_code(
+            f"import functools, numpy, torch\nclass C({base}):\n"
+            f" def __call__(self, x): return x {sign} 1\n{SUBCLASSES[base]}\nmade.v = {value}"
+        )
+
+    assert fingerprint(instance()) == fingerprint(instance())
+    assert len({fingerprint(instance(*a)) for a in (("+", 1), ("-", 1), ("+", 2))}) == 3
+
+
+def test_enumerations_count_by_their_values_and_code():
+    def uses(name, value=0.5, sign="+"):
+        return of_code(
+            f"import enum\nclass M(enum.Enum):\n MEAN = {value}\n"
+            f" def of(self, x): return x {sign} self.value\n"
+            "def made(x): return M.MEAN.of(x)\nmember = M.MEAN",
+            name=name,
+        )
+
+    for name in ("made", "member", "M"):
+        assert fingerprint(uses(name)) == fingerprint(uses(name))
+        others = ((0.5, "+"), (0.5, "-"), (0.25, "+"))
+        assert len({fingerprint(uses(name, *other)) for other in others}) == 3
+
+
+def test_modules_that_a_function_imports_count_before_it_has_run(tmp_path, monkeypatch):
+    package = tmp_path / "imported_late"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    late = of_code("def made(x):\n  from imported_late.means import M\n  return x - M")
+    other = of_code("def made(x):\n  from imported_late import means\n  return x - means.M")
+    for function in (late, other):
+        found = set()
+        for mean in (0.0, 0.25):
+            (package / "means.py").write_text(f"M = {mean}\n# {'long' * int(8 * mean)}\n")
+            importlib.invalidate_caches()
+            for name in ("imported_late", "imported_late.means"):
+                monkeypatch.delitem(sys.modules, name, raising=False)
+            found.add(fingerprint(function))
+            assert function(1.0) == 1.0 - mean
+            assert fingerprint(function) in found
+        assert len(found) == 2
+
+
+def test_packages_that_a_function_uses_count_by_their_version(monkeypatch):
+    function = of_code("import scipy\ndef made(x): return scipy.special.expit(x)")
+    before = fingerprint(function)
+    used_code.version_of.cache_clear()
+    monkeypatch.setattr("scipy.__version__", "0.0.1")
+    try:
+        assert fingerprint(function) != before
+    finally:
+        used_code.version_of.cache_clear()
+
+
+def test_pickling_an_object_does_not_change_its_class():
+    instance = of_code(
+        "class A:\n def f(self): return 1\nclass made(A):\n def f(self): return super().f()"
+    )()
+    before = fingerprint(instance.f)
+    instance.__reduce_ex__(4)
+    assert fingerprint(instance.f) == before
 
 
 @pytest.mark.parametrize("kind", MORE_PAIRS)
@@ -291,7 +398,7 @@ def test_hooks_of_every_module_count():
 
 def test_comments_decide_nothing():
     commented = of_code('def made(x):\n  """Say so."""\n  # and this\n  return x + 1')
-    assert fingerprint(commented) == fingerprint(of_code("def made(y): return y + 1"))
+    assert fingerprint(commented) == fingerprint(of_code("def made(x): return x + 1"))
     assert fingerprint(Holder(0.1)) == fingerprint(Holder(0.1))
     assert fingerprint(closed_over(np.ones(3))) == fingerprint(closed_over(np.ones(3)))
 
@@ -430,6 +537,21 @@ def test_modes_of_torch():
     plain = describe_modes("cpu")
     with torch.autocast("cpu", torch.bfloat16):
         assert describe_modes("cpu") != plain
+
+
+@pytest.mark.parametrize("operation", ["cuda.matmul", "cudnn.conv", "mkldnn.matmul", "mkldnn.conv"])
+def test_precisions_of_operations(operation):
+    backend, _, name = operation.partition(".")
+    place = getattr(getattr(torch.backends, backend), name, None)
+    if getattr(place, "fp32_precision", None) is None:
+        pytest.skip("torch before 2.9 has no precisions of operations")
+    plain, before = describe_modes("cpu"), place.fp32_precision
+    try:
+        place.fp32_precision = "ieee"
+        assert describe_modes("cpu") != plain
+    finally:
+        place.fp32_precision = before
+    assert describe_modes("cpu") == plain
 
 
 FINGERPRINTS = """

@@ -3,7 +3,11 @@
 import errno
 import os
 import shutil
+import socket
+from email.message import Message
+from http.client import IncompleteRead
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
@@ -70,6 +74,15 @@ def test_files_of_another_run_are_refused(tmp_path, names):
         ValueError, match=r"a/shard-00001/.*(does not match its checksum|another run)"
     ):
         same(read(tmp_path / "a"), read(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("broken", [Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_a_file_or_a_broken_link_in_a_shards_place_is_told(tmp_path, broken):
+    run(tmp_path, 6, shard_size=3)
+    shutil.rmtree(tmp_path / "shard-00001")
+    broken(tmp_path / "shard-00001")
+    with pytest.raises(NotADirectoryError, match=r"shard-00001 is a file or a broken link.*delete"):
+        run(tmp_path, 6, shard_size=3)
 
 
 def test_a_shard_in_another_ones_place_is_refused(tmp_path):
@@ -148,6 +161,13 @@ def of_number(name):
     return OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
 
 
+def caused_by(error, cause):
+    try:
+        raise error from cause
+    except type(error) as raised:
+        return raised
+
+
 def no_memory():
     try:
         torch.empty(10**17)
@@ -163,9 +183,22 @@ MACHINE = [
     MemoryError(),
     TimeoutError("timed out"),
     ConnectionResetError("reset by peer"),
+    URLError(ConnectionRefusedError("refused")),
+    HTTPError("http://a", 503, "Service Unavailable", Message(), None),
+    IncompleteRead(b""),
+    socket.gaierror(-3, "Temporary failure in name resolution"),
+    RuntimeError("unable to write to file </torch_12>: No space left on device (28)"),
+    RuntimeError("can't start new thread"),
+    caused_by(ValueError("no image could be read"), of_number("EIO")),
+    # As requests raises it: the cause is an argument, which was raised from the system's error.
+    OSError(caused_by(ValueError("retried too often"), ConnectionResetError("reset by peer"))),
     *map(of_number, ("EIO", "EAGAIN", "EBUSY", "EDQUOT", "ENOTCONN", "EHOSTUNREACH", "ENXIO")),
 ]
-IMAGE = [ValueError("cut off"), OSError("cannot identify image file"), of_number("ENOENT")]
+IMAGE = [
+    *(ValueError("cut off"), OSError("cannot identify image file"), of_number("ENOENT")),
+    HTTPError("http://a", 404, "Not Found", Message(), None),
+    caused_by(ValueError("no image could be read"), KeyError("size")),
+]
 
 
 @pytest.mark.slow

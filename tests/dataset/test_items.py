@@ -1,6 +1,8 @@
 """Folders of image files: order, names, classes; what is damaged is a row with its reason."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from PIL import Image
 from torch import nn
 
 from camlens import GradCAM
-from camlens.dataset import Folder, RunOptions, explain_dataset
+from camlens.dataset import Folder, RunOptions, Sample, explain_dataset
+from camlens.dataset.items import content_of
 
 from .made import net
 
@@ -44,6 +47,50 @@ def test_another_file_is_another_data_set(folder, tmp_path):
     assert Folder(folder, grey).fingerprint() == before
     Image.new("L", (16, 16)).save(folder / "new.png")
     assert Folder(folder, grey).fingerprint() != before
+
+
+def test_one_byte_in_the_middle_of_a_file_makes_another_data_set(folder):
+    path = folder / "0.bmp"
+    Image.new("L", (160, 160)).save(path)
+    before, times = Folder(folder, grey).fingerprint(), path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] = 255
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert Folder(folder, grey).fingerprint() != before
+
+
+def test_pipes_and_devices_have_no_content(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert content_of(tmp_path / "pipe.png") == b""  # and does not wait
+    assert content_of(Path("/dev/zero")) == b""
+
+
+class Shifted(Folder):
+    """A user's subclass, with a value of its own."""
+
+    def __init__(self, *arguments, shift):
+        super().__init__(*arguments)
+        self.shift = shift
+
+    def __getitem__(self, index):
+        return Sample(super().__getitem__(index).image - self.shift)
+
+
+class Doubled(Shifted):
+    def __getitem__(self, index):
+        return Sample(super().__getitem__(index).image * 2)
+
+
+def test_the_code_and_the_values_of_a_subclass_count(folder, tmp_path):
+    found = [
+        *(Shifted(folder, grey, shift=0.0), Shifted(folder, grey, shift=0.5)),
+        *(Doubled(folder, grey, shift=0.0), Folder(folder, grey)),
+    ]
+    hashes = [data.fingerprint() for data in found]
+    assert len(set(hashes)) == 4
+    moved = folder.rename(tmp_path / "moved")
+    assert Shifted(moved, grey, shift=0.0).fingerprint() == hashes[0]
 
 
 def darker(picture):

@@ -112,6 +112,7 @@ def test_a_manifest_that_is_not_complete_is_gone_on_with(tmp_path):
         ({"shards": ["shard-00000\n"]}, "not safe to read"),
         ({"shards": [7]}, "not safe to read"),
         ({"shards": ["shard-00000", "shard-00000"]}, "names a shard twice"),
+        ({"shards": []}, "names 0 shards of [0-9]+ items for 3 items"),
         ({"shards": "shard-00000"}, "'shards' is 'shard-00000'"),
         ({"complete": "yes"}, "'complete' is 'yes'"),
         ({"methods": None}, "'methods' is None"),

@@ -200,6 +200,16 @@ def test_what_is_transparent_is_laid_over_white(tmp_path):
     assert read_photograph(path)[0].tolist() == [[0, 255]]
 
 
+def test_a_transparent_value_of_sixteen_bits(tmp_path):
+    values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    data = b"tRNS" + struct.pack(">H", 257)
+    chunk = struct.pack(">I", 2) + data + struct.pack(">I", zlib.crc32(data))
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])  # after the header
+    assert read_photograph(tmp_path / "a.png")[1].tolist() == [[0, 255, 128, 255]]
+
+
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
 def test_of_an_animation_the_first_frame(tmp_path, suffix):
     frames = [Image.new("RGB", (4, 4), (value, 0, 0)) for value in (200, 10, 20)]

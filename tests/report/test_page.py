@@ -110,7 +110,7 @@ def test_notes_of_the_run_are_above_the_images(tmp_path):
     assert "Note:" not in write_report(run).read_text("utf-8")
     change_manifest(run, notes=["the weights are <random>", "no face was found"])
     head = write_report(run).read_text("utf-8").partition("</header>")[0]
-    assert re.findall(r"Note:</strong> (.*?)</p>", head) == [
+    assert re.findall(r"Note:</strong> <bdi>(.*?)</bdi></p>", head) == [
         "the weights are &lt;random&gt;",
         "no face was found",
     ]

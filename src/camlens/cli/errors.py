@@ -34,10 +34,17 @@ class Commands(TyperGroup):
         with console.answering(as_json="--json" in words):
             return super().main(args, *rest, **options)
 
-    def make_context(self, *args: Any, **options: Any) -> Any:
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
         """Read the options before the command's name."""
         try:
-            return super().make_context(*args, **options)
+            if "" in args:  # an empty path would be the current folder
+                raise typer.BadParameter(
+                    "an argument is empty, perhaps an unset variable of the shell: give it a "
+                    "value, or leave the option out"
+                )
+            return super().make_context(info_name, args, parent, **extra)
         except typer.TyperException as error:
             console.document_error(_of_typer(error))
             raise
@@ -49,6 +56,8 @@ class Commands(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise  # Typer reports these itself
         except typer.TyperException as error:
+            if isinstance(error, typer.BadParameter):  # it may quote a file
+                error.message = console.plain(" ".join(error.message.split()))
             console.document_error(_of_typer(error))
             raise
         except BrokenPipeError:

@@ -9,8 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from ..faithfulness.evaluation.evaluate import DEFAULT_METRICS
-from ..faithfulness.evaluation.named_metrics import judges, known_metrics, named_metrics
+from ..faithfulness.evaluation.named_metrics import (
+    judges,
+    known_metrics,
+    named_metrics,
+    needs_place,
+)
 from ..faithfulness.metric.floors import FLOORS
+from ..faithfulness.metric.options import MOST_SEED
 from ..loading.factories import attribute
 from . import console, methods, options, targets
 from .runs import finish, photographs_of
@@ -83,6 +89,13 @@ def evaluate(
         raise typer.BadParameter(
             f"expected --floor as {', '.join(FLOORS)}, or only none, got {unknown[0]!r}"
         )
+    if seed > MOST_SEED:
+        raise typer.BadParameter(f"expected --seed of at most {MOST_SEED}, got {seed}")
+    placed = [name for name, one in judged_by.items() if needs_place(one)]
+    if placed and region_kind == "none":
+        raise typer.BadParameter(
+            f"--metric {placed[0]} needs the locations of the objects: add --regions FILE or FOLDER"
+        )
     loaded = options.load_model(
         model,
         weights,
@@ -96,8 +109,9 @@ def evaluate(
         trusted_pickle=unsafe_pickle,
     )
     notes = console.notes(options.notes(model, weights, loaded))
-    wanted, _ = targets.read(target or ["predicted"], loaded.classes)
+    wanted, tags = targets.read(target or ["predicted"], loaded.classes)
     found_by, photographs, more = photographs_of(paths, loaded, region_kind)
+    targets.check_labels(tags, photographs.labels)
     run_options = RunOptions(
         regions=found_by,
         targets=wanted,

@@ -74,6 +74,7 @@ def explain(
     wanted, tags = targets.read(target or ["predicted"], loaded.classes)
     found_by, region_files = regions.named(region_kind)
     photographs = Photographs.named(files, loaded, region_files)
+    targets.check_labels(tags, photographs.labels)
     notes += console.notes(regions.notes(region_kind, photographs))
     output_folder.prepare(out)
     namer = output_folder.Names()

@@ -46,6 +46,8 @@ def explainers(
         LookupError: a layer is unknown.
     """
     classes = [_method(name) for name in names]
+    if len(set(classes)) < len(classes):
+        raise typer.BadParameter(f"expected each --method once, got {', '.join(names)}")
     for cls in classes:
         if missing := needed(cls):
             raise typer.BadParameter(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +194,12 @@ def _lines(path: Path) -> list[str]:
         ) from error
     if not text.strip():
         raise typer.BadParameter(f"{path} contains no class names: expected one name per line")
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(json.loads(text), (list, dict)):
+            raise typer.BadParameter(
+                f"{path} is JSON, expected text with one class name per line, in the order of the "
+                "model's outputs"
+            )
     return [line.strip() for line in text.rstrip().split("\n")]
 
 
@@ -232,7 +240,7 @@ def on_device(text: str) -> torch.device:
     """Return a device after checking that it exists."""
     try:
         device = torch.device(text)
-        torch.empty(0, device=device)
+        torch.zeros((), device=device).item()  # fails on "meta", which has no memory
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise typer.BadParameter(

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from ..dataset.fingerprint import fingerprint
-from ..dataset.items import NO_LABEL, Sample, sampled
+from ..dataset.items import NO_LABEL, Sample, content_of
 from ..loading import LoadedModel, find_photographs, read_photograph
 from .region_files import RegionFiles
 
@@ -124,6 +124,6 @@ class Photographs(Dataset[Sample]):
         return Path(os.path.relpath(absolute, os.path.normpath(self.root.absolute()))).as_posix()
 
     def fingerprint(self) -> str:
-        """Return a hash of file names, sizes and samples, labels, preprocessing and regions."""
-        files = [[self.name(index), *sampled(file)] for index, file in enumerate(self.files)]
+        """Return a hash of file names and contents, labels, preprocessing and regions."""
+        files = [[self.name(index), content_of(file)] for index, file in enumerate(self.files)]
         return fingerprint([files, self.labels, self._how, self._regions])

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,12 @@ _LABEL_MAPS = (".png", ".bmp", ".tif", ".tiff")
 
 #: The file with the names of the labels, in the folder of the label maps.
 NAMES = "names.json"
+
+#: Larger coordinates, NaN and infinity are refused.
+_FARTHEST = 2**53
+
+#: The form of a file of boxes, for messages.
+_BOXES = '{"NAME": [left, top, right, bottom], ...}'
 
 Box = tuple[float, float, float, float]
 
@@ -82,24 +88,29 @@ class RegionFiles:
         return frozenset(file.relative_to(self.path).as_posix() for file in known)
 
     def check(self, photos: Sequence[Path]) -> None:
-        """Check that no two photographs match the same file of a folder.
+        """Check that no two photographs match the same file of a folder, or the same boxes.
 
         Raises:
-            ValueError: two photographs match the same file.
+            ValueError: two photographs match the same file or boxes, or the file is damaged.
         """
-        if not self.path.is_dir():
+        if self.path.is_dir():
+            known: Collection[str] = self._held
+            candidates, kind = _candidates, "region files"
+        elif self.path.suffix.lower() == ".json" and _is_of_each(
+            content := _json(self.path, _BOXES)
+        ):
+            known, candidates, kind = content, _keys, "the boxes"
+        else:
             return
         taken: dict[str, Path] = {}
         for photo in photos:
-            for name in _candidates(photo):
-                if name not in self._held:
-                    continue
-                if taken.setdefault(name, photo) != photo:
-                    raise ValueError(
-                        f"{self.path / name} matches both {taken[name]} and {photo}: name region "
-                        "files after the photographs' folders and names"
-                    )
-                break
+            name = next((name for name in candidates(photo) if name in known), None)
+            if name is not None and taken.setdefault(name, photo) != photo:
+                where = self.path / name if self.path.is_dir() else f"{name!r} of {self.path}"
+                raise ValueError(
+                    f"{where} matches both {taken[name]} and {photo}: name {kind} after the "
+                    "photographs' folders and names"
+                )
 
     def of(
         self, photo: Path, size: tuple[int, int], seen: tuple[int, int], box: Box | None
@@ -174,6 +185,19 @@ def _candidates(photo: Path) -> Iterator[str]:
             yield "/".join(parts[first:]) + suffix
 
 
+def _is_of_each(content: Mapping[str, Any]) -> bool:
+    """Return whether boxes are those of each photograph, by its name."""
+    return bool(content) and all(isinstance(value, Mapping) for value in content.values())
+
+
+def _keys(photo: Path) -> Iterator[str]:
+    """Yield possible names of a photograph's boxes, from the longest part of its path."""
+    parts = photo.absolute().parts
+    for first in range(1, len(parts)):
+        key = "/".join(parts[first:])
+        yield from (key, key.removesuffix(photo.suffix))
+
+
 def _boxes(
     file: Path, photo: Path, size: tuple[int, int], seen: tuple[int, int], box: Box
 ) -> Regions:
@@ -190,19 +214,16 @@ def _boxes(
 
 def _boxes_of(file: Path, photo: Path, size: tuple[int, int]) -> dict[str, list[float]]:
     """Read a photograph's boxes, in its pixels."""
-    content = _json(file, '{"NAME": [left, top, right, bottom], ...}')
-    if content and all(isinstance(value, Mapping) for value in content.values()):
-        parts = photo.absolute().parts
-        keys = ["/".join(parts[first:]) for first in range(1, len(parts))]
-        keys = [each for key in keys for each in (key, key.removesuffix(photo.suffix))]
-        key = next((key for key in keys if key in content), None)
+    content = _json(file, _BOXES)
+    if _is_of_each(content):
+        key = next((key for key in _keys(photo) if key in content), None)
         if key is None:
             raise LookupError(f"{file} contains no regions of {photo}")
         content = content[key]
     for region, edges in content.items():
         numbers = isinstance(edges, list) and len(edges) == 4
         if not numbers or not all(
-            isinstance(edge, (int, float)) and math.isfinite(edge) for edge in edges
+            type(edge) in (int, float) and abs(edge) <= _FARTHEST for edge in edges
         ):
             raise ValueError(
                 f"expected {file} to contain [left, top, right, bottom] in pixels for each region, "
@@ -232,13 +253,13 @@ def _masks(file: Path) -> Regions:
 
 
 def _labels(file: Path) -> Regions:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(file, formats=("BMP", "PNG", "TIFF")) as picture:
             if math.prod(picture.size) > MAX_PIXELS:
                 raise ValueError(f"{picture.size} are too many pixels")  # noqa: TRY301
-            mode, values = picture.mode, np.array(picture)
+            mode, values = picture.mode, np.array(ImageOps.exif_transpose(picture))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file} is not a label map: {error}") from error
     if mode not in ("1", "L", "P", "I", "I;16"):
@@ -260,7 +281,10 @@ def _label_names(file: Path) -> dict[int, str]:
     names = _json(file, '{"1": "eyes", ...}')
     if not names or not all(key.isdecimal() and isinstance(v, str) for key, v in names.items()):
         raise ValueError(f'expected {file} to map labels to names, such as {{"1": "eyes"}}')
-    return {int(label): name for label, name in names.items()}
+    numbers = {int(label): name for label, name in names.items()}
+    if len(numbers) < len(names):
+        raise ValueError(f"{file} names a label twice, as 1 and 01: {', '.join(names)}")
+    return numbers
 
 
 def _json(file: Path, form: str) -> dict[str, Any]:

@@ -61,7 +61,12 @@ def dataset(
     read are listed, and the exit code is then 1.
     """
     from ..dataset import RunOptions, explain_dataset
+    from ..dataset.options import HEAT_TYPES
 
+    if heatmaps not in HEAT_TYPES:
+        raise typer.BadParameter(
+            f"expected --heatmaps as {' or '.join(HEAT_TYPES)}, got {heatmaps!r}"
+        )
     regions.check_infill(infill, placements, region_kind)
     options.check_activation(activation)
     loaded = options.load_model(
@@ -77,8 +82,9 @@ def dataset(
         trusted_pickle=unsafe_pickle,
     )
     notes = console.notes(options.notes(model, weights, loaded))
-    wanted, _ = targets.read(target or ["predicted"], loaded.classes)
+    wanted, tags = targets.read(target or ["predicted"], loaded.classes)
     found_by, photographs, more = photographs_of([root], loaded, region_kind)
+    targets.check_labels(tags, photographs.labels)
     run_options = RunOptions(
         regions=found_by,
         targets=wanted,

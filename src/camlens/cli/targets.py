@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from ..dataset.items import NO_LABEL
 from ..loading.factories import near
 from ..targets import Targets, several, top
 
@@ -35,6 +36,10 @@ def read(texts: Sequence[str], classes: Sequence[str] | None) -> tuple[Targets, 
     for word in words:
         if match := re.fullmatch(r"top(\d{1,4})", word):
             count = int(match[1])
+            if classes is not None and count > len(classes):
+                raise typer.BadParameter(
+                    f"expected --target topN of at most {len(classes)} classes, got {word!r}"
+                )
             parts.append(top(count) if count else None)
             new = [f"top{place + 1}" for place in range(count)]
         elif word in ("predicted", "label"):
@@ -54,6 +59,20 @@ def read(texts: Sequence[str], classes: Sequence[str] | None) -> tuple[Targets, 
     if "predicted" in tags and "top1" in tags:
         raise typer.BadParameter("--target topN includes the predicted class: leave predicted out")
     return (parts[0] if len(parts) == 1 else several(*parts)), tags
+
+
+def check_labels(tags: Sequence[str], labels: Sequence[int]) -> None:
+    """Check that photographs have labels if --target asks for them.
+
+    Raises:
+        typer.BadParameter: no photograph has a label.
+    """
+    if "label" in tags and all(label == NO_LABEL for label in labels):
+        raise typer.BadParameter(
+            "--target label explains the class that a photograph's folder is named after, but no "
+            "folder has the name of a class: name the folders after classes of the model "
+            "(--classes FILE), or use --target predicted"
+        )
 
 
 def _words(text: str, classes: Sequence[str] | None) -> list[str]:
@@ -77,6 +96,10 @@ def _class(text: str, classes: Sequence[str] | None) -> int:
             raise typer.BadParameter(
                 f"--target {text} is the number of one class and the name of another, number "
                 f"{classes.index(text)}: rename the classes with --classes FILE"
+            )
+        if classes is not None and int(text) >= len(classes):
+            raise typer.BadParameter(
+                f"expected --target as a class from 0 to {len(classes) - 1}, got {text}"
             )
         return int(text)
     if classes is None:

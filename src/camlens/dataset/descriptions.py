@@ -163,13 +163,26 @@ def _root(dataset: Any) -> str | None:
 
 
 def describe_modes(device: str) -> dict[str, str | None]:
-    """Return torch's modes that affect results: autocast, function modes and matmul precision."""
+    """Return torch's modes that affect results: autocast, function modes and precisions."""
     on = torch.is_autocast_enabled(device)
     return {
         "autocast": str(torch.get_autocast_dtype(device)) if on else None,
         "function_modes": ", ".join(name_of(mode) for mode in function_modes()) or None,
-        "matmul_precision": torch.get_float32_matmul_precision(),
+        "precisions": _precisions(),
     }
+
+
+def _precisions() -> str:
+    """Return the precisions in which matrix products and convolutions of float32 are computed."""
+    backends = torch.backends
+    operations = (
+        *(backends.cuda.matmul, getattr(backends.cudnn, "conv", None)),
+        *(getattr(backends.mkldnn, name, None) for name in ("matmul", "conv")),
+    )
+    found = [getattr(operation, "fp32_precision", None) for operation in operations]
+    if None in found:  # before torch 2.9; later, these raise if such a precision was set
+        found = [torch.get_float32_matmul_precision(), backends.cudnn.allow_tf32]
+    return ", ".join(map(str, found))
 
 
 def versions() -> dict[str, str]:

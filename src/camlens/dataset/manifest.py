@@ -119,7 +119,7 @@ def read(run: Path) -> dict[str, Any]:
                 f"{path} is damaged: {name!r} is {manifest.get(name)!r}. Repeat the run in a new "
                 "folder"
             )
-    _check_shards(path, manifest["shards"])
+    _check_shards(path, manifest)
     if manifest.pop("sha256", None) != _checksum(manifest):
         raise ValueError(
             f"{path} is damaged: its checksum does not match its content. Repeat the run in a new "
@@ -140,7 +140,8 @@ def _check_format(path: Path, name: Any) -> None:
     raise ValueError(f"{path} has format {name!r}, expected {FORMAT!r}: it is not a run of camlens")
 
 
-def _check_shards(path: Path, shards: list[Any]) -> None:
+def _check_shards(path: Path, manifest: Mapping[str, Any]) -> None:
+    shards = manifest["shards"]
     for name in shards:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ValueError(
@@ -149,6 +150,12 @@ def _check_shards(path: Path, shards: list[Any]) -> None:
             )
     if sorted(set(shards)) != sorted(shards):
         raise ValueError(f"{path} names a shard twice: it was changed by hand")
+    size, items = manifest["shard_size"], manifest["images"]
+    if manifest["complete"] and (items is None or len(shards) < -(-items // size)):
+        raise ValueError(
+            f"{path} names {len(shards)} shards of {size} items for {items} items: it was changed "
+            "by hand"
+        )
 
 
 def check_same(run: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -191,6 +191,11 @@ def _put(part: Path, place: Path, *, is_there: Callable[[], bool]) -> None:
         shutil.rmtree(lacking, ignore_errors=True)
     try:
         part.rename(place)
+    except NotADirectoryError as error:
+        raise NotADirectoryError(
+            f"{place} is a file or a broken link, expected the folder of a shard: delete it, and "
+            "repeat the call"
+        ) from error
     except OSError:  # rename does not replace a folder that contains files
         if not is_there():
             raise

@@ -111,7 +111,7 @@ def load_open_clip(
             )
         tokenize = _tokenizer(open_clip, full)
     except (OSError, RuntimeError) as error:  # RuntimeError: could not download
-        if isinstance(error, RuntimeError) and is_machine_fault(error):
+        if isinstance(error, RuntimeError) and "memory" in str(error):
             raise
         raise OSError(
             f"could not get the weights or the tokenizer of {spec} ({error}): download them on a "

@@ -89,7 +89,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Tensor:
         ) from error
     except pillow.DecompressionBombError as error:
         raise ValueError(f"{path} is rejected: {error} Make it smaller first") from error
-    except (_RefusedError, MemoryError):
+    except (UnsupportedImageError, MemoryError):
         raise
     # Decoders raise almost anything on damaged files: struct.error, SyntaxError, IndexError, ...
     except Exception as error:
@@ -148,7 +148,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
-class _RefusedError(ValueError):
+class UnsupportedImageError(ValueError):
     """An intact image is rejected; the message needs no further context."""
 
 
@@ -177,7 +177,7 @@ def _check_file(path: Path) -> None:
 
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise _RefusedError(
+        raise UnsupportedImageError(
             f"{path} is rejected: {width} x {height} pixels exceed the limit of "
             f"{MAX_PIXELS // 10**6} megapixels; make it smaller first"
         )
@@ -206,7 +206,7 @@ def _turn_upright(image: Image.Image) -> None:
 
 def _rgb(image: Image.Image, path: Path) -> Image.Image:
     if _SIGNED in _tag(image, _SAMPLE_FORMAT, (1,)):
-        raise _RefusedError(
+        raise UnsupportedImageError(
             f"{path} has signed pixels, such as Hounsfield units, whose range is unknown: scale "
             "them to unsigned values of 8 or 16 bits first"
         )
@@ -223,13 +223,15 @@ def _from_wide(image: Image.Image, path: Path) -> Image.Image:
     """Scale grey values of 12 or 16 bits, since Pillow's conversion would clip them."""
     bits = _tag(image, _BITS_PER_SAMPLE, (16,))[0]
     if image.mode == "F" or bits not in (12, 16):
-        raise _RefusedError(
+        raise UnsupportedImageError(
             f"{path} has {bits}-bit pixels of mode {image.mode}, whose range is unknown: scale "
             "them to 8 or 16 bits first"
         )
     values = np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))
     if _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO:  # Pillow only inverts up to 8 bits
         values = 255 - values
+    if "transparency" in image.info:  # a PNG file's transparent value
+        values[np.asarray(image) == image.info["transparency"]] = 255
     grey: Image.Image = _pillow().fromarray((values + 0.5).clip(0, 255).astype(np.uint8))
     return grey.convert("RGB")
 

@@ -139,6 +139,17 @@ def test_the_standard_error_is_how_far_other_subsets_move_it(metric):
     assert 0.7 < told / spread < 1.4
 
 
+@pytest.mark.parametrize("metric", SUBSETS)
+def test_sums_of_large_maps_do_not_overflow(metric):
+    model, images = metrics.convolutional(), metrics.images()
+    maps = metrics.maps() / metrics.maps().abs().amax()
+    given = {"targets": 1, "grid": 3, "share": 0.5, "floors": ()}
+    expected = metric(model, images, maps, **given).values
+    assert expected.isfinite().all()
+    found = metric(model, images, maps * 3e38, **given).values
+    assert torch.allclose(found, expected, rtol=1e-3)
+
+
 def test_saco_in_numpy():
     model, images, maps = metrics.convolutional(), metrics.images(), metrics.maps()
     found = saco(model, images, maps, targets=1, activation="none", groups=6, floors=()).values

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
+import importlib
 import importlib.metadata
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -29,10 +32,43 @@ def names_in(code: types.CodeType) -> Iterator[str]:
             yield from names_in(constant)
 
 
+def imported_modules(function: types.FunctionType) -> dict[str, types.ModuleType]:
+    """Import and return the modules that a function and those inside it import, by name.
+
+    They are imported here, so that the result does not depend on whether the function ran before.
+    """
+    package, found = function.__globals__.get("__package__"), {}
+    for name, level, members in _imports_in(function.__code__):
+        with contextlib.suppress(ImportError):  # the function may handle it
+            full = importlib.util.resolve_name("." * level + name, package)
+            found[full] = importlib.import_module(full)
+            if not is_library(full):
+                for member in members or ():  # which may be a module in a package
+                    with contextlib.suppress(ImportError):
+                        importlib.import_module(f"{full}.{member}")
+    return found
+
+
+def _imports_in(code: types.CodeType) -> Iterator[tuple[str, int, tuple[str, ...] | None]]:
+    """Yield each import's module, the number of dots before it, and the imported members."""
+    steps = list(dis.get_instructions(code))
+    for place, step in enumerate(steps):
+        if step.opname == "IMPORT_NAME":
+            yield step.argval, steps[place - 2].argval, steps[place - 1].argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _imports_in(constant)
+
+
+def package_of(module: types.ModuleType) -> str:
+    """Return the name of a module and the version of the package that contains it."""
+    return f"{module.__name__} {version_of(module.__name__)}"
+
+
 def used_members(module: types.ModuleType, names: Iterable[str]) -> Any:
-    """Return the members of a user's module that a function may use; for a package, its name."""
+    """Return the members of a user's module that a function may use; for a package, its version."""
     if is_library(module.__name__):
-        return module.__name__
+        return package_of(module)
     names = list(names)
     members = {name: vars(module)[name] for name in names if name in vars(module)}
     return {

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import functools
-import hashlib
+import inspect
 import logging
 import os
 import re
-import sys
 import threading
 import types
 import weakref
@@ -25,15 +23,29 @@ from typing import Any
 
 import numpy as np
 import torch
-import xxhash
 from torch import Tensor, nn
 
 from ...model import unwrap
+from .contents import array_content, sha, tensor_content
 from .module_state import attributes, scripted
-from .used_code import is_library, loads_first_constant, name_of, names_in, used_members, version_of
+from .used_code import (
+    imported_modules,
+    is_library,
+    loads_first_constant,
+    name_of,
+    names_in,
+    package_of,
+    used_members,
+    version_of,
+)
 
-#: Types whose values are hashed by their repr.
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...), torch.dtype)
+#: Types whose values are hashed by their repr; values of their subclasses are objects.
+_PLAIN = frozenset(
+    [
+        *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...)),
+        torch.dtype,
+    ]
+)
 #: Types whose contents cannot affect a number.
 _EMPTY = (
     type(threading.Lock()),
@@ -52,8 +64,10 @@ _NOT_CODE = frozenset(
         *("__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl"),
         *("__dataclass_fields__", "__dataclass_params__", "__match_args__", "__parameters__"),
         *("__orig_bases__", "__annotate_func__", "__annotations_cache__"),
+        "__slotnames__",  # added by pickle
     ]
 )
+_METHODS = (types.FunctionType, classmethod, staticmethod, property)
 _SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType)
 _BUILT_IN = (types.BuiltinFunctionType, types.MethodWrapperType, types.MethodDescriptorType)
 _SCRIPTED = torch.jit.ScriptFunction
@@ -69,6 +83,7 @@ def fingerprint(value: Any) -> str:
         ValueError: the value contains something that cannot be compared, such as an open file.
 
     Example:
+        >>> import functools
         >>> fingerprint(functools.partial(max, 1)) == fingerprint(functools.partial(max, 2))
         False
         >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"a": 1, "b": 2})
@@ -93,11 +108,11 @@ class Walk:
 
     def of(self, value: Any, path: str) -> bytes:
         """Return the SHA-256 of a value; ``path`` names it in errors."""
-        if isinstance(value, _PLAIN):
-            return _sha(type(value).__name__, repr(value))
+        if type(value) in _PLAIN:
+            return sha(type(value).__name__, repr(value))
         key = id(value)
         if key in self._open:  # it contains itself
-            return _sha("holder", str(len(self._open) - self._open.index(key)))
+            return sha("holder", str(len(self._open) - self._open.index(key)))
         if key not in self._known:
             self._open.append(key)
             self._alive.append(value)
@@ -111,35 +126,40 @@ class Walk:
 
     def joined(self, path: str, parts: Mapping[str, Any]) -> bytes:
         """Return the SHA-256 of named parts."""
-        return _sha(*(_sha(k) + self.of(v, f"{path}.{k}") for k, v in sorted(parts.items())))
+        return sha(*(sha(k) + self.of(v, f"{path}.{k}") for k, v in sorted(parts.items())))
 
     def _all(self, kind: str, values: Iterable[Any], path: str) -> bytes:
-        return _sha(kind, *(self.of(v, f"{path}[{place}]") for place, v in enumerate(values)))
+        return sha(kind, *(self.of(v, f"{path}[{place}]") for place, v in enumerate(values)))
 
     def _composite(self, value: Any, path: str) -> bytes:
         if isinstance(value, type):
             return self._class(value, path)
         if isinstance(value, re.Pattern):  # its repr is truncated
-            return _sha("pattern", str(value.flags), repr(value.pattern))
+            return sha("pattern", str(value.flags), repr(value.pattern))
         module = isinstance(value, types.ModuleType)
         fingerprint_of = None if module else getattr(value, "fingerprint", None)
         if callable(fingerprint_of):
-            return _sha("fingerprint", str(fingerprint_of()))
+            return sha("fingerprint", str(fingerprint_of()))
+        if type(value) in _CONTAINERS:
+            return _CONTAINERS[type(value)](self, value, path)
         for kinds, work in _KINDS:
             if isinstance(value, kinds):
                 return work(self, value, path)
         return self._object(value, path)
 
     def _class(self, value: type, path: str) -> bytes:
-        if is_library(value.__module__) or issubclass(value, enum.Enum):
-            return _sha("class", name_of(value), version_of(value.__module__))
+        if is_library(value.__module__):
+            return sha("class", name_of(value), version_of(value.__module__))
         members = {
             name: member
             for name, member in vars(value).items()
             if name not in _NOT_CODE and not isinstance(member, _SLOTS)
         }
-        bases = self._all("bases", value.__bases__, path)
-        return _sha("class", value.__qualname__, bases, self.joined(path, members))
+        if issubclass(value, enum.Enum):  # its other members describe how its values are stored
+            members = {n: m for n, m in members.items() if isinstance(m, _METHODS)}
+            members |= {name: member.value for name, member in value.__members__.items()}
+        bases = self._all("bases", (type(value), *value.__bases__), path)
+        return sha("class", value.__qualname__, bases, self.joined(path, members))
 
     def _function(self, value: types.FunctionType, path: str) -> bytes:
         cells = []
@@ -149,18 +169,17 @@ class Walk:
         state = [cells, value.__defaults__, value.__kwdefaults__]
         if is_library(value.__module__):
             hashed = self._all("held", state, path)
-            return _sha("function", name_of(value), version_of(value.__module__), hashed)
+            return sha("function", name_of(value), version_of(value.__module__), hashed)
         names = sorted(set(names_in(value.__code__)))
         used = {n: value.__globals__[n] for n in names if n in value.__globals__}
-        # Modules that the function itself imports.
-        used |= {n: sys.modules[n] for n in names if n not in used and n in sys.modules}
+        used |= imported_modules(value)
         used = {
             n: used_members(g, names) if isinstance(g, types.ModuleType) else g
             for n, g in used.items()
         }
         code = self._code(value.__code__, value.__doc__, path)
         state += [used, {k: v for k, v in vars(value).items() if k != "__wrapped__"}]
-        return _sha("function", code, self._all(f"held by {value.__qualname__}", state, path))
+        return sha("function", code, self._all(f"held by {value.__qualname__}", state, path))
 
     def _code(self, code: types.CodeType, doc: str | None, path: str) -> bytes:
         constants = list(code.co_consts)
@@ -174,9 +193,12 @@ class Walk:
             else self.of(constant, path)
             for constant in constants
         ]
-        first = code.co_argcount  # followed by the names of keyword-only arguments
-        named = code.co_varnames[first : first + code.co_kwonlyargcount]
-        return _sha("code", code.co_code, *code.co_names, "named", *named, *inner)
+        # Of the arguments, callers may write the names.
+        counts = (code.co_posonlyargcount, code.co_argcount, code.co_kwonlyargcount)
+        named = code.co_varnames[counts[0] : counts[1] + counts[2]]
+        taken = repr((*counts, code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)))
+        ran = (code.co_code, code.co_exceptiontable)
+        return sha("code", *ran, *code.co_names, "named", *named, taken, *inner)
 
     def _method(self, value: types.MethodType, path: str) -> bytes:
         return self._all("method", (value.__func__, value.__self__), path)
@@ -184,17 +206,22 @@ class Walk:
     def _built_in(self, value: Any, path: str) -> bytes:
         holder = getattr(value, "__self__", None)
         holder = None if isinstance(holder, types.ModuleType) else holder
-        return _sha("built in", name_of(value), self.of(holder, path))
-
-    def _partial(self, value: functools.partial[Any], path: str) -> bytes:
-        return self._all("partial", (value.func, value.args, value.keywords), path)
+        return sha("built in", name_of(value), self.of(holder, path))
 
     def _mapping(self, value: Mapping[Any, Any], path: str) -> bytes:
         items = (self.of(k, path) + self.of(v, f"{path}[{k!r:.40}]") for k, v in value.items())
-        return _sha("mapping", *items)
+        return sha("mapping", *items)
 
     def _set(self, value: Iterable[Any], path: str) -> bytes:
-        return _sha("set", *sorted(self.of(element, path) for element in value))
+        elements = sha("set", *sorted(self.of(element, path) for element in value))
+        return self._of_class(value, elements, path)
+
+    def _of_class(self, value: Any, content: bytes, path: str) -> bytes:
+        """Add the code and the attributes of a user's subclass to an instance's content."""
+        if is_library(type(value).__module__):
+            return content
+        own = (type(value), getattr(value, "__dict__", None))
+        return sha("subclass", content, self._all("own", own, path))
 
     def _sequence(self, value: Iterable[Any], path: str) -> bytes:
         return self._all(type(value).__name__, value, path)
@@ -204,12 +231,14 @@ class Walk:
         tensors = {"parameters": value._parameters, "buffers": value._buffers}
         parts = {**attributes(value), **tensors, "modules": value._modules}
         code = self.of((type(value), scripted(value)), path)
-        return _sha("module", code, self.joined(path, parts))
+        return sha("module", code, self.joined(path, parts))
 
     def _array(self, value: Any, path: str) -> bytes:
         if value.dtype.hasobject:
-            return self._all("objects", (value.shape, value.tolist()), path)
-        return _sha("array", str(value.dtype), str(value.shape), _content(value))
+            content = self._all("objects", (value.shape, value.tolist()), path)
+        else:
+            content = sha("array", str(value.dtype), str(value.shape), array_content(value))
+        return self._of_class(value, content, path)
 
     def _refused(self, value: Any, path: str) -> bytes:
         if self._strict:
@@ -226,67 +255,42 @@ class Walk:
             reduced = type(value), (), vars(value)
         if isinstance(reduced, str):
             inner = getattr(value, "__wrapped__", None)  # for example functools.cache
-            return _sha("global", name_of(value), reduced, self.of(inner, path))
+            return sha("global", name_of(value), reduced, self.of(inner, path))
         parts = [list(part) if isinstance(part, Iterator) else part for part in reduced]
         return self._all("object", [type(value), *parts], path)
 
 
 _KINDS: tuple[tuple[Any, Callable[[Walk, Any, str], bytes]], ...] = (
-    (_EMPTY, lambda walk, value, path: _sha("empty", name_of(value))),
-    (Tensor, lambda walk, value, path: _sha("tensor", *_tensor(value))),
+    (_EMPTY, lambda walk, value, path: sha("empty", name_of(value))),
+    (
+        Tensor,
+        lambda walk, v, path: walk._of_class(v, sha(*tensor_content(v)), path),
+    ),
+    (np.ma.MaskedArray, Walk._object),
     ((np.ndarray, np.generic), Walk._array),
-    (np.ufunc, lambda walk, value, path: _sha("ufunc", value.__name__, np.__version__)),
-    (_SCRIPTED, lambda walk, value, path: _sha("scripted", str(value.code))),
-    (torch.device, lambda walk, value, path: _sha("device", value.type)),  # ranks have their own
+    (np.ufunc, lambda walk, value, path: sha("ufunc", value.__name__, np.__version__)),
+    (_SCRIPTED, lambda walk, value, path: sha("scripted", str(value.code))),
+    (torch.device, lambda walk, value, path: sha("device", value.type)),  # ranks have their own
     (torch.Generator, lambda walk, value, path: walk.of(value.get_state(), path)),
-    (enum.Enum, lambda walk, value, path: _sha("enum", name_of(type(value)), value.name)),
-    (os.PathLike, lambda walk, value, path: _sha("path", os.fspath(value))),
-    (types.ModuleType, lambda walk, value, path: _sha("package", value.__name__)),
+    (enum.Enum, lambda walk, value, path: walk._all("enum", (type(value), value.name), path)),
+    (os.PathLike, lambda walk, value, path: sha("path", os.fspath(value))),
+    (types.ModuleType, lambda walk, value, path: sha("package", package_of(value))),
     (nn.Module, Walk._module),
-    (functools.partial, Walk._partial),
     (types.FunctionType, Walk._function),
     (types.MethodType, Walk._method),
     (_BUILT_IN, Walk._built_in),
     ((staticmethod, classmethod), lambda walk, value, path: walk.of(value.__func__, path)),
-    (property, lambda walk, value, path: walk._all("p", (value.fget, value.fset), path)),
+    (
+        property,
+        lambda walk, value, path: walk._all("p", (value.fget, value.fset, value.fdel), path),
+    ),
     (types.MappingProxyType, Walk._mapping),
-    (dict, Walk._mapping),
     ((set, frozenset), Walk._set),
-    ((list, tuple), Walk._sequence),
 )
-
-
-def _sha(*parts: bytes | str) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        digest.update(len(raw).to_bytes(8, "little"))
-        digest.update(raw)
-    return digest.digest()
-
-
-def _tensor(value: Tensor) -> Iterator[bytes | str]:
-    yield str(value.dtype)
-    yield str(tuple(value.shape))
-    if value.device.type == "meta":
-        return
-    dense = value.detach().cpu()
-    if dense.is_quantized:
-        yield repr((dense.qscheme(), dense.int_repr().dtype))
-        dense = dense.dequantize()
-    dense = dense if dense.layout == torch.strided else dense.to_dense()
-    flat = dense.resolve_conj().resolve_neg().contiguous().reshape(-1)
-    if flat.numel():
-        yield _content(flat.view(torch.uint8).numpy())
-
-
-def _content(values: np.ndarray[Any, Any] | np.generic) -> bytes:
-    """Hash an array's contents, ten times as fast as SHA-256, since weights may take gigabytes."""
-    whole = np.ascontiguousarray(values)
-    try:
-        return xxhash.xxh3_128_digest(whole.data)
-    except ValueError:  # dates have no buffer
-        return xxhash.xxh3_128_digest(whole.tobytes())
+#: Containers; their subclasses are objects, which may have attributes and code of their own.
+_CONTAINERS: dict[type, Callable[[Walk, Any, str], bytes]] = {
+    **{dict: Walk._mapping, list: Walk._sequence, tuple: Walk._sequence}
+}
 
 
 def _incomparable(value: Any, path: str) -> str:

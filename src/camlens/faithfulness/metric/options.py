@@ -11,7 +11,7 @@ from .floors import FLOORS
 from .shared_passes import SharedPasses
 
 #: Largest seed: together with the images' seeds it still fits into 64 bits.
-_MOST_SEED = 2**40
+MOST_SEED = 2**40
 
 
 class MetricOptions(TypedDict, total=False):
@@ -72,5 +72,5 @@ class CheckedOptions:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"expected {name} as an int of at least {least}, got {value!r}")
-        if self.seed > _MOST_SEED:
-            raise ValueError(f"expected a seed of at most {_MOST_SEED}, got {self.seed}")
+        if self.seed > MOST_SEED:
+            raise ValueError(f"expected a seed of at most {MOST_SEED}, got {self.seed}")

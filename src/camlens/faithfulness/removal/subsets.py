@@ -76,7 +76,7 @@ def mu_fidelity(
     start, chosen, drops, cells = _without_subsets(inputs, baseline, subsets, share, grid)
 
     def sums(maps: Tensor) -> Tensor:
-        return torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells).double())
+        return torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells))
 
     def correlated(maps: Tensor) -> tuple[Tensor, Tensor]:
         # Otherwise cells of different sizes would give a constant map a correlation by their areas.
@@ -139,7 +139,7 @@ def infidelity(
     start, chosen, drops, cells = _without_subsets(inputs, baseline, subsets, share, grid)
 
     def squares_of(maps: Tensor) -> Tensor:
-        attributed = torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells).double())
+        attributed = torch.einsum("nsc,nmc->nms", chosen.double(), _cell_sums(maps, cells))
         lost = drops.double()
         factor = torch.ones((), dtype=torch.float64, device=attributed.device)
         if normalize:
@@ -225,9 +225,9 @@ def _removed(
 
 
 def _cell_sums(maps: Tensor, cells: Tensor) -> Tensor:
-    """Sum maps within cells: (N, M, *size) to (N, M, cells)."""
-    sums = maps.new_zeros(*maps.shape[:2], int(cells.max()) + 1)
-    return sums.index_add_(2, cells.flatten(), maps.flatten(2))
+    """Sum maps within cells: (N, M, *size) to (N, M, cells) float64, as sums may be large."""
+    sums = maps.new_zeros(*maps.shape[:2], int(cells.max()) + 1, dtype=torch.float64)
+    return sums.index_add_(2, cells.flatten(), maps.flatten(2).double())
 
 
 def _correlation(attributed: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
