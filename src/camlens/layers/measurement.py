@@ -143,7 +143,7 @@ class _Runs:
 
     def reverse(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the outputs for the images, and inputs that follow them, in reverse order."""
-        rows = torch.arange(len(images)).flip(0)
+        rows = torch.arange(len(images), device="cpu").flip(0)
         probe = self.probe
         try:
             followers = probe.followers()

@@ -316,7 +316,11 @@ class Probe:
         if len(choices) == 1:
             return choices[0]
         # With images and following inputs in another order, each image must keep its scores.
-        rows = torch.arange(n).flip(0) if n > 1 else torch.zeros(2, dtype=torch.int64)
+        rows = (
+            torch.arange(n - 1, -1, -1, device="cpu")
+            if n > 1
+            else torch.zeros(2, dtype=torch.int64, device="cpu")
+        )
         expected, targets = self.unchanged().scores.detach()[rows], self.fixed_rows(rows)
         images = self.images[rows.to(self.images.device)]
         for followers in choices:
