@@ -149,7 +149,7 @@ class _Runs:
             followers = probe.followers()
         except ValueError:  # it is unknown which inputs have a row for each image
             return {}
-        inputs, keywords = follow(probe.inputs, probe.keywords, rows, followers)
+        inputs, keywords = follow(probe.inputs, probe.keywords, rows, followers, len(images))
         turned = Probe(probe.model, probe.images, inputs, keywords)
         return self._run(turned, images[rows.to(images.device)], layers)
 
