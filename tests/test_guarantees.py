@@ -230,6 +230,21 @@ def test_frozen_parameters_make_no_difference(explainer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("explainer", EVERY)
+def test_torchs_default_device_and_type_make_no_difference(explainer):
+    """``torch.set_default_device("cuda")``: a value made on ``meta`` is an error."""
+    model, images = Small().eval(), torch.randn(2, 3, 9, 7)
+    expected, other = (made(explainer, model) for _ in range(2))
+    expected = expected(images, targets=[[0, 1]])
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            explanation = other(images, targets=[[0, 1]])[[1, 0]]
+            assert_close(explanation.heatmaps[[1, 0]], expected.heatmaps, rtol=0, atol=0)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("explainer", EVERY)
 def test_channels_last_makes_no_difference(explainer):
     model, images = Small().eval(), torch.rand(2, 3, 8, 8)
     expected = made(explainer, model)(images)

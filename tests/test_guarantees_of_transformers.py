@@ -75,6 +75,9 @@ def test_how_one_calls_makes_no_difference(explainer):
     last = IMAGES.contiguous(memory_format=torch.channels_last)
     found = explain(last, targets="all").raw
     assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.amax().item())
+    with torch.device("meta"):  # where torch's default device is another, as after
+        found = explainer(model)(IMAGES, targets="all").raw  # torch.set_default_device("cuda")
+    assert_close(found, expected)
 
 
 @pytest.mark.slow

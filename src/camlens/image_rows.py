@@ -69,7 +69,7 @@ def rows_of(index: Any, count: int) -> slice | Tensor:
     if isinstance(index, (bool, str, tuple)):
         raise wrong
     try:
-        rows = torch.as_tensor(index)
+        rows = index if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise wrong from error
     if rows.dtype == torch.bool and rows.ndim == 1:

@@ -331,6 +331,27 @@ def test_further_inputs_follow_their_images(explainer):
         assert_close(together.raw[row], alone.raw, rtol=1e-4, atol=1e-6)
 
 
+class Tabular(FurtherInputs):
+    """The factor lies in a dictionary, and the offset in a list."""
+
+    def forward(self, images, tabular):
+        return super().forward(images, tabular["factor"], offset=tabular["shared"][0])
+
+
+@pytest.mark.parametrize("explainer", [*PERTURBATIONS, camlens.GradCAM, camlens.AblationCAM])
+@pytest.mark.parametrize("batch_size", [3, 32])
+def test_rows_in_dictionaries_follow_their_images(explainer, batch_size):
+    model, images = Tabular().eval(), torch.rand(3, 3, 8, 8)
+    factor, shared = torch.tensor([[1.0], [10.0], [0.1]]), [torch.rand(5), "unit"]
+    options = {"batch_size": batch_size} if explainer in PERTURBATIONS else {}
+    explain = made(explainer, model, "net.conv2", **options)
+    together = explain(images, {"factor": factor, "shared": shared}, targets=1)
+    for n in range(3):
+        row = slice(n, n + 1)
+        alone = explain(images[row], {"factor": factor[row], "shared": shared}, targets=1)
+        assert_close(together.raw[row], alone.raw, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("explainer", PERTURBATIONS)
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_the_size_of_a_batch_makes_no_difference(explainer, batch_size):

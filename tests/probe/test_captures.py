@@ -106,7 +106,8 @@ def test_tuples_pass_through():
 
 @pytest.mark.parametrize("layer", [nn.Identity(), nn.Dropout(), nn.ReLU(inplace=True)])
 @pytest.mark.parametrize("start", ["sites", "images", None])
-def test_a_layer_that_returns_its_input_keeps_its_values(layer, start):
+@pytest.mark.parametrize("keyword", [False, True])
+def test_a_layer_that_returns_its_input_keeps_its_values(layer, start, keyword):
     """What such a layer gives is its input's memory, which the model may write to afterwards."""
 
     class Residual(nn.Module):
@@ -116,7 +117,7 @@ def test_a_layer_that_returns_its_input_keeps_its_values(layer, start):
 
         def forward(self, x):
             x = x * 1
-            y = self.layer(x) * 3
+            y = (self.layer(input=x) if keyword else self.layer(x)) * 3
             x += y
             return (x + y).sum(dim=(1, 2))
 

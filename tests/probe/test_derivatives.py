@@ -10,7 +10,7 @@ import camlens
 from camlens.probe import Probe
 from camlens.probe.derivatives import derivatives, pull_back
 
-from ..nets import plain_gradients
+from ..nets import Small, plain_gradients
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -200,3 +200,20 @@ def test_running_out_of_memory_is_not_tried_again(monkeypatch):
     with pytest.raises(torch.OutOfMemoryError):
         run.image_gradients()
     assert len(calls) == 1
+
+
+def test_recurrent_layers_of_cudnn_in_evaluation_mode():
+    """cuDNN's error, which no CPU raises."""
+
+    class Recurrent(Small):
+        def forward(self, images):
+            scores = super().forward(images)
+            if scores.requires_grad:
+                scores.register_hook(refuse)
+            return scores
+
+    def refuse(gradient):
+        raise RuntimeError("cudnn RNN backward can only be called in training mode")
+
+    with pytest.raises(ValueError, match=r"cudnn\.flags\(enabled=False\)"):
+        camlens.GradCAM(Recurrent().eval(), "conv2")(torch.rand(1, 3, 8, 8))

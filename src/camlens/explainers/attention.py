@@ -232,7 +232,7 @@ class AttentionRollout(AttentionAttribution):
 def _token_weights(gradients: Tensor, blocks: AttentionBlocks) -> Tensor:
     """Return (N, K, T): the weight of each token in the score, from (K, *output) gradients."""
     tokens = torch.stack([blocks.tokens(each) for each in gradients], dim=1)  # (N, K, C, T)
-    patches = torch.zeros(blocks.count, dtype=torch.bool)
+    patches = torch.zeros(blocks.count, dtype=torch.bool, device="cpu")
     patches[blocks.places] = True
     sizes = at_least_float32(tokens).norm(dim=2)
     return methods.token_weights(sizes, patches.to(sizes.device))

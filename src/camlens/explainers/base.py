@@ -22,6 +22,7 @@ from ..model import (
 )
 from ..probe import Probe
 from ..probe.hooks import undisturbed
+from ..probe.inputs import each_tensor
 from ..probe.randomness import random_scores_refused
 from ..registration import Registration
 from ..targets import Targets
@@ -132,11 +133,11 @@ class Explainer(abc.ABC):
         self, images: Tensor, inputs: Sequence[Any], targets: Targets, keywords: dict[str, Any]
     ) -> Explanation:
         with torch.inference_mode(False):
-            plain = {name: _outside_inference(value) for name, value in keywords.items()}
+            plain = each_tensor(keywords, _outside_inference)
             probe = Probe(
                 self.model,
                 _outside_inference(images),
-                [_outside_inference(value) for value in inputs],
+                [each_tensor(value, _outside_inference) for value in inputs],
                 plain,
                 targets,
                 create_graph=self.create_graph,
@@ -192,6 +193,6 @@ def without_autocast(images: Tensor) -> torch.autocast:
     return torch.autocast(images.device.type, enabled=False)
 
 
-def _outside_inference(value: Any) -> Any:
+def _outside_inference(tensor: Tensor) -> Tensor:
     """Return a copy of a tensor that was made in inference mode, which autograd refuses."""
-    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+    return tensor.clone() if tensor.is_inference() else tensor

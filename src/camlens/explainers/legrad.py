@@ -168,8 +168,9 @@ def _values(gradients: Tensor, attention: Tensor, images: int) -> Tensor:
 def _rows(tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Return the image and the block of each row that runs through the model's head."""
     blocks, n = tokens.shape[:2]
-    image, block = torch.arange(n), torch.arange(blocks)
-    return image.repeat(blocks).to(tokens.device), block.repeat_interleave(n).to(tokens.device)
+    image = torch.arange(n, device=tokens.device)
+    block = torch.arange(blocks, device=tokens.device)
+    return image.repeat(blocks), block.repeat_interleave(n)
 
 
 def _of_last(probe: Probe, traced: Pass) -> Pass:

@@ -277,10 +277,17 @@ class RISE(Perturbation):
         cells = tuple(map(min, each_axis("grid", self.grid, size), size))
         tables = [perturbation.upsampling_table(*axis) for axis in zip(size, cells, strict=True)]
         # On the CPU, so that a seed gives the same masks on every device.
-        generator = torch.Generator().manual_seed(self.seed)
-        shown = torch.rand(self.masks, *cells, generator=generator) < self.keep
+        generator = torch.Generator("cpu").manual_seed(self.seed)
+        shown = (
+            torch.rand(self.masks, *cells, generator=generator, device="cpu", dtype=torch.float32)
+            < self.keep
+        )
         shifts = torch.stack(
-            [torch.randint(len(t), (self.masks,), generator=generator) for t in tables], dim=1
+            [
+                torch.randint(len(t), (self.masks,), generator=generator, device="cpu")
+                for t in tables
+            ],
+            dim=1,
         )
         tables = [table.to(device) for table in tables]
         shown, shifts = shown.to(device), shifts.to(device)

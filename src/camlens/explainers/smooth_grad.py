@@ -136,7 +136,9 @@ class SmoothGrad(Explainer):
         width = self._width(activations)
 
         def make(rows: slice) -> Tensor:
-            index = torch.arange(rows.start, min(rows.stop, len(activations) * samples))
+            index = torch.arange(
+                rows.start, min(rows.stop, len(activations) * samples), device="cpu"
+            )
             noise = torch.stack([self._noise(i % samples, activations) for i in index.tolist()])
             image = (index // samples).to(activations.device)
             return activations[image] + (noise * width[image]).to(activations.dtype)
@@ -146,8 +148,9 @@ class SmoothGrad(Explainer):
 
     def _noise(self, sample: int, like: Tensor) -> Tensor:
         """Return a sample's noise: the same for all images, orders of samples and devices."""
-        generator = torch.Generator().manual_seed(self.seed * _SAMPLES + sample)
-        return torch.randn(like.shape[1:], generator=generator).to(like.device)
+        generator = torch.Generator("cpu").manual_seed(self.seed * _SAMPLES + sample)
+        noise = torch.randn(like.shape[1:], generator=generator, device="cpu", dtype=torch.float32)
+        return noise.to(like.device)
 
 
 def _added(one: Attribution, other: Attribution) -> Attribution:

@@ -137,7 +137,7 @@ def covers_image(
     """
     for axis, cells in enumerate(grid):
         first, last = (0.0, 1.0) if span is None else (end / size[axis] for end in span[axis])
-        places = first + (torch.arange(cells) + 0.5) / cells * (last - first)
+        places = first + (torch.arange(cells, device="cpu") + 0.5) / cells * (last - first)
         inside = places[(places > 0) & (places < 1)]
         middles = [centres[:, axis].nanmean() for centres in response.centres.values()]
         distance = min(abs(middle.item() - inside.mean().item()) for middle in middles)
@@ -213,7 +213,7 @@ def _fits(centres: Tensor, candidates: Iterable[Order]) -> Iterator[tuple[Order,
         strayed = strayed / others.sum((1, 2)).clamp_min(1)
         strays = strayed > STRAY * (total.sum(1) / count[:, 0, 0])
         # Tokens that do not respond at all are not patches.
-        present = count[:, 0, 0] / torch.tensor([float(math.prod(o.grid)) for o in chunk])
+        present = count[:, 0, 0] / count.new_tensor([math.prod(o.grid) for o in chunk])
         purity = torch.where(strays | (present < 0.5), 0.0, purity * present.clamp_max(1.0))
         yield from zip(chunk, purity.tolist(), slope.tolist(), strict=True)
 

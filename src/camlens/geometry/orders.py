@@ -59,7 +59,7 @@ class Order:
 
 def _rows(grid: tuple[int, ...]) -> Tensor:
     """Return the (d, cells) positions of a grid's cells, from 0 to 1, in row-major order."""
-    steps = [(torch.arange(side) + 0.5) / side for side in grid]
+    steps = [(torch.arange(side, dtype=torch.float32, device="cpu") + 0.5) / side for side in grid]
     return torch.stack(torch.meshgrid(*steps, indexing="ij")).flatten(1)
 
 
@@ -87,9 +87,10 @@ def _by_windows(grid: tuple[int, ...]) -> Iterator[Order]:
                     continue  # a single window
                 layout = layouts.windows(window, grid, levels=levels, cells_first=cells_first)
                 # The layout of the tokens' indices gives the token of each cell.
-                index = layout(torch.arange(math.prod(grid))[None, :, None]).flatten()
-                places = torch.empty(len(grid), len(index))
-                places[:, index] = _rows(grid)
+                index = layout(torch.arange(math.prod(grid), device="cpu")[None, :, None]).flatten()
+                rows = _rows(grid)
+                places = torch.empty_like(rows)
+                places[:, index] = rows
                 yield Order(grid, places, 0, window, levels, cells_first)
 
 

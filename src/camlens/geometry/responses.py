@@ -82,7 +82,7 @@ def respond(
     Returns:
         Responses by layer name.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     scale = _scale(images)
     if content == "noise":
         images = images.float().mean() + scale * _noise(images, generator)
@@ -117,7 +117,8 @@ def _scale(images: Tensor) -> Tensor:
 
 
 def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(images.shape, generator=generator).to(images.device, torch.float32)
+    noise = torch.randn(images.shape, generator=generator, device="cpu", dtype=torch.float32)
+    return noise.to(images.device)
 
 
 def _batches(

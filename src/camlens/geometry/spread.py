@@ -34,7 +34,9 @@ def claim(centres: Tensor, axis: int) -> Claim:
     heard = mean.isfinite().all(0)
     if heard.sum() < max(2, length / 2):
         return Claim(0.0, 0.0, 0.0)
-    places = _centred(((torch.arange(length) + 0.5) / length)[heard])
+    places = _centred(
+        ((torch.arange(length, dtype=mean.dtype, device=mean.device) + 0.5) / length)[heard]
+    )
     mean = _centred(mean[:, heard])
     product, power = mean[axis] @ places, places @ places
     explained = product.clamp_min(0) ** 2 / power
@@ -73,7 +75,7 @@ def _shared(centres: Tensor) -> tuple[Tensor, Tensor]:
     """Return covariance and correlation of the two draws of centres (2, d, n), by image axis."""
     heard = centres.isfinite().all(0).all(0)
     if heard.sum() < 2:
-        nothing = torch.zeros(centres.shape[1])
+        nothing = centres.new_zeros(centres.shape[1])
         return nothing, nothing
     first, second = _centred(centres[..., heard])
     shared = (first * second).mean(1)

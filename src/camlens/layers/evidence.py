@@ -216,8 +216,9 @@ def _cells(gradient: Tensor) -> int:
 
 def _direction(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return normal random weights, as a plain sum of probabilities would be constant."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(shape, generator=generator).to(device=device, dtype=dtype)
+    generator = torch.Generator("cpu").manual_seed(0)
+    weights = torch.randn(shape, generator=generator, device="cpu", dtype=torch.float32)
+    return weights.to(device=device, dtype=dtype)
 
 
 def _direction_of(node: Node) -> Tensor:

@@ -140,13 +140,13 @@ class _Runs:
 
     def reverse(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the outputs for the images, and inputs that follow them, in reverse order."""
-        rows = torch.arange(len(images)).flip(0)
+        rows = torch.arange(len(images), device="cpu").flip(0)
         probe = self.probe
         try:
             followers = probe.followers()
         except ValueError:  # it is unknown which inputs have a row for each image
             return {}
-        inputs, keywords = follow(probe.inputs, probe.keywords, rows, followers)
+        inputs, keywords = follow(probe.inputs, probe.keywords, rows, followers, len(images))
         turned = Probe(probe.model, probe.images, inputs, keywords)
         return self._run(turned, images[rows.to(images.device)], layers)
 

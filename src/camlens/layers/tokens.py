@@ -45,7 +45,8 @@ class Tokens:
         place = torch.unravel_index(torch.tensor(token, device=copy.device), view.shape[2:])
         index: tuple[slice | Tensor, ...] = (slice(None), slice(None), *place)
         row = view[index]
-        noise = torch.randn(row.shape, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator("cpu").manual_seed(0)
+        noise = torch.randn(row.shape, generator=generator, device="cpu")
         view[index] = row + noise.to(copy) * copy.std()
         return copy
 

@@ -34,7 +34,8 @@ def window_covers(length: int, window: int, stride: int) -> Cover:
         [[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]]
     """
     starts = [*range(0, length - window, stride), length - window]
-    first, pixels = torch.tensor(starts).unsqueeze(1), torch.arange(length)
+    first = torch.tensor(starts, device="cpu").unsqueeze(1)
+    pixels = torch.arange(length, device="cpu")
     return (pixels >= first) & (pixels < first + window)
 
 
@@ -102,9 +103,12 @@ def upsampling_table(length: int, cells: int) -> Table:
     """
     pitch = -(-length // cells)
     weights = torch.nn.functional.interpolate(
-        torch.eye(cells).unsqueeze(0), (cells + 1) * pitch, mode="linear", align_corners=False
+        torch.eye(cells, dtype=torch.float32, device="cpu").unsqueeze(0),
+        (cells + 1) * pitch,
+        mode="linear",
+        align_corners=False,
     )[0].T  # (pixels, cells)
-    places = torch.arange(pitch).unsqueeze(1) + torch.arange(length)
+    places = torch.arange(pitch, device="cpu").unsqueeze(1) + torch.arange(length, device="cpu")
     return weights[places]
 
 

@@ -156,6 +156,11 @@ def remedy(error: RuntimeError) -> str | None:
             "replaced: write the model's forward without vmap, or use camlens.Saliency or "
             "camlens.IntegratedGradients"
         )
+    if "cudnn RNN backward" in text:
+        return (
+            "cuDNN computes no gradients of recurrent layers in evaluation mode: explain under "
+            "torch.backends.cudnn.flags(enabled=False)"
+        )
     if any(words in text for words in _OVERWRITTEN):
         return (
             "the model overwrites a tensor that its gradient needs (an in-place operation after "

@@ -20,7 +20,8 @@ from torch.utils.hooks import RemovableHandle
 from ..intercept import Interception
 from ..model import is_training
 
-#: Receives (layer name, inputs, output); its result replaces the output, unless it is None.
+#: Receives (layer name, positional and keyword inputs, output); its result replaces the output,
+#: unless it is None.
 See = Callable[[str, tuple[Any, ...], Any], Any]
 
 #: Receives (layer name, inputs, keyword inputs) before a layer runs; its result, if it is not None,
@@ -119,9 +120,13 @@ class _Hook:
         self.see = see
         self.depth = depth
 
-    def __call__(self, _: nn.Module, inputs: Any, output: Any) -> Any:
-        shown = _thread.see is self.see and self.depth.calls <= 1
-        return self.see(self.name, inputs, output) if shown else None
+    def __call__(self, _: nn.Module, inputs: tuple[Any, ...], *rest: Any) -> Any:
+        # Keyword inputs and the output. While the hook is being removed, other threads may call it
+        # without keyword inputs.
+        *keywords, output = rest
+        if _thread.see is not self.see or self.depth.calls > 1:
+            return None
+        return self.see(self.name, (*inputs, *keywords[0].values()), output)
 
 
 class _EntryHook:
@@ -156,8 +161,10 @@ class _EntryHook:
             module._forward_pre_hooks[handle.id] = cls(name, enter, see, depth)
 
     def __call__(
-        self, _: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
+        self, _: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any] | None = None
     ) -> _Inputs | None:
+        if keywords is None:  # called by another thread while the hook is being removed
+            return None
         shown = _thread.see is self.see and self.depth.calls <= 1
         return self.enter(self.name, inputs, keywords) if shown else None
 
@@ -216,8 +223,10 @@ def run_hooked(
             depth.count(call.model, handles)
         for name, module in layers.items():
             # As register_forward_hook does, but with the handle stored before the hook is active.
-            handle = RemovableHandle(module._forward_hooks)
+            keyed = module._forward_hooks_with_kwargs
+            handle = RemovableHandle(module._forward_hooks, extra_dict=keyed)
             handles.append(handle)
+            keyed[handle.id] = True
             module._forward_hooks[handle.id] = _Hook(name, see, depth)
         _EntryHook.put_on(layers, handles, enter=enter, see=see, depth=depth)
         if compiled:

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 #: The inputs with a row for each image, as positions and keywords.
 Followers = frozenset[int | str]
+
+
+def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a tensor changed, or a copy of lists, tuples and dictionaries with theirs changed.
+
+    Other values are returned unchanged.
+
+    Example:
+        >>> import torch
+        >>> each_tensor({"age": [torch.tensor(3.0)], "unit": "years"}, torch.neg)
+        {'age': [tensor(-3.)], 'unit': 'years'}
+    """
+    if isinstance(value, Tensor):
+        return change(value)
+    if type(value) in (list, tuple):
+        return type(value)(each_tensor(item, change) for item in value)
+    if type(value) is dict:
+        return {key: each_tensor(item, change) for key, item in value.items()}
+    return value
 
 
 def possible_followers(
@@ -25,18 +44,29 @@ def possible_followers(
         >>> possible_followers([torch.zeros(2, 5)], {"scale": 2.0}, 2)
         [frozenset({0}), frozenset()]
     """
+    found: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    names: list[int | str] = []
     named: list[tuple[int | str, Any]] = [*enumerate(inputs), *keywords.items()]
-    names = [
-        name
-        for name, value in named
-        if isinstance(value, Tensor) and value.ndim and len(value) == n
-    ]
+    for name, value in named:
+        found.clear()
+        each_tensor(value, keep)
+        if any(_has_rows(tensor, n) for tensor in found):
+            names.append(name)
     sizes = range(len(names), -1, -1)
     return [frozenset(s) for size in sizes for s in itertools.combinations(names, size)]
 
 
 def follow(
-    inputs: Sequence[Any], keywords: Mapping[str, Any], rows: Tensor, followers: Followers
+    inputs: Sequence[Any],
+    keywords: Mapping[str, Any],
+    rows: Tensor,
+    followers: Followers,
+    n: int,
 ) -> tuple[list[Any], dict[str, Any]]:
     """Return the inputs for images that were made from the given rows.
 
@@ -44,18 +74,28 @@ def follow(
         inputs: the positional inputs after the images.
         keywords: the keyword inputs.
         rows: (m,) int64, the image that each changed image was made from.
-        followers: the inputs with a row for each image.
+        followers: the inputs with a row for each image: tensors, or lists, tuples and dictionaries
+            that hold such tensors.
+        n: number of images.
 
     Example:
         >>> import torch
-        >>> follow([torch.tensor([5, 7])], {"scale": 2.0}, torch.tensor([1, 1, 0]), frozenset({0}))
-        ([tensor([7, 7, 5])], {'scale': 2.0})
+        >>> rows, tabular = torch.tensor([1, 1, 0]), {"age": torch.tensor([5, 7])}
+        >>> follow([tabular], {"scale": 2.0}, rows, frozenset({0}), 2)
+        ([{'age': tensor([7, 7, 5])}], {'scale': 2.0})
     """
 
     def chosen(name: int | str, value: Any) -> Any:
-        return value[rows.to(value.device)] if name in followers else value
+        return each_tensor(value, of_rows) if name in followers else value
+
+    def of_rows(tensor: Tensor) -> Tensor:
+        return tensor[rows.to(tensor.device)] if _has_rows(tensor, n) else tensor
 
     return (
         [chosen(position, value) for position, value in enumerate(inputs)],
         {name: chosen(name, value) for name, value in keywords.items()},
     )
+
+
+def _has_rows(tensor: Tensor, n: int) -> bool:
+    return tensor.ndim > 0 and len(tensor) == n

@@ -16,7 +16,7 @@ from ..targets.per_image import select_rows
 from .captures import Capture, Replacement, Severed
 from .derivatives import remedy
 from .hooks import Call, Enter, See, run_hooked
-from .inputs import Followers, follow, possible_followers
+from .inputs import Followers, each_tensor, follow, possible_followers
 from .passes import Pass, Site
 
 
@@ -200,7 +200,8 @@ class Probe:
         """
         targets = self.fixed_rows(source)
         followers = self.followers()
-        inputs, keywords = follow(self.inputs, self.keywords, source, followers)
+        n = len(self.images)
+        inputs, keywords = follow(self.inputs, self.keywords, source, followers, n)
         probe = Probe(self.model, images, inputs, keywords, targets, create_graph=self.create_graph)
         probe._measured_followers = followers
         return probe
@@ -280,9 +281,10 @@ class Probe:
         """
         given = self.images if images is None else images
         layers = {name: layer(self.model, name) for name in names}
-        # Copies: a model may write to its input, such as to normalise it in place.
-        arguments = tuple(_copy(value) for value in (given, *self.inputs))
-        keywords = {name: _copy(value) for name, value in self.keywords.items()}
+        # Copies, which a model may write to (to normalise its images, say), or empty if they are
+        # dictionaries.
+        arguments = tuple(each_tensor(value, torch.clone) for value in (given, *self.inputs))
+        keywords = each_tensor(self.keywords, torch.clone)
         call = Call(self.model, arguments, keywords)
         if self.create_graph:
             mode = mode or Interception()
@@ -320,11 +322,15 @@ class Probe:
         if len(choices) == 1:
             return choices[0]
         # With images and following inputs in another order, each image must keep its scores.
-        rows = torch.arange(n).flip(0) if n > 1 else torch.zeros(2, dtype=torch.int64)
+        rows = (
+            torch.arange(n - 1, -1, -1, device="cpu")
+            if n > 1
+            else torch.zeros(2, dtype=torch.int64, device="cpu")
+        )
         expected, targets = self.unchanged().scores.detach()[rows], self.fixed_rows(rows)
         images = self.images[rows.to(self.images.device)]
         for followers in choices:
-            inputs, keywords = follow(self.inputs, self.keywords, rows, followers)
+            inputs, keywords = follow(self.inputs, self.keywords, rows, followers, n)
             try:
                 part = Probe(self.model, images, inputs, keywords, targets)
                 scores = part.run(start=None).scores
@@ -339,17 +345,3 @@ class Probe:
             "images: with the images in another order the scores change. Explain the images "
             "one by one"
         )
-
-
-def _copy(value: Any) -> Any:
-    """Copy a tensor, and the tensors in lists, tuples and dictionaries; return others unchanged.
-
-    The model may write to its inputs or empty its dictionaries, which must stay the caller's.
-    """
-    if isinstance(value, Tensor):
-        return value.clone()
-    if type(value) in (list, tuple):
-        return type(value)(map(_copy, value))
-    if type(value) is dict:
-        return {key: _copy(item) for key, item in value.items()}
-    return value

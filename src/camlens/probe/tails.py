@@ -156,7 +156,8 @@ class Tail:
     ) -> Pass:
         probe = self.probe
         targets = probe.fixed_rows(source)
-        inputs, keywords = follow(probe.inputs, probe.keywords, source, probe.followers())
+        n = len(probe.images)
+        inputs, keywords = follow(probe.inputs, probe.keywords, source, probe.followers(), n)
         part = Probe(probe.model, self._images(source), inputs, keywords, targets)
         written = self._written(maps, source)
         return part.run(

@@ -237,7 +237,7 @@ def as_classes(targets: int | Tensor | Sequence[Any], n: int) -> Tensor:
         ValueError: a shape does not fit.
     """
     try:
-        classes = torch.as_tensor(targets)
+        classes = targets if isinstance(targets, Tensor) else torch.as_tensor(targets, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"expected targets as integers, got {targets!r}") from error
     if classes.numel() == 0:
