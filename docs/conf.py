@@ -5,6 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
+from sphinx.util.inspect import TypeAliasForwardRef
+
 import camlens
 
 project = "camlens"
@@ -44,8 +46,9 @@ llms_txt_uri_template = "{docname}.html"
 llms_txt_full_file = False
 
 autodoc_member_order = "bysource"
-# Show these by name, not by what they stand for.
+# Show these by name, not by what they stand for. In a union, Sphinx writes an alias by its repr.
 autodoc_type_aliases = {"Layout": "Layout", "Rule": "Rule", "Targets": "Targets"}
+TypeAliasForwardRef.__repr__ = lambda alias: alias.name
 napoleon_use_ivar = True
 
 # A reference that leads nowhere is an error; other libraries' types are not looked up.

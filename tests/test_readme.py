@@ -96,8 +96,13 @@ def test_the_picture_shows_what_the_text_says(tmp_path, monkeypatch, capsys):
     script = str(README.parent / "docs" / "readme_picture.py")
     monkeypatch.setattr(sys, "argv", [script, str(tmp_path / "picture.png")])
     runpy.run_path(script, run_name="__main__")
-    before, mouth, eyes = capsys.readouterr().out.split()
-    text = " ".join(README.read_text().split())
-    assert f"from {before} to {mouth}; blurring eyes and brows does not lower it" in text
-    assert int(eyes.rstrip("%")) >= int(before.rstrip("%"))
+    hottest, *numbers = capsys.readouterr().out.splitlines()
+    before, mouth, elsewhere, nose, _ = re.findall(r"\d+%", " ".join(numbers))
+    assert hottest.startswith("hottest first: nose mouth cheeks ")
+    assert int(nose.rstrip("%")) >= int(before.rstrip("%"))
+    for page in (README, README.parent / "docs" / "index.rst"):
+        text = " ".join(page.read_text().split())
+        assert "hottest on the nose, then on mouth and cheeks. Blurring mouth and cheeks" in text
+        assert f"from {before} to {mouth} (the same shape at random places: to {elsewhere}" in text
+        assert f"blurring the nose does not lower it ({nose})" in text
     assert (tmp_path / "picture.png").stat().st_size > 50_000

@@ -1,8 +1,9 @@
 """
-Two faces, twenty-four methods
-==============================
+Two faces, 23 methods
+=====================
 
-Every method is called in the same way and returns the same kind of result.
+Every method is called in the same way and returns the same kind of result. The other four of the
+27 methods are for transformers (:doc:`/howto/timm_hugging_face_clip`).
 """
 
 # %%

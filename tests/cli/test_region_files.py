@@ -216,7 +216,7 @@ def test_a_template_on_a_picture_without_a_face_is_told(run, model, shared):
     got = run("explain", "hopper.png", "noise.png", *words, env=env)
     assert got.code == 0, got.err
     flat = " ".join(got.err.split())
-    assert "YuNet finds no face in noise.png: --regions template marks" in flat
+    assert "YuNet finds no face in noise.png; the template assumes a face that fills" in flat
     assert "hopper" not in flat
 
 

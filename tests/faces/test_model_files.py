@@ -123,6 +123,7 @@ def test_offline_says_where_to_put_which_file(cache):
     for place in (str(cache), "CAMLENS_SMALL", "CAMLENS_MODELS"):
         assert place in message
     assert f"curl -LO {small.url}" in message
+    assert message.endswith("use face_template (--regions template)")
     assert len(message) - len(small.url) - len(str(cache)) < 240  # three lines of a terminal
 
 

@@ -23,6 +23,12 @@ NAMES = ("face", "mediapipe", "template", "none")
 #: Number of photographs that are searched for a face if the template is used.
 _SEARCHED = 16
 
+#: What the template takes for granted, as notes say it.
+_ASSUMED = (
+    "the template assumes a face that fills the picture, the brows a quarter from the top and the "
+    "chin at the lower edge: compare its outlines on the page before you believe a number"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class FaceRegions:
@@ -101,7 +107,7 @@ def notes(region_kind: str, photographs: Photographs) -> Iterator[str]:
     if region_kind == "template" and not model_files.is_here("yunet"):
         yield (
             "could not check whether the pictures show a face, since YuNet's model file is "
-            "missing: the template marks the parts of a face that is assumed to fill the picture"
+            f"missing; {_ASSUMED}"
         )
         return
     without, cut = [], []
@@ -116,10 +122,7 @@ def notes(region_kind: str, photographs: Photographs) -> Iterator[str]:
         except Exception:  # the run lists it with the reason
             continue
     if without:
-        yield (
-            f"YuNet finds no face in {_listed(without)}{part}: --regions template marks the parts "
-            "of a face that is assumed to fill the picture, whatever it shows"
-        )
+        yield f"YuNet finds no face in {_listed(without)}{part}; {_ASSUMED}"
     if cut:
         yield (
             f"boxes reach beyond the photograph and are cut at its edge{part}: {_listed(cut)}. "

@@ -156,8 +156,9 @@ def _cached(entry: ModelFile) -> Path:
     except (OSError, ValueError) as error:  # ValueError: another checksum
         raise OSError(
             f"{entry.name} is missing: {entry.variable} and {_FOLDER_VARIABLE} are not set, "
-            f"{cache} lacks it, and the download failed ({_reason(error)}). Where there is a "
-            f"network, run curl -LO {entry.url} and put the file into that folder"
+            f"{cache} lacks it, and the download failed ({_reason(error)}). Put the file of "
+            f"curl -LO {entry.url} into that folder; if the face fills the picture, use "
+            "face_template (--regions template)"
         ) from error
 
 

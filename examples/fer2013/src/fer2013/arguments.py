@@ -129,10 +129,11 @@ def _add_explanations(
     demo.add_argument(
         "--box",
         type=_box,
-        metavar="x,y,w,h",
-        help="the face's square, from brows to chin; default: YuNet detects it",
+        metavar="LEFT,TOP,RIGHT,BOTTOM",
+        help="the face's square in pixels, the brows a quarter from the top and the chin at the "
+        "lower edge; default: YuNet detects it",
     )
-    demo.add_argument("--out", type=Path, default=Path("out/demo.png"), help="output file")
+    demo.add_argument("--out", type=Path, default=Path("out"), help="output folder; default out")
 
     explain = commands.add_parser(
         "explain",

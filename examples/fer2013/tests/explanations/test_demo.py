@@ -5,6 +5,7 @@ import re
 import cv2
 import numpy as np
 import pytest
+import torch
 from made_up_faces import made_up_faces, write_csv
 
 import camlens
@@ -16,13 +17,13 @@ from fer2013.data import photographs
 
 @pytest.mark.exhaustive
 def test_the_demo_explains_two_photographs_and_measures_regions(tmp_path, capsys):
-    assert main(["demo", "--out", str(tmp_path / "new" / "sheet.png")]) == 0
+    assert main(["demo", "--out", str(tmp_path / "new")]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^Grace Hopper: \w+ \(\d+%\), \w+ \(\d+%\)$", printed, re.MULTILINE)
     assert "Eileen Collins: happy" in printed  # she smiles
     assert "12x12 grid" in printed
-    assert "sheet.png" in printed
-    sheet = cv2.imread(str(tmp_path / "new" / "sheet.png"))
+    assert f"wrote {tmp_path}/new/demo.html" in printed
+    sheet = cv2.imread(str(tmp_path / "new" / "demo.png"))
     assert sheet.shape[0] > 4 * photographs.SHOWN
     assert sheet.shape[1] > 6 * photographs.SHOWN
     assert sheet.std() > 20
@@ -58,7 +59,7 @@ def test_the_demo_detects_the_face(tmp_path, capsys, shared):
     likeness = np.corrcoef(found.pixels.ravel(), by_hand.pixels.ravel())[0, 1]
     assert likeness > 0.6  # a few pixels apart, of 48
     arguments = ["demo", str(tmp_path / "her.png"), "--yunet", str(model)]
-    assert main([*arguments, "--out", str(tmp_path / "sheet.png")]) == 0
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
     assert "her: happy" in capsys.readouterr().out
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((200, 200, 3), 90, np.uint8))
     with pytest.raises(
@@ -73,10 +74,12 @@ def test_the_demo_explains_a_given_photograph(tmp_path, capsys):
     photo = np.full((300, 400, 3), 90, np.uint8)
     photo[20:212, 100:292] = face.picture.permute(1, 2, 0).numpy()[:, :, ::-1]
     cv2.imwrite(str(tmp_path / "me.png"), photo)
-    arguments = ["demo", str(tmp_path / "me.png"), "--box", "100,20,192,192"]
-    assert main([*arguments, "--out", str(tmp_path / "me_sheet.png")]) == 0
+    arguments = ["demo", str(tmp_path / "me.png"), "--box", "100,20,292,212"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert "me: happy" in capsys.readouterr().out
-    assert (tmp_path / "me_sheet.png").stat().st_size > 10_000
+    written = {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
+    assert written.keys() == {"demo.png", "demo.html"}
+    assert min(written.values()) > 10_000
 
 
 @pytest.mark.parametrize(
@@ -93,10 +96,12 @@ def test_errors_of_the_demo(arguments, message, capsys):
 
 
 def test_boxes_beyond_the_photograph_and_other_files_are_errors(tmp_path):
-    with pytest.raises(ValueError, match="does not lie inside the 20x10 photograph"):
-        photographs.cut(np.zeros((10, 20, 3), np.uint8), (15, 0, 10, 10), "x")
-    with pytest.raises(ValueError, match="does not lie inside"):
-        photographs.cut(np.zeros((10, 20, 3), np.uint8), (0, 0, 0, 5), "x")
+    photo = np.arange(600).reshape(10, 20, 3) % 251
+    cut = photographs.cut(photo.astype(np.uint8), (4, 2, 5, 3), "x")  # one pixel
+    assert torch.equal(cut.picture[:, 7, 9], torch.from_numpy(photo[2, 4]))
+    for box in ((15, 0, 25, 10), (0, 0, 0, 5), (4, 2, 8, 8)):  # beyond, empty, not a square
+        with pytest.raises(ValueError, match="square left,top,right,bottom inside the 20x10 photo"):
+            photographs.cut(photo.astype(np.uint8), box, "x")
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(ValueError, match="not a picture that OpenCV can read"):
         photographs.read(tmp_path / "text.png", (0, 0, 1, 1))

@@ -51,8 +51,12 @@ def test_photographs_are_read_by_class_or_from_all_classes_in_turn(folder):
 
 
 def test_missing_photographs_are_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected Tiny ImageNet as"):
+    with pytest.raises(FileNotFoundError, match=r"Tiny ImageNet as .*/tiny-imagenet-200\.zip"):
         photographs(tmp_path, "train")
+    (tmp_path / "val" / "images").mkdir(parents=True)  # as in the zip
+    Image.new("RGB", (64, 64)).save(tmp_path / "val" / "images" / "val_0.JPEG")
+    with pytest.raises(FileNotFoundError, match="as val/val_annotations"):
+        photographs(tmp_path, "val")
 
 
 def test_batches_depend_only_on_seed_and_epoch(folder):

@@ -14,7 +14,7 @@ import camlens
 
 from .faces import SIDE, to_batch
 
-#: A face's square in a photograph: left, top, width, height in pixels.
+#: A face's square in a photograph: left, top, right, bottom in pixels.
 Box = tuple[int, int, int, int]
 
 #: Side of the displayed face in pixels.
@@ -47,16 +47,17 @@ def cut(image: np.ndarray, box: Box, name: str) -> Face:
         name: the face's label.
 
     Raises:
-        ValueError: the box is empty or extends beyond the photograph.
+        ValueError: the box is empty, not a square, or extends beyond the photograph.
     """
-    x, y, width, height = box
+    left, top, right, bottom = box
     rows, columns = image.shape[:2]
-    if width < 1 or height < 1 or x < 0 or y < 0 or x + width > columns or y + height > rows:
+    inside = 0 <= left < right <= columns and 0 <= top < bottom <= rows
+    if not inside or right - left != bottom - top:
         raise ValueError(
-            f"the box {x},{y},{width},{height} (left, top, width, height) does not lie inside the "
-            f"{columns}x{rows} photograph"
+            f"expected the face as a square left,top,right,bottom inside the {columns}x{rows} "
+            f"photograph, got {left},{top},{right},{bottom}"
         )
-    crop = image[y : y + height, x : x + width]
+    crop = image[top:bottom, left:right]
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     shown = cv2.resize(crop, (SHOWN, SHOWN), interpolation=cv2.INTER_AREA)
     return Face(
@@ -71,7 +72,7 @@ def read(path: Path, box: Box) -> Face:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: OpenCV cannot read it, or the box extends beyond it.
+        ValueError: OpenCV cannot read it, or the box is not a square inside it.
     """
     return cut(_photograph(path), box, path.stem)
 
@@ -89,13 +90,15 @@ def find(path: Path, detector: camlens.faces.YuNet) -> Face:
     image = _photograph(path)
     points = detector(torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)).points[0, 0].numpy()
     if np.isnan(points).any():
-        raise ValueError(f"found no face in {path}: specify its square with --box x,y,w,h")
+        raise ValueError(
+            f"found no face in {path}: specify its square with --box LEFT,TOP,RIGHT,BOTTOM"
+        )
     template = camlens.faces.template_points().numpy()
     spread = template - template.mean(axis=0)
     side = round(float((spread * (points - points.mean(axis=0))).sum() / (spread**2).sum()))
-    x, y = np.rint(points.mean(axis=0) - side * template.mean(axis=0)).astype(int)
+    left, top = np.rint(points.mean(axis=0) - side * template.mean(axis=0)).astype(int) + side
     wide = cv2.copyMakeBorder(image, side, side, side, side, cv2.BORDER_REPLICATE)
-    return cut(wide, (int(x) + side, int(y) + side, side, side), path.stem)
+    return cut(wide, (int(left), int(top), int(left) + side, int(top) + side), path.stem)
 
 
 def _photograph(path: Path) -> np.ndarray:
@@ -114,8 +117,8 @@ def packaged() -> list[Face]:
 
     hopper = Path(str(get_sample_data("grace_hopper.jpg", asfileobj=False)))
     return [
-        dataclasses.replace(read(hopper, (168, 116, 196, 196)), name="Grace Hopper"),
-        cut(astronaut(), (166, 57, 112, 112), "Eileen Collins"),
+        dataclasses.replace(read(hopper, (168, 116, 364, 312)), name="Grace Hopper"),
+        cut(astronaut(), (166, 57, 278, 169), "Eileen Collins"),
     ]
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 SIDE, CLASSES = 64, 200
 
+SOURCE = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+
 
 def photographs(folder: Path, split: str, *, limit: int | None = None) -> tuple[Tensor, Tensor]:
     """Load a split; the decoded pixels are cached in ``folder`` as a ``.npy`` file.
@@ -28,9 +30,11 @@ def photographs(folder: Path, split: str, *, limit: int | None = None) -> tuple[
         FileNotFoundError: there are no such files.
     """
     names = sorted({file.parent.name for file in (folder / split).glob("*/*.JPEG")})
-    if not names:
+    if not names or names == ["images"]:  # the zip's validation photographs, not sorted by class
         raise FileNotFoundError(
-            f"expected Tiny ImageNet as {folder / split}/<class>/*.JPEG, found no files"
+            f"expected Tiny ImageNet as {folder / split}/<class>/*.JPEG, found no such files. "
+            f"Download {SOURCE}, move train/<class>/images/*.JPEG to train/<class>, and "
+            "val/images/*.JPEG to val/<class>, as val/val_annotations.txt says"
         )
     of_classes = [sorted((folder / split / name).glob("*.JPEG")) for name in names]
     files = list(itertools.chain(*of_classes))

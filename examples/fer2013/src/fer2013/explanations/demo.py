@@ -25,7 +25,7 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
     Args:
         model: a trained network in evaluation mode.
         faces: the faces.
-        out: the PNG file of the sheet; the page has the same name with ``.html``.
+        out: the folder of the sheet, ``demo.png``, and of the page, ``demo.html``.
         device: torch device.
     """
     model, images = model.to(device), to_images(faces).to(device)
@@ -48,8 +48,8 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
         columns=["photograph and regions", "network's input", *explained],
         title="Where the network finds its evidence for an emotion",
     )
-    write_figure(figure, out)
-    page = out.with_suffix(".html")
+    sheet, page = out / "demo.png", out / "demo.html"
+    write_figure(figure, sheet)
     table = _write_page(list(methods.values()), faces, targets, page)
     first = table[table["method"] == "GradCAM"]
     said = [
@@ -57,7 +57,7 @@ def demo(model: nn.Module, faces: list[Face], out: Path, *, device: str = "cpu")
         for n, (face, two) in enumerate(zip(faces, targets.tolist(), strict=True))
     ]
     where = f"Grad-CAM at {first['layer'].iloc[0]}, on a {first['grid'].iloc[0]} grid of the face."
-    wrote = [f"wrote {out}", f"wrote {page}: open it in a browser"]
+    wrote = [f"wrote {sheet}", f"wrote {page}: open it in a browser"]
     return [*said, where, *_measured(faces, first), "", *wrote]
 
 
