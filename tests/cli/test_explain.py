@@ -60,7 +60,7 @@ def test_the_page_repeats_the_notes(run, model, monkeypatch):
     notes = [" ".join(one.split()) for one in got.err.split("Note: ")[1:]]
     assert [one[:20] for one in notes] == ["the model's preproce", "could not check whet"]
     page = html.unescape(Path("out/report.html").read_text("utf-8"))
-    assert re.findall(r"Note:</strong> (.*?)</p>", page) == notes
+    assert re.findall(r"Note:</strong> <bdi>(.*?)</bdi></p>", page) == notes
     run("report", "out", "--out", "again.html")
     assert notes[0] in html.unescape(Path("again.html").read_text("utf-8"))
 
